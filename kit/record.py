@@ -204,3 +204,77 @@ def device_name() -> str:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     return platform.processor() or platform.machine()
+
+
+class Run:
+    """A run folder: what was asked (config.json), on what (environment.json), what came out, and status.json when it ended.
+
+    Parameters
+    ----------
+    parent : path-like
+        ``results/<profile>/<paper>/runs``.
+    name : str
+        Human-readable start of the folder's name.
+    config : dict
+        Everything that the result depends on; its digest ends the folder's name.
+    """
+
+    def __init__(self, parent, name: str, config: dict):
+        self.config, self.key = config, digest(config)
+        self.folder = Path(parent) / f"{name}-{self.key[:10]}"
+
+    @property
+    def status(self) -> dict:
+        """Content of status.json; empty while the run has not ended."""
+        return read_json(self.folder / "status.json", default={})
+
+    @property
+    def finished(self) -> bool:
+        """True once the run has ended well; such a run is never repeated."""
+        return self.status.get("state") == "finished"
+
+    def open(self, seed: int) -> None:
+        """Write config.json and environment.json, and take back an earlier failure."""
+        (self.folder / "status.json").unlink(missing_ok=True)
+        write_json(self.folder / "config.json", self.config)
+        write_json(self.folder / "environment.json", environment(seed))
+
+    def close(self, state: str, seconds: float, reason: str | None = None, **more) -> None:
+        """Write status.json: `state` is "finished" or "failed", `reason` one sentence or None."""
+        write_json(self.folder / "status.json", {"state": state, "reason": reason, "seconds": round(seconds, 2), "key": self.key, **more})
+
+    def history(self) -> pd.DataFrame:
+        """history.csv: one row an epoch."""
+        return pd.read_csv(self.folder / "history.csv")
+
+    def predictions(self) -> pd.DataFrame:
+        """predictions.csv: image_id, group, label, part and one score a class."""
+        return pd.read_csv(self.folder / "predictions.csv", dtype={"image_id": str, "part": str})
+
+    def metrics(self) -> dict:
+        """metrics.json."""
+        return read_json(self.folder / "metrics.json")
+
+
+def prediction_table(index: pd.DataFrame, scores: np.ndarray, part: str) -> pd.DataFrame:
+    """The rows of predictions.csv for one part of a split.
+
+    Parameters
+    ----------
+    index : pandas.DataFrame
+        Columns image_id, group, label; one row an image.
+    scores : numpy.ndarray
+        (N, classes) probabilities, or (N, 1) of the positive class, float.
+    part : str
+        "validation" or "test".
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns image_id, group, label, part, score_0 ... score_{C-1}; float32 scores.
+    """
+    scores = np.asarray(scores, np.float32).reshape(len(index), -1)
+    if scores.shape[1] == 1:
+        scores = np.hstack([1 - scores, scores])
+    table = index[["image_id", "group", "label"]].reset_index(drop=True).assign(part=part)
+    return table.assign(**{f"score_{c}": scores[:, c] for c in range(scores.shape[1])})
