@@ -20,7 +20,7 @@ from kit.errors import KitError
 REQUIRED = ("key", "title", "authors", "venue", "year", "doi", "data", "notebooks", "hyperparameters", "artefacts", "claims", "checks", "slips")
 OPTIONAL = ("records", "note")
 KINDS = ("table", "figure")
-BLOCK_FIELDS = {"unit", "decimals", "n", "columns", "rows", "notes"}
+BLOCK_FIELDS = {"unit", "decimals", "n", "columns", "rows", "notes", "literature"}
 ID = re.compile(r"[a-z0-9]+(?:[-.][a-z0-9]+)*")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+()=-]*")
 
@@ -55,6 +55,8 @@ class Published:
         Where it stands; prose has the artefact "claims" and an empty column.
     note : str
         Doubt about the printed value or its reading.
+    literature : bool
+        The publication quotes the value from another one; nothing here regenerates it.
     """
 
     value: float
@@ -65,6 +67,7 @@ class Published:
     row: str
     column: str
     note: str = ""
+    literature: bool = False
 
     @property
     def id(self):
@@ -100,6 +103,7 @@ class Claim:
     notebook: str = ""
     n: int | None = None
     note: str = ""
+    literature: bool = False
 
 
 @dataclass(frozen=True)
@@ -250,17 +254,16 @@ def _block(artefact, block, values, texts, path):
     for row, cells in block["rows"].items():
         row = str(row)
         _demand(isinstance(cells, list) and len(cells) == len(columns), path, f"row {row} of {artefact} needs {len(columns)} cells")
-        for column, cell in zip(columns, cells):
+        for column, cell in ((column, cell) for column, cell in zip(columns, cells) if cell is not None):
             _demand(all(NAME.fullmatch(str(part)) for part in (row, column)), path, f"{artefact}/{row}/{column} is no valid value id")
             note = notes.get(f"{row}/{column}", notes.get(row, notes.get(column, "")))
-            entry = Published(cell, block.get("unit", ""), block.get("decimals", 0), block.get("n"), artefact, row, str(column), note)
+            entry = Published(cell, block.get("unit", ""), block.get("decimals", 0), block.get("n"), artefact, row, str(column), note,
+                              block.get("literature", False))
             _demand(entry.id not in values and entry.id not in texts, path, f"{entry.id} is given twice")
             _cell(entry, values, texts, path)
 
 
 def _cell(entry, values, texts, path):
-    if entry.value is None:
-        return
     if isinstance(entry.value, str):
         texts[entry.id] = entry.value
         return
@@ -286,7 +289,8 @@ def _claims(items, notebooks, values, path):
         _demand(NAME.fullmatch(claim.id) and claim.id not in {c.id for c in found}, path, f"claim id {claim.id!r} is used twice or not valid")
         _demand(not claim.notebook or claim.notebook in notebooks, path, f"claim {claim.id} names a notebook that `notebooks` does not list")
         if claim.value is not None:
-            entry = Published(claim.value, claim.unit, claim.decimals or 0, claim.n, "claims", claim.id, "", claim.note)
+            entry = Published(claim.value, claim.unit, claim.decimals or 0, claim.n, "claims", claim.id, "", claim.note,
+                              claim.literature)
             _number(entry, path)
             values[entry.id] = entry
         found.append(claim)
