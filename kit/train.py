@@ -7,7 +7,7 @@ The publications call ``model.fit`` once, unseeded, and keep the last weights. H
 import json
 import sys
 import time
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Callable
 
 import numpy as np
@@ -250,8 +250,8 @@ def cross_validate(config: TrainConfig, build: Callable, inputs: data.Inputs, sp
     config : TrainConfig
         Its name is extended by "-fold1" ... and "-final". Only the final run keeps its weights.
     build, inputs : see :func:`fit`
-    split : kit.split split
-        With folds of the development images and a test part.
+    split : kit.split.Split
+        With parts fold1 ... foldk and test.
 
     Returns
     -------
@@ -260,11 +260,9 @@ def cross_validate(config: TrainConfig, build: Callable, inputs: data.Inputs, sp
     final : record.Run
         With predictions of the "test" part.
     """
-    from dataclasses import replace
-
     runs = []
-    for number, (train_ids, validation_ids) in enumerate(split.folds, start=1):
+    for number, (train_ids, validation_ids) in enumerate(split.folds(), start=1):
         parts = {"train": inputs.rows(train_ids), "validation": inputs.rows(validation_ids)}
         runs.append(fit(replace(config, name=f"{config.name}-fold{number}", keep_weights=False), build, inputs, parts))
-    parts = {"train": inputs.rows(split.train), "test": inputs.rows(split.test)}
+    parts = {"train": inputs.rows(split.development), "test": inputs.rows(split.parts["test"])}
     return runs, fit(replace(config, name=f"{config.name}-final"), build, inputs, parts)

@@ -1,0 +1,52 @@
+"""Fixtures that several test files share: private data, results and cache folders, and a small data set made of drawn images."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from kit import record
+
+
+@pytest.fixture(scope="session", autouse=True)
+def private_folders(tmp_path_factory):
+    """No test reads or writes the user's data, results or cache."""
+    home = tmp_path_factory.mktemp("kit")
+    with pytest.MonkeyPatch.context() as patch:
+        for variable, name in (("KIT_DATA", "data"), ("KIT_RESULTS", "results"), ("KIT_CACHE", "cache")):
+            patch.setenv(variable, str(home / name))
+        patch.setenv("KIT_BATCH", "1")
+        patch.setenv("MPLBACKEND", "agg")
+        yield home
+
+
+def disc(size: int, rng, bright: bool) -> np.ndarray:
+    """A noisy grey image with a disc, bright for class 1: uint8 (size, size)."""
+    rows, columns = np.mgrid[:size, :size]
+    centre = rng.uniform(size * 0.3, size * 0.7, 2)
+    inside = (rows - centre[0]) ** 2 + (columns - centre[1]) ** 2 < (size / 5) ** 2
+    return np.clip(100 + rng.normal(0, 25, (size, size)) + (60 if bright else -20) * inside, 0, 255).astype(np.uint8)
+
+
+def write_set(root, name: str, classes, images_per_class: int, size: int, seed: int = 0):
+    """Write a folder-per-class data set with manifest and dataset.json, as data_prep does for one's own data."""
+    rng, rows = np.random.default_rng(seed), []
+    for label, class_name in enumerate(classes):
+        for number in range(images_per_class):
+            file = root / class_name / f"{number:03d}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(disc(size, rng, bright=label == 1)).save(file)
+            rows.append({"image_id": file.relative_to(root).as_posix(), "split": "all", "label": label, "class_name": class_name,
+                         "sha256": record.hashlib.sha256(file.read_bytes()).hexdigest(), "bytes": file.stat().st_size})
+    manifest = pd.DataFrame(rows)
+    record.write_csv(root / "manifest.csv", manifest)
+    entry = {"title": name, "task": "binary" if len(classes) == 2 else "multiclass", "kind": "images", "classes": list(classes), "layout": {"all": ""}}
+    record.write_json(root / "dataset.json", {"name": name, "title": name, "embedded": False, "source": "drawn by the tests", "incomplete": [], "stand_in_for": None,
+                                              "fingerprint": record.fingerprint(manifest), "counts": {}, "made_by": "tests", "entry": entry})
+
+
+@pytest.fixture(scope="session")
+def discs(private_folders):
+    """Name of a registered data set of 60 images of 24 px, two classes."""
+    write_set(private_folders / "data" / "discs", "discs", ("dark", "bright"), 30, 24)
+    return "discs"
