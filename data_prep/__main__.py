@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from pathlib import Path
 
 from data_prep import folder, ingest, stand_in, verify
 from kit import paths, record, registry
@@ -39,20 +40,33 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(options) -> None:
+    to = Path(options.to).expanduser().resolve()
     if options.list or not options.name:
-        return print(listing(options.to))
+        return print(listing(to))
+    if options.check:
+        data = known(options.name, to)
+        return print(f"{data.name}: {verify.check_prepared(data, to / data.name)} {data.kind} are as they were prepared")
     if options.name == "folder":
-        facts = folder.register(options.origin, options.own, options.to, options.accept_incomplete)
-    elif options.check:
-        data, root = registry.get(options.name), ingest.Path(options.to) / options.name
-        if not (root / "dataset.json").exists():
-            raise registry.DatasetMissing(f"{options.name} is not prepared in {options.to}; leave --check out to prepare it.")
-        return print(f"{options.name}: {verify.check_prepared(data, root)} files are as they were prepared")
+        facts = folder.register(options.origin, options.own, to, options.accept_incomplete)
     else:
-        facts = make(options.name, options.to, options.archive, options.accept_incomplete)
-    print(f"ready: {ingest.Path(options.to) / facts['name']} (fingerprint {facts['fingerprint'][:12]})")
-    if ingest.Path(options.to).expanduser().resolve() != paths.data_dir():
-        print(f"the notebooks look into {paths.data_dir()}; set KIT_DATA={options.to} or pass --data {options.to} to run_all.sh")
+        facts = make(options.name, to, options.archive, options.accept_incomplete)
+    print(f"ready: {to / facts['name']} (fingerprint {facts['fingerprint'][:12]})")
+    if to != paths.data_dir():
+        print(f"the notebooks look into {paths.data_dir()}; set KIT_DATA={to} or pass --data {to} to run_all.sh")
+
+
+def known(name: str, to: Path):
+    """A prepared data set of the folder `to`, registered or one's own.
+
+    Raises
+    ------
+    kit.registry.DatasetMissing
+        If it is not prepared there.
+    """
+    facts = record.read_json(to / name / "dataset.json", default=None)
+    if facts is None:
+        raise registry.DatasetMissing(f"{name} is not prepared in {to}; run the command without --check.")
+    return folder.from_entry(name, facts["entry"]) if "entry" in facts else ingest.data_set(name)
 
 
 def make(name: str, to, archives=(), accept_incomplete: bool = False, say=print) -> dict:
@@ -63,14 +77,13 @@ def make(name: str, to, archives=(), accept_incomplete: bool = False, say=print)
     return ingest.prepare(data, to, archives, accept_incomplete, say)
 
 
-def listing(to) -> str:
-    """One line a data set: name, whether it is prepared, title."""
-    lines = []
-    for name in ingest.real_names():
-        facts = record.read_json(ingest.Path(to) / name / "dataset.json", default=None)
-        state = "-" if facts is None else "incomplete" if facts["incomplete"] else "ready"
-        lines.append(f"{name:20} {state:11} {registry.get(name).title}")
-    return "\n".join(lines)
+def listing(to: Path) -> str:
+    """One line a data set: name, whether it is prepared, title; one's own sets at the end."""
+    prepared = {path.parent.name: record.read_json(path) for path in sorted(to.glob("*/dataset.json"))}
+    titles = {name: registry.get(name).title for name in ingest.real_names()}
+    titles |= {name: "one's own" for name, facts in prepared.items() if "entry" in facts}
+    state = {name: "incomplete" if facts["incomplete"] else "ready" for name, facts in prepared.items()}
+    return "\n".join(f"{name:20} {state.get(name, '-'):11} {title}" for name, title in titles.items())
 
 
 if __name__ == "__main__":

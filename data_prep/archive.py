@@ -64,6 +64,8 @@ class Source:
                                         "it is not the archive that is meant.")
                 if member.name in seen:
                     raise UnsafeArchive(f"{self.path} holds {member.name} twice; fetch it again.")
+                if any(0xD800 <= ord(letter) <= 0xDFFF or letter < " " for letter in member.name):
+                    raise UnsafeArchive(f"{self.path} holds a file whose name cannot be written ({member.name!r}); rename it.")
                 seen.add(member.name)
                 yield member
 

@@ -1,5 +1,6 @@
 """Downloads: pinned, resumable, checksummed; and one sentence with manual instructions when the network says no."""
 
+import contextlib
 import os
 import time
 from pathlib import Path
@@ -8,6 +9,7 @@ import requests
 from tqdm import tqdm
 
 from data_prep import sources
+from data_prep.archive import check_space
 from kit.errors import KitError
 from kit.record import read_json, write_json
 
@@ -50,6 +52,9 @@ def obtain(data, to: Path, say=print):
             return _kaggle(data.source["kaggle"], folder, say)
         return [_download(file, folder, say) for file in data.source["files"]], None
     except DownloadFailed as error:
+        for empty in (folder / "kagglehub", folder):
+            with contextlib.suppress(OSError):
+                empty.rmdir()
         raise DownloadFailed(f"{error}\n{sources.instructions(data, to)}") from error
 
 
@@ -148,6 +153,7 @@ def _refuse(answer, url: str) -> None:
 def _receive(answer, part: Path, start: int, length: int | None) -> None:
     announced = int(answer.headers.get("Content-Length") or 0)
     total = length or (start + announced if announced else None)
+    check_space(part.parent, (total or start) - start)
     with open(part, "ab" if start else "wb") as file, tqdm(total=total, initial=start, unit="B", unit_scale=True, disable=None) as bar:
         for block in answer.iter_content(BLOCK):
             file.write(block)

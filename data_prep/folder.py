@@ -1,8 +1,6 @@
 """One's own data: any folder of images with one folder a class, with or without a split, becomes a data set that every notebook accepts."""
 
-import os
 import re
-import shutil
 from pathlib import Path
 
 from data_prep import archive, ingest, layout, verify
@@ -79,6 +77,11 @@ def entry(data) -> dict:
     return {"title": data.title, "task": data.task, "kind": data.kind, "classes": list(data.classes), "layout": data.layout, "licence": data.licence}
 
 
+def from_entry(name: str, facts: dict):
+    """The :class:`kit.registry.DataSet` of a prepared set of one's own, from the ``entry`` in its dataset.json."""
+    return registry.DataSet(name=name, **facts | {"classes": tuple(facts["classes"]), "display": tuple(facts["classes"])})
+
+
 def _folders(path: Path) -> list[str]:
     return sorted(child.name for child in path.iterdir() if child.is_dir() and not child.name.startswith((".", "_"))
                   and any(file.suffix.lower() in SUFFIXES or file.is_dir() for file in child.iterdir()))
@@ -86,7 +89,7 @@ def _folders(path: Path) -> list[str]:
 
 def _in_place(data, root: Path, to: Path, accept_incomplete: bool, say) -> dict:
     """Register a folder that already lies where the kit looks; only manifest.csv and dataset.json are added."""
-    with record.FolderLock(to / f".{data.name}.making"):
+    with record.FolderLock(to / ".locks" / data.name):
         plan = layout.plan_folders(data, archive.FolderSource(root))
         verify.check_classes(data, plan.labels.values())
         manifest, notes, dropped = verify.images_manifest(data, root, plan.labels, accept_incomplete)

@@ -64,7 +64,7 @@ def prepare(data, to, archives=(), accept_incomplete: bool = False, say=print, e
     if root.is_dir() and any(root.iterdir()):
         raise TargetTaken(f"{root} exists and is no prepared data set; move it away or choose another folder with --to.")
     try:
-        with record.FolderLock(to / f".{data.name}.making"):
+        with record.FolderLock(to / ".locks" / data.name):
             return _prepare_locked(data, to, [Path(a).expanduser() for a in archives], accept_incomplete, say, extra or {})
     except record.FolderBusy:
         raise PrepBusy(f"Another process is making {data.name} in {to}; wait until it has finished.") from None
@@ -74,9 +74,9 @@ def _prepare_locked(data, to: Path, archives: list, accept_incomplete: bool, say
     partial, root = to / f"{data.name}.partial", to / data.name
     if (root / "dataset.json").exists():
         return record.read_json(root / "dataset.json")
-    found, temporary = ([], None) if archives else fetch.obtain(data, to, say)
     try:
-        facts = _build(data, partial, archives or found, accept_incomplete, say, extra)
+        found, temporary = (archives, None) if archives else fetch.obtain(data, to, say)
+        facts = _build(data, partial, found, accept_incomplete, say, extra)
     except Exception as error:
         shutil.rmtree(partial, ignore_errors=True)
         if isinstance(error, OSError):
@@ -135,7 +135,8 @@ def _verify_file(data, path: Path, say) -> dict:
 def _begin(partial: Path, origins: list) -> None:
     """An empty working folder, or the one that a killed run with the same archives left."""
     mark = partial / ".origin.json"
-    if partial.exists() and record.read_json(mark, default=None) != origins:
+    same = record.read_json(mark, default=None) == origins and all(origin["known"] != "folder" for origin in origins)
+    if partial.exists() and not same:
         shutil.rmtree(partial)
     partial.mkdir(parents=True, exist_ok=True)
     record.write_json(mark, origins)
@@ -173,7 +174,7 @@ def write_facts(data, folder: Path, manifest, labels: dict, origins: list, missi
     for note, number in notes.items():
         say(f"  {number} images: {note}")
     if missing:
-        say(f"INCOMPLETE, and every result will say so: {', '.join(missing[:verify.NAMED])}")
+        say(f"INCOMPLETE, and every result will say so: {verify.shown(missing)}")
     record.write_json(folder / "dataset.json", facts)
     return facts
 

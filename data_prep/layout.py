@@ -9,6 +9,8 @@ import csv
 import hashlib
 import io
 import shutil
+import zipfile
+import zlib
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -169,18 +171,21 @@ def volumes_manifest(data, root: Path) -> pd.DataFrame:
     """
     path = root / data.source["files"][0]["file"]
     try:
+        _check_length(data, path)
         with np.load(path, allow_pickle=False) as arrays:
             rows = [row for split in data.layout for row in _volume_rows(data, split, arrays[f"{split}_images"], arrays[f"{split}_labels"])]
-    except (OSError, ValueError, KeyError, EOFError, *_zip_errors()) as error:
+    except (OSError, ValueError, LookupError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise CorruptArchive(f"{path.name} is no MedMNIST3D file or is damaged ({error}); fetch it again.") from error
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def _zip_errors() -> tuple:
-    import zipfile
-    import zlib
-
-    return zipfile.BadZipFile, zlib.error
+def _check_length(data, path: Path) -> None:
+    """Refuse a file whose arrays are much larger than the published ones, before they are read into memory."""
+    published = sum(data.counts.values()) * data.source["edge"] ** 3
+    with zipfile.ZipFile(path) as file:
+        length = sum(info.file_size for info in file.infolist())
+    if published and length > 1.1 * published + (1 << 20):
+        raise WrongArchive(f"{path.name} unpacks to {length / 1e6:,.0f} MB where {data.name} has {published / 1e6:,.0f} MB; it is another file.")
 
 
 def _volume_rows(data, split: str, volumes: np.ndarray, labels: np.ndarray):

@@ -6,6 +6,8 @@ import gzip
 import hashlib
 from pathlib import Path
 
+from kit import registry
+
 MANIFESTS = Path(__file__).parent / "manifests"
 BLOCK = 1 << 20
 
@@ -74,4 +76,5 @@ def instructions(data, to) -> str:
     names = [file["file"] for file in source.get("files", [])] or ["archive.zip"]
     there = " ".join(str(Path(to) / "downloads" / name) for name in names)
     lines += [f"  - put it into {Path(to) / 'downloads'} (or anywhere else)", f"  - run: python -m data_prep {data.name} --to {to} --archive {there}"]
+    lines += [f"  - or use the stand-in: python -m data_prep {name} --to {to}" for name in registry.names() if registry.get(name).stand_in_for == data.name]
     return "\n".join(lines)

@@ -14,16 +14,14 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from PIL import Image
 
 from data_prep import archive, ingest, layout, verify
-from kit import imageio, record, registry
+from kit import audit, record, registry
 
 SEED = 35
 PER_CLASS = 500
 BR35H_NUMBERS = {"Training": range(395, 1595), "Testing": range(105, 405)}
-TWIN = 0.999
-EDGE = 32
+TUMOURS = ("glioma", "meningioma", "pituitary")
 
 
 def make(data, to, archives=(), accept_incomplete: bool = False, say=print) -> dict:
@@ -38,7 +36,7 @@ def make(data, to, archives=(), accept_incomplete: bool = False, say=print) -> d
     facts = ingest.prepare(origin, to, archives, accept_incomplete, say)
     partial, root = to / f"{data.name}.partial", to / data.name
     try:
-        with record.FolderLock(to / f".{data.name}.making"):
+        with record.FolderLock(to / ".locks" / data.name):
             shutil.rmtree(partial, ignore_errors=True)
             result = _build(data, to / origin.name, facts, partial, say)
             os.replace(partial, root)
@@ -89,33 +87,24 @@ def tumours(listed: pd.DataFrame, origin: Path, per_class: int = PER_CLASS, seed
     Returns
     -------
     list of str
-        Sorted image ids; deterministic for a given manifest and seed. Twins are images whose zero-mean 32 x 32 thumbnails have a cosine
-        above 0.999, byte-identical files among them.
+        Sorted image ids; deterministic for a given manifest and seed. Twins are images in one near-duplicate group of
+        :func:`kit.audit.duplicate_groups`, byte-identical files among them.
 
     Raises
     ------
     data_prep.layout.WrongArchive
         If a class has too few different images.
     """
-    random, chosen, kept = np.random.default_rng(seed), [], np.zeros((0, EDGE * EDGE), np.float32)
-    for name in ("glioma", "meningioma", "pituitary"):
-        order = random.permutation(sorted(listed.image_id[listed.class_name == name]))
-        taken = 0
-        for image_id in order:
-            vector = thumbnail(origin / image_id)
-            if taken < per_class and not (kept @ vector > TWIN).any():
-                kept, taken = np.vstack([kept, vector]), taken + 1
-                chosen.append(str(image_id))
-            if taken == per_class:
-                break
-        if taken < per_class:
-            raise layout.WrongArchive(f"{origin} has only {taken} different images of {name}, {per_class} are needed; prepare the complete set.")
+    random, chosen, taken = np.random.default_rng(seed), [], set()
+    rows = listed[listed.class_name.isin(TUMOURS)]
+    group = dict(zip(rows.image_id, audit.duplicate_groups(rows, origin).near_group))
+    for name in TUMOURS:
+        own = []
+        for image_id in random.permutation(sorted(rows.image_id[rows.class_name == name])):
+            if len(own) < per_class and group[image_id] not in taken:
+                taken.add(group[image_id])
+                own.append(str(image_id))
+        if len(own) < per_class:
+            raise layout.WrongArchive(f"{origin} has only {len(own)} different images of {name}, {per_class} are needed; prepare the complete set.")
+        chosen += own
     return sorted(chosen)
-
-
-def thumbnail(path) -> np.ndarray:
-    """Zero-mean, unit-length 32 x 32 grey thumbnail as a float32 vector of 1,024; zeros for a uniform image."""
-    small = Image.fromarray(imageio.read_image(path, channels=1)).resize((EDGE, EDGE), Image.Resampling.BILINEAR)
-    vector = np.asarray(small, np.float32).ravel()
-    vector -= vector.mean()
-    return vector / max(float(np.linalg.norm(vector)), 1e-6)

@@ -121,9 +121,13 @@ def _absent_names(data, labels: dict, names: dict) -> list[str]:
 def refuse_incomplete(data, missing: list, accepted: bool) -> None:
     """Raise :class:`IncompleteSet` unless nothing is missing or it was accepted."""
     if missing and not accepted:
-        shown = ", ".join(missing[:NAMED]) + (f" and {len(missing) - NAMED} more" if len(missing) > NAMED else "")
-        raise IncompleteSet(f"This copy of {data.name} is incomplete, absent: {shown}; fetch a complete one, or add --accept-incomplete "
+        raise IncompleteSet(f"This copy of {data.name} is incomplete, absent: {shown(missing)}; fetch a complete one, or add --accept-incomplete "
                             "to go on without them (every result will say so).")
+
+
+def shown(names: list, most: int = 5) -> str:
+    """The first few of a list in words."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def images_manifest(data, root: Path, labels: dict, accept_bad: bool = False) -> tuple[pd.DataFrame, dict, list]:
