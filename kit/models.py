@@ -217,11 +217,15 @@ def head_model(feature_shape, head="flatten", dense=500, dropout=0.0, classes=1,
     seed : int, optional
         Fixes initial weights and dropout masks; None takes Keras' global seed.
     """
+    inputs = layers.Input(tuple(feature_shape), name="features")
+    return keras.Model(inputs, _head(inputs, head, dense, dropout, classes, seed), name="head")
+
+
+def _head(x, head: str, dense, dropout: float, classes: int, seed):
     vectorise = {"flatten": layers.Flatten, "gap": layers.GlobalAveragePooling2D}
     if head not in vectorise:
         raise ValueError(f"head is {head!r}; choose 'flatten' or 'gap'.")
-    inputs = layers.Input(tuple(feature_shape), name="features")
-    return keras.Model(inputs, _classifier(vectorise[head](name=head)(inputs), dense, dropout, classes, seed), name="head")
+    return _classifier(vectorise[head](name=head)(x), dense, dropout, classes, seed)
 
 
 def join(base: keras.Model, head: keras.Model) -> keras.Model:
@@ -235,7 +239,7 @@ def join(base: keras.Model, head: keras.Model) -> keras.Model:
     Returns
     -------
     keras.Model
-        Its outputs equal ``head(base(images))``.
+        Its outputs equal ``head(base(images))``. The ``output`` attribute of a head's layer stays the one inside `head`.
     """
     x = base.output
     for layer in head.layers[1:]:
@@ -262,7 +266,7 @@ def transfer_model(base="resnet50v2", input_size=240, head="flatten", dense=500,
     """
     base = backbone(base, input_size, weights) if isinstance(base, str) else base
     base.trainable = False
-    return join(base, head_model(base.output_shape[1:], head, dense, dropout, classes, seed))
+    return keras.Model(base.input, _head(base.output, head, dense, dropout, classes, seed), name=f"{base.name}_transfer")
 
 
 def scale(images, mode: str) -> np.ndarray:
