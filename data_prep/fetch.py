@@ -52,10 +52,16 @@ def obtain(data, to: Path, say=print):
             return _kaggle(data.source["kaggle"], folder, say)
         return [_download(file, folder, say) for file in data.source["files"]], None
     except DownloadFailed as error:
-        for empty in (folder / "kagglehub", folder):
-            with contextlib.suppress(OSError):
-                empty.rmdir()
+        _prune(folder)
         raise DownloadFailed(f"{error}\n{sources.instructions(data, to)}") from error
+
+
+def _prune(folder: Path) -> None:
+    """Remove the empty folders that a failed download leaves."""
+    for path in [*sorted(folder.rglob("*"), reverse=True), folder]:
+        if path.is_dir():
+            with contextlib.suppress(OSError):
+                path.rmdir()
 
 
 def _file_names(data) -> list[str]:
