@@ -93,19 +93,34 @@ def caveat(entry: dict) -> str:
     return " ".join(said)
 
 
-def shown(cell, decimals: int | None = None) -> str:
-    """A table cell as a reader wants it: floats with `decimals` places, or at most four with trailing zeros removed; a dash for no value."""
+def shown(cell, places: int | None = None) -> str:
+    """A cell as a reader wants it: a float with `places` decimals (default: about four significant digits), a dash for no value."""
     if cell is None or cell is pd.NA or (isinstance(cell, float) and math.isnan(cell)):
         return "–"
     if not isinstance(cell, float):
         return str(cell)
     if math.isinf(cell):
         return "∞" if cell > 0 else "−∞"
-    if decimals is not None:
-        return f"{cell:.{decimals}f}"
-    if cell and abs(cell) < 1e-3:
-        return f"{cell:.2e}"
-    return f"{cell:.4f}".rstrip("0").rstrip(".")
+    places = _places([cell]) if places is None else places
+    return f"{cell:.1e}" if cell and abs(cell) < 0.5 * 10.0 ** -places else f"{cell:.{places}f}"
+
+
+def _places(numbers) -> int:
+    """Decimals that give the largest of `numbers` about four significant digits; none if all are whole."""
+    finite = [abs(x) for x in numbers if math.isfinite(x)]
+    if all(x == int(x) for x in finite):
+        return 0
+    return 4 - min(3, max(0, math.floor(math.log10(max(finite))) + 1)) if max(finite) >= 1 else 4
+
+
+def readable(table: pd.DataFrame, places: int | None = None) -> pd.DataFrame:
+    """Every cell as text, the floats of a column with the same number of decimals (`places`, or what its largest value asks for)."""
+    text = {}
+    for name in table:
+        floats = [cell for cell in table[name] if isinstance(cell, float) and math.isfinite(cell)]
+        digits = _places(floats) if places is None and floats else places
+        text[name] = [shown(cell, digits) for cell in table[name]]
+    return pd.DataFrame(text, columns=table.columns, dtype=object)
 
 
 def _latex(text: str) -> str:
@@ -121,11 +136,10 @@ def _flat(table: pd.DataFrame) -> pd.DataFrame:
     return flat
 
 
-def _short(entry: dict) -> str:
-    """The CSV's last column: data set name with its caveats as tags."""
-    flags = {"embedded": entry["embedded"], "stand-in data": entry["stand_in_for"], "incomplete": entry["incomplete"],
-             "stand-in": entry["stand_in"], "reduced": entry["reductions"]}
-    tags = [flag for flag, on in flags.items() if on]
+def origin(entry: dict) -> str:
+    """The data set of an artefact with its caveats as tags, e.g. "phantom4 (embedded, reduced)": the last column of a CSV table."""
+    flags = {"embedded": "embedded", "stand_in_for": "stand-in data", "incomplete": "incomplete", "stand_in": "stand-in", "reductions": "reduced"}
+    tags = [tag for key, tag in flags.items() if entry.get(key)]
     return f"{entry['data']} ({', '.join(tags)})" if tags else str(entry["data"])
 
 
@@ -178,10 +192,10 @@ class Artefacts:
         """
         entry = self._entry(id, "table", note, data, title)
         flat = _flat(dataframe)
-        text = flat.map(lambda cell: shown(cell, decimals))
+        text = readable(flat, decimals)
         title, rest = entry["title"].rstrip(".") + ".", " ".join(filter(None, [note, caveat(entry)]))
         sides = ["right" if pd.api.types.is_numeric_dtype(flat[name]) else "left" for name in flat]
-        full = flat if entry["data"] is None else flat.assign(**{"provenance" if "data" in flat else "data": _short(entry)})
+        full = flat if entry["data"] is None else flat.assign(**{"provenance" if "data" in flat else "data": origin(entry)})
         record.write_csv(self.folder / f"tables/{id}.csv", full)
         record.write_text(self.folder / f"tables/{id}.md", f"{f'**{title}** {rest}'.strip()}\n\n{_markdown_table(text, sides)}\n")
         record.write_text(self.folder / f"tables/{id}.tex", _latex_table(text, sides, f"{title} {rest}".strip(), f"{self.paper}:{id}"))
@@ -206,7 +220,7 @@ class Artefacts:
         self._merge({id: entry})
         return fig
 
-    def value(self, value_id, ours, interval=None, leak_free=None, leak_free_interval=None, n=None, *, data=None):
+    def value(self, value_id, ours, interval=None, leak_free=None, leak_free_interval=None, n=None, *, data=None, exact=False):
         """Store our number beside the published one of the same id.
 
         Parameters
@@ -219,6 +233,11 @@ class Artefacts:
             95 % intervals.
         n : int or None
             Number of test images behind `ours`.
+        data : str or None
+            Data set of this value where it is not the writer's.
+        exact : bool
+            The value follows from the publication alone (a parameter count, a test of printed numbers) and depends on neither the data
+            nor reduced settings; it is stored without their caveats.
 
         Raises
         ------
@@ -232,7 +251,7 @@ class Artefacts:
         numbers = {"ours": ours, "low": low, "high": high, "leak_free": leak_free, "leak_free_low": free_low, "leak_free_high": free_high}
         entry = {key: _number(number) for key, number in numbers.items()}
         entry.update(n=None if n is None else int(n), unit=self._ids[value_id].unit if self._ids else "", notebook=self.notebook,
-                     **data_facts(data or self._data), **self._own)
+                     **(data_facts(None) | {"stand_in": None, "reductions": []} if exact else data_facts(data or self._data) | self._own))
         with self._lock():
             stored = record.read_json(self.folder / "values.json", default={}) | {value_id: entry}
             order = {key: place for place, key in enumerate(self._ids or stored)}
