@@ -60,7 +60,7 @@ class Inputs:
 
     def batch(self, rows) -> np.ndarray:
         """Model inputs of some rows: float32 (n, ...), scaled."""
-        return np.asarray(self.x[rows], np.float32) * np.float32(self.scale)
+        return np.array(self.x[rows], np.float32) * np.float32(self.scale)  # a plain array: Keras does not know memory maps
 
 
 def load(name: str, size: int, channels: int = 1, interpolation: str = "bilinear") -> Inputs:

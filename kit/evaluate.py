@@ -48,6 +48,27 @@ def _one_class(predictions: pd.DataFrame) -> dict:
     return {"TP": hits * label, "FN": misses * label, "FP": hits * (1 - label), "TN": misses * (1 - label), "n": len(predictions)}
 
 
+def fold_results(runs: dict, split) -> dict:
+    """Predictions of the folds' validation parts: row "<model>.fold<i>" -> (predictions, training ids), for :func:`binary_table`.
+
+    Parameters
+    ----------
+    runs : dict
+        Model key -> (fold runs, final run) from ``train.cross_validate``.
+    split : kit.split.Split
+    """
+    return {f"{model}.fold{i}": (run.predictions(), train_ids)
+            for model, (folds, _) in runs.items() for i, (run, (train_ids, _)) in enumerate(zip(folds, split.folds(), strict=True), 1)}
+
+
+def test_results(runs: dict, split) -> dict:
+    """Predictions of the hold-out by the final models: row "<model>" -> (predictions, training ids); arguments as :func:`fold_results`."""
+    return {model: (final.predictions(), split.development) for model, (_, final) in runs.items()}
+
+
+test_results.__test__ = False  # not a pytest function
+
+
 def binary_table(results: dict, name: str, chosen=BINARY) -> pd.DataFrame:
     """Metrics of several results, on all images and on the leak-free ones.
 
@@ -105,30 +126,44 @@ def fold_table(table: pd.DataFrame, models: dict) -> pd.DataFrame:
     return joined[["model", "fold", *wide.columns]]
 
 
-def store(out, artefact: str, table: pd.DataFrame) -> None:
+def store(writers: dict, artefact: str, table: pd.DataFrame) -> None:
     """Put every number of a :func:`binary_table` that the publication prints beside it: ``<artefact>/<row>/<metric>``.
 
     Parameters
     ----------
-    out : kit.report.Artefacts
+    writers : dict
+        Model key (a row's name up to the first dot) -> ``kit.report.Artefacts``, each with that model's stand-in.
     artefact : str
     table : pandas.DataFrame
     """
     for row in table.itertuples():
-        value_id = f"{artefact}/{row.row}/{row.metric}"
+        value_id, out = f"{artefact}/{row.row}/{row.metric}", writers[row.row.split(".")[0]]
         if value_id in papers.load(out.paper).values:
             out.value(value_id, row.value, (row.low, row.high), row.leak_free, (row.leak_free_low, row.leak_free_high), row.n)
 
 
-def store_moments(out, artefact: str, table: pd.DataFrame, models) -> None:
-    """Put the mean (t interval over folds) and the sample variance of each model's folds beside the published ones."""
-    for model in models:
+def store_moments(writers: dict, artefact: str, table: pd.DataFrame) -> None:
+    """Put the mean (t interval over folds) and the sample variance of each model's folds beside the published ones; arguments as :func:`store`."""
+    for model, out in writers.items():
         folds = table[table["row"].str.startswith(f"{model}.fold")]
         for metric, values in folds.groupby("metric"):
             mean, free = stats.mean_t(values["value"]), values["leak_free"].dropna()
             if f"{artefact}/{model}.mean/{metric}" in papers.load(out.paper).values:
                 out.value(f"{artefact}/{model}.mean/{metric}", mean.estimate, (mean.low, mean.high), free.mean() if len(free) else None)
                 out.value(f"{artefact}/{model}.variance/{metric}", values["value"].var(ddof=1), None, free.var(ddof=1) if len(free) > 1 else None)
+
+
+def pick_shared(a: pd.DataFrame, b: pd.DataFrame, label: int) -> str:
+    """Image id of class `label` that both models get right: the one whose less confident score is the median of its kind.
+
+    The publication shows two images without saying how they were chosen; the median is neither the best nor the worst case. Where no image is
+    right in both, the one with the highest smaller score is taken.
+    """
+    column = f"score_{label}"
+    both = a.merge(b[["image_id", column]], on="image_id", suffixes=("", "_b")).query("label == @label")
+    both = both.assign(least=both[[column, f"{column}_b"]].min(axis=1)).sort_values(["least", "image_id"], ignore_index=True)
+    right = both[both["least"] >= 0.5]
+    return right["image_id"].iloc[len(right) // 2] if len(right) else both["image_id"].iloc[-1]
 
 
 def compare_folds(table: pd.DataFrame, first: str, second: str, metric: str = "accuracy", test_over_train: float = 0.5) -> pd.DataFrame:

@@ -351,3 +351,33 @@ def features(base: keras.Model, images, batch: int = 32, mode: str | None = None
         maps = base.predict_on_batch(prepare(base.name, images[start : start + batch], mode))
         result[start : start + batch] = np.clip(maps, -limit, limit)
     return result
+
+
+def layer_table(model: keras.Model, collapse: keras.Model | None = None):
+    """One row a layer, as `kit.plots.architecture` draws it.
+
+    Parameters
+    ----------
+    model : keras.Model
+        Flat.
+    collapse : keras.Model, optional
+        A backbone whose layers are shown as one row.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns layer, type, output_shape (tuple without the batch axis), parameters, trainable.
+    """
+    import pandas as pd
+
+    inside = {layer.name for layer in collapse.layers[1:]} if collapse is not None else set()
+    rows = []
+    for layer in model.layers:
+        if layer.name not in inside:
+            rows.append({"layer": layer.name, "type": type(layer).__name__, "output_shape": tuple(layer.output.shape[1:]), "parameters": layer.count_params(),
+                         "trainable": bool(layer.trainable_weights) or not layer.weights})
+        elif layer.name == collapse.layers[-1].name:
+            shown = BACKBONES[collapse.name].title if collapse.name in BACKBONES else collapse.name
+            rows.append({"layer": shown, "type": f"Backbone, {len(collapse.layers)} layers", "output_shape": tuple(layer.output.shape[1:]),
+                         "parameters": collapse.count_params(), "trainable": False})
+    return pd.DataFrame(rows)

@@ -295,3 +295,29 @@ def _claims(items, notebooks, values, path):
             values[entry.id] = entry
         found.append(claim)
     return tuple(found)
+
+
+def departures(paper, used):
+    """What a run does otherwise than the publication states.
+
+    Parameters
+    ----------
+    paper : Paper
+    used : dict
+        Names of `paper.hyperparameters` -> value of the run. A hyper-parameter that the publication leaves open (null) is not compared.
+
+    Returns
+    -------
+    list of str
+        One entry a difference, e.g. "epochs 6 instead of 30".
+
+    Raises
+    ------
+    UnknownValue
+        If the publication's file lists no such hyper-parameter.
+    """
+    for name in used:
+        if name not in paper.hyperparameters:
+            raise UnknownValue(f"papers/{paper.key}.yml lists no hyper-parameter {name!r}; it has {', '.join(paper.hyperparameters)}.")
+    stated = {name: paper.hyperparameters[name] for name in used}
+    return [f"{name.replace('_', ' ')} {used[name]} instead of {stated[name]}" for name in used if stated[name] is not None and used[name] != stated[name]]

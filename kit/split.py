@@ -6,6 +6,7 @@ groups of :mod:`kit.audit`), which none of the publications does.
 """
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -200,6 +201,15 @@ def holdout_and_folds(name: str, test_size: int | float, k: int, seed: int, stra
     rule = f"{'stratified' if stratified else 'unstratified'}, {'near-duplicates kept together' if grouped else 'copies ignored'}"
     parts = {f"fold{number}": validation for number, (_, validation) in enumerate(folds, 1)} | {"test": test}
     return Split(name, registry.facts(name)["fingerprint"], f"hold-out of {len(test)} and {k} folds, {rule}", seed, parts, "near" if grouped else None)
+
+
+def frozen(folder, name: str, test_size: int | float, k: int, seed: int, **rules) -> Split:
+    """The stored split of :func:`holdout_and_folds` with these arguments; drawn and stored in `folder` the first time."""
+    rule = "-".join(["holdout", str(test_size), f"{k}folds", f"seed{seed}", *sorted(word for word, on in rules.items() if on)])
+    path = Path(folder) / f"{name}-{rule}.json"
+    if not path.exists():
+        save(path, holdout_and_folds(name, test_size, k, seed, **rules))
+    return load(path)
 
 
 def save(path, split: Split) -> None:

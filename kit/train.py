@@ -151,7 +151,7 @@ def _fit_epochs(model, keeper, config, inputs, parts, watch) -> None:
     stream = data.epochs(inputs, parts["train"], config.batch_size, config.seed, keeper.first_epoch)
     watched = data.in_order(inputs, parts[watch], 2 * config.batch_size) if watch in parts else None
     model.fit(stream, initial_epoch=keeper.first_epoch, epochs=config.epochs, verbose=0 if compat.in_batch() else 1,
-              steps_per_epoch=-(-len(parts["train"]) // config.batch_size), validation_data=watched, callbacks=[keeper.callback()])
+              steps_per_epoch=-(-len(parts["train"]) // config.batch_size), validation_data=watched, shuffle=False, callbacks=[keeper.callback()])
 
 
 def _write_outcome(run, model, config, inputs, parts) -> None:

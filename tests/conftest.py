@@ -25,7 +25,7 @@ def disc(size: int, rng, bright: bool) -> np.ndarray:
     rows, columns = np.mgrid[:size, :size]
     centre = rng.uniform(size * 0.3, size * 0.7, 2)
     inside = (rows - centre[0]) ** 2 + (columns - centre[1]) ** 2 < (size / 5) ** 2
-    return np.clip(100 + rng.normal(0, 25, (size, size)) + (60 if bright else -20) * inside, 0, 255).astype(np.uint8)
+    return np.clip(100 + rng.normal(0, 25, (size, size)) + (110 if bright else -60) * inside, 0, 255).astype(np.uint8)
 
 
 def write_set(root, name: str, classes, images_per_class: int, size: int, seed: int = 0):
