@@ -76,6 +76,11 @@ class Source:
         except READ_ERRORS as error:
             raise CorruptArchive(f"{self.path} is damaged or incomplete ({error}); fetch it again.") from error
 
+    def _blocks(self, stream):
+        with self._reading():
+            while block := stream.read(BLOCK):
+                yield block
+
     def _packed(self) -> int:
         return self.path.stat().st_size
 
@@ -103,7 +108,7 @@ class ZipSource(Source):
                 name = safe_name(info.filename, self.path)
                 if name in wanted and not info.is_dir():
                     with file.open(info) as stream:
-                        yield self.members[name], iter(lambda: stream.read(BLOCK), b"")
+                        yield self.members[name], self._blocks(stream)
 
 
 class TarSource(Source):
@@ -124,7 +129,7 @@ class TarSource(Source):
                 name = safe_name(info.name, self.path)
                 if name in wanted and info.isreg():
                     stream = file.extractfile(info)
-                    yield self.members[name], iter(lambda: stream.read(BLOCK), b"")
+                    yield self.members[name], self._blocks(stream)
 
 
 class FolderSource(Source):
@@ -140,7 +145,7 @@ class FolderSource(Source):
         """Yield (member, blocks of bytes) for the `wanted` names."""
         for name in sorted(wanted & set(self.members)):
             with open(self.path / name, "rb") as stream:
-                yield self.members[name], iter(lambda: stream.read(BLOCK), b"")
+                yield self.members[name], self._blocks(stream)
 
 
 class FileSource(Source):
@@ -153,7 +158,7 @@ class FileSource(Source):
         """Yield (member, blocks of bytes) of the file."""
         if self.path.name in wanted:
             with open(self.path, "rb") as stream:
-                yield self.members[self.path.name], iter(lambda: stream.read(BLOCK), b"")
+                yield self.members[self.path.name], self._blocks(stream)
 
 
 class Bundle(Source):

@@ -13,7 +13,7 @@ from data_prep.archive import check_space
 from kit.errors import KitError
 from kit.record import read_json, write_json
 
-BLOCK = 1 << 20
+BLOCK = 1 << 16
 TIMEOUT = (10, 60)
 ATTEMPTS = 4
 PAUSE = 2.0
