@@ -49,14 +49,15 @@ def test_published_cnn_gives_maps_of_117_by_117():
 
 @pytest.mark.parametrize("name, weights", [("resnet50v2", None), ("efficientnet_lite0", "imagenet")])
 def test_transfer_models_give_maps_of_8_by_8(name, weights):
-    model = models.transfer_model(name, 240, dense=32, weights=weights, seed=0)
+    keras.utils.set_random_seed(0)
+    model = models.transfer_model(name, 240, dense=32, weights=weights)
     assert explain.find_layer(model).name == models.entry(name).last_conv_layer
     image = models.prepare(name, np.random.default_rng(0).integers(0, 256, (1, 240, 240), dtype=np.uint8))
     raw = explain.gradcam(model, image, target=1, rectify=False)
     assert raw.shape == (1, 8, 8)
     upsampled = explain.gradcam(model, image, target=int(raw.max() > 0), upsample=True)
     assert (upsampled.shape, upsampled.max()) == ((1, 240, 240), 1)
-    assert upsampled.min() == 0 or raw.min() * raw.max() > 0
+    assert upsampled.min() >= 0
 
 
 def test_no_is_the_exact_negative_of_yes(yes_no_model, images):

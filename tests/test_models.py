@@ -51,9 +51,7 @@ def test_a_seed_fixes_initial_weights_and_dropout_masks():
 
 @pytest.fixture(scope="module")
 def published():
-    model = models.transfer_model("resnet50v2", 240, weights=None)
-    yield model
-    keras.backend.clear_session()
+    return models.transfer_model("resnet50v2", 240, weights=None)
 
 
 def test_transfer_model_has_the_parameters_of_the_oracle(published):
@@ -86,39 +84,42 @@ def test_efficientnet_lite0_counts():
     assert models.efficientnet_lite0(224, 1000).count_params() - statistics == 4_652_008
 
 
+@pytest.fixture(scope="module")
+def base():
+    """EfficientNet-Lite0 at 64 px with ImageNet weights: random ones would let the signal fade to nothing."""
+    return models.backbone("efficientnet_lite0", 64)
+
+
 @pytest.mark.parametrize("head, classes", [("flatten", 1), ("gap", 4)])
-def test_joined_model_equals_head_of_features(head, classes):
-    base = models.backbone("efficientnet_lite0", 64)
+def test_joined_model_equals_head_of_features(base, head, classes):
     top = models.head_model(base.output_shape[1:], head, dense=16, dropout=0.3, classes=classes, seed=1)
     joined = models.join(base, top)
     images = np.random.default_rng(0).integers(0, 256, (3, 64, 64), dtype=np.uint8)
     x = models.prepare("efficientnet_lite0", images)
-    expected = top.predict(base.predict(x, verbose=0), verbose=0)
+    expected = top(base(x)).numpy()
     assert expected.shape == (3, classes)
-    np.testing.assert_allclose(joined.predict(x, verbose=0), expected, atol=1e-6)
+    np.testing.assert_allclose(joined(x), expected, atol=1e-6)
     assert not any(isinstance(layer, keras.Model) for layer in joined.layers)
     assert len(joined.trainable_weights) == 4
 
 
-def test_training_the_head_on_cached_features_changes_the_joined_model(tmp_path):
-    base = models.backbone("efficientnet_lite0", 64)
+def test_training_the_head_on_cached_features_changes_the_joined_model(base, tmp_path):
     top = models.head_model(base.output_shape[1:], dense=8, seed=0)
     joined = models.join(base, top)
     images = np.random.default_rng(0).integers(0, 256, (8, 64, 64, 1), dtype=np.uint8)
     cached = models.features(base, images, batch=3)
     x = models.prepare("efficientnet_lite0", images)
-    before = joined.predict(x, verbose=0)
+    before = joined(x).numpy()
     top.compile(keras.optimizers.Adam(1e-2), "binary_crossentropy")
     top.fit(cached, np.array([0, 1] * 4), epochs=2, verbose=0)
-    after = joined.predict(x, verbose=0)
+    after = joined(x).numpy()
     assert not np.allclose(before, after)
-    np.testing.assert_allclose(after, top.predict(cached, verbose=0), atol=2e-3)  # float16 features
+    np.testing.assert_allclose(after, top(cached), atol=2e-3)  # float16 features
     joined.save(tmp_path / "joined.keras")
-    np.testing.assert_allclose(keras.models.load_model(tmp_path / "joined.keras").predict(x, verbose=0), after, atol=1e-6)
+    np.testing.assert_allclose(keras.models.load_model(tmp_path / "joined.keras")(x), after, atol=1e-6)
 
 
-def test_features_take_gray_and_rgb_and_do_not_depend_on_the_batch():
-    base = models.backbone("efficientnet_lite0", 64)
+def test_features_take_gray_and_rgb_and_do_not_depend_on_the_batch(base):
     gray = np.random.default_rng(1).integers(0, 256, (5, 64, 64), dtype=np.uint8)
     reference = models.features(base, gray, batch=5)
     assert (reference.dtype, reference.shape) == (np.float16, (5, 2, 2, 1280))
@@ -144,8 +145,7 @@ def test_images_of_another_kind_are_refused(images):
         models.prepare("resnet50v2", images)
 
 
-def test_wrong_size_and_unknown_backbone_are_refused():
-    base = models.backbone("efficientnet_lite0", 64)
+def test_wrong_size_and_unknown_backbone_are_refused(base):
     with pytest.raises(models.BadImages, match="resize"):
         models.features(base, np.zeros((1, 32, 32), np.uint8))
     with pytest.raises(models.UnknownBackbone, match="resnet50v2"):
