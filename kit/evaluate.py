@@ -7,7 +7,7 @@ Nothing here sees a model. The publications report point estimates on test sets 
 import numpy as np
 import pandas as pd
 
-from kit import audit, metrics, papers, registry, stats
+from kit import audit, metrics, papers, record, registry, stats
 
 COUNTS = {"accuracy": ("TP", "TN"), "sensitivity": ("TP", "FN"), "specificity": ("TN", "FP")}
 BINARY = ("accuracy", "sensitivity", "specificity", "auc")
@@ -210,3 +210,41 @@ def tests_table(tests, notes=None) -> pd.DataFrame:
     notes = notes or {}
     return pd.DataFrame([{"test": t.name, "statistic": t.statistic, "df": t.df, "p": t.p, "difference": t.estimate, "note": notes.get(t.name, t.note)}
                          for t in tests])
+
+
+def store_comparison(out, folds: pd.DataFrame, tests: pd.DataFrame) -> None:
+    """Put our fold means, standard deviations and the authors' kind of t statistic beside those that the paper's text states."""
+    authors = tests.set_index("test").loc["pooled t"]
+    out.value("claims/t-test.t", abs(authors["statistic"]))
+    for model in folds["row"].str.split(".").str[0].unique():
+        values = folds[folds["row"].str.startswith(f"{model}.fold") & (folds["metric"] == "accuracy")]["value"]
+        mean = stats.mean_t(values)
+        out.value(f"claims/t-test.{model}-mean", mean.estimate, (mean.low, mean.high))
+        out.value(f"claims/t-test.{model}-sd", values.std(ddof=1))
+
+
+def costs(runs: dict, names: dict) -> pd.DataFrame:
+    """Training time of every run: model, run, epochs, seconds and device. Times differ from run to run, so they stand outside the tables.
+
+    Parameters
+    ----------
+    runs : dict
+        Model key -> (fold runs, final run).
+    names : dict
+        Model key -> name to print.
+    """
+    rows = []
+    for model, (folds, final) in runs.items():
+        for label, run in [*((f"fold {i}", r) for i, r in enumerate(folds, 1)), ("final", final)]:
+            history = run.history()
+            rows.append({"model": names[model], "run": label, "epochs": len(history), "seconds": round(history["seconds"].sum(), 1),
+                         "device": record.read_json(run.folder / "environment.json")["device"]})
+    return pd.DataFrame(rows)
+
+
+def bars(table: pd.DataFrame, names: dict) -> pd.DataFrame:
+    """A :func:`binary_table` in the layout of ``plots.metric_bars``: models as rows, a metric and its interval as columns."""
+    wide = {}
+    for row in table.itertuples():
+        wide.setdefault(names[row.row], {}).update({row.metric: row.value, f"{row.metric}_low": row.low, f"{row.metric}_high": row.high})
+    return pd.DataFrame(wide).T

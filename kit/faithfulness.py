@@ -7,9 +7,10 @@ all; always beside random or centred maps, because a map of the middle of the he
 
 import numpy as np
 import pandas as pd
+from PIL import Image
 from scipy import ndimage, stats
 
-from kit import explain
+from kit import explain, phantom, registry
 from kit.explain import normalise, resize
 
 
@@ -219,3 +220,45 @@ def randomisation_check(model, images, target, parts: int = 5, seed: int = 0, **
 def _similarity(a, b) -> float:
     pairs = [(x.ravel(), y.ravel()) for x, y in zip(a, b, strict=True)]
     return float(np.mean([stats.spearmanr(x, y).statistic if np.ptp(x) and np.ptp(y) else 0.0 for x, y in pairs]))
+
+
+def lesion(name: str, inputs, rows, size: int) -> np.ndarray | None:
+    """Lesion mask of one image at `size` pixels, bool (size, size); None where the data set has none.
+
+    Parameters
+    ----------
+    name : str
+        Registered data set.
+    inputs : kit.data.Inputs
+    rows : (1,) array
+        Row of the image.
+    """
+    file = phantom.mask_path(registry.root(name), inputs.index["image_id"].iloc[int(rows[0])])
+    if not file.exists():
+        return None
+    return np.asarray(Image.open(file).convert("L").resize((size, size), Image.Resampling.NEAREST)) > 127
+
+
+def explanation_scores(model, images: np.ndarray, maps: np.ndarray, name: str, inputs, rows) -> dict:
+    """Mean faithfulness of maps for the positive class, and mean localisation where lesion masks exist, each beside its random baseline.
+
+    Parameters
+    ----------
+    model : keras.Model
+    images : numpy.ndarray
+        (N, H, W, C) as the model expects them.
+    maps : numpy.ndarray
+        (N, H, W) in [0, 1].
+    name, inputs, rows
+        As in :func:`lesion`, with N rows.
+
+    Returns
+    -------
+    dict
+        Column name -> mean.
+    """
+    scores = faithfulness(lambda batch: model.predict(batch, verbose=0), images, maps, np.ones(len(images), int), steps=10)
+    masks = [lesion(name, inputs, [row], maps.shape[1]) for row in rows]
+    if all(mask is not None for mask in masks):
+        scores = scores.join(localisation(maps, np.stack(masks)))
+    return scores.mean().to_dict()

@@ -255,7 +255,8 @@ def _block(artefact, block, values, texts, path):
         row = str(row)
         _demand(isinstance(cells, list) and len(cells) == len(columns), path, f"row {row} of {artefact} needs {len(columns)} cells")
         for column, cell in ((column, cell) for column, cell in zip(columns, cells) if cell is not None):
-            _demand(all(NAME.fullmatch(str(part)) for part in (row, column)), path, f"{artefact}/{row}/{column} is no valid value id")
+            named = NAME.fullmatch(row) and NAME.fullmatch(str(column))
+            _demand(named, path, f"{artefact}/{row}/{column} is no valid value id")
             note = notes.get(f"{row}/{column}", notes.get(row, notes.get(column, "")))
             entry = Published(cell, block.get("unit", ""), block.get("decimals", 0), block.get("n"), artefact, row, str(column), note,
                               block.get("literature", False))
