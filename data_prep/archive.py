@@ -74,7 +74,7 @@ class Source:
         try:
             yield
         except READ_ERRORS as error:
-            raise CorruptArchive(f"{self.path} is damaged or incomplete ({error}); fetch it again.") from error
+            raise CorruptArchive(f"{self.path} is damaged or incomplete ({str(error).splitlines()[0] if str(error) else type(error).__name__}); fetch it again.") from error
 
     def _blocks(self, stream):
         with self._reading():

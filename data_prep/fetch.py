@@ -82,7 +82,7 @@ def download(url: str, target: Path, known: dict, say=print, attempts: int = ATT
     ----------
     url : str
     target : Path
-        Written as ``<target>.part`` and renamed when its checksum is right.
+        Written as ``<target>.part`` and renamed when it is whole and its checksum right; a target that is there is not fetched again.
     known : dict
         May hold bytes, md5, sha256.
     attempts : int
@@ -96,7 +96,7 @@ def download(url: str, target: Path, known: dict, say=print, attempts: int = ATT
         If the server cannot be reached, has no such file, or sends something else.
     """
     target = Path(target)
-    if target.is_file() and sources.same_file(sources.checksums(target), known):
+    if target.is_file() and sources.same_file(sources.checksums(target), known) is not False:
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(target.name + ".part")

@@ -46,7 +46,7 @@ def register(origin, name, to, accept_incomplete: bool = False, say=print) -> di
         raise BadFolder(f"The name {name!r} is taken or has other characters than a-z, 0-9 and hyphens; choose another one.")
     origin, to = Path(origin).expanduser().resolve(), Path(to).expanduser().resolve()
     data = describe(origin, name)
-    if origin == to / name:
+    if origin == to / name and not (origin / "dataset.json").exists():
         return _in_place(data, origin, to, accept_incomplete, say)
     return ingest.prepare(data, to, [origin], accept_incomplete, say, {"entry": entry(data)})
 

@@ -77,12 +77,12 @@ def _prepare_locked(data, to: Path, archives: list, accept_incomplete: bool, say
     try:
         found, temporary = (archives, None) if archives else fetch.obtain(data, to, say)
         facts = _build(data, partial, found, accept_incomplete, say, extra)
+        os.replace(partial, root)
     except Exception as error:
         shutil.rmtree(partial, ignore_errors=True)
         if isinstance(error, OSError):
             raise disk_error(error, to) from error
         raise
-    os.replace(partial, root)
     if temporary:
         shutil.rmtree(temporary, ignore_errors=True)
     return facts
@@ -92,7 +92,7 @@ def disk_error(error: OSError, folder) -> KitError:
     """The sentence for an error of the file system."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return archive.NoSpace(f"The disk of {folder} is full; free some space or choose another folder with --to.")
-    return record.CannotWrite(f"Cannot write {error.filename or folder}: {error.strerror or error}; check the permissions or choose another folder with --to.")
+    return record.CannotWrite(f"Cannot read or write {error.filename or folder}: {error.strerror or error}; check the permissions or choose another folder with --to.")
 
 
 def _build(data, partial: Path, archives: list, accept_incomplete: bool, say, extra: dict) -> dict:

@@ -110,6 +110,8 @@ def _absent_names(data, labels: dict, names: dict) -> list[str]:
         if found.get(key, 0) > published:
             raise _wrong(data, key, found.get(key, 0), published)
     foreign = sorted(set(labels) - set(names))
+    if foreign and found == data.counts:
+        return []  # a renamed copy; compare_bytes says how much of it is known
     if foreign:
         raise WrongArchive(f"{len(foreign)} images have names that {data.name} does not have, {foreign[0]} first; this is another version of the set.")
     missing = sorted(set(names) - set(labels))

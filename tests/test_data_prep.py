@@ -234,6 +234,8 @@ def test_other_versions_and_other_sets_are_refused(tmp_path, monkeypatch):
         ingest.prepare(data_set(), tmp_path / "to", [more], say=quiet)
     monkeypatch.setattr(sources, "expected", lambda data: dict.fromkeys(tiny_files()) | {"Training/b/x.jpg": None})
     renamed = {name.replace("a2", "zz"): content for name, content in tiny_files().items()}
+    assert verify.absent(data_set(), {name: ("train" if "Train" in name else "test", name.split("/")[1]) for name in renamed}) == []
+    del renamed["Training/a/a0.jpg"]
     with pytest.raises(layout.WrongArchive, match="Training/a/zz.jpg"):
         ingest.prepare(data_set(), tmp_path / "to", [write_zip(tmp_path / "r.zip", renamed)], say=quiet)
     with pytest.raises(layout.WrongArchive, match="no folders Training/a"):
