@@ -43,7 +43,7 @@ class UnknownLevel(KitError):
 
 
 class NotAudited(KitError):
-    """An image id has no duplicate group."""
+    """An image id has no duplicate group, or a data set holds no images."""
 
 
 def groups(name: str, near_cosine: float = NEAR_COSINE) -> pd.DataFrame:
@@ -59,7 +59,14 @@ def groups(name: str, near_cosine: float = NEAR_COSINE) -> pd.DataFrame:
     -------
     pandas.DataFrame
         As :func:`duplicate_groups`.
+
+    Raises
+    ------
+    NotAudited
+        If the data set holds volumes.
     """
+    if registry.get(name).kind != "images":
+        raise NotAudited(f"{name} holds {registry.get(name).kind}; duplicates are defined for images only.")
     key = record.digest({"fingerprint": registry.facts(name)["fingerprint"], "near_cosine": near_cosine, "side": SIDE, "version": 1})
     file = paths.cache_dir() / "groups" / f"{name}-{key[:16]}.csv"
     if not file.exists():
@@ -121,6 +128,11 @@ def thumbnail(pixels: np.ndarray) -> np.ndarray:
     cells -= cells.mean()
     length = np.linalg.norm(cells)
     return (cells / length if length > 1e-6 else np.zeros_like(cells)).astype(np.float32)
+
+
+def cosine(first, second) -> float:
+    """Cosine similarity of the thumbnails of two image files, -1..1; 0 if one has no contrast."""
+    return float(_look(Path(first))[1] @ _look(Path(second))[1])
 
 
 def _chain(codes: np.ndarray) -> np.ndarray:
