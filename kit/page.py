@@ -86,7 +86,7 @@ def _body(key: str, profile: str, expected: list[dict], table: pd.DataFrame | No
     listed, stored = verdicts.results(key, profile)
     wanted = [e for e in expected if e["paper"] == key]
     wanted += [e for i, e in listed.items() if i not in {w["id"] for w in wanted}]
-    rows = [] if table is None else [_reading(row, key) for row in table.to_dict("records")]
+    rows = [] if table is None else [_reading(row, text, key) for row, text in zip(table.to_dict("records"), verdicts.printed(table).to_dict("records"))]
     cards = [card(entry, listed.get(entry["id"]), [r for r in rows if r["artefact"] == entry["id"]], key, profile) for entry in wanted]
     states = [c["status"] for c in cards]
     return {"cards": cards, "claims": [r for r in rows if r["artefact"] == "claims"], "states": {s: states.count(s) for s in ("written", "missing", "failed")},
@@ -144,19 +144,11 @@ def size(path: Path) -> tuple[int, int]:
         return picture.width // 2, picture.height // 2
 
 
-def _reading(row: dict, key: str) -> dict:
-    """A row of the verdict table with its numbers as text and its little picture."""
-    places = row["decimals"]
-
-    def span(name):
-        low, high = row[f"{name}low"], row[f"{name}high"]
-        return "" if math.isnan(low) or math.isnan(high) else f"{low:.{places}f} – {high:.{places}f}"
-
+def _reading(row: dict, text: dict, key: str) -> dict:
+    """A row of the verdict table as text, with its anchor and its little picture."""
     count = None if row["n"] is None or math.isnan(row["n"]) else int(row["n"])
-    value = breakable(row["value"].split("/", 1)[1])
-    free = "" if math.isnan(row["leak_free"]) else report.shown(row["leak_free"], places)
-    return {**row, "anchor": anchor(key, row["value"]), "n": count, "name": value, "ours": "" if math.isnan(row["ours"]) else report.shown(row["ours"], places), "interval": span(""),
-            "leak_free": free, "free_interval": span("leak_free_"), "picture": picture(row)}
+    return {**text, "artefact": row["artefact"], "note": row["note"], "n": count, "anchor": anchor(key, row["value"]), "measured": not math.isnan(row["ours"]),
+            "name": breakable(row["value"].split("/", 1)[1]), "picture": picture(row)}
 
 
 def breakable(text: str) -> Markup:

@@ -12,15 +12,15 @@ import difflib
 import json
 import math
 import re
-import textwrap
 
 import pandas as pd
 
-from kit import papers, paths, record, registry
+from kit import papers, paths, plotstyle, record, registry
 from kit.errors import KitError
 
 ORDER = ("br35h", "cad", "lease", "gencnn", "astrocytes", "gensoup", "pbcnas")
 KINDS = {"table": ("csv", "md", "tex"), "figure": ("png", "pdf")}
+PAGE_ROWS = 45  # a longer LaTeX table becomes a longtable
 
 
 class UnknownArtefact(KitError):
@@ -94,7 +94,7 @@ def caveat(entry: dict) -> str:
 
 
 def shown(cell, places: int | None = None) -> str:
-    """A cell as a reader wants it: a float with `places` decimals (default: about four significant digits), a dash for no value."""
+    """A cell as a reader wants it: a float with `places` decimals (default: one to four, by size), a dash for no value."""
     if cell is None or cell is pd.NA or (isinstance(cell, float) and math.isnan(cell)):
         return "–"
     if not isinstance(cell, float):
@@ -106,11 +106,11 @@ def shown(cell, places: int | None = None) -> str:
 
 
 def _places(numbers) -> int:
-    """Decimals that give the largest of `numbers` about four significant digits; none if all are whole."""
+    """Decimals that suit the largest of `numbers` (percentages: two); none if all are whole."""
     finite = [abs(x) for x in numbers if math.isfinite(x)]
     if all(x == int(x) for x in finite):
         return 0
-    return 4 - min(3, max(0, math.floor(math.log10(max(finite))) + 1)) if max(finite) >= 1 else 4
+    return sum(max(finite) < limit for limit in (1, 10, 1000)) + 1
 
 
 def readable(table: pd.DataFrame, places: int | None = None) -> pd.DataFrame:
@@ -170,7 +170,7 @@ class Artefacts:
         self._data, self._own = data, {"stand_in": stand_in, "reductions": list(reductions)}
         self._listed = [e for e in all_expected() if e["paper"] == paper]
         self._ids = papers.load(paper).values if paper in papers.keys() else None
-        self._merge({})
+        self._merge({}, fresh=True)
 
     def table(self, id, dataframe, note="", *, data=None, title=None, decimals=None):
         """Write ``tables/<id>.csv``, ``.md`` and ``.tex``; gives the data frame back so that a cell can show it.
@@ -211,8 +211,8 @@ class Artefacts:
 
         entry = self._entry(id, "figure", note, data, title)
         if caveat(entry):
-            wide = max(40, int(fig.get_size_inches()[0] * 17))
-            fig.text(0.5, -0.01, textwrap.fill(caveat(entry), wide), ha="center", va="top", fontsize=7, style="italic", color="0.3")
+            fig.set_layout_engine(fig.get_layout_engine() or "constrained")
+            plotstyle.note(fig, caveat(entry))
         for suffix, quiet in (("png", {"Software": None}), ("pdf", {"CreationDate": None})):
             with record.atomic_write(self.folder / f"figures/{id}.{suffix}") as temporary:
                 fig.savefig(temporary, dpi=200, bbox_inches="tight", metadata=quiet)
@@ -278,14 +278,18 @@ class Artefacts:
         return {"id": id, "title": title, "status": "written", "files": files, **data_facts(data or self._data), "reason": None,
                 "notebook": self.notebook, "kind": kind, **self._own, "note": note}
 
-    def _merge(self, new: dict) -> None:
-        """Put `new` entries into artefacts.json, keeping the others; what is listed and not there is "missing"."""
+    def _merge(self, new: dict, fresh: bool = False) -> None:
+        """Put `new` entries into artefacts.json, keeping the others; what is listed and not there is "missing".
+
+        With `fresh`, the notebook's own tables and figures beyond the publication's are taken off the list, for this run may not make them.
+        """
         path = self.folder / "artefacts.json"
         with self._lock():
             stored = {e["id"]: e for e in record.read_json(path, default={}).get("artefacts", [])} | new
             listed = {e["id"]: self._missing(e) for e in self._listed}
-            kept = {key: entry for key, entry in stored.items() if entry["status"] == "failed" or self._whole(entry)}
-            merged = listed | {key: entry for key, entry in kept.items() if key in listed or entry["status"] == "written"}
+            dropped = {key for key, entry in stored.items() if fresh and key.startswith("extra-") and entry["notebook"] == self.notebook}
+            kept = {key: entry for key, entry in stored.items() if key not in dropped and (entry["status"] == "failed" or self._whole(entry))}
+            merged = listed | kept
             record.write_json(path, {"paper": self.paper, "profile": self.profile, "artefacts": list(merged.values())})
 
     def _whole(self, entry) -> bool:
@@ -310,8 +314,12 @@ def _markdown_table(text: pd.DataFrame, sides) -> str:
 
 def _latex_table(text: pd.DataFrame, sides, caption: str, label: str) -> str:
     rows = [" & ".join(_latex(cell) for cell in row) + r" \\" for row in [text.columns, *text.itertuples(index=False)]]
-    lines = [r"\begin{table}", r"\centering", rf"\caption{{{_latex(caption)}}}", rf"\label{{tab:{label}}}", rf"\begin{{tabular}}{{{''.join(side[0] for side in sides)}}}",
-             r"\toprule", rows[0], r"\midrule", *rows[1:], r"\bottomrule", r"\end{tabular}", r"\end{table}"]
+    columns, named = "".join(side[0] for side in sides), rf"\caption{{{_latex(caption)}}}\label{{tab:{label}}}"
+    if len(text) > PAGE_ROWS:
+        lines = [rf"\begin{{longtable}}{{{columns}}}", named + r"\\", r"\toprule", rows[0], r"\midrule", r"\endhead", *rows[1:], r"\bottomrule", r"\end{longtable}"]
+        return "\n".join(lines) + "\n"
+    lines = [r"\begin{table}", r"\centering", named, rf"\begin{{tabular}}{{{columns}}}", r"\toprule", rows[0], r"\midrule", *rows[1:], r"\bottomrule",
+             r"\end{tabular}", r"\end{table}"]
     return "\n".join(lines) + "\n"
 
 

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from kit import forensics, papers, paths, record, report
+from kit import forensics, papers, paths, plotstyle, record, report
 
 KINDS = ("reproduced", "not reproduced", "not comparable", "impossible as published", "missing")
 TIMES = {"ns", "us", "ms", "s", "min", "h", "d"}
+LOOKS = {"reproduced": (plotstyle.BLUE, "", "white"), "not reproduced": (plotstyle.VERMILION, "///", "white"), "not comparable": ("#9AA3AF", "...", "black"),
+         "impossible as published": (plotstyle.PURPLE, "xx", "black"), "no value": ("#E8EBEF", "", "black")}
 NUMBERS = ["ours", "low", "high", "leak_free", "leak_free_low", "leak_free_high"]
 
 
@@ -183,7 +185,7 @@ def verdict_table(paper_key: str, profile: str) -> pd.DataFrame:
         claim = claims.get(key)
         notebook = claim.notebook if claim else home[number.artefact]
         if notebook or key in flagged:
-            found = verdict_of(paper, number, stored.get(key, {}), relation=getattr(claim, "relation", "="), impossible=flagged.get(key),
+            found = verdict_of(paper, number, stored.get(key, {}), relation=_relation(claim), impossible=flagged.get(key),
                                missing=_why_missing(number, notebook, listed, profile))
             rows.append(_row(key, number, stored.get(key, {}), found, notebook, claim))
     columns = ["artefact", "value", "published", "unit", "decimals", *NUMBERS, "n", "verdict", "why", "note", "data", "fingerprint", "notebook"]
@@ -197,12 +199,34 @@ def verdict_of(paper, number, entry: dict, relation="=", impossible=None, missin
                    stand_in=entry.get("stand_in"), reductions=entry.get("reductions", ()), impossible=impossible, missing=missing)
 
 
+def _relation(claim) -> str:
+    """A claim whose id ends in -above or -below states on which side of its value a quantity lies."""
+    ending = claim.id.rsplit("-", 1)[-1] if claim else ""
+    return {"above": ">", "below": "<"}.get(ending, "=")
+
+
 def _row(key, number, entry, found, notebook, claim) -> dict:
     numbers = {name: math.nan if entry.get(name) is None else entry[name] for name in NUMBERS}
     note = "; ".join(filter(None, [claim.text if claim else "", number.note]))
     return {"artefact": number.artefact, "value": key, "published": number.printed, "unit": number.unit, "decimals": number.decimals, **numbers,
             "n": entry.get("n") or number.n, "verdict": found.kind, "why": found.why, "note": note, "data": entry.get("data"),
             "fingerprint": entry.get("fingerprint"), "notebook": notebook}
+
+
+def printed(table: pd.DataFrame) -> pd.DataFrame:
+    """A verdict table for readers: every number with the publication's own decimals, an interval in one cell; a dash for no value.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Text columns value, published, unit, ours, interval, leak_free, leak_free_interval, verdict, why; the rows and index of `table`.
+    """
+    text = table[["value", "published", "unit", "verdict", "why"]].copy()
+    for name, low, high in (("ours", "low", "high"), ("leak_free", "leak_free_low", "leak_free_high")):
+        cells = [[report.shown(number, places) for number in row] for *row, places in table[[name, low, high, "decimals"]].itertuples(index=False)]
+        text[name] = [cell for cell, _, _ in cells]
+        text["interval" if name == "ours" else f"{name}_interval"] = ["–" if "–" in ends else " to ".join(ends) for _, *ends in cells]
+    return text[["value", "published", "unit", "ours", "interval", "leak_free", "leak_free_interval", "verdict", "why"]]
 
 
 def coverage(profile: str) -> pd.DataFrame:
@@ -227,3 +251,54 @@ def _progress(key: str, profile: str, ids: set) -> dict:
     kinds = list(verdict_table(key, profile)["verdict"]) if key in papers.keys() else []
     return {"paper": key, "artefacts": len(ids), **{s: state.count(s) for s in ("written", "missing", "failed")}, "numbers": len(kinds),
             **{kind: kinds.count(kind) for kind in KINDS[:-1]}, "no value": kinds.count("missing")}
+
+
+@plotstyle.style()
+def bars(counts: pd.DataFrame) -> plotstyle.Figure:
+    """The verdicts of every publication as stacked horizontal bars, told apart by colour, hatch and the number on them.
+
+    Parameters
+    ----------
+    counts : pandas.DataFrame
+        From `coverage`; sections without published numbers and the row "all" are left out.
+    """
+    counts = counts[(counts["numbers"] > 0) & (counts["paper"] != "all")]
+    plotstyle.require(len(counts), "There is no publication in papers/; add one to see its verdicts.")
+    fig = plotstyle.new_figure(7.2, 1.1 + 0.36 * len(counts))
+    ax, left = fig.add_subplot(), pd.Series(0.0, counts.index)
+    for kind, (colour, hatch, ink) in LOOKS.items():
+        share = 100 * counts[kind] / counts["numbers"]
+        ax.barh(counts["paper"], share, left=left, color=colour, hatch=hatch, edgecolor="white", lw=0.5, label=kind)
+        for place, number, start, width in zip(range(len(counts)), counts[kind], left, share):
+            if width >= 4:
+                ax.text(start + width / 2, place, f"{number}", ha="center", va="center", fontsize=8, color=ink,
+                        bbox={"facecolor": colour, "edgecolor": "none", "pad": 1.5})
+        left = left + share
+    ax.set(xlim=(0, 100), xlabel="Share of the published numbers (%)")
+    ax.invert_yaxis()
+    ax.tick_params(axis="y", length=0)
+    plotstyle.legend_above(fig, *ax.get_legend_handles_labels())
+    return fig
+
+
+def gaps(table: pd.DataFrame, unit: str = "%", most: int = 40) -> pd.DataFrame:
+    """How far ours lies from the published number, for what was measured as published, ready for `kit.plots.forest`.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        From `verdict_table`.
+    unit : str
+        Only numbers in this unit.
+    most : int
+        At most so many rows, the first ones.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Index: value ids; columns published (0 throughout) and ours, low, high, leak_free, leak_free_low, leak_free_high, each minus the
+        published number, nan where absent.
+    """
+    rows = table[table["verdict"].isin(KINDS[:2]) & (table["unit"] == unit)].head(most).set_index("value")
+    published = rows["published"].astype(float)
+    return rows[NUMBERS].astype(float).sub(published, axis=0).assign(published=0.0)
