@@ -13,8 +13,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from kit import forensics_tables  # noqa: F401  (registers its kinds)
-from kit import papers
+from kit import forensics_folds, forensics_tables, papers  # noqa: F401  (the first two register their kinds)
 from kit.errors import KitError
 from kit.forensics_checks import IMPOSSIBLE, INCONSISTENT, KINDS, UNEXPLAINED, BadCheck
 

@@ -107,8 +107,9 @@ def fraction(paper, values, n=None, runs=1, common=True):
             yield UNEXPLAINED, [e.id], f"{says(e)} is {k:,}/{cases:,} only if it was rounded twice; {near}."
     other = _other_size(entries, (n or entries[0].n) * runs) if common and len(broken) > 1 else None
     if other:
+        stated = (n or entries[0].n) * runs
         yield INCONSISTENT, [e.id for e in entries], (
-            f"{len(broken)} of {len(entries)} values are no k/{(n or entries[0].n) * runs:,}, but all are k/n for n = {other:,}: the set had another size than stated.")
+            f"{len(broken)} of {len(entries)} values are no k/{stated:,}, but all are k/n for n = {other:,}: the set had another size than stated.")
         return
     yield from broken
     if common and len(broken) > 1:
@@ -132,7 +133,10 @@ def _no_size(entries, cases):
 
 @kind
 def identity(paper, rows, negatives, derived=()):
-    """Sensitivity printed like the accuracy with another specificity: needs almost no negative cases. `negatives`: their share in the data, which random parts keep within 0.1."""
+    """Sensitivity printed like the accuracy with another specificity, which needs almost no negative cases.
+
+    `negatives` is their share in the data; a random part of hundreds of cases keeps it within 0.1.
+    """
     broken = []
     for row in rows_of(paper, rows, TRIPLE):
         acc, sens, spec = cells(paper, row, TRIPLE)
@@ -140,10 +144,11 @@ def identity(paper, rows, negatives, derived=()):
         if sens.value == acc.value and share < negatives - 0.1:
             broken.append(sens.id)
             yield IMPOSSIBLE, [sens.id], (
-                f"{row} has sensitivity and accuracy {says(acc, True)} but specificity {says(spec, True)}. Accuracy is the mean of the two weighted by the class counts, "
-                f"so at most {100 * share:.1f} % of the cases could be negative, against {100 * negatives:.0f} % of the data.")
+                f"{row} has sensitivity and accuracy {says(acc, True)} but specificity {says(spec, True)}. Accuracy is the mean of the two weighted by "
+                f"the class counts, so at most {100 * share:.1f} % of the cases could be negative, against {100 * negatives:.0f} % of the data.")
     if broken and derived:
-        yield IMPOSSIBLE, [e.id for e in select(paper, derived)], f"Mean or variance of sensitivities that are impossible themselves ({len(broken)} rows)."
+        ids = [e.id for e in select(paper, derived)]
+        yield IMPOSSIBLE, ids, f"Mean or variance of sensitivities that are impossible themselves ({len(broken)} rows)."
 
 
 @kind
@@ -155,7 +160,8 @@ def confusion(paper, rows, joint=False, balanced=None, columns=TRIPLE):
         percent = [e.value * 100 / scale(e) for e in entries]
         matrices[row] = num.reconstruct(*percent, acc.n, acc.decimals - (scale(acc) == 1) * 2)
         if not matrices[row]:
-            yield IMPOSSIBLE, [e.id for e in entries], f"No confusion matrix of {acc.n} cases gives {says(acc)}, {says(sens, True)} and {says(spec, True)} together."
+            yield IMPOSSIBLE, [e.id for e in entries], (
+                f"No confusion matrix of {acc.n} cases gives {says(acc)}, sensitivity {says(sens, True)} and specificity {says(spec, True)} together.")
     shared = set.intersection(*({c.P for c in found} for found in matrices.values()))
     ids = [f"{row}/{c}" for row in rows for c in columns]
     if joint and all(matrices.values()) and not shared:
@@ -184,8 +190,9 @@ def gap(paper, rows, columns, level=1e-6):
             found += [a, b]
     if found:
         gaps = [(b.value - a.value) / scale(a) * 100 for a, b in zip(found[::2], found[1::2])]
-        yield UNEXPLAINED, [e.id for e in found], (f"In {len(gaps)} of {len(rows)} rows {columns[0]} and {columns[1]} differ by {min(gaps):+.1f} to {max(gaps):+.1f} points "
-                                                   f"(Fisher p < {level:g} each), although both are random parts of the same data.")
+        yield UNEXPLAINED, [e.id for e in found], (
+            f"In {len(gaps)} of {len(rows)} rows {columns[1]} differs from {columns[0]} by {min(gaps):+.1f} to {max(gaps):+.1f} points "
+            f"(Fisher p < {level:g} each), although both are random parts of the same data.")
 
 
 @kind
@@ -206,7 +213,7 @@ def significance(paper, rows, level, claimed):
 
 @kind
 def harmonic(paper, rows, macro=False, columns=CLASS_COLUMNS):
-    """F1 against precision and recall, rounded or truncated. `macro`: averages, where a mean of class F1 may lie below the harmonic mean, never above."""
+    """F1 against precision and recall. `macro`: averages over classes, where a mean of class F1 may lie below the harmonic mean, never above."""
     for row in rows_of(paper, rows, columns):
         p, r, f = cells(paper, row, columns)
         allowed, widest = (num.harmonic_range(p.value, r.value, p.decimals, units) for units in (0.5, 1.0))
@@ -251,7 +258,7 @@ def report(paper, matrices, table, labels):
 
 @kind
 def matrix_metric(paper, matrix, labels, values):
-    """Numbers in prose against a confusion matrix: `values` lists [value id, metric, class] with the metrics of `report`, "errors" or "accuracy"."""
+    """Numbers in prose against a confusion matrix: `values` lists [value id, metric, class]; metrics of `report`, "errors" or "accuracy"."""
     rates, accuracy, errors = _class_table(paper, matrix, labels)
     for value_id, metric, label in values:
         e = one(paper, value_id)
@@ -260,7 +267,8 @@ def matrix_metric(paper, matrix, labels, values):
         if num.prints_as(exact, e.value, e.decimals) is None:
             others = [m for m in CLASS_COLUMNS if label and num.prints_as(scale(e) * rates[m][label], e.value, e.decimals) == "rounded"]
             swap = f" It is the {others[0]} of that class." if others else ""
-            yield INCONSISTENT, [e.id], f"{says(e)} is called the {metric} of {label or 'all'}, but the confusion matrix {matrix.split('/')[0]} gives {exact:.4f}.{swap}"
+            name = f"{metric} of {label}" if label else f"number of {metric}"
+            yield INCONSISTENT, [e.id], f"{says(e)} is called the {name}, but the confusion matrix {matrix.split('/')[0]} gives {exact:.4f}.{swap}"
 
 
 def _errors(entry):
@@ -277,8 +285,9 @@ def recall(paper, rows, supports):
         bounds = [num.recall_bounds(e, sizes) for e in _errors(acc)]
         allowed = num.Range(min(b.low for b in bounds), max(b.high for b in bounds)).scaled(scale(rec))
         if not allowed.meets(range_of(rec)) and not range_of(acc).meets(range_of(rec)):
-            yield IMPOSSIBLE, [rec.id], (f"{says(rec)} at accuracy {says(acc, True)}: with {' or '.join(map(str, _errors(acc)))} errors on classes of "
-                                         f"{', '.join(map(str, sizes))} the macro recall lies in {spread(allowed, 2)}, and weighted and micro recall equal the accuracy.")
+            yield IMPOSSIBLE, [rec.id], (
+                f"{says(rec)} at accuracy {says(acc, True)}: with {' or '.join(map(str, _errors(acc)))} errors on classes of {', '.join(map(str, sizes))} "
+                f"the macro recall lies in {spread(allowed, 2)}, and weighted and micro recall equal the accuracy.")
 
 
 @kind
@@ -288,13 +297,14 @@ def specificity(paper, rows, supports):
     for row in rows_of(paper, rows, ("accuracy",)):
         acc, spec = cells(paper, row, ("accuracy", "specificity"))
         bounds = [num.specificity_bounds(e, sizes) for e in _errors(acc)]
-        allowed = {name: num.Range(min(b[name].low for b in bounds), max(b[name].high for b in bounds)).scaled(scale(spec)) for name in bounds[0]}
+        allowed = {k: num.Range(min(b[k].low for b in bounds), max(b[k].high for b in bounds)).scaled(scale(spec)) for k in bounds[0]}
         outside = [name for name, r in allowed.items() if not r.meets(range_of(spec))]
         if "macro" in outside:
             every = len(outside) == len(allowed)
-            words = "no average of one-against-rest specificities" if every else f"no {' and no '.join(outside)} average of one-against-rest specificities"
+            words = "no average" if every else f"no {' and no '.join(outside)} average"
             detail = "; ".join(f"{name} {spread(allowed[name], 2)}" for name in outside)
-            yield IMPOSSIBLE if every else UNEXPLAINED, [spec.id], f"{says(spec)} at accuracy {says(acc, True)} is {words} ({detail})."
+            yield IMPOSSIBLE if every else UNEXPLAINED, [spec.id], (
+                f"{says(spec)} at accuracy {says(acc, True)} is {words} of one-against-rest specificities ({detail}).")
 
 
 @kind
@@ -307,77 +317,6 @@ def balanced_mcc(paper, accuracy, mcc, over, classes, tolerance=None):
         if not allowed.meets(printed):
             yield IMPOSSIBLE, [m.id], f"{says(m)} with {says(acc)} on {classes} equally large classes: the MCC must lie in {spread(allowed)}."
         elif tolerance and printed.low > high.low + tolerance:
-            yield UNEXPLAINED, [m.id], (f"{says(m)} is {m.value - num.balanced_mcc(acc.value, classes).low:.4f} above the value {high.low:.4f} that balanced "
-                                                f"predictions give at {says(acc)}; the other rows stay within {tolerance}.")
-
-
-# --- tests and spreads over folds ----------------------------------------------------------------------------------------------------------------
-
-
-@kind
-def t_test(paper, a, b, printed, means=None, summary=None, test_to_train=None):
-    """A t statistic against the printed folds (paired, pooled, Welch, corrected) and against printed means and standard deviations."""
-    a, b, t = select(paper, a), select(paper, b), one(paper, printed)
-    x, y, decimals = [e.value for e in a], [e.value for e in b], a[0].decimals
-    tests = {"paired": stats.paired_t, "pooled": stats.pooled_t, "Welch": stats.welch_t}
-    if test_to_train:
-        tests["corrected resampled"] = lambda p, q: stats.corrected_resampled_t(np.subtract(p, q), test_to_train)
-    within = [range_of(one(paper, m)) for m in means] if means else None
-    results = {name: (test(x, y), num.statistic_range(lambda p, q, f=test: f(p, q).statistic, (x, y), decimals, within)) for name, test in tests.items()}
-    if any(r.meets(range_of(t)) for _, r in results.values()):
-        return
-    words = ", ".join(f"{name} {r.statistic:.4f} ({spread(rng, 3)}, p = {r.p:.2f})" for name, (r, rng) in results.items())
-    yield INCONSISTENT, [t.id], f"{says(t)} is no t statistic of the printed folds, not even within their rounding: {words}.{_from_summary(paper, summary, t, len(x))}"
-
-
-def _from_summary(paper, summary, t, n):
-    if not summary:
-        return ""
-    (m1, s1), (m2, s2) = [[one(paper, i) for i in pair] for pair in summary]
-    test = stats.t_from_summary(m1.value, s1.value, n, m2.value, s2.value, n)
-    ends = [stats.t_from_summary(m1.value, s1.value + g * num.half(s1.decimals), n, m2.value, s2.value + g * num.half(s2.decimals), n).statistic for g in (1, -1)]
-    verb = "gives" if num.Range(*sorted(ends)).meets(range_of(t)) else "does not give"
-    return (f" An independent test of the printed means and standard deviations ({m1.printed}, {s1.printed} and {m2.printed}, {s2.printed}; n = {n} each) {verb} it: "
-            f"t = {test.statistic:.4f}, df {test.df:.0f}, p = {test.p:.3f}.")
-
-
-def _columns(paper, of, printed, columns):
-    for column in columns or ("",):
-        entries = select(paper, [p.format(column) for p in of])
-        yield [e.value for e in entries], entries, one(paper, printed.format(column))
-
-
-@kind
-def mean(paper, of, printed, columns=None):
-    """A printed mean against the mean of the printed values."""
-    for values, entries, e in _columns(paper, of, printed, columns):
-        allowed = num.mean_range(values, entries[0].decimals)
-        if not allowed.meets(range_of(e)):
-            yield INCONSISTENT, [e.id], f"{says(e)}, but the mean of the {len(values)} printed values is {np.mean(values):.4f}."
-
-
-@kind
-def variance(paper, of, printed, columns=None):
-    """A printed variance against sample and population variance of the printed values, and its unit."""
-    for values, entries, e in _columns(paper, of, printed, columns):
-        fits = [name for name, ddof in (("sample", 1), ("population", 0)) if num.variance_range(values, entries[0].decimals, ddof).meets(range_of(e))]
-        v = np.var(values, ddof=1)
-        if not fits:
-            yield INCONSISTENT, [e.id], f"{says(e)}, but the printed values have sample variance {v:.4f} and population variance {np.var(values):.4f}."
-        elif e.unit == entries[0].unit and e.unit:
-            yield INCONSISTENT, [e.id], (f"{says(e)} is the {fits[0]} variance of the printed values ({v:.4f}), so its unit is {_square(e.unit)}; the standard "
-                                         f"deviation is {np.sqrt(v):.3f} {e.unit}.")
-
-
-def _square(unit):
-    return "squared percentage points" if unit == "%" else f"squared {unit}"
-
-
-@kind
-def deviation(paper, of, printed):
-    """A printed standard deviation against those of the printed values."""
-    for values, entries, e in _columns(paper, of, printed, None):
-        ranges = [num.Range(*np.sqrt(num.variance_range(values, entries[0].decimals, ddof))) for ddof in (1, 0)]
-        if not any(r.meets(range_of(e)) for r in ranges):
-            yield INCONSISTENT, [e.id], (f"{says(e)}, but the printed values have standard deviation {np.std(values, ddof=1):.3f} (sample, {spread(ranges[0], 3)} within "
-                                         f"rounding) or {np.std(values):.3f} (population).")
+            least = num.balanced_mcc(acc.value / scale(acc), classes).low
+            yield UNEXPLAINED, [m.id], (
+                f"{says(m)} is {m.value - least:.4f} above the value {least:.4f} that balanced predictions give at {says(acc)}; other rows stay within {tolerance}.")

@@ -232,7 +232,8 @@ def statistic_range(statistic, samples, decimals, means=None):
     """
     sizes, x0, h = [len(s) for s in samples], np.concatenate([np.asarray(s, float) for s in samples]), half(decimals)
     split = lambda x: (x[: sizes[0]], x[sizes[0] :])
-    inside = [{"type": "ineq", "fun": lambda x, i=i, m=m: [split(x)[i].mean() - m.low, m.high - split(x)[i].mean()]} for i, m in enumerate(means or ())]
+    inside = [{"type": "ineq", "fun": lambda x, i=i, m=m: [split(x)[i].mean() - m.low, m.high - split(x)[i].mean()]}
+              for i, m in enumerate(means or ())]
     found = [float(statistic(*split(x0)))]
     for sign, side in product((1, -1), (0.0, 0.9, -0.9)):
         start = x0 + side * h * np.concatenate([np.ones(sizes[0]), -np.ones(sizes[1])])

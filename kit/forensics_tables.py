@@ -89,7 +89,8 @@ def delta(paper, rows, before, after, printed, relative=True):
             gap = min(abs(x - d.value) for x in allowed)
             middle = sum(allowed) / 2
             severity = INCONSISTENT if gap > 5 * num.half(d.decimals) else UNEXPLAINED
-            yield severity, [d.id, b.id, a.id], f"{says(d)}, but {says(b)} and {says(a)} give {middle:+.2f} ({spread(allowed, 2)} within rounding)."
+            said = f"{says(b)} and {says(a)} give {middle:+.2f} ({spread(allowed, 2)} within rounding)"
+            yield severity, [d.id, b.id, a.id], f"{says(d)}, but {said}."
 
 
 @kind
@@ -99,7 +100,7 @@ def bounds(paper, values, what, low=None, high=None, severity=INCONSISTENT):
     for e in select(paper, values):
         r = range_of(e)
         if (ends[0] is not None and r.high < ends[0]) or (ends[1] is not None and r.low > ends[1]):
-            yield severity, [e.id], f"{says(e)} is outside {_interval(ends)}: {what}.{f' ({e.note}.)' if e.note else ''}"
+            yield severity, [e.id], f"{says(e)} is outside {_interval(ends)}, {what}{f' ({e.note})' if e.note else ''}."
 
 
 def _interval(ends):
@@ -134,7 +135,7 @@ def near(paper, pairs, tolerance, divide=1.0, over=("",), note=""):
 
 @kind
 def matches(paper, alternatives, divide=1.0):
-    """A printed column against several exact columns, rounded or truncated: which one is it? `alternatives` maps a name to [[printed, exact], ...]."""
+    """A printed column against several exact ones, rounded or truncated: which one is it? `alternatives` maps a name to [[printed, exact], ...]."""
     table = {}
     for name, pairs in alternatives.items():
         for how in ("rounded", "truncated"):
@@ -167,7 +168,9 @@ def steps(paper, rows, columns, length, start, step, claim=None):
             last = {c: e.value for c, e in now.items()}
         ids.append(pattern.split("/")[0])
     if claim and both:
-        yield INCONSISTENT, [claim], f"{both} of {moves} moves in {', '.join(dict.fromkeys(ids))} change {' and '.join(columns)} together, although the text says one at a time."
+        where = ", ".join(dict.fromkeys(ids))
+        yield INCONSISTENT, [claim], (
+            f"{both} of {moves} moves in {where} change {' and '.join(columns)} together, although the text says one at a time.")
 
 
 @kind
@@ -177,6 +180,6 @@ def missing_unit(paper, value, below, units):
     size = other.value * units[other.unit]
     fits = [u for u, seconds in units.items() if e.value * seconds < size]
     if not e.unit and len(fits) < len(units):
-        others = [f"{e.printed} {u}" for u in units if u not in fits]
-        yield UNEXPLAINED, [e.id], (f"{says(e)} has no unit and is said to lie below {says(other)}: only {' or '.join(f'{e.printed} {u}' for u in fits) or 'no unit'} would, "
-                                    f"{' and '.join(others)} would not.")
+        within, beyond = ([f"{e.printed} {u}" for u in units if (u in fits) == wanted] for wanted in (True, False))
+        yield UNEXPLAINED, [e.id], (
+            f"{says(e)} has no unit and is said to lie below {says(other)}: only {' or '.join(within) or 'no unit'} would, {' and '.join(beyond)} would not.")

@@ -219,7 +219,9 @@ def _build(raw, path):
     _demand(not clash, path, f"records need ids of their own, but {', '.join(sorted(clash))} is taken")
     _listed(raw["checks"], {"kind"}, "checks", path)
     _listed(raw["slips"], {"where", "issue", "use"}, "slips", path)
-    _demand(isinstance(raw["hyperparameters"], dict), path, "hyperparameters must be a mapping of names to values")
+    settings = raw["hyperparameters"]
+    flat = isinstance(settings, dict) and not any(isinstance(v, dict) for v in settings.values())
+    _demand(flat, path, "hyperparameters must be a flat mapping of names to values")
     plain = {k: raw[k] for k in ("key", "title", "venue", "year", "doi", "hyperparameters")}
     lists = {k: tuple(raw[k]) for k in ("authors", "data", "notebooks", "checks", "slips")}
     return Paper(**plain, **lists, artefacts=artefacts, claims=claims, values=values, texts=texts, records=records, recorded=recorded,

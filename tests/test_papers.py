@@ -59,6 +59,7 @@ BREAKS = {
     "more than 2 decimals": lambda raw: raw["artefacts"][0]["blocks"][0]["rows"]["cnn.fold1"].__setitem__(0, 97.941),
     "needs 3 cells": lambda raw: raw["artefacts"][0]["blocks"][0]["rows"]["cnn.fold1"].pop(),
     "must be a number": lambda raw: raw["artefacts"][0]["blocks"][0]["rows"]["cnn.fold1"].__setitem__(0, True),
+    "flat mapping": lambda raw: raw["hyperparameters"].update(nested={"a": 1}),
     "needs the keys issue, use, where": lambda raw: raw["slips"].append({"where": "here"}),
     "unknown fields": lambda raw: raw["claims"][0].update(vale=1),
 }
