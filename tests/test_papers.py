@@ -6,7 +6,7 @@ import math
 import pytest
 import yaml
 
-from kit import papers, paths
+from kit import papers, paths, registry
 from kit.errors import KitError
 
 COUNTS = {"br35h": 10, "cad": 26, "lease": 8, "gencnn": 18, "astrocytes": 12, "gensoup": 7, "pbcnas": 15}
@@ -17,6 +17,7 @@ def test_artefact_counts(key):
     paper = papers.load(key)
     assert len(paper.artefacts) == COUNTS[key]
     assert all(a.notebook in paper.notebooks for a in paper.artefacts)
+    assert set(paper.data) <= set(registry.names())
 
 
 def test_keys_are_the_files():
