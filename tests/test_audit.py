@@ -193,7 +193,7 @@ def test_volumes_are_refused(monkeypatch):
 
 @pytest.mark.parametrize("name", ["phantom4", "phantom-binary"])
 def test_planted_copies_of_the_embedded_sets(name, tmp_path):
-    phantom.write(name, tmp_path, n=160, size=64)
+    phantom.write(name, tmp_path, n=240, size=96)
     index, planted = pd.read_csv(tmp_path / "manifest.csv"), record.read_json(tmp_path / "dataset.json")["planted"]
     groups, sources = audit.duplicate_groups(index, tmp_path), {}
     for level, column in audit.COLUMN.items():
