@@ -145,8 +145,8 @@ def install_kernel() -> None:
         record.write_json(folder / "kernel.json", spec)
 
 
-def run_job(job: Job, say) -> None:
-    """Run one notebook and fill in `job`; a failure is recorded, not raised."""
+def run_job(job: Job, say, stop: threading.Event) -> None:
+    """Run one notebook and fill in `job`; a failure is recorded, not raised. Nothing is recorded once `stop` is set."""
     if up_to_date(job):
         status = record.read_json(job.status_file)
         job.state, job.seconds, job.peak_mb, job.artefacts = "up to date", status["seconds"], status["peak_mb"], collect(job)
@@ -156,6 +156,8 @@ def run_job(job: Job, say) -> None:
     record.write_text(parameters, yaml.safe_dump(job.values, sort_keys=False))
     started = time.perf_counter()
     code, usage = _papermill(job, parameters, say)
+    if stop.is_set():
+        return
     job.seconds, job.peak_mb = round(time.perf_counter() - started, 1), round(usage / 1024)
     job.artefacts = collect(job)
     job.state, job.reason = ("finished", None) if code == 0 else ("failed", _reason(job, code))
@@ -200,22 +202,29 @@ def _reason(job: Job, code: int) -> str:
 
 def run_all(jobs: list[Job], workers: int = 1) -> None:
     """Run the jobs, `workers` at a time, the summary last; a failed notebook does not stop the others."""
-    lock = threading.Lock()
+    lock, stop = threading.Lock(), threading.Event()
 
     def say(line: str) -> None:
         with lock:
             print(line, flush=True)
 
     def one(job: Job) -> None:
+        if stop.is_set():
+            return
         say(f"[{job.name[:2]}] {job.name} ...")
         try:
-            run_job(job, say)
+            run_job(job, say, stop)
         except KitError as error:
             job.state, job.reason, job.artefacts = "failed", str(error), collect(job)
         say(f"[{job.name[:2]}] {job.state} after {job.seconds:.0f} s" + (f": {job.reason}" if job.reason else ""))
 
     with ThreadPoolExecutor(workers) as pool:
-        list(pool.map(one, [j for j in jobs if not is_summary(j.name)]))
+        try:
+            list(pool.map(one, [j for j in jobs if not is_summary(j.name)]))
+        except KeyboardInterrupt:  # the pool would wait for its notebooks: end them
+            stop.set()
+            _stop_children()
+            raise
     for job in jobs:
         if is_summary(job.name):
             one(job)
