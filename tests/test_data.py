@@ -1,0 +1,88 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from kit import data, imageio, paths, record, registry
+from tests.conftest import write_set
+
+
+def test_images_are_decoded_once_and_rows_follow_the_index(discs):
+    inputs = data.load(discs, 24)
+    for row in (0, 17, 59):
+        picture = Image.open(registry.root(discs) / inputs.index["image_id"].iloc[row])
+        assert np.array_equal(inputs.x[row, ..., 0], np.asarray(picture))
+    assert inputs.x.dtype == np.uint8 and set(inputs.labels) == {0, 1}
+    files = sorted((paths.cache_dir() / "decoded").iterdir())
+    data.load(discs, 24)
+    assert sorted((paths.cache_dir() / "decoded").iterdir()) == files
+
+
+@pytest.mark.parametrize(("interpolation", "resampling"), [("bilinear", Image.Resampling.BILINEAR), ("area", Image.Resampling.BOX)])
+def test_resizing_is_pillows(discs, interpolation, resampling):
+    inputs = data.load(discs, 10, channels=3, interpolation=interpolation)
+    picture = Image.open(registry.root(discs) / inputs.index["image_id"].iloc[0]).convert("RGB").resize((10, 10), resampling)
+    assert inputs.x.shape == (60, 10, 10, 3) and np.array_equal(inputs.x[0], np.asarray(picture))
+
+
+def test_rows_follow_the_ids_given(discs):
+    inputs = data.load(discs, 24)
+    ids = inputs.index["image_id"].iloc[[5, 2, 40]]
+    assert inputs.rows(ids).tolist() == [5, 2, 40]
+
+
+def test_a_batch_is_scaled_and_a_plain_array(discs):
+    batch = data.load(discs, 24).batch([3, 1])
+    assert type(batch) is np.ndarray and batch.dtype == np.float32 and 0 <= batch.min() and batch.max() <= 1
+
+
+def test_features_are_cached_by_what_they_depend_on(discs):
+    inputs, calls = data.load(discs, 24), []
+
+    def mean(block):
+        calls.append(len(block))
+        return block.mean((1, 2), keepdims=True)
+
+    first = data.with_features(inputs, {"network": "mean"}, mean)
+    again = data.with_features(inputs, {"network": "mean"}, lambda block: pytest.fail("computed again"))
+    assert np.array_equal(first.x, again.x) and first.x.dtype == np.float16 and sum(calls) == 61
+    assert data.with_features(inputs, {"network": "other"}, mean).facts != first.facts
+
+
+def test_a_killed_decoding_leaves_no_half_array(private_folders, monkeypatch):
+    write_set(private_folders / "data" / "torn", "torn", ("dark", "bright"), 3, 12)
+    monkeypatch.setattr(imageio, "read_image", lambda *a, **k: (_ for _ in ()).throw(KeyboardInterrupt))
+    from kit import audit
+    monkeypatch.setattr(audit, "groups", lambda name: registry.index(name).assign(near_group=range(6)))
+    with pytest.raises(KeyboardInterrupt):
+        data.load("torn", 12)
+    assert not list((paths.cache_dir() / "decoded").glob("torn*")) and not list((paths.cache_dir() / "decoded").glob(".tmp*"))
+
+
+def test_a_damaged_image_is_named(private_folders):
+    root = private_folders / "data" / "bad"
+    write_set(root, "bad", ("dark", "bright"), 3, 12)
+    (root / "dark" / "001.png").write_bytes(b"")
+    with pytest.raises(imageio.UnreadableImage, match="001.png"):
+        data.load("bad", 12)
+
+
+def test_an_empty_part_is_refused(discs):
+    with pytest.raises(data.BadSplit, match="'test' holds no image"):
+        data.check_parts(data.load(discs, 24), {"train": np.arange(60), "test": np.array([], int)})
+
+
+def test_targets_are_columns_for_two_classes_and_one_hot_for_more(private_folders, discs):
+    write_set(private_folders / "data" / "three", "three", ("a", "b", "c"), 4, 12)
+    (x, y), = data.in_order(data.load("three", 12), np.array([0, 5, 11]), 8)
+    assert y.numpy().tolist() == np.eye(3).tolist()
+    (x, y), = data.in_order(data.load(discs, 24), np.array([0, 59]), 8)
+    assert sorted(y.numpy()[:, 0].tolist()) == [0.0, 1.0] and y.shape == (2, 1)
+
+
+def test_facts_and_caveats_of_a_set(discs, private_folders):
+    assert registry.caveats(discs) == []
+    file = private_folders / "data" / discs / "dataset.json"
+    before = record.read_json(file)
+    record.write_json(file, {**before, "incomplete": ["dark/999.png"], "stand_in_for": "br35h"})
+    assert registry.caveats(discs) == ["discs in place of br35h", "incomplete copy, absent: dark/999.png"]
+    record.write_json(file, before)
