@@ -43,7 +43,7 @@ def interval(predictions: pd.DataFrame, metric: str, seed: int = 0) -> stats.Int
 
 def _one_class(predictions: pd.DataFrame) -> dict:
     """Counts where only one class is present, without the warning that undefined rates deserve elsewhere."""
-    label, positive = int(predictions["label"].iloc[0]), predictions["score_1"] >= 0.5
+    label, positive = int(predictions["label"].iloc[0]), predictions["score_1"] > 0.5
     hits, misses = (int(positive.sum()), int((~positive).sum()))
     return {"TP": hits * label, "FN": misses * label, "FP": hits * (1 - label), "TN": misses * (1 - label), "n": len(predictions)}
 
@@ -162,7 +162,7 @@ def pick_shared(a: pd.DataFrame, b: pd.DataFrame, label: int) -> str:
     column = f"score_{label}"
     both = a.merge(b[["image_id", column]], on="image_id", suffixes=("", "_b")).query("label == @label")
     both = both.assign(least=both[[column, f"{column}_b"]].min(axis=1)).sort_values(["least", "image_id"], ignore_index=True)
-    right = both[both["least"] >= 0.5]
+    right = both[both["least"] > 0.5]
     return right["image_id"].iloc[len(right) // 2] if len(right) else both["image_id"].iloc[-1]
 
 
@@ -198,17 +198,19 @@ def compare_on_test(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
     a, b : pandas.DataFrame
         Binary predictions tables of the same images in the same order.
     """
-    right_a, right_b = ((t["score_1"] >= 0.5) == (t["label"] == 1) for t in (a, b))
-    tests = [stats.mcnemar_exact(right_a.to_numpy(), right_b.to_numpy()), stats.fisher(int((~right_a).sum()), len(a), int((~right_b).sum()), len(b))]
+    right_a, right_b = metrics.correct(a), metrics.correct(b)
+    tests = [stats.mcnemar_exact(right_a, right_b), stats.fisher(int((~right_a).sum()), len(a), int((~right_b).sum()), len(b))]
     if a["label"].nunique() == 2:
         tests.append(stats.delong(a["label"].to_numpy(), a["score_1"].to_numpy(), b["score_1"].to_numpy()))
-    return tests_table(tests, {"Fisher exact": "ignores that both models saw the same images"})
+    table = tests_table(tests, {"Fisher exact": "ignores that both models saw the same images"})
+    table["difference (pp)"] = [np.nan if t.name == "Fisher exact" else 100 * t.estimate for t in tests]  # Fisher estimates an odds ratio
+    return table
 
 
 def tests_table(tests, notes=None) -> pd.DataFrame:
-    """Tests as rows: test, statistic, df, p, difference, note."""
+    """Tests as rows: test, statistic, df, p, difference (pp), note."""
     notes = notes or {}
-    return pd.DataFrame([{"test": t.name, "statistic": t.statistic, "df": t.df, "p": t.p, "difference": t.estimate, "note": notes.get(t.name, t.note)}
+    return pd.DataFrame([{"test": t.name, "statistic": t.statistic, "df": t.df, "p": t.p, "difference (pp)": t.estimate, "note": notes.get(t.name, t.note)}
                          for t in tests])
 
 
