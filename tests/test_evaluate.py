@@ -61,7 +61,7 @@ def test_the_picked_image_is_right_in_both_models_and_the_median():
 
 
 def test_paired_tests_see_the_same_images(holdout):
-    better = holdout.assign(score_1=np.where(holdout["label"] == 1, 0.9, 0.1))
+    better = holdout.assign(score_0=np.where(holdout["label"] == 1, 0.1, 0.9), score_1=np.where(holdout["label"] == 1, 0.9, 0.1))
     tests = evaluate.compare_on_test(better, holdout).set_index("test")
     assert tests.loc["McNemar exact", "p"] == pytest.approx(2 * 0.5**12) and tests.loc["Fisher exact", "p"] < 0.001
 
