@@ -112,7 +112,7 @@ def card(expected: dict, entry: dict | None, rows: list[dict], key: str, profile
     files = {name.rsplit(".", 1)[1]: link(key, name) for name in entry["files"]}
     table = preview(paths.results_dir() / profile / key / f"tables/{entry['id']}.csv", entry) if "csv" in files else None
     pixels = size(paths.results_dir() / profile / key / f"figures/{entry['id']}.png") if "png" in files else None
-    return {"id": entry["id"], "size": pixels, "label": entry["id"].replace("-", " ").capitalize(), "title": entry["title"], "kind": entry["kind"], "status": entry["status"],
+    return {"id": entry["id"], "size": pixels, "label": entry["id"].removeprefix("extra-").replace("-", " ").capitalize(), "title": entry["title"], "kind": entry["kind"], "status": entry["status"],
             "reason": entry["reason"], "note": entry.get("note", ""), "caveat": report.caveat(entry), "origin": report.origin(entry) if entry.get("data") else "", "files": files, "table": table, "rows": rows,
             "notebook": entry.get("notebook", ""), "fingerprint": entry.get("fingerprint"), "data": entry.get("data")}
 

@@ -69,7 +69,8 @@ def verdict(published, ours=None, low=None, high=None, *, leak_free=None, leak_f
     number = _Printed(published, decimals, unit, relation)
     holds, why = number.judge(ours, low, high)
     if leak_free is not None:
-        why += " " + number.without_copies(holds, ours, leak_free, leak_free_low, leak_free_high)
+        fair = leak_free_low is not None or low is None  # a bare number is not judged by the rule of an interval
+        why += " " + number.without_copies(holds if fair else None, ours, leak_free, leak_free_low, leak_free_high)
     return Verdict("reproduced" if holds else "not reproduced", why)
 
 
@@ -128,7 +129,7 @@ class _Printed:
         return False, f"Ours is {self.span(ours, low, high)}, {self.gap(ours - self.value)} {side} the published {self.text(self.value)}."
 
     def without_copies(self, held, ours, leak_free, low, high) -> str:
-        """The sentence on the leak-free test set."""
+        """The sentence on the leak-free test set; `held` is the verdict on the full one, None for no comparison of the two."""
         change = leak_free - ours
         moved = "unchanged" if round(abs(change), self.decimals + 2) == 0 else f"{self.gap(change)} {'higher' if change > 0 else 'lower'}"
         holds, _ = self.judge(leak_free, low, high)
