@@ -19,10 +19,10 @@ KINDS = ("none", "glioma_high", "glioma_low", "metastases", "meningioma_solid", 
 
 # Signal of lesion components on the scale of phantom_anatomy.CONTRASTS.
 SIGNAL = {
-    "T1": {"oedema": 0.42, "rim": 0.45, "core": 0.24, "diffuse": 0.37, "solid": 0.43, "calcified": 0.14, "adenoma": 0.43, "cyst": 0.60, "tail": 0.3, "csf": 0.16},
-    "T1c": {"oedema": 0.38, "rim": 0.84, "core": 0.18, "diffuse": 0.31, "solid": 0.80, "calcified": 0.28, "adenoma": 0.68, "cyst": 0.24, "tail": 0.78, "csf": 0.14},
-    "T2": {"oedema": 0.80, "rim": 0.60, "core": 0.90, "diffuse": 0.78, "solid": 0.62, "calcified": 0.14, "adenoma": 0.60, "cyst": 0.85, "tail": 0.2, "csf": 0.92},
-    "FLAIR": {"oedema": 0.82, "rim": 0.66, "core": 0.32, "diffuse": 0.78, "solid": 0.70, "calcified": 0.16, "adenoma": 0.66, "cyst": 0.60, "tail": 0.22, "csf": 0.09},
+    "T1": {"oedema": 0.34, "rim": 0.42, "core": 0.12, "diffuse": 0.22, "solid": 0.28, "calcified": 0.06, "adenoma": 0.30, "cyst": 0.80, "tail": 0.3, "csf": 0.12},
+    "T1c": {"oedema": 0.33, "rim": 0.98, "core": 0.14, "diffuse": 0.24, "solid": 0.96, "calcified": 0.2, "adenoma": 0.88, "cyst": 0.18, "tail": 0.9, "csf": 0.12},
+    "T2": {"oedema": 0.90, "rim": 0.62, "core": 0.98, "diffuse": 0.88, "solid": 0.86, "calcified": 0.06, "adenoma": 0.84, "cyst": 0.95, "tail": 0.2, "csf": 0.95},
+    "FLAIR": {"oedema": 0.94, "rim": 0.74, "core": 0.28, "diffuse": 0.92, "solid": 0.86, "calcified": 0.1, "adenoma": 0.82, "cyst": 0.66, "tail": 0.3, "csf": 0.07},
 }
 
 
@@ -97,7 +97,7 @@ def _push(scene, centre, rho, amount) -> np.ndarray:
 
 
 def _glioma(rng, kind, scene, grow):
-    return _one_glioma(rng, kind.endswith("low"), scene, rng.uniform(9, 18) * grow)
+    return _one_glioma(rng, kind.endswith("low"), scene, rng.uniform(14, 26) * grow)
 
 
 def _one_glioma(rng, diffuse, scene, radius):
@@ -123,12 +123,12 @@ def _one_glioma(rng, diffuse, scene, radius):
 
 
 def _metastases(rng, kind, scene, grow):
-    parts = [_one_glioma(rng, False, scene, rng.uniform(4.5, 8) * grow) for _ in range(rng.integers(2, 5))]
+    parts = [_one_glioma(rng, False, scene, rng.uniform(6, 10) * grow) for _ in range(rng.integers(2, 5))]
     return Lesion([layer for part in parts for layer in part.layers], np.any([p.mask for p in parts], axis=0), sum(p.shift for p in parts))
 
 
 def _meningioma(rng, kind, scene, grow):
-    radius = rng.uniform(8, 17) * grow
+    radius = rng.uniform(14, 24) * grow
     border = np.minimum(1.5 - np.abs(scene.hull + 2), (scene.points[2] + 52) / 10)
     base = _pick(rng, scene, border)
     inward = scene.normal_at(base)
@@ -148,7 +148,7 @@ def _meningioma(rng, kind, scene, grow):
 
 
 def _adenoma(rng, kind, scene, grow):
-    radius = rng.uniform(7, 13) * grow
+    radius = rng.uniform(9, 16) * grow
     lower = np.array(SELLA) + [rng.normal(0, 1.5), rng.normal(0, 1), 0.25 * radius]
     upper = lower + [rng.normal(0, 1.5), rng.normal(0, 1.5), radius * rng.uniform(0.5, 1.0)]
     low = _rho(scene, lower, (radius * rng.uniform(0.9, 1.2), 0.9 * radius, 0.85 * radius))

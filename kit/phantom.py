@@ -29,6 +29,7 @@ __all__ = ["RECIPE", "VARIANTS", "UnknownPhantom", "FolderNotEmpty", "Variant", 
 
 RECIPE = 1
 """Version of the generator; raised whenever the same seed gives other files."""
+_CONTRASTS = ("T1c", "T1", "T1c", "FLAIR", "T1c", "T2")  # gone round in every class; contrast-enhanced images are the commonest in the real sets
 _MARK = ".phantom"  # says that a folder is ours to clear
 
 
@@ -168,7 +169,7 @@ def _clear(root):
         raise FolderNotEmpty(f"{root} holds files that were not generated here; choose an empty folder or remove them.")
     (root / _MARK).touch()
     (root / "dataset.json").unlink(missing_ok=True)
-    for path in visible:
+    for path in [*visible, *root.glob(".tmp-*")]:
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
@@ -201,12 +202,13 @@ def _plan(name, variant, n, seed) -> list[_Item]:
     items, counts = [], _counts(variant, n)
     for step, (folder, per_class) in enumerate(counts.items()):
         for label, (class_name, count) in enumerate(zip(variant.classes, per_class, strict=True)):
-            rng = np.random.default_rng([seed, zlib.crc32(name.encode()), step, label])
-            numbers = rng.permutation(count)
-            ids = [(PurePosixPath(folder) / class_name / f"{variant.prefixes[f'{folder}/{class_name}']}{k:04d}.jpg").as_posix() for k in numbers]
+            key = (seed, zlib.crc32(name.encode()), step, label)
+            rng = np.random.default_rng(key)
+            stem = PurePosixPath(folder) / class_name / variant.prefixes[f"{folder}/{class_name}"]
+            ids = [f"{stem}{number:04d}.jpg" for number in rng.permutation(count)]
             copies = _copies(variant, count) if step == len(counts) - 1 else []
-            own = [_Item(image_id, variant.splits[folder], label, class_name, (seed, zlib.crc32(name.encode()), step, label, k), k)
-                   for k, image_id in enumerate(ids[: count - len(copies)])]
+            own = [_Item(image_id, variant.splits[folder], label, class_name, (*key, turn), turn)
+                   for turn, image_id in enumerate(ids[: count - len(copies)])]
             earlier = [item for item in items if item.label == label and item.source is None] or own
             sources = rng.choice(len(earlier), len(copies), replace=len(copies) > len(earlier))
             items += own
@@ -243,10 +245,10 @@ def _write_images(name, variant, root, n, size, seed, run):
 
 def _make(root, variant, size, item):
     """Write one original and its mask; its manifest row and its nuisances."""
-    turn, orientations, contrasts = item.turn, phantom_images.ORIENTATIONS, phantom_images.CONTRASTS
+    turn, orientations = item.turn, phantom_images.ORIENTATIONS
     image, mask, nuisance = slice_image(
-        item.seed, item.class_name, size=size, orientation=orientations[turn % 3], contrast=contrasts[turn // 3 % 4],
-        region=variant.regions[turn // 12 % len(variant.regions)])
+        item.seed, item.class_name, size=size, orientation=orientations[turn % 3], contrast=_CONTRASTS[turn // 3 % len(_CONTRASTS)],
+        region=variant.regions[turn // (3 * len(_CONTRASTS)) % len(variant.regions)])
     Image.fromarray(image).save(root / item.image_id, quality=95)
     Image.fromarray(mask.astype(np.uint8) * 255).save(mask_path(root, item.image_id))
     return _row(item, (root / item.image_id).read_bytes()), nuisance
@@ -275,7 +277,7 @@ def _write_volumes(name, variant, root, n, size, seed, run):
         turns = np.where(labels, np.cumsum(labels), np.cumsum(1 - labels)) - 1
         jobs = [_Item(f"{folder}/{k:06d}", folder, int(label), variant.classes[label], (seed, zlib.crc32(name.encode()), step, k), int(turn))
                 for k, (label, turn) in enumerate(zip(labels, turns, strict=True))]
-        made = list(run(lambda item: volume(item.seed, item.class_name, size=size, contrast=phantom_images.CONTRASTS[item.turn % 4]), jobs))
+        made = list(run(lambda item: volume(item.seed, item.class_name, size=size, contrast=_CONTRASTS[item.turn % len(_CONTRASTS)]), jobs))
         arrays |= {f"{folder}_images": np.stack([m[0] for m in made]), f"{folder}_labels": labels.astype(np.uint8)[:, None]}
         masks[f"{folder}_masks"] = np.stack([m[1] for m in made])
         rows += [_row(item, m[0].tobytes()) for item, m in zip(jobs, made, strict=True)]

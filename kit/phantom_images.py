@@ -30,9 +30,9 @@ CLASSES = {
 """Class name -> probabilities of the lesion kinds; ``<class>@<region>`` overrides it in one region."""
 _HEAD_CENTRE = np.array([0.0, -18.0, 2.0])
 _AXES = {"axial": ((1, 0, 0), (0, 1, 0), (0, 0, 1)), "coronal": ((1, 0, 0), (0, 0, 1), (0, 1, 0)), "sagittal": ((0, -1, 0), (0, 0, 1), (1, 0, 0))}
-_SLAB = {"axial": (-5.0, 9.0), "coronal": (-7.0, 7.0), "sagittal": (-8.0, 8.0)}
-_WHOLE = {"axial": (-28.0, 58.0), "coronal": (-72.0, 48.0), "sagittal": (-50.0, 50.0)}
-CONSPICUITY = (0.45, 1.0)
+_SLAB = {"axial": (-3.0, 9.0), "coronal": (-6.0, 6.0), "sagittal": (-6.0, 6.0)}
+_WHOLE = {"axial": (0.0, 45.0), "coronal": (-60.0, 30.0), "sagittal": (-40.0, 40.0)}
+CONSPICUITY = (0.85, 1.2)
 """Range of the factor between a lesion's difference from grey matter and its textbook value; sets how hard the task is."""
 _SMOOTH = 110.0  # wavelength of the anatomical deformation, mm
 
@@ -89,13 +89,13 @@ def draw_nuisance(rng, orientation=None, contrast=None, region="sellar") -> Nuis
     orientation = orientation or str(rng.choice(ORIENTATIONS))
     contrast = contrast or str(rng.choice(CONTRASTS))
     low, high = (_SLAB if region == "sellar" else _WHOLE)[orientation]
-    tilt_a, tilt_b, turn = rng.normal(0, (4, 4, 5))
+    tilt_a, tilt_b, turn = rng.normal(0, (2.5, 2.5, 3))
     return Nuisance(
         orientation, contrast, region, position=rng.uniform(low, high), tilt_a=tilt_a, tilt_b=tilt_b, turn=turn,
-        shift_u=rng.normal(0, 5), shift_v=rng.normal(0, 5), fov=rng.uniform(198, 250), aspect=rng.uniform(0.94, 1.06),
-        mirrored=bool(rng.random() < 0.5) and orientation != "sagittal", skull=rng.uniform(5, 8), noise=float(np.exp(rng.uniform(np.log(0.012), np.log(0.045)))),
+        shift_u=rng.normal(0, 3.5), shift_v=rng.normal(0, 3.5), fov=rng.uniform(206, 236), aspect=rng.uniform(0.96, 1.04),
+        mirrored=bool(rng.random() < 0.5) and orientation != "sagittal", skull=rng.uniform(5, 8), noise=float(np.exp(rng.uniform(np.log(0.008), np.log(0.03)))),
         brightness=rng.uniform(0.26, 0.44), gamma=rng.uniform(0.85, 1.2), bias=rng.uniform(0.05, 0.22),
-        spots=float(rng.random() < 0.4) * rng.uniform(0.3, 1.0))
+        spots=float(rng.random() < 0.3) * rng.uniform(0.2, 0.8))
 
 
 def slice_points(nuisance: Nuisance, size: int, seed) -> np.ndarray:
@@ -128,8 +128,8 @@ def _deformed(points, seed) -> np.ndarray:
     rng = np.random.default_rng([*seed, 11])
     sella = np.array(phantom_anatomy.SELLA, np.float32)[:, None]
     both = np.hstack([sella, points])
-    scale = rng.uniform(0.95, 1.05, (3, 1)).astype(np.float32)
-    waves = np.stack([phantom_anatomy.smooth_field(rng, both, _SMOOTH, 5) for _ in range(3)]) * np.float32(2.6)
+    scale = rng.uniform(0.96, 1.04, (3, 1)).astype(np.float32)
+    waves = np.stack([phantom_anatomy.smooth_field(rng, both, _SMOOTH, 5) for _ in range(3)]) * np.float32(2.2)
     return sella + (points - sella) * scale + waves[:, 1:] - waves[:, :1]
 
 
@@ -159,7 +159,7 @@ def _signal(points, kind, nuisance, seed, soft, cell, least):
     """Noise-free signal (N,) and lesion mask (N,) at points inside the head."""
     rng = np.random.default_rng([*seed, 37])
     texture = 0.6 * phantom_anatomy.smooth_field(rng, points, 11) + 0.8 * phantom_anatomy.smooth_field(rng, points, 6)
-    table = np.array(phantom_anatomy.CONTRASTS[nuisance.contrast]) * rng.normal(1, 0.06, len(phantom_anatomy.TISSUES))
+    table = np.array(phantom_anatomy.CONTRASTS[nuisance.contrast]) * rng.normal(1, 0.05, len(phantom_anatomy.TISSUES))
     spots = phantom_anatomy.smooth_field(rng, points, 15)
     layers, mask, shift = [], np.zeros(points.shape[1], bool), np.float32(0)
     scene = _scene(points, soft)
@@ -231,7 +231,7 @@ def slice_image(seed, name: str, *, size: int = 224, orientation=None, contrast=
     pixel = nuisance.fov / fine
     signal = np.zeros(fine * fine, np.float32)
     mask = np.zeros(fine * fine, bool)
-    signal[inside], mask[inside] = _signal(points[:, inside], kind, nuisance, seed, max(1.0, pixel), pixel**2, least=70.0)
+    signal[inside], mask[inside] = _signal(points[:, inside], kind, nuisance, seed, max(1.0, pixel), pixel**2, least=250.0)
     image = _acquired(signal.reshape(fine, fine), inside.reshape(fine, fine), points, nuisance, seed, size)
     mask = mask.reshape(size, fine // size, size, fine // size).mean(axis=(1, 3)) > 0.5
     return image, mask, asdict(nuisance)
@@ -278,7 +278,7 @@ def volume(seed, name: str, *, size: int = 28, contrast=None):
     centre = _HEAD_CENTRE + [0, 0, 16] + rng.uniform(-14, 14, 3)
     points = np.stack([c + a.ravel() for c, a in zip(centre, np.meshgrid(axis, axis, axis, indexing="ij"), strict=True)])
     points = _deformed(points.astype(np.float32), seed)
-    signal, mask = _signal(points, kind, nuisance, seed, VOXEL, VOXEL**3, least=2500.0)
+    signal, mask = _signal(points, kind, nuisance, seed, VOXEL, VOXEL**3, least=12000.0)
     signal *= nuisance.brightness / signal.mean()
     noise = rng.normal(0, nuisance.noise, (2, signal.size)).astype(np.float32)
     display = np.clip(np.hypot(signal + noise[0], noise[1]), 0, 1) ** np.float32(nuisance.gamma)
