@@ -193,6 +193,22 @@ def group_of(groups: pd.DataFrame, ids, level: str = "near") -> np.ndarray:
     return found.to_numpy(np.int64)
 
 
+def class_counts(name: str) -> pd.DataFrame:
+    """Images per split and class beside the number that the publications print, in label order.
+
+    Returns
+    -------
+    pandas.DataFrame
+        split, class_name, images, published and difference (Int64; missing where nothing is printed).
+    """
+    data, index = registry.get(name), registry.index(name)
+    found = index.groupby(["split", "label", "class_name"], sort=False).size().rename("images").reset_index()
+    found = found.sort_values(["split", "label"], ascending=[False, True], ignore_index=True)
+    keys = found["split"].map(data.layout) + "/" + found["class_name"]
+    found["published"] = keys.str.strip("/").map(data.counts).astype("Int64")
+    return found.assign(difference=found["images"] - found["published"]).drop(columns="label")
+
+
 @dataclass(frozen=True)
 class Summary:
     """Tables on the duplicates of one data set; one row per level and class, class "all" included.
@@ -237,10 +253,10 @@ def summarise(index: pd.DataFrame, groups: pd.DataFrame) -> Summary:
     flags = {level: _flags(table, COLUMN[level]) for level in LEVELS}
     classes = [*table.sort_values("label")["class_name"].unique(), "all"]
     rows = [_count(level, name, flags[level][(table["class_name"] == name) | (name == "all")]) for level in LEVELS for name in classes]
-    duplicates = pd.DataFrame(rows)
+    duplicates = pd.DataFrame(rows).astype(dict.fromkeys(["surplus_train", "surplus_test", "test_in_train"], "Int64"))
     split = (table["split"] == "test").any() and (table["split"] == "train").any()
     if not split:
-        duplicates[["surplus_train", "surplus_test", "test_in_train"]] = pd.NA
+        duplicates.loc[:, ["surplus_train", "surplus_test", "test_in_train"]] = pd.NA
     leaky = duplicates[["level", "class_name", "test", "test_in_train"]].rename(columns={"test_in_train": "leaky"})
     leaky = leaky.assign(leak_free=leaky["test"] - leaky["leaky"]) if split else leaky.iloc[:0].assign(leak_free=[])
     return Summary(duplicates.drop(columns="test"), _conflicts(table), leaky, _twins(table, split))

@@ -3,6 +3,7 @@
 import hashlib
 import time
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -183,6 +184,14 @@ def test_damaged_image_is_named_and_nothing_is_kept(registered, planted):
     with pytest.raises(imageio.UnreadableImage, match="00.png is empty"):
         audit.groups(registered)
     assert not list(planted.glob("cache/**/*.*"))
+
+
+def test_counts_stand_beside_the_published_ones(registered, monkeypatch):
+    toy = registry.get(registered)
+    monkeypatch.setattr(registry, "get", lambda name: replace(toy, counts={f"{TRAIN}/a": 15, f"{TRAIN}/b": 16}))
+    found = audit.class_counts(registered)
+    assert found[["split", "class_name", "images"]].values.tolist() == [["train", "a", 15], ["train", "b", 15], ["test", "a", 5], ["test", "b", 4]]
+    assert found["difference"].tolist() == [0, -1, pd.NA, pd.NA]
 
 
 def test_volumes_are_refused(monkeypatch):
