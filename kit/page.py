@@ -40,7 +40,7 @@ def build(profile: str) -> Path:
     """
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.globals.update(symbols=SYMBOLS, shown=report.shown, slug=slug, place=place)
+    environment.globals.update(symbols=SYMBOLS, shown=report.shown, slug=slug, place=place, repeated=repeated)
     target = paths.results_dir() / profile / "index.html"
     record.write_text(target, environment.get_template("page.html.j2").render(**context(profile)))
     return target
@@ -62,7 +62,7 @@ def warnings(profile: str, keys: list[str]) -> list[str]:
     """What the head of the page says about all results together; each artefact says its own part in full."""
     entries = [e for key in keys for part in verdicts.results(key, profile) for e in part.values() if e.get("data")]
     embedded = sorted({e["data"] for e in entries if e.get("embedded")})
-    replaced = sorted({f"{e['data']} for {e['stand_in_for']}" for e in entries if e.get("stand_in_for")} | {e["stand_in"] for e in entries if e.get("stand_in")})
+    replaced = sorted({f"{e['data']} for {e['stand_in_for']}" for e in entries if e.get("stand_in_for") and not e.get("embedded")} | {e["stand_in"] for e in entries if e.get("stand_in")})
     lacking = sorted({f"{e['data']} lacks {len(e['incomplete'])} images" for e in entries if e.get("incomplete")})
     reduced = sum(bool(e.get("reductions")) for e in entries)
     lines = {f"Embedded data ({', '.join(embedded)}): generated or bundled, not the published data. Nothing measured on it is compared with a published number.": embedded,
@@ -88,11 +88,17 @@ def _body(key: str, profile: str, expected: list[dict], table: pd.DataFrame | No
     wanted += [e for i, e in listed.items() if i not in {w["id"] for w in wanted}]
     rows = [] if table is None else [_reading(row, text, key) for row, text in zip(table.to_dict("records"), verdicts.printed(table).to_dict("records"))]
     cards = [card(entry, listed.get(entry["id"]), [r for r in rows if r["artefact"] == entry["id"]], key, profile) for entry in wanted]
-    states = [c["status"] for c in cards]
-    return {"cards": cards, "claims": [r for r in rows if r["artefact"] == "claims"], "states": {s: states.count(s) for s in ("written", "missing", "failed")},
+    states = [c["status"] for c in cards if not c["extra"]]
+    return {"cards": cards, "promised": len(states), "claims": [r for r in rows if r["artefact"] == "claims"], "states": {s: states.count(s) for s in ("written", "missing", "failed")},
             "verdicts": {kind: sum(r["verdict"] == kind for r in rows) for kind in verdicts.KINDS}, "runs": runs(key, profile),
             "findings": [] if table is None else findings(key, {r["value"] for r in rows}),
             "caveats": sorted({report.caveat(e) for e in [*listed.values(), *stored.values()] if report.caveat(e)})}
+
+
+def repeated(rows: list[dict]) -> list[str]:
+    """The reasons that several rows of one table give, in their order: said once above it."""
+    whys = [row["why"] for row in rows if row["verdict"] in ("not comparable", "missing")]
+    return [why for why in dict.fromkeys(whys) if whys.count(why) > 1]
 
 
 def findings(key: str, listed: set) -> list[dict]:
@@ -109,11 +115,12 @@ def anchor(key: str, value_id: str) -> str:
 def card(expected: dict, entry: dict | None, rows: list[dict], key: str, profile: str) -> dict:
     """One artefact as the page shows it: its state, its picture or table, links, and its numbers."""
     entry = entry or {**expected, "status": "missing", "files": [], "reason": f"notebook {expected['notebook']} has not run", "note": ""}
+    reason = verdicts.failure(entry.get("notebook", ""), profile) if entry["status"] == "missing" else None
     files = {name.rsplit(".", 1)[1]: link(key, name) for name in entry["files"]}
     table = preview(paths.results_dir() / profile / key / f"tables/{entry['id']}.csv", entry) if "csv" in files else None
     pixels = size(paths.results_dir() / profile / key / f"figures/{entry['id']}.png") if "png" in files else None
     return {"id": entry["id"], "size": pixels, "label": entry["id"].removeprefix("extra-").replace("-", " ").capitalize(), "title": entry["title"], "kind": entry["kind"], "status": entry["status"],
-            "reason": entry["reason"], "note": entry.get("note", ""), "caveat": report.caveat(entry), "origin": report.origin(entry) if entry.get("data") else "", "files": files, "table": table, "rows": rows,
+            "reason": reason or entry["reason"], "extra": entry["id"].startswith("extra-"), "note": entry.get("note", ""), "caveat": report.caveat(entry), "origin": report.origin(entry) if entry.get("data") else "", "files": files, "table": table, "rows": rows,
             "notebook": entry.get("notebook", ""), "fingerprint": entry.get("fingerprint"), "data": entry.get("data")}
 
 
@@ -202,7 +209,7 @@ def _run(folder: Path, root: Path) -> dict:
 def notebooks(profile: str) -> list[dict]:
     """How each notebook of the profile ended: name, state, reason, seconds, peak memory in MB, parameters."""
     found = [record.read_json(path) for path in sorted((paths.results_dir() / profile / "notebooks").glob("*.status.json"))]
-    return [{"name": s.get("notebook", ""), "state": s.get("state", ""), "reason": s.get("reason"), "seconds": s.get("seconds"), "peak_mb": s.get("peak_mb"),
+    return [{"name": s.get("notebook", ""), "state": s.get("state", ""), "reason": verdicts.failure(s.get("notebook", ""), profile), "seconds": s.get("seconds"), "peak_mb": s.get("peak_mb"),
              "parameters": s.get("parameters") or {}} for s in found if s.get("notebook") != "90_tables_and_figures"]
 
 

@@ -81,8 +81,9 @@ def caveat(entry: dict) -> str:
     """
     said = []
     if entry.get("embedded"):
-        said.append(f"Embedded data set {entry['data']}, not the published data: no comparison with published numbers.")
-    if entry.get("stand_in_for"):
+        place = f" in place of {entry['stand_in_for']}" if entry.get("stand_in_for") else ""
+        said.append(f"Embedded data set {entry['data']}{place}, not the published data: no comparison with published numbers.")
+    elif entry.get("stand_in_for"):
         said.append(f"The data set {entry['data']} stands in for {entry['stand_in_for']}.")
     if entry.get("incomplete"):
         said.append(f"The data set {entry['data']} lacks {len(entry['incomplete'])} images.")
@@ -139,7 +140,7 @@ def _flat(table: pd.DataFrame) -> pd.DataFrame:
 def origin(entry: dict) -> str:
     """The data set of an artefact with its caveats as tags, e.g. "phantom4 (embedded, reduced)": the last column of a CSV table."""
     flags = {"embedded": "embedded", "stand_in_for": "stand-in data", "incomplete": "incomplete", "stand_in": "stand-in", "reductions": "reduced"}
-    tags = [tag for key, tag in flags.items() if entry.get(key)]
+    tags = [tag for key, tag in flags.items() if entry.get(key) and not (key == "stand_in_for" and entry.get("embedded"))]
     return f"{entry['data']} ({', '.join(tags)})" if tags else str(entry["data"])
 
 

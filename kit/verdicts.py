@@ -5,6 +5,7 @@ that was measured on other data, with a stand-in, or with reduced settings is ne
 """
 
 import math
+import re
 from dataclasses import dataclass
 
 import pandas as pd
@@ -151,11 +152,20 @@ def _why_missing(published, notebook: str, listed: dict, profile: str) -> str:
     status = record.read_json(paths.results_dir() / profile / "notebooks" / f"{notebook}.status.json", default={})
     if entry.get("status") == "failed":
         return f"{published.artefact} failed in notebook {notebook}: {entry['reason']}"
-    if status.get("state") == "failed":
-        return f"notebook {notebook} failed: {status.get('reason') or 'see its log'}"
+    if failure(notebook, profile):
+        return failure(notebook, profile)
     if entry.get("status") == "written" or status.get("state") == "finished":
         return f"notebook {notebook} has run but stored no such value"
     return f"notebook {notebook} has not run"
+
+
+def failure(notebook: str, profile: str) -> str | None:
+    """Why a notebook's last run failed, as a clause; None if it did not."""
+    status = record.read_json(paths.results_dir() / profile / "notebooks" / f"{notebook}.status.json", default={})
+    if status.get("state") != "failed":
+        return None
+    reason = re.sub(r" \(log: [^)]*\)$", "", status.get("reason") or "see its log")  # a path of the machine that ran it
+    return f"notebook {notebook} failed: {reason}"
 
 
 def results(paper_key: str, profile: str) -> tuple[dict, dict]:

@@ -148,6 +148,18 @@ def test_the_audit_comes_before_the_publications(tmp_path, monkeypatch):
     assert keys[0] == "audit" and keys[1:] == [p.key for p in report.all_papers()]
 
 
+def test_a_reason_that_several_rows_share_is_said_once():
+    rows = [{"verdict": v, "why": w} for v, w in [("not comparable", "A"), ("not comparable", "B"), ("missing", "C"), ("not comparable", "A"), ("reproduced", "D"), ("reproduced", "D")]]
+    assert page.repeated(rows) == ["A"]
+
+
+def test_a_failed_notebook_is_named_without_its_log_path(tmp_path, monkeypatch):
+    monkeypatch.setenv("KIT_RESULTS", str(tmp_path))
+    record.write_json(tmp_path / f"p/notebooks/{NOTEBOOK}.status.json", {"notebook": NOTEBOOK, "state": "failed", "reason": f"ValueError: no (log: {tmp_path}/x.log)", "seconds": 1.0})
+    text = page.build("p").read_text(encoding="utf-8")
+    assert f"notebook {NOTEBOOK} failed: ValueError: no<" in text.replace("</p>", "<") and str(tmp_path) not in text
+
+
 def test_picture_is_drawn_only_where_numbers_may_be_compared():
     row = {"verdict": "reproduced", "published": "98.0", "ours": 97.0, "low": 96.0, "high": 99.0, "leak_free": 95.0, "leak_free_low": np.nan, "leak_free_high": np.nan}
     svg = page.picture(row)
