@@ -86,7 +86,8 @@ def caveat(entry: dict) -> str:
     elif entry.get("stand_in_for"):
         said.append(f"The data set {entry['data']} stands in for {entry['stand_in_for']}.")
     if entry.get("incomplete"):
-        said.append(f"The data set {entry['data']} lacks {len(entry['incomplete'])} images.")
+        named, more = entry["incomplete"][:4], len(entry["incomplete"]) - 4
+        said.append(f"The data set {entry['data']} is incomplete, absent: {', '.join(named)}{f' and {more} more entries' if more > 0 else ''}.")
     if entry.get("stand_in"):
         said.append(f"Stand-in: {entry['stand_in']}.")
     if entry.get("reductions"):

@@ -155,7 +155,8 @@ def _why_missing(published, notebook: str, listed: dict, profile: str) -> str:
     if failure(notebook, profile):
         return failure(notebook, profile)
     if entry.get("status") == "written" or status.get("state") == "finished":
-        return f"notebook {notebook} has run but stored no such value"
+        timed = published.unit in TIMES or published.row.startswith("time-per-")
+        return f"notebook {notebook} has run; times differ from run to run and stand in costs.csv" if timed else f"notebook {notebook} has run but stored no such value"
     return f"notebook {notebook} has not run"
 
 

@@ -90,7 +90,7 @@ def test_caption_tells_embedded_data_stand_in_and_reductions(folders, suffix):
 def test_real_data_has_no_caveat_but_what_it_lacks(folders):
     writer(data="br35h").table("table-1", small())
     entry = entries(folders)["table-1"]
-    assert report.caveat(entry) == "The data set br35h lacks 2 images."
+    assert report.caveat(entry) == "The data set br35h is incomplete, absent: a, b."
     assert (entry["embedded"], entry["fingerprint"]) == (False, "f" * 64)
     assert set(pd.read_csv(folders / "quick/br35h/tables/table-1.csv")["data"]) == {"br35h (incomplete)"}
 

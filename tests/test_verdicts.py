@@ -132,6 +132,10 @@ def test_missing_values_say_whether_their_notebook_ran(tmp_path, monkeypatch):
     assert why() == f"Notebook {NOTEBOOK} has not run."
     record.write_json(tmp_path / f"p/notebooks/{NOTEBOOK}.status.json", {"state": "failed", "reason": "out of memory"})
     assert why() == f"Notebook {NOTEBOOK} failed: out of memory."
+    record.write_json(tmp_path / f"p/notebooks/{NOTEBOOK}.status.json", {"state": "finished"})
+    assert why() == f"Notebook {NOTEBOOK} has run but stored no such value."
+    key = "claims/time-per-fold.cnn"
+    assert why() == f"Notebook {NOTEBOOK} has run; times differ from run to run and stand in costs.csv."
 
 
 @pytest.mark.parametrize("key", papers.keys())
