@@ -324,3 +324,15 @@ def departures(paper, used):
             raise UnknownValue(f"papers/{paper.key}.yml lists no hyper-parameter {name!r}; it has {', '.join(paper.hyperparameters)}.")
     stated = {name: paper.hyperparameters[name] for name in used}
     return [f"{name.replace('_', ' ')} {used[name]} instead of {stated[name]}" for name in used if stated[name] is not None and used[name] != stated[name]]
+
+
+def shared(lines):
+    """Notes of several systems as one list, for an artefact that shows them all: what holds for all once, the rest with the system's name.
+
+    Parameters
+    ----------
+    lines : dict of str to list of str
+        Name of a system -> its notes, e.g. from :func:`departures`.
+    """
+    common = [line for line in next(iter(lines.values())) if all(line in other for other in lines.values())]
+    return common + [f"{name}: {line}" for name, own in lines.items() for line in own if line not in common]

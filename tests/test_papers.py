@@ -81,3 +81,9 @@ def test_unknown_names_are_kit_errors(tmp_path):
     (tmp_path / "x.yml").write_text("a: [1,\n b")
     with pytest.raises(KitError, match="not valid YAML"):
         papers.read(tmp_path / "x.yml")
+
+
+def test_notes_of_several_systems_name_the_system_where_they_differ():
+    assert papers.shared({"A": ["epochs 2 instead of 3", "size 1 instead of 9"], "B": ["size 4 instead of 9", "epochs 2 instead of 3"]}) == [
+        "epochs 2 instead of 3", "A: size 1 instead of 9", "B: size 4 instead of 9"]
+    assert papers.shared({"A": [], "B": []}) == []

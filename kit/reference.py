@@ -1,0 +1,81 @@
+"""Publish a run on real data: copy what it left, without weights, to ``results/reference/``, which is under version control.
+
+    python -m kit.reference cpu
+
+Tables, figures, values, predictions, histories and the notebooks' records of time and memory are copied; models, locks and half-finished
+training states are not. What was published before of the same publication is replaced, everything else there stays, and the page is made anew.
+"""
+
+import argparse
+import shutil
+import sys
+from pathlib import Path
+
+from kit import page, paths, record
+from kit.errors import KitError
+
+NAME = "reference"
+LEFT_OUT = shutil.ignore_patterns("*.keras", "*.npz", ".lock*", ".tmp-*", "*.ipynb", "*.log", "index.html")
+
+
+def publish(profile: str) -> Path:
+    """Copy the results of `profile` to the reference folder and write its page.
+
+    Parameters
+    ----------
+    profile : str
+        Name of a results folder other than "reference".
+
+    Returns
+    -------
+    pathlib.Path
+        The page.
+
+    Raises
+    ------
+    page.NoResults
+        If there are no results of that profile.
+    record.CannotWrite
+    """
+    source, target = paths.results_dir() / profile, paths.results_dir() / NAME
+    folders = [f for f in sorted(source.glob("*")) if f.is_dir()]
+    if profile == NAME or not folders:
+        raise page.NoResults(f"There are no results in {source}; run `bash run_all.sh --profile {profile}` first, or name another profile.")
+    for folder in folders:
+        staged = target / f".tmp-{folder.name}"
+        shutil.rmtree(staged, ignore_errors=True)
+        try:
+            shutil.copytree(folder, staged, ignore=LEFT_OUT)
+        except (OSError, shutil.Error) as error:
+            shutil.rmtree(staged, ignore_errors=True)
+            raise record.CannotWrite(f"{folder} could not be copied to {target} ({error}); free space or choose another results folder.") from error
+        _replace(staged, target / folder.name, whole=folder.name != "notebooks")
+    return page.build(NAME)
+
+
+def _replace(staged: Path, target: Path, whole: bool) -> None:
+    """Put `staged` in the place of `target`; unless `whole`, files of `target` that `staged` lacks stay."""
+    if whole:
+        shutil.rmtree(target, ignore_errors=True)
+        staged.replace(target)
+        return
+    target.mkdir(parents=True, exist_ok=True)
+    for file in staged.glob("*.*"):
+        file.replace(target / file.name)
+    shutil.rmtree(staged)
+
+
+def main(arguments=None) -> int:
+    """Command line; the return value is the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m kit.reference", description="Copy a profile's results to results/reference/.")
+    parser.add_argument("profile")
+    try:
+        print(publish(parser.parse_args(arguments).profile))
+    except KitError as error:
+        print(f"kit.reference: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
