@@ -88,7 +88,7 @@ def _pick(rng, scene, score) -> np.ndarray:
 def _rho(scene, centre, radii, axes=None) -> np.ndarray:
     """Normalised radius around `centre`; the rows of `axes`, where given, are the directions of `radii`."""
     moved = scene.points - np.asarray(centre, np.float32)[:, None]
-    return ellipsoid(moved if axes is None else axes.astype(np.float32) @ moved, (0, 0, 0), radii)
+    return ellipsoid(moved if axes is None else np.einsum("ij,jn->in", axes.astype(np.float32), moved), (0, 0, 0), radii)
 
 
 def _push(scene, centre, rho, amount) -> np.ndarray:

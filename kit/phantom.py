@@ -29,7 +29,7 @@ __all__ = ["RECIPE", "VARIANTS", "UnknownPhantom", "FolderNotEmpty", "Variant", 
 
 RECIPE = 1
 """Version of the generator; raised whenever the same seed gives other files."""
-_CONTRASTS = ("T1c", "T1", "T1c", "FLAIR", "T1c", "T2")  # gone round in every class; contrast-enhanced images are the commonest in the real sets
+_CONTRASTS = ("T1c", "T1", "T1c", "FLAIR", "T1c", "T2", "T1c", "FLAIR")  # gone round in every class; contrast-enhanced images are the commonest in the real sets
 _MARK = ".phantom"  # says that a folder is ours to clear
 
 
@@ -86,7 +86,7 @@ VARIANTS = {
         stand_in_for="the 7,023-image brain tumour MRI set"),
     "phantom-binary": Variant(
         "MRI phantoms, tumour yes or no", ("no", "yes"), {"": (300, 300)}, {"": "all"}, {"/no": "no", "/yes": "y"},
-        regions=("any", "sellar", "any"), stand_in_for="Br35H"),
+        regions=("any", "sellar", "any", "any"), stand_in_for="Br35H"),
     "phantom8": Variant(
         "MRI phantoms, 8 imbalanced classes", tuple(_EIGHT), {"": tuple(_EIGHT.values())}, {"": "all"},
         {f"/{name}": f"{name}_" for name in _EIGHT}),

@@ -4,8 +4,8 @@ What identifies an image besides its tumour must not identify its class. Orienta
 other nuisances are therefore drawn from a random stream that does not know the class: two images of the same seed and of different classes
 show the same slice of the same head. A pituitary adenoma can only be seen in slices through the sella, so slices come from one of two
 regions, ``"sellar"`` (a slab of about 15 mm around the pituitary fossa) or ``"any"`` (the whole brain), and it is the data set that has to
-give every class the same mixture of the two. The mean over the head is set to a value drawn with the nuisances, so that a bright tumour
-does not brighten the image.
+give every class the same mixture of the two. A tumour changes the histogram; so the grey values of an image with a tumour are mapped by an
+increasing curve to the histogram of the same slice without it, and only where grey values lie tells the classes apart, not which there are.
 """
 
 from dataclasses import asdict, dataclass
@@ -34,6 +34,8 @@ _SLAB = {"axial": (-3.0, 9.0), "coronal": (-6.0, 6.0), "sagittal": (-6.0, 6.0)}
 _WHOLE = {"axial": (0.0, 45.0), "coronal": (-60.0, 30.0), "sagittal": (-40.0, 40.0)}
 CONSPICUITY = (0.85, 1.2)
 """Range of the factor between a lesion's difference from grey matter and its textbook value; sets how hard the task is."""
+MATCHED = 0.8
+"""How far the histogram of an image with a lesion is brought to that of the same slice without it, 0 to 1."""
 _SMOOTH = 110.0  # wavelength of the anatomical deformation, mm
 
 
@@ -50,7 +52,7 @@ class Nuisance:
     orientation, contrast, region : str
         One of `ORIENTATIONS` and `CONTRASTS`; ``"sellar"`` (slab around the pituitary fossa) or ``"any"`` (whole brain).
     position : float
-        Signed distance of the slice from the sella (sellar) or from the anterior commissure's plane (any), mm along the slice normal.
+        Signed distance of the slice from the sella (``"sellar"``) or from the MNI origin (``"any"``), mm along the slice normal.
     tilt_a, tilt_b, turn : float
         Obliquity about the two in-plane axes and rotation in the plane, degrees.
     shift_u, shift_v, fov, aspect : float
@@ -161,16 +163,30 @@ def _signal(points, kind, nuisance, seed, soft, cell, least):
     texture = 0.6 * phantom_anatomy.smooth_field(rng, points, 11) + 0.8 * phantom_anatomy.smooth_field(rng, points, 6)
     table = np.array(phantom_anatomy.CONTRASTS[nuisance.contrast]) * rng.normal(1, 0.05, len(phantom_anatomy.TISSUES))
     spots = phantom_anatomy.smooth_field(rng, points, 15)
-    layers, mask, shift = [], np.zeros(points.shape[1], bool), np.float32(0)
     scene = _scene(points, soft)
     spot = np.clip((spots - 1.9 + 0.6 * nuisance.spots) * 2, 0, 1) * scene.white * (nuisance.spots > 0)
-    layers.append((spot.astype(np.float32), "oedema"))
-    if kind != "none":
-        lesion = _lesion_in_view(kind, seed, scene, cell, least)
-        layers, mask, shift = layers + lesion.layers, lesion.mask, lesion.shift
-    fractions = phantom_anatomy.tissues(points + shift, texture, soft, nuisance.skull)
-    signal = table.astype(np.float32) @ fractions
-    return _painted(signal, layers, nuisance.contrast, seed, points), mask
+    layers = [(spot.astype(np.float32), "oedema")]
+
+    def anatomy(where, shift):
+        fractions = phantom_anatomy.tissues(points[:, where] + shift, texture[where], soft, nuisance.skull)
+        return np.einsum("t,tn->n", table.astype(np.float32), fractions)  # no BLAS: its sums depend on its number of threads
+
+    plain = anatomy(slice(None), 0)
+    control = _painted(plain, layers, nuisance.contrast, seed, points)
+    if kind == "none":
+        return control, np.zeros(len(control), bool)
+    lesion = _lesion_in_view(kind, seed, scene, cell, least)
+    moved = np.abs(lesion.shift).max(axis=0) > 0.1
+    plain[moved] = anatomy(moved, lesion.shift[:, moved])
+    return _matched(_painted(plain, layers + lesion.layers, nuisance.contrast, seed, points), control), lesion.mask
+
+
+def _matched(signal, control) -> np.ndarray:
+    """`signal` mapped by an increasing curve to the grey-value distribution of `control`, the same head without the lesion."""
+    levels = np.linspace(0, 1, 1025)
+    seen, wanted = np.quantile(signal, levels), np.quantile(control, levels)
+    matched = np.interp(signal, seen, wanted).astype(np.float32)
+    return matched + np.float32(1 - MATCHED) * (signal - matched)
 
 
 def _painted(signal, layers, contrast, seed, points):
@@ -246,8 +262,13 @@ def _acquired(signal, inside, points, nuisance, seed, size):
     signal, inside = (a.reshape(size, block, size, block).mean(axis=(1, 3)) for a in (signal, inside.astype(np.float32)))
     signal *= nuisance.brightness / max(float(signal[inside > 0.5].mean()), 1e-3)
     noise = rng.normal(0, nuisance.noise, (2, size, size)).astype(np.float32)
-    noisy = np.hypot(signal + noise[0], noise[1])
-    return np.round(255 * np.clip(noisy, 0, 1) ** np.float32(nuisance.gamma)).astype(np.uint8)
+    return _displayed(np.hypot(signal + noise[0], noise[1]), nuisance.gamma)
+
+
+def _displayed(signal, gamma) -> np.ndarray:
+    """8-bit grey values: a display curve with exponent `gamma` and a soft shoulder above 0.65, so that bright tissue keeps its texture."""
+    shoulder = np.float32(0.65) + np.float32(0.35) * np.tanh((signal - np.float32(0.65)) / np.float32(0.35))
+    return np.round(255 * np.where(signal < 0.65, signal, shoulder) ** np.float32(gamma)).astype(np.uint8)
 
 
 VOXEL = 4.6
@@ -281,6 +302,6 @@ def volume(seed, name: str, *, size: int = 28, contrast=None):
     signal, mask = _signal(points, kind, nuisance, seed, VOXEL, VOXEL**3, least=12000.0)
     signal *= nuisance.brightness / signal.mean()
     noise = rng.normal(0, nuisance.noise, (2, signal.size)).astype(np.float32)
-    display = np.clip(np.hypot(signal + noise[0], noise[1]), 0, 1) ** np.float32(nuisance.gamma)
+    display = _displayed(np.hypot(signal + noise[0], noise[1]), nuisance.gamma)
     shape = (size,) * 3
-    return np.round(255 * display).astype(np.uint8).reshape(shape), mask.reshape(shape), asdict(nuisance)
+    return display.reshape(shape), mask.reshape(shape), asdict(nuisance)
