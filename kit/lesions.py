@@ -148,7 +148,7 @@ def _meningioma(rng, kind, scene, grow):
 
 
 def _adenoma(rng, kind, scene, grow):
-    radius = rng.uniform(9, 16) * grow
+    radius = rng.uniform(11, 20) * grow
     lower = np.array(SELLA) + [rng.normal(0, 1.5), rng.normal(0, 1), 0.25 * radius]
     upper = lower + [rng.normal(0, 1.5), rng.normal(0, 1.5), radius * rng.uniform(0.5, 1.0)]
     low = _rho(scene, lower, (radius * rng.uniform(0.9, 1.2), 0.9 * radius, 0.85 * radius))

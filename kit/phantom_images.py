@@ -24,7 +24,7 @@ CLASSES = {
     "meningioma": {"meningioma_solid": 0.85, "meningioma_calcified": 0.15},
     "pituitary": {"adenoma_solid": 0.75, "adenoma_cystic": 0.25},
     "yes": {"glioma_high": 0.25, "glioma_low": 0.15, "metastases": 0.1, "meningioma_solid": 0.4, "meningioma_calcified": 0.1},
-    "yes@sellar": {"glioma_high": 0.2, "glioma_low": 0.13, "meningioma_solid": 0.33, "adenoma_solid": 0.25, "adenoma_cystic": 0.09},
+    "yes@sellar": {"adenoma_solid": 0.68, "adenoma_cystic": 0.12, "meningioma_solid": 0.1, "glioma_high": 0.06, "glioma_low": 0.04},
     "lesion": {"glioma_high": 0.5, "meningioma_solid": 0.5},
 } | {kind: {kind: 1.0} for kind in lesions.KINDS}
 """Class name -> probabilities of the lesion kinds; ``<class>@<region>`` overrides it in one region."""
