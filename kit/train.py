@@ -131,9 +131,7 @@ def _train(run, config, build, inputs, parts, watch) -> None:
     try:
         keras.backend.clear_session()
         compat.deterministic(config.seed)
-        model = build()
-        model.compile(keras.optimizers.get({"class_name": config.optimizer, "config": {"learning_rate": config.learning_rate}}),
-                      config.loss, metrics=["accuracy"], jit_compile=compat.use_xla())
+        model = _compiled(config, build())
         keeper = EpochKeeper(run, config)
         _fit_epochs(model, keeper, config, inputs, parts, watch)
         _write_outcome(run, model, config, inputs, parts)
@@ -142,6 +140,28 @@ def _train(run, config, build, inputs, parts, watch) -> None:
         raise
     run.close("finished", float(run.history()["seconds"].sum()), resumed_at=keeper.first_epoch)
     (run.folder / "state.npz").unlink(missing_ok=True)
+
+
+_LAST = {}  # the model compiled last and what it was compiled for
+
+
+def _compiled(config: TrainConfig, fresh):
+    """`fresh`, ready to train; where the run before had the same architecture, its model with the weights of `fresh`, since tracing its functions
+    anew costs more than a short training."""
+    import keras
+
+    made_for = record.digest([config.optimizer, config.learning_rate, config.loss, fresh.get_config()])
+    if _LAST.get("made_for") != made_for:
+        fresh.compile(keras.optimizers.get({"class_name": config.optimizer, "config": {"learning_rate": config.learning_rate}}),
+                      config.loss, metrics=["accuracy"], jit_compile=compat.use_xla())
+        fresh.optimizer.build(fresh.trainable_variables)
+        _LAST.update(made_for=made_for, model=fresh, optimizer=[np.array(v) for v in fresh.optimizer.variables])
+    model = _LAST["model"]
+    if model is not fresh:
+        model.set_weights(fresh.get_weights())
+        for variable, value in zip(model.optimizer.variables, _LAST["optimizer"], strict=True):
+            variable.assign(value)
+    return model
 
 
 def _fit_epochs(model, keeper, config, inputs, parts, watch) -> None:
@@ -189,7 +209,6 @@ class EpochKeeper:
 
     def restore(self, model) -> None:
         """Put the last finished epoch's weights, optimizer state and history back, if there is one."""
-        model.optimizer.build(model.trainable_variables)
         if not self.file.exists():
             return
         try:

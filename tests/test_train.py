@@ -64,6 +64,20 @@ def test_the_same_seed_gives_identical_bytes_and_another_does_not(whole, inputs,
     assert (other.folder / "predictions.csv").read_bytes() != (whole.folder / "predictions.csv").read_bytes()
 
 
+def test_a_compiled_model_is_reused_for_the_same_architecture_and_changes_nothing(inputs, parts):
+    def predictions(profile, **changes):
+        return (train.fit(config(profile, epochs=2, **changes), build, inputs, parts).folder / "predictions.csv").read_bytes()
+
+    predictions("warm", seed=3)
+    model = train._LAST["model"]
+    second = predictions("warm", seed=4)
+    assert train._LAST["model"] is model
+    train._LAST.clear()
+    assert predictions("cold", seed=4) == second
+    predictions("warm", learning_rate=1e-3)
+    assert train._LAST["model"] is not model
+
+
 def test_a_finished_run_is_not_repeated(whole, inputs, parts):
     before = (whole.folder / "status.json").stat().st_mtime_ns
     train.fit(config("whole"), lambda: pytest.fail("trained again"), inputs, parts)
