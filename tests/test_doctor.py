@@ -1,0 +1,95 @@
+import os
+import subprocess
+from collections import namedtuple
+from types import SimpleNamespace
+
+import pytest
+
+from kit import compat, doctor, paths, record, registry
+
+
+def of(rows):
+    return {what: (mark, finding) for mark, what, finding in rows}
+
+
+def test_an_old_python_and_a_missing_package_are_bad(monkeypatch):
+    monkeypatch.setattr(doctor.sys, "version_info", (3, 10, 4))
+    monkeypatch.setattr(doctor, "_version", lambda package: None)
+    rows = of(doctor.versions())
+    assert rows["Python"][0] == "bad" and rows["keras"] == ("bad", "not installed; the kit is made for 3.15, run run_all.sh to repair")
+
+
+def test_the_processor_build_of_a_package_counts_as_the_package(monkeypatch):
+    def version(name):
+        if name == "tensorflow-cpu":
+            return "2.21.0"
+        raise doctor.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(doctor.metadata, "version", version)
+    assert doctor._version("tensorflow") == "2.21.0" and doctor._version("keras") is None
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """A function that sets what nvidia-smi and TensorFlow say."""
+
+    def be(driver, seen, cuda):
+        monkeypatch.setattr(doctor.shutil, "which", lambda name: "/usr/bin/nvidia-smi" if driver else None)
+        monkeypatch.setattr(doctor.subprocess, "run", lambda *a, **k: subprocess.CompletedProcess(a, 0, f"{driver}\n", ""))
+        monkeypatch.setattr(compat.tf.config, "list_physical_devices", lambda kind: seen)
+        monkeypatch.setattr(compat.tf.config.experimental, "get_device_details", lambda device: {"device_name": f"card {device.name}"})
+        monkeypatch.setattr(compat.tf.test, "is_built_with_cuda", lambda: cuda)
+
+    return be
+
+
+@pytest.mark.parametrize("driver, cuda, mark, words", [
+    (None, False, "note", "no NVIDIA driver answers"), ("GPU 0: T4", False, "note", "built for processors; run KIT_EXTRA=gpu"),
+    ("GPU 0: T4", True, "note", "GPU 0: T4 is there, but TensorFlow cannot load its CUDA libraries")])
+def test_it_says_why_there_is_no_gpu(machine, driver, cuda, mark, words):
+    machine(driver, [], cuda)
+    [(found, what, finding)] = doctor.gpu()
+    assert (found, what) == (mark, "GPU") and words in finding
+
+
+def test_it_names_the_gpus(machine):
+    machine("GPU 0", [SimpleNamespace(name="a"), SimpleNamespace(name="b")], True)
+    assert doctor.gpu() == [("ok", "GPU", "card a, card b")]
+
+
+def test_data_sets_are_ready_made_later_or_to_be_prepared(tmp_path, monkeypatch):
+    monkeypatch.setenv("KIT_DATA", str(tmp_path))
+    (tmp_path / "br35h").mkdir()
+    record.write_json(tmp_path / "br35h" / "dataset.json", {"name": "br35h", "incomplete": ["yes/y1.jpg", "no/no3.jpg"]})
+    rows = of(doctor.data())
+    assert rows["data br35h"] == ("ok", f"{registry.root('br35h')}, incomplete (2 entries absent)")
+    assert rows["data phantom4"] == ("ok", "embedded, made on first use")
+    assert rows["data sartaj"] == ("note", f"not prepared; python -m data_prep sartaj --to {paths.data_dir()}")
+
+
+def test_weights_that_are_there_are_listed(tmp_path, monkeypatch):
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    assert of(doctor.weights())["weights of Keras"][0] == "note"
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "resnet50v2.h5").touch()
+    assert of(doctor.weights())["weights of Keras"] == ("ok", "resnet50v2.h5")
+    monkeypatch.setattr(doctor, "_version", lambda package: None)
+    assert of(doctor.weights())["weights EfficientNet-Lite0"][0] == "bad"
+
+
+def test_a_full_or_read_only_folder_is_told(tmp_path, monkeypatch):
+    monkeypatch.setenv("KIT_DATA", str(tmp_path / "not" / "yet" / "made"))
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda folder: usage(100e9, 98e9, 2e9))
+    assert of(doctor.disk())["data folder"] == ("note", f"{paths.data_dir()}, 2 GB free")
+    monkeypatch.setattr(os, "access", lambda folder, mode: False)
+    mark, finding = of(doctor.disk())["data folder"]
+    assert mark == "bad" and "cannot be written to, choose another with KIT_DATA" in finding
+
+
+def test_the_exit_code_says_whether_the_kit_can_run(monkeypatch, capsys):
+    for part in ("versions", "gpu", "disk", "weights", "data"):
+        monkeypatch.setattr(doctor, part, lambda part=part: [("note", part, "so so")])
+    assert doctor.main() == 0 and capsys.readouterr().out.count("so so") == 5
+    monkeypatch.setattr(doctor, "disk", lambda: [("bad", "disk", "full")])
+    assert doctor.main() == 1 and "bad   disk" in capsys.readouterr().out
