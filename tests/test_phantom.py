@@ -174,6 +174,17 @@ def test_slices_of_one_seed_show_the_same_head_whatever_the_class():
         assert abs(image.mean() - control.mean()) < 4 and abs(image.std() - control.std()) < 6
 
 
+def test_a_tumour_changes_where_grey_values_lie_and_hardly_which_there_are(monkeypatch):
+    def distance():
+        pairs = [(phantom.slice_image([seed], name, size=64)[0], phantom.slice_image([seed], "no", size=64)[0])
+                 for seed in range(4) for name in ("meningioma_solid", "adenoma_solid")]
+        return np.mean([np.abs(np.sort(a.ravel()).astype(float) - np.sort(b.ravel())).mean() for a, b in pairs])
+
+    matched = distance()
+    monkeypatch.setattr(phantom_images, "MATCHED", 0.0)
+    assert matched < 0.7 * distance()
+
+
 def test_the_sella_stays_in_its_place_and_slices_cut_it():
     for seed in range(6):
         nuisance = phantom_images.draw_nuisance(np.random.default_rng(seed))
