@@ -156,7 +156,7 @@ def epochs(inputs: Inputs, rows: np.ndarray, batch_size: int, seed: int, first_e
         return tf.cast(tf.gather(x, chosen), tf.float32) * inputs.scale, tf.gather(y, chosen)
 
     counter = tf.data.Dataset.counter(start=first_epoch, dtype=tf.int64)
-    return counter.flat_map(one_epoch).map(gather, num_parallel_calls=2, deterministic=True).prefetch(2)
+    return counter.flat_map(one_epoch).map(gather, num_parallel_calls=2, deterministic=True).prefetch(2).with_options(_untuned())
 
 
 def in_order(inputs: Inputs, rows: np.ndarray, batch_size: int):
@@ -165,7 +165,16 @@ def in_order(inputs: Inputs, rows: np.ndarray, batch_size: int):
 
     x, y = tf.constant(np.ascontiguousarray(inputs.x[rows])), tf.constant(_targets(inputs, rows))
     slices = tf.data.Dataset.range(len(rows)).batch(batch_size)
-    return slices.map(lambda i: (tf.cast(tf.gather(x, i), tf.float32) * inputs.scale, tf.gather(y, i))).prefetch(2)
+    return slices.map(lambda i: (tf.cast(tf.gather(x, i), tf.float32) * inputs.scale, tf.gather(y, i))).prefetch(2).with_options(_untuned())
+
+
+def _untuned():
+    """Options without autotuning: nothing is left to tune here, and ending its thread holds up the end of a training by up to two seconds."""
+    import tensorflow as tf
+
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return options
 
 
 def _targets(inputs: Inputs, rows: np.ndarray) -> np.ndarray:

@@ -27,6 +27,7 @@ from kit.errors import KitError
 KERNEL = "medimg-kit"
 OUT_OF_MEMORY = {138: "the kernel died", 137: "the process was killed", -9: "the process was killed"}
 PR_SET_PDEATHSIG = 1
+EMBEDDED = ("smoke", "quick")  # profiles whose times nobody reads: two notebooks at a time, much of whose work is single-threaded
 
 
 class UnknownNotebook(KitError):
@@ -278,7 +279,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--profile", default="quick", help="smoke, quick, cpu or paper (default: quick)")
     p.add_argument("--only", default="", metavar="10,30", help="only the notebooks whose names begin so")
     p.add_argument("--set", action="append", default=[], type=_assignment, metavar="NAME=VALUE", help="a notebook parameter, checked against its type; repeatable")
-    p.add_argument("--jobs", type=int, default=1, metavar="N", help="notebooks at a time (default: 1)")
+    p.add_argument("--jobs", type=int, metavar="N", help="notebooks at a time (default: 2 on embedded data, profiles smoke and quick; else 1)")
     p.add_argument("--data", metavar="DIR", help="folder of the data sets (default: $KIT_DATA or data/)")
     p.add_argument("--fresh", action="store_true", help="delete earlier results of the chosen notebooks and start over")
     p.add_argument("--list", action="store_true", help="list the notebooks with their parameters and stop")
@@ -303,7 +304,7 @@ def main(arguments=None) -> int:
             if asked.fresh:
                 start_over(jobs)
             install_kernel()
-            run_all(jobs, max(1, asked.jobs))
+            run_all(jobs, max(0, asked.jobs or 0) or (min(2, os.cpu_count() or 1) if asked.profile in EMBEDDED else 1))
     except KitError as error:
         print(f"run_all.sh: {error}", file=sys.stderr)
         return 2
