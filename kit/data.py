@@ -1,10 +1,11 @@
 """From image files to batches: decode once, cache as uint8, gather by index.
 
 ImageDataGenerator and per-image ``tf.data`` chains decode and resize every image in every epoch; the publications' loaders did too. Here
-each data set is decoded and resized once per size into a memory-mapped array, and batches are gathered from it. The order of an epoch depends on
-(seed, epoch) only, so that a resumed run sees the same batches.
+each data set is decoded and resized once per size into a memory-mapped array, and batches are gathered from it. The order and the augmentation
+of an epoch depend on (seed, epoch) only, so that a resumed run sees the same batches.
 """
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Callable
@@ -14,14 +15,20 @@ import pandas as pd
 from PIL import Image
 
 from kit import audit, imageio, paths, record, registry
+from kit import augment as augmenting
 from kit.errors import KitError
 
 RESAMPLING = {"nearest": Image.Resampling.NEAREST, "bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC,
               "area": Image.Resampling.BOX}
+AUGMENTERS = ("fused", "keras_generator")
 
 
 class BadSplit(KitError):
     """A part of a split cannot be trained or tested on."""
+
+
+class BadPreparation(KitError):
+    """A function that prepares images gives something else than agreed."""
 
 
 @dataclass(frozen=True)
@@ -79,31 +86,73 @@ def load(name: str, size: int, channels: int = 1, interpolation: str = "bilinear
     ------
     registry.DatasetMissing, imageio.UnreadableImage
     """
-    index = registry.index(name).merge(_group_column(name), on="image_id", validate="one_to_one")
+    index = _index(name)
     facts = {"name": name, "fingerprint": registry.facts(name)["fingerprint"], "size": size, "channels": channels,
              "interpolation": interpolation, "incomplete": registry.facts(name).get("incomplete") or []}
     file = paths.cache_dir() / "decoded" / f"{name}-{record.digest(facts)[:16]}.npy"
+
+    def decode(path) -> np.ndarray:
+        picture = Image.fromarray(imageio.read_image(path, channels=channels))
+        if picture.size != (size, size):
+            picture = picture.resize((size, size), RESAMPLING[interpolation])
+        return np.asarray(picture).reshape(size, size, channels)
+
     if not file.exists():
-        _decode_all(index, registry.root(name), size, channels, RESAMPLING[interpolation], file)
+        _fill(file, [registry.root(name) / i for i in index["image_id"]], decode, (size, size, channels))
     return Inputs(name, index, np.load(file, mmap_mode="r"), 1 / 255, facts)
 
 
-def _group_column(name: str) -> pd.DataFrame:
-    return audit.groups(name)[["image_id", "near_group"]].rename(columns={"near_group": "group"})
+def prepared(name: str, tag: dict, prepare: Callable, size: int) -> Inputs:
+    """A registered image data set after a preprocessing chain, cached like :func:`load`.
+
+    Parameters
+    ----------
+    name : str
+    tag : dict
+        Everything the pixels depend on besides the files and `size` (chain, mode, its version): plain JSON values, part of the cache key and
+        recorded in ``facts["prepared"]`` and so in every run's configuration.
+    prepare : callable
+        (path) -> uint8 (size, size, 3); called in threads.
+    size : int
+        Side in pixels.
+
+    Raises
+    ------
+    BadPreparation
+        If `prepare` gives another type or shape. Its own errors pass through, and nothing is cached.
+    registry.DatasetMissing
+    """
+    index = _index(name)
+    facts = {"name": name, "fingerprint": registry.facts(name)["fingerprint"], "size": size, "channels": 3, "prepared": tag,
+             "incomplete": registry.facts(name).get("incomplete") or []}
+    file = paths.cache_dir() / "prepared" / f"{name}-{record.digest(facts)[:16]}.npy"
+
+    def checked(path) -> np.ndarray:
+        pixels = np.asarray(prepare(path))
+        if pixels.dtype != np.uint8 or pixels.shape != (size, size, 3):
+            raise BadPreparation(f"Preparing {path} gave {pixels.dtype} {pixels.shape}; it must give uint8 {(size, size, 3)}.")
+        return pixels
+
+    if not file.exists():
+        _fill(file, [registry.root(name) / i for i in index["image_id"]], checked, (size, size, 3))
+    return Inputs(name, index, np.load(file, mmap_mode="r"), 1 / 255, facts)
 
 
-def _decode_all(index: pd.DataFrame, root, size: int, channels: int, resampling, file) -> None:
-    def decode(image_id: str) -> np.ndarray:
-        picture = Image.fromarray(imageio.read_image(root / image_id, channels=channels))
-        if picture.size != (size, size):
-            picture = picture.resize((size, size), resampling)
-        return np.asarray(picture).reshape(size, size, channels)
+def _index(name: str) -> pd.DataFrame:
+    groups = audit.groups(name)[["image_id", "near_group"]].rename(columns={"near_group": "group"})
+    return registry.index(name).merge(groups, on="image_id", validate="one_to_one")
 
+
+def _fill(file, images: list, pixels_of: Callable, shape: tuple) -> None:
     with record.atomic_write(file) as temporary:
-        stack = np.lib.format.open_memmap(temporary, "w+", np.uint8, (len(index), size, size, channels))
-        with ThreadPoolExecutor() as pool:  # Pillow releases the interpreter lock while it decodes
-            for row, pixels in enumerate(pool.map(decode, index["image_id"], chunksize=16)):
-                stack[row] = pixels
+        stack = np.lib.format.open_memmap(temporary, "w+", np.uint8, (len(images), *shape))
+        with ThreadPoolExecutor() as pool:  # Pillow and OpenCV release the interpreter lock
+            try:
+                for row, pixels in enumerate(pool.map(pixels_of, images)):
+                    stack[row] = pixels
+            except BaseException:
+                pool.shutdown(cancel_futures=True)  # one bad image: do not decode the others first
+                raise
         stack.flush()
         del stack
 
@@ -133,30 +182,78 @@ def with_features(inputs: Inputs, tag: dict, compute: Callable[[np.ndarray], np.
     return replace(inputs, x=np.load(file, mmap_mode="r"), scale=1.0, facts=facts)
 
 
-def epochs(inputs: Inputs, rows: np.ndarray, batch_size: int, seed: int, first_epoch: int = 0):
+def epochs(inputs: Inputs, rows: np.ndarray, batch_size: int, seed: int, first_epoch: int = 0, augment=None, augmenter: str = "fused"):
     """An endless stream of shuffled epochs as ``tf.data``; one epoch is ``ceil(len(rows) / batch_size)`` batches.
 
     The permutation of epoch e is drawn from (seed, e), whatever came before, so that a stream started at `first_epoch` continues an
-    interrupted one exactly.
+    interrupted one exactly. The augmentation of an image is drawn from (seed, e, its row).
+
+    Parameters
+    ----------
+    augment : kit.augment.Augmentation, dict or None
+        None: the images as they are.
+    augmenter : {"fused", "keras_generator"}
+        One warp on cached pixels, or the publication's generator, which also shuffles in its own way.
 
     Returns
     -------
     tf.data.Dataset
         Pairs (float32 inputs (b, ...), float32 labels (b, 1) for two classes or (b, classes) one-hot).
+
+    Raises
+    ------
+    augment.BadAugmentation
+        If the inputs are no images.
     """
     import tensorflow as tf
 
-    x, y = tf.constant(np.ascontiguousarray(inputs.x[np.sort(rows)])), tf.constant(_targets(inputs, np.sort(rows)))
+    place = np.sort(rows)
+    if augment is not None:
+        x, y = np.ascontiguousarray(inputs.x[place]), _targets(inputs, place)
+        settings = augmenting.Augmentation.of(augment)
+        augmenting.check_images(x)
+        if augmenter == "keras_generator":
+            return _generated(x, y, inputs.scale, batch_size, seed, first_epoch, settings)
+        return augmented(x, y, place, inputs.scale, batch_size, seed, first_epoch, settings)
+    x, y = tf.constant(np.ascontiguousarray(inputs.x[place])), tf.constant(_targets(inputs, place))
 
-    def one_epoch(epoch):
-        order = tf.random.experimental.stateless_shuffle(tf.range(len(rows)), seed=tf.stack([tf.constant(seed, tf.int64), epoch]))
-        return tf.data.Dataset.from_tensor_slices(order).batch(batch_size)
-
-    def gather(chosen):
+    def gather(chosen, _):
         return tf.cast(tf.gather(x, chosen), tf.float32) * inputs.scale, tf.gather(y, chosen)
 
-    counter = tf.data.Dataset.counter(start=first_epoch, dtype=tf.int64)
-    return counter.flat_map(one_epoch).map(gather, num_parallel_calls=2, deterministic=True).prefetch(2).with_options(_untuned())
+    return _orders(len(rows), batch_size, seed, first_epoch).map(gather, num_parallel_calls=2, deterministic=True).prefetch(2).with_options(_untuned())
+
+
+def _orders(count: int, batch_size: int, seed: int, first_epoch: int):
+    """Pairs (positions of a batch, epoch number), without end."""
+    import tensorflow as tf
+
+    def one_epoch(epoch):
+        order = tf.random.experimental.stateless_shuffle(tf.range(count), seed=tf.stack([tf.constant(seed, tf.int64), epoch]))
+        return tf.data.Dataset.from_tensor_slices(order).batch(batch_size).map(lambda chosen: (chosen, epoch))
+
+    return tf.data.Dataset.counter(start=first_epoch, dtype=tf.int64).flat_map(one_epoch)
+
+
+def augmented(x, y, image_rows, scale: float, batch_size: int, seed: int, first_epoch: int, settings):
+    """The fused path of :func:`epochs` on plain arrays: uint8 images (n, H, W, C), their targets and the rows their draws are keyed by."""
+    import tensorflow as tf
+
+    warp, targets = augmenting.warper(x, image_rows, scale, settings, seed), tf.constant(y)
+
+    def batch(chosen, epoch):
+        pixels = tf.numpy_function(warp, [chosen, epoch], tf.float32, stateful=False)  # stateful calls would run one at a time
+        return tf.ensure_shape(pixels, (None, *x.shape[1:])), tf.gather(targets, chosen)
+
+    workers = max(2, min(8, os.cpu_count() or 2))
+    return _orders(len(x), batch_size, seed, first_epoch).map(batch, num_parallel_calls=workers, deterministic=True).prefetch(2).with_options(_untuned())
+
+
+def _generated(x, y, scale: float, batch_size: int, seed: int, first_epoch: int, settings):
+    import tensorflow as tf
+
+    signature = tuple(tf.TensorSpec((None, *a.shape[1:]), tf.float32) for a in (x, y))
+    batches = lambda: augmenting.generator_batches(x, y, scale, batch_size, settings, seed, first_epoch)  # noqa: E731
+    return tf.data.Dataset.from_generator(batches, output_signature=signature).prefetch(2).with_options(_untuned())
 
 
 def in_order(inputs: Inputs, rows: np.ndarray, batch_size: int):
