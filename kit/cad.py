@@ -318,3 +318,8 @@ def store_wide(writers: dict, artefact: str, table: pd.DataFrame, default=None, 
 def store_times(writers: dict, times: pd.DataFrame) -> None:
     """Table 6's values: the published protocol only."""
     store_wide(writers, "table-6", times[times["protocol"] == PUBLISHED_PROTOCOL])
+
+
+def store_comparison(writers: dict, table: pd.DataFrame, model: str = "resnet50") -> None:
+    """Table 7's values: the row of this run from :func:`comparison_table`."""
+    store_wide(writers, "table-7", table.loc[[f"{model}.ours"]].rename(index={f"{model}.ours": model}).drop(columns=["source", "model", "reference"]))

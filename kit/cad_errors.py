@@ -55,7 +55,8 @@ def missed_by_all(name: str, tables: dict, models=BEST, level: str = "byte") -> 
         image_id, label, a column a model (predicted label), distinct (number of the image: equal numbers are one image), copies_in_training ("file
         (part)" joined by blanks; part "train" or "val" of :func:`published_parts`).
     """
-    found, group = missed({m: tables[m] for m in models}).query("wrong == @len(@models)"), copies(name, level)
+    found, group = missed({m: tables[m] for m in models}), copies(name, level)
+    found = found[found["wrong"] == len(models)]
     part_of = {i: part for part, ids in published_parts(name).items() for i in ids if part != "test"}
     members = {g: [f"{i.rsplit('/', 1)[-1]} ({part_of[i]})" for i in ids if i in part_of] for g, ids in group.index.groupby(group).items()}
     codes = group.reindex(found["image_id"]).to_numpy()
