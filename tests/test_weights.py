@@ -2,6 +2,7 @@
 
 import hashlib
 import http.server
+import inspect
 import io
 import os
 import pickle
@@ -20,7 +21,8 @@ from numpy.lib.stride_tricks import sliding_window_view
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
-from kit import models, weights
+from kit import backbones, models, weights
+from kit.lite0 import efficientnet_lite0
 
 # ImageNet-1k classes by their position: those that fit scikit-learn's two photographs
 DAISY, BELL_COTE, MONASTERY, PALACE = 985, 442, 663, 698
@@ -34,7 +36,7 @@ def state():
 @pytest.fixture(scope="module")
 def small():
     """EfficientNet-Lite0 with its classifier at 64 px, ImageNet weights."""
-    model = models.efficientnet_lite0(64, classes=1000)
+    model = efficientnet_lite0(64, classes=1000)
     weights.load_lite0(model, weights.lite0_state())
     return model
 
@@ -81,7 +83,7 @@ def test_logits_equal_an_independent_computation(state, small):
 
 
 def test_classes_of_real_photographs():
-    model = models.efficientnet_lite0(224, classes=1000)
+    model = efficientnet_lite0(224, classes=1000)
     weights.load_lite0(model, weights.lite0_state())
     box = (133, 27, 506, 400)  # central 224/256 of the shorter side of 640 x 427 pixels, as in the official evaluation
     photos = [np.asarray(Image.fromarray(load_sample_image(name)).crop(box).resize((224, 224), Image.BICUBIC)) for name in ("china.jpg", "flower.jpg")]
@@ -210,7 +212,7 @@ def test_a_state_dict_that_does_not_fit_is_refused(state, small, change):
     changed = dict(state)
     change(changed)
     with pytest.raises(weights.DamagedWeights):
-        weights.load_lite0(models.efficientnet_lite0(32), changed)
+        weights.load_lite0(efficientnet_lite0(32), changed)
 
 
 # --- finding and downloading ------------------------------------------------------------------------------------------------------------
@@ -222,13 +224,14 @@ def empty_machine(tmp_path, monkeypatch):
     monkeypatch.setattr(weights.paths, "ROOT", tmp_path)
     monkeypatch.delenv("KIT_OFFLINE", raising=False)
     monkeypatch.setattr(weights, "KERAS_URL", "http://127.0.0.1:9/")
+    monkeypatch.setattr(weights, "_failures", {})
     return tmp_path
 
 
 @pytest.fixture
 def server(empty_machine, monkeypatch):
     """A local server with a small file under the name of Keras' ResNet50V2 weights."""
-    name, content = weights.KERAS_FILES["resnet50v2"][0], b"weights" * 1000
+    (_, name, _), content = weights.KERAS_FILES["resnet50v2"], b"weights" * 1000
     (empty_machine / "www").mkdir()
     (empty_machine / "www" / name).write_bytes(content)
 
@@ -239,7 +242,7 @@ def server(empty_machine, monkeypatch):
     httpd = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=empty_machine / "www"))
     threading.Thread(target=httpd.serve_forever, daemon=True).start()
     monkeypatch.setattr(weights, "KERAS_URL", f"http://127.0.0.1:{httpd.server_port}/")
-    monkeypatch.setattr(weights, "KERAS_FILES", {"resnet50v2": (name, hashlib.md5(content).hexdigest())})
+    monkeypatch.setattr(weights, "KERAS_FILES", {"resnet50v2": ("", name, hashlib.md5(content).hexdigest())})
     yield empty_machine / "keras" / "models" / name
     httpd.shutdown()
     httpd.server_close()
@@ -274,31 +277,115 @@ def test_download_is_checked_kept_and_used_again(server, monkeypatch):
 
 
 def test_a_wrong_download_leaves_nothing_behind(server, monkeypatch):
-    monkeypatch.setattr(weights, "KERAS_FILES", {"resnet50v2": (server.name, "0" * 32)})
+    monkeypatch.setattr(weights, "KERAS_FILES", {"resnet50v2": ("", server.name, "0" * 32)})
     with pytest.raises(weights.WeightsUnavailable, match="DamagedWeights"):
         weights.find("resnet50v2")
     assert not list(server.parent.glob("*")) and not list(server.parent.glob(".*"))
 
 
-def test_checksum_is_the_one_of_keras():
-    from keras.src.applications.resnet import BASE_WEIGHTS_PATH, WEIGHTS_HASHES
+@pytest.mark.parametrize("name, function", [("resnet50v2", "ResNet50V2"), ("resnet50", "ResNet50"), ("vgg19", "VGG19"), ("mobilenetv2", "MobileNetV2"),
+                                            ("inceptionv3", "InceptionV3"), ("xception", "Xception")])
+def test_address_cache_name_and_checksum_are_those_of_keras(name, function, monkeypatch):
+    """Keras' own functions are called, with its download replaced by a note of what it would fetch."""
+    module = sys.modules[getattr(keras.applications, function).__module__]
+    module = sys.modules["keras.src.applications.resnet"] if function.startswith("ResNet") else module
+    asked = []
 
-    assert weights.KERAS_FILES["resnet50v2"][1] == WEIGHTS_HASHES["resnet50v2"][1]
-    assert weights.KERAS_URL == BASE_WEIGHTS_PATH
+    class Stop(Exception):
+        pass
+
+    def note(fname, origin, cache_subdir=None, file_hash=None, **_):
+        asked.append((fname, origin, file_hash))
+        raise Stop
+
+    monkeypatch.setattr(module.file_utils, "get_file", note)
+    with pytest.raises(Stop):
+        getattr(keras.applications, function)(include_top=False, weights="imagenet", input_shape=(224, 224, 3))
+    filename = weights.KERAS_FILES[name][1]
+    assert asked == [(weights._CACHED_AS.get(filename, filename), weights._address(name), weights.KERAS_FILES[name][2])]
 
 
-def test_resnet50v2_takes_a_local_file_of_the_published_format(empty_machine, monkeypatch):
+def test_nasnetlarge_is_fetched_from_the_address_of_keras():
+    """Keras would build it first, which takes long; its constants are read instead."""
+    nasnet = sys.modules[keras.applications.NASNetLarge.__module__]
+    assert weights._address("nasnetlarge") == nasnet.NASNET_LARGE_WEIGHT_PATH_NO_TOP
+    _, filename, md5 = weights.KERAS_FILES["nasnetlarge"]
+    source = "".join(inspect.getsource(nasnet.NASNet).split())
+    assert f'"{weights._CACHED_AS[filename]}",NASNET_LARGE_WEIGHT_PATH_NO_TOP,cache_subdir="models",file_hash="{md5}"' in source
+
+
+def test_a_dead_host_is_asked_once_a_process(empty_machine, monkeypatch):
+    import requests
+
+    calls = []
+
+    def refused(address, **_):
+        calls.append(address)
+        raise requests.ConnectionError
+
+    monkeypatch.setattr(requests, "get", refused)
+    starts = {name: weights.initialisation(name) for name in weights.KERAS_FILES}
+    assert len(calls) == 1
+    assert {(start.weights, start.stand_in) for start in starts.values()} == {(None, "random initialisation: ImageNet weights could not be fetched")}
+    with pytest.raises(weights.WeightsUnavailable, match="xception.*tried once in this process"):
+        weights.initialisation("xception", "imagenet")
+
+
+def test_a_missing_file_does_not_condemn_the_others(server, monkeypatch):
+    """The host answers, but has only ResNet50V2's file."""
+    monkeypatch.setattr(weights, "KERAS_FILES", {"vgg19": ("", "absent.h5", "0" * 32), **weights.KERAS_FILES})
+    assert weights.initialisation("vgg19").stand_in == weights.RANDOM
+    assert weights.initialisation("resnet50v2") == weights.Initialisation("imagenet", "ImageNet weights", None)
+
+
+def test_a_start_by_choice_is_said(empty_machine):
+    assert weights.initialisation("xception", None).stand_in == "random initialisation, by choice, in place of ImageNet weights"
+    assert weights.initialisation("efficientnet_lite0").weights == "imagenet"
+    with pytest.raises(ValueError, match="auto"):
+        weights.initialisation("xception", "random")
+    with pytest.raises(models.UnknownBackbone):
+        weights.initialisation("alexnet")
+
+
+def test_a_file_without_published_checksum_must_be_hdf5_that_fits(empty_machine):
+    path = empty_machine / "weights" / weights.KERAS_FILES["mobilenetv2"][1]
+    path.parent.mkdir()
+    path.write_bytes(b"<html>Log in to the guest network</html>")
+    with pytest.raises(weights.DamagedWeights, match="HDF5"):
+        weights.find("mobilenetv2")
+    _save_keras2(path, keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)]))
+    with pytest.raises(weights.DamagedWeights, match="does not fit"):
+        weights.pretrained("mobilenetv2", 32)
+
+
+def _save_keras2(path, model):
+    """Write weights as the files of keras.applications hold them."""
     import h5py
     from keras.src.legacy.saving import legacy_h5_format
 
-    name = weights.KERAS_FILES["resnet50v2"][0]
+    with h5py.File(path, "w") as file:
+        legacy_h5_format.save_weights_to_hdf5_group(file, model)
+
+
+def test_a_network_to_be_fine_tuned_takes_a_local_file(empty_machine):
+    path = empty_machine / "weights" / weights.KERAS_FILES["mobilenetv2"][1]
+    path.parent.mkdir()
+    donor = models.backbone("mobilenetv2", 32, weights=None)
+    _save_keras2(path, donor)
+    for matched in (False, True):
+        tuned = backbones.fine_tuned("mobilenetv2", 32, matched=matched)
+        assert all(np.array_equal(a, b) for a, b in zip(donor.get_weights(), tuned.get_weights(), strict=False))
+        assert len(tuned.get_weights()) == len(donor.get_weights()) + 2
+
+
+def test_resnet50v2_takes_a_local_file_of_the_published_format(empty_machine, monkeypatch):
+    name = weights.KERAS_FILES["resnet50v2"][1]
     donor = models.backbone("resnet50v2", 32, weights=None)
     path = empty_machine / "weights" / name
     path.parent.mkdir()
-    with h5py.File(path, "w") as file:
-        legacy_h5_format.save_weights_to_hdf5_group(file, donor)
-    monkeypatch.setattr(weights, "KERAS_FILES", {"resnet50v2": (name, hashlib.md5(path.read_bytes()).hexdigest())})
+    _save_keras2(path, donor)
+    monkeypatch.setattr(weights, "KERAS_FILES", {"resnet50v2": ("", name, hashlib.md5(path.read_bytes()).hexdigest())})
     model, provenance = weights.pretrained("resnet50v2", 32)
     assert all(np.array_equal(a, b) for a, b in zip(model.get_weights(), donor.get_weights(), strict=True))
-    assert provenance["md5"] == weights.KERAS_FILES["resnet50v2"][1]
+    assert provenance["md5"] == weights.KERAS_FILES["resnet50v2"][2]
     assert weights.resolve_backbone("auto").stand_in is None
