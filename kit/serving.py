@@ -10,7 +10,7 @@ import hashlib
 import os
 import time
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 import pandas as pd
@@ -293,7 +293,7 @@ class Classifier:
             try:
                 rows.append(self._row(self.classify(uploads.read_upload(content, name), heat=False)))
             except KitError as error:
-                rows.append({"file": name, "error": str(error)})
+                rows.append({"file": PurePath(name).name, "error": str(error)})
             if progress:
                 progress(number / len(files))
         columns = ["file", "predicted", "confidence", *(f"p_{c}" for c in self.classes), "familiar", "warning", "notes", "error"]
