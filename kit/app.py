@@ -30,7 +30,7 @@ def current() -> serving.Classifier:
 
 def main() -> None:
     """Sidebar, disclaimer and the chosen page; a foreseeable failure is one sentence."""
-    st.set_page_config(page_title=app_text.TITLE, page_icon=":material/neurology:")
+    st.set_page_config(page_title=app_text.TITLE)  # a named or emoji page_icon would be fetched from a server of Google
     st.sidebar.title(app_text.SIDEBAR)
     page = st.sidebar.selectbox("Select Page", app_text.PAGES)
     st.sidebar.caption("Research use only, not for diagnosis.")

@@ -25,6 +25,7 @@ FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-
          "--disable-sync", "--hide-scrollbars", "--no-proxy-server", "--force-device-scale-factor=1")
 WIDTH, HEIGHT = 1100, 900
 PATIENCE = 90
+MAIN = "[data-testid=stMain]"
 
 
 class ApplicationFailed(KitError):
@@ -148,9 +149,9 @@ def browser():
             driver.quit()
 
 
-def text(driver) -> str:
-    """What the page says, without the sidebar."""
-    return driver.execute_script("const m = document.querySelector('[data-testid=stMain]'); return m ? m.innerText : ''")
+def text(driver, where: str = MAIN) -> str:
+    """What the page says, without the sidebar, or only in what the CSS selector `where` finds first."""
+    return driver.execute_script("const m = document.querySelector(arguments[0]); return m ? m.innerText : ''", where)
 
 
 def _idle(driver) -> bool:
@@ -158,15 +159,15 @@ def _idle(driver) -> bool:
                                  "return !!a && a.dataset.testScriptState === 'notRunning' && !document.querySelector('[data-testid=stSkeleton], [data-stale=true]')")
 
 
-def wait_for(driver, words: str) -> None:
-    """Wait until the page says `words` and has settled.
+def wait_for(driver, words: str, where: str = MAIN) -> None:
+    """Wait until the page says `words` and has settled; `where` is the CSS selector of the part to look in.
 
     Raises
     ------
     ApplicationFailed
     """
     deadline = time.monotonic() + PATIENCE
-    while not (words in text(driver) and _idle(driver)):
+    while not (words in text(driver, where) and _idle(driver)):
         if time.monotonic() > deadline:
             raise ApplicationFailed(f"The application did not show {words!r} within {PATIENCE} s; it shows: {' '.join(text(driver).split())[:300]}")
         time.sleep(0.1)
@@ -184,12 +185,18 @@ def go_to(driver, page: str) -> None:
         if not options:
             raise ApplicationFailed(f"The sidebar does not offer the page {page!r}.")
         options[0].click()
-    wait_for(driver, {"Home": app_text.TITLE}.get(page, page))
+    heading = {"Home": app_text.TITLE}.get(page, page)
+    wait_for(driver, heading, "[data-testid=stMain] h2")
 
 
 def upload(driver, path, number: int = 0) -> None:
     """Give a file to the page's uploader `number`."""
-    driver.find_elements("css selector", "[data-testid=stFileUploader] input[type=file]")[number].send_keys(str(Path(path).resolve()))
+    deadline = time.monotonic() + PATIENCE
+    while len(found := driver.find_elements("css selector", "[data-testid=stFileUploader] input[type=file]")) <= number:
+        if time.monotonic() > deadline:
+            raise ApplicationFailed(f"The application shows no place to upload; it shows: {' '.join(text(driver).split())[:300]}")
+        time.sleep(0.1)
+    found[number].send_keys(str(Path(path).resolve()))
 
 
 def press(driver, label: str) -> None:

@@ -1,0 +1,185 @@
+"""The application: with streamlit's AppTest, and as a real server in headless Chromium."""
+
+import shutil
+import tomllib
+
+import numpy as np
+import pytest
+from PIL import Image
+from streamlit.testing.v1 import AppTest
+from test_serving import PNG, RAMP, describe, dicom, encode, model_folder, slices, tiny  # noqa: F401 (fixtures)
+
+from kit import app_pictures, app_text, serving, uploads
+
+HOSTILE = "![x](https://example.org/x.png)<img src=y>.txt"
+
+
+@pytest.fixture
+def app(model_folder, monkeypatch):  # noqa: F811
+    """A function that runs the application on one page."""
+    monkeypatch.setenv("KIT_MODEL", str(model_folder))
+
+    def show(page):
+        at = AppTest.from_file(str(app_pictures.SCRIPT), default_timeout=60).run()
+        at.sidebar.selectbox[0].set_value(page)
+        return clean(at.run())
+
+    return show
+
+
+def clean(at):
+    assert not at.exception, at.exception
+    return at
+
+
+def sentences(at) -> str:
+    return "\n".join(element.value for kind in ("header", "markdown", "success", "warning", "info", "error", "caption") for element in getattr(at, kind))
+
+
+@pytest.mark.parametrize("page", app_text.PAGES)
+def test_every_page_says_that_it_is_not_for_diagnosis(app, page):
+    at = app(page)
+    assert at.warning[0].value == serving.DISCLAIMER and at.header[0].value == {"Home": app_text.TITLE}.get(page, page)
+    assert at.sidebar.title[0].value == "Detection System Dashboard" and list(at.sidebar.selectbox[0].options) == list(app_text.PAGES)
+
+
+def test_cards_tell_data_reductions_and_accuracies(app):
+    said = sentences(app("About Dataset"))
+    for words in ("MRI phantoms", "generated on this machine, no patients", "**Not the published data:** phantoms in place of patients", "Reduced: 64 px", "216 of the 1,311",
+                  "accuracy **50.0 %** (95 % interval 41.0 to 59.0), macro F1 40.0 %, n = 120", "without a twin in training: not measured", "20 held-out images"):
+        assert words in said, words
+
+
+def test_without_a_model_one_sentence_tells_how_to_make_one(tmp_path, monkeypatch):
+    monkeypatch.setenv("KIT_RESULTS", str(tmp_path))
+    monkeypatch.delenv("KIT_MODEL", raising=False)
+    at = AppTest.from_file(str(app_pictures.SCRIPT), default_timeout=60).run()
+    assert not clean(at).error
+    at.sidebar.selectbox[0].set_value("Disease Recognition")
+    assert "bash run&#95;all&#46;sh &#45;&#45;only 20" in clean(at.run()).error[0].value
+
+
+def predict(at, name, content):
+    at.file_uploader[0].upload(name, content).run()
+    if at.button:
+        at.button[0].click().run()
+    return clean(at)
+
+
+def test_upload_predict_and_result(app, model_folder, slices):  # noqa: F811
+    content = encode(Image.fromarray(slices[0]), "PNG")
+    at = predict(app("Disease Recognition"), "slice.png", content)
+    expected = serving.Classifier.load(model_folder).classify(uploads.read_upload(content, "slice.png"))
+    assert [s.value for s in at.success] == [f"Predicted class: {app_text.plain(expected.display)}", f"Confidence: {100 * expected.confidence:.2f} %"]
+    np.testing.assert_allclose(at.table[0].value["probability in %"], [100 * p for p in expected.probabilities.values()], atol=1e-3)
+    assert len(at.warning) == 1 and not at.error and len(at.get("image")) == 3
+
+
+def test_dicom_is_read_and_its_conversions_are_told(app):
+    at = predict(app("Disease Recognition"), "IM0001", dicom(RAMP, Modality="CT"))
+    assert len(at.success) == 2 and "modality CT" in sentences(at) and "no window" in sentences(at)
+
+
+def test_unfamiliar_picture_is_warned_about(app):
+    at = predict(app("Disease Recognition"), "noise.png", PNG)
+    assert "does not look like the training data: it is coloured" in at.warning[1].value
+
+
+@pytest.mark.parametrize(("name", "content"), [("a.jpg", b"text"), ("a.png", PNG[:200]), ("", b""), (HOSTILE, b"x" * 200)])
+def test_unfit_upload_gets_a_sentence_and_no_button(app, name, content):
+    at = app("Disease Recognition")
+    at.file_uploader[0].upload(name, content).run()
+    assert len(clean(at).error) == 1 and not at.button and not at.success
+    assert "](" not in at.error[0].value and "<" not in at.error[0].value
+
+
+def test_batch_gives_a_table_and_its_download(app):
+    at = app("Disease Recognition")
+    for name, content in (("a.png", PNG), ("b.dcm", dicom(RAMP)), ("c.jpg", b"nothing")):
+        at.file_uploader[1].upload(name, content)
+    at.run()
+    at.button[0].click()
+    table = clean(at.run()).dataframe[0].value
+    assert table["file"].tolist() == ["a.png", "b.dcm", "c.jpg"] and (table["error"] != "").tolist() == [False, False, True]
+    assert "3 files: 1 could not be used" in sentences(at) and len(at.get("download_button")) == 1
+
+
+def test_the_model_is_loaded_once_and_again_after_a_new_run(tmp_path, monkeypatch):
+    folder, loads = serving.save_model(tmp_path / "m", tiny(), describe()), []
+    load = serving.Classifier.load
+    monkeypatch.setattr(serving.Classifier, "load", lambda f: loads.append(f) or load(f))
+    monkeypatch.setenv("KIT_MODEL", str(folder))
+    at = AppTest.from_file(str(app_pictures.SCRIPT), default_timeout=60).run()
+    for page in ("Disease Recognition", "About Dataset", "Disease Recognition"):
+        at.sidebar.selectbox[0].set_value(page)
+        clean(at.run())
+    assert len(loads) == 1 and "without statistics of its training images" in sentences(at).replace("&#45;", "-")
+    serving.save_model(folder, tiny(1), describe())
+    clean(at.run())
+    assert len(loads) == 2
+
+
+def test_foreign_text_is_inert():
+    shown = app_text.plain(HOSTILE + " $x$ :red[a] `b` **c**\nd")
+    assert not set(shown) & set("[]()<>`*$:!\n") and "x" in shown
+
+
+def test_settings_send_and_open_nothing():
+    settings = tomllib.loads((app_pictures.SCRIPT.parent / ".streamlit/config.toml").read_text())
+    assert settings["browser"] == {"gatherUsageStats": False} and settings["client"]["showErrorDetails"] == "none"
+    assert settings["server"]["address"] == "127.0.0.1" and settings["server"]["maxUploadSize"] * 1e6 == uploads.MAX_BYTES
+
+
+def test_without_a_browser_there_is_a_reason_and_the_pages_still_speak(tmp_path, monkeypatch, model_folder, slices):  # noqa: F811
+    path = tmp_path / "a.png"
+    path.write_bytes(encode(Image.fromarray(slices[0]), "PNG"))
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    taken = app_pictures.take(model_folder, path, tmp_path / "pictures")
+    assert taken.files == [] and "Chromium" in taken.reason and not (tmp_path / "pictures").exists()
+    said = app_pictures.contents(model_folder, path)
+    assert list(said) == [*app_text.PAGES, "Result"] and any("Predicted class" in line for line in said["Result"])
+
+
+# ---- a real browser
+
+@pytest.fixture(scope="module")
+def live(model_folder, tmp_path_factory):  # noqa: F811
+    """A running server whose home and temporary folder are watched, and a browser that has it open."""
+    if app_pictures.missing():
+        pytest.skip(app_pictures.missing())
+    home, temporary = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("tmp")
+    with app_pictures.server(model_folder, HOME=str(home), TMPDIR=str(temporary)) as address, app_pictures.browser() as driver:
+        driver.get(address)
+        yield driver, home, temporary
+
+
+def test_browser_walks_through_the_pages_and_predicts(live, tmp_path, slices):  # noqa: F811
+    driver, home, temporary = live
+    path = tmp_path / "slice.png"
+    path.write_bytes(encode(Image.fromarray(slices[0]), "PNG"))
+    for page in app_text.PAGES:
+        app_pictures.go_to(driver, page)
+    app_pictures.upload(driver, path)
+    app_pictures.press(driver, "Predict")
+    app_pictures.wait_for(driver, "bright regions spoke")
+    said = app_pictures.text(driver)
+    assert all(words in said for words in ("Predicted class", "Confidence", "What the network saw", "Grad-CAM", "Research use only"))
+    pixels = np.asarray(Image.open(app_pictures.picture(driver, tmp_path / "result.png")).convert("L"))
+    assert pixels.shape[1] == app_pictures.WIDTH and pixels.shape[0] > 1200 and pixels.std() > 20
+    sources = driver.execute_script("return performance.getEntriesByType('resource').map(e => new URL(e.name).hostname)")
+    assert len(sources) > 5 and set(sources) <= {"127.0.0.1", ""}
+    assert [entry for entry in driver.get_log("browser") if entry["level"] == "SEVERE"] == []
+    assert not (home / ".streamlit").exists() and [p for p in temporary.rglob("*") if p.is_file()] == []
+
+
+def test_browser_shows_a_sentence_for_a_wrong_file_also_on_a_narrow_screen(live, tmp_path):
+    driver, _, _ = live
+    driver.refresh()
+    (tmp_path / "letter.jpg").write_text("no picture" * 30)
+    app_pictures.go_to(driver, "Disease Recognition")
+    app_pictures.upload(driver, tmp_path / "letter.jpg")
+    app_pictures.wait_for(driver, "letter.jpg holds no JPEG, PNG or DICOM picture")
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {"width": 400, "height": 800, "deviceScaleFactor": 1, "mobile": False})
+    assert driver.execute_script("return document.documentElement.scrollWidth") <= 400
+    assert "Traceback" not in app_pictures.text(driver)
+    driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
