@@ -154,7 +154,8 @@ def _strip(ax, x, y, side, images: dict, gap: float = 0.12) -> float:
 
 
 @style()
-def framework(counts: dict, steps: dict | None = None, maps: dict | None = None, size: int = 200, large: int = 331) -> Figure:
+def framework(counts: dict, steps: dict | None = None, maps: dict | None = None, size: int = 200, large: int = 331, training=(
+        "Adam, rate 1e-4", "batch 32, 25 epochs", "categorical cross-entropy", "last epoch's weights")) -> Figure:
     """Block diagram of the framework (Figure 1).
 
     Parameters
@@ -164,33 +165,33 @@ def framework(counts: dict, steps: dict | None = None, maps: dict | None = None,
     steps : dict or None
         Title -> image after each step of preparation (the paper shows five).
     maps : dict or None
-        Title -> image with heat map, for the Grad-CAM strip.
+        Title -> image with heat map, for the Grad-CAM strip; at most four.
     size, large : int
         Side of the input in pixels, and of NASNetLarge's.
+    training : sequence of str
+        Lines of the training block; the published settings unless told.
     """
-    fig, ax = _canvas(9.4, 5.9)
+    fig, ax = _canvas(9.4, 5.2)
     total = sum(counts[part] for part in ("train", "val", "test"))
-    _box(ax, 0.1, 0.25, 1.5, 1.15, "MR images", [f"{total:,} images", "glioma, meningioma,", "no tumour, pituitary"], _INPUT)
+    _box(ax, 0.1, 0.25, 1.5, 1.1, "MR images", [f"{total:,} images", "glioma, meningioma,", "no tumour, pituitary"], _INPUT)
     _box(ax, 2.0, 0.1, 7.3, 1.5, "Preparation, image by image", () if steps else ["crop → denoise → BONE colours → resize"])
-    if steps:
-        _strip(ax, 2.25, 0.6, 0.88, steps, gap=0.6)
+    _strip(ax, 2.25, 0.6, 0.88, steps or {}, gap=0.6)
     _arrow(ax, (1.6, 0.82), (2.0, 0.82))
-    _box(ax, 0.1, 2.1, 1.9, 1.5, "Split, seed 42", [f"training {counts['train']:,}", f"validation {counts['val']:,}", f"test {counts['test']:,}", "(test folder as it is)"])
-    ax.annotate("", (1.05, 2.1), (5.6, 1.6), arrowprops={"arrowstyle": "-|>", "color": "0.2", "lw": 1.1, "connectionstyle": "angle,angleA=0,angleB=90"})
-    _box(ax, 2.4, 2.1, 1.9, 1.5, "Augmentation", ["training images only:", "rotation ±10°", "shift ±5 % in x and y", "horizontal flip"])
+    ax.annotate("", (1.05, 2.0), (5.6, 1.6), arrowprops={"arrowstyle": "-|>", "color": "0.2", "lw": 1.1, "connectionstyle": "angle,angleA=0,angleB=90"})
+    _box(ax, 0.1, 2.0, 1.9, 1.25, "Split, seed 42", [f"training {counts['train']:,}", f"validation {counts['val']:,}", f"test {counts['test']:,}", "(test folder as it is)"])
+    _box(ax, 2.4, 2.0, 1.9, 1.25, "Augmentation", ["training images only:", "rotation ±10°", "shift ±5 % in x and y", "horizontal flip"])
     models = ["ResNet-50, VGG19,", "MobileNetV2, InceptionV3,", f"Xception: {size} × {size} × 3", f"NASNetLarge: {large} × {large} × 3"]
-    _box(ax, 4.7, 2.1, 2.2, 1.5, "Backbone from ImageNet", [*models, "all layers trained"], _MODEL)
-    _box(ax, 7.3, 2.1, 2.0, 1.5, "Head", ["global average pooling", "dropout 0.4", "dense 4, softmax"], _HEAD)
+    _box(ax, 4.7, 2.0, 2.2, 1.25, "Backbone from ImageNet", [*models, "all layers trained"], _MODEL)
+    _box(ax, 7.3, 2.0, 2.0, 1.25, "Head", ["global average pooling", "dropout 0.4", "dense 4, softmax"], _HEAD)
     for x in (2.0, 4.3, 6.9):
-        _arrow(ax, (x, 2.85), (x + 0.4, 2.85))
-    _box(ax, 7.3, 4.1, 2.0, 1.5, "Training", ["Adam, rate 1e-4", "batch 32, 25 epochs", "categorical cross-entropy", "last epoch's weights"], _HEAD)
-    _box(ax, 4.7, 4.1, 2.2, 1.5, "Evaluation on test images", ["accuracy, precision,", "recall, F1, confusion matrix", "time, parameters"], _OUT)
-    _box(ax, 0.1, 4.1, 4.2, 1.5, "Grad-CAM", () if maps else ["heat map of the predicted class"], _OUT)
-    if maps:
-        _strip(ax, 0.35, 4.6, 0.85, dict([*maps.items()][:4]), gap=0.15)
-    _arrow(ax, (8.3, 3.6), (8.3, 4.1))
-    _arrow(ax, (7.3, 4.85), (6.9, 4.85))
-    _arrow(ax, (4.7, 4.85), (4.3, 4.85))
+        _arrow(ax, (x, 2.62), (x + 0.4, 2.62))
+    _box(ax, 7.3, 3.7, 2.0, 1.4, "Training", training, _HEAD)
+    _box(ax, 4.7, 3.7, 2.2, 1.4, "Evaluation on test images", ["accuracy, precision,", "recall, F1, confusion matrix", "time, parameters"], _OUT)
+    _box(ax, 0.1, 3.7, 4.2, 1.4, "Grad-CAM", () if maps else ["heat map of the predicted class"], _OUT)
+    _strip(ax, 0.35, 4.18, 0.85, dict([*(maps or {}).items()][:4]), gap=0.15)
+    _arrow(ax, (8.3, 3.25), (8.3, 3.7))
+    _arrow(ax, (7.3, 4.4), (6.9, 4.4))
+    _arrow(ax, (4.7, 4.4), (4.3, 4.4))
     return fig
 
 
@@ -318,7 +319,7 @@ def reliability_panels(calibrations: dict, columns: int = 3) -> Figure:
     columns = min(columns, len(calibrations))
     rows = -(-len(calibrations) // columns)
     fig = new_figure(2.75 * columns + 0.3, 2.7 * rows + 0.4)
-    axes = fig.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+    axes = fig.subplots(rows, columns, squeeze=False)
     for ax in axes.flat[len(calibrations):]:
         ax.set_axis_off()
     for letter, ax, (title, found) in zip(LETTERS, axes.flat, calibrations.items()):
@@ -328,9 +329,10 @@ def reliability_panels(calibrations: dict, columns: int = 3) -> Figure:
         ax.plot([0, 1], [0, 1], "--", color="0.55", lw=1, label="perfectly calibrated")
         ax.errorbar(bins["score"], bins["frequency"], errors, fmt="o-", color=BLUE, ms=4, lw=1.2, capsize=2.5, label="observed, 95 % interval")
         ax.text(0.97, 0.04, f"ECE {100 * found.ece:.1f} %\nn = {found.n:,}", transform=ax.transAxes, ha="right", fontsize=8)
+        number = LETTERS.index(letter)
         ax.set(title="\n".join(textwrap.wrap(f"({letter}) {title}", 30)), xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
-    fig.supxlabel("Confidence in the predicted class (mean of the bin)", fontsize=9)
-    fig.supylabel("Share of correct images", fontsize=9)
+        ax.set(ylabel="Share of correct images" if number % columns == 0 else "", xlabel="Confidence (mean of the bin)" if number + columns >= len(calibrations) else "")
+        ax.tick_params(labelbottom=number + columns >= len(calibrations), labelleft=number % columns == 0)
     legend_above(fig, *axes[0, 0].get_legend_handles_labels())
     return fig
 

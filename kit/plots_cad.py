@@ -10,7 +10,7 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.patches import Circle
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
 from kit.plotstyle import BLUE, GREEN, MARKERS, OKABE_ITO, VERMILION, Figure, legend_above, new_figure, require, style
@@ -40,7 +40,7 @@ def matrix_grid(matrices: dict, classes, columns: int = 3) -> Figure:
         for (true, said), count in np.ndenumerate(matrix):
             ax.text(said, true, f"{count:,}", ha="center", va="center", color="w" if share[true, said] > 55 else "k")
         ax.set_xticks(range(len(classes)), classes, rotation=35, ha="right", rotation_mode="anchor")
-        ax.set_yticks(range(len(classes)), classes if number % columns == 0 else [])
+        ax.set_yticks(*((range(len(classes)), classes) if number % columns == 0 else ([],)))
         ax.set(title="\n".join(textwrap.wrap(f"({LETTERS[number]}) {title}", 32)), ylabel="True class" if number % columns == 0 else "")
         ax.set_xlabel("Predicted class" if number + columns >= len(matrices) else "")
         ax.spines[:].set_visible(False)
@@ -70,13 +70,15 @@ def curve_grid(histories: dict, columns: int = 2, best: bool = False) -> Figure:
         for ax, column, unit, factor in zip(pair, ("accuracy", "loss"), ("Accuracy (%)", "Loss (cross-entropy)"), (100, 1)):
             _curves(ax, history, column, factor, best)
             ax.set(ylabel=unit, xlabel="Epoch" if number + columns >= len(histories) else "")
-        name = f"({LETTERS[number]}) {title}" if len(histories) > 1 else title
-        pair[0].set_title(name, loc="left", fontsize=9.5)
+        if len(histories) > 1:
+            pair[0].set_title(f"({LETTERS[number]}) {title}", loc="left", fontsize=9.5)
         pair[0].set_ylim(top=101.5)
         pair[1].set_ylim(bottom=0)
     for ax in axes.flat[2 * len(histories):]:
         ax.set_axis_off()
     legend_above(fig, *axes[0, 0].get_legend_handles_labels())
+    if len(histories) == 1:
+        fig.legends[0].set_title(next(iter(histories)), {"size": 10})
     return fig
 
 
@@ -91,8 +93,8 @@ def _curves(ax, history, column, factor, best) -> None:
         ax.axvline(row["epoch"], color="0.5", lw=0.9, ls=":")
         ax.plot(row["epoch"], value, "*", ms=13, mfc=GREEN, mec="k", mew=0.8, ls="none", label=f"smallest validation loss, epoch {int(row['epoch'])}")
         last = factor * history[f"val_{column}"].iloc[-1]
-        ends = f"best {value:.1f} %, last {last:.1f} %" if factor == 100 else f"best {value:.3f}, last {last:.3f}"
-        ax.set_title(f"validation: {ends}", loc="right", fontsize=8)
+        ends = f"accuracy there {value:.1f} %, at the end {last:.1f} %" if factor == 100 else f"loss there {value:.3f}, at the end {last:.3f}"
+        ax.set_title(f"Validation {ends}", fontsize=8.5)
     ax.set_xlim(history["epoch"].min() - 0.6, history["epoch"].max() + 0.6)
     ax.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
     ax.grid(True)
@@ -119,44 +121,64 @@ def scatter_named(table: pd.DataFrame, x: str, label: str, log: bool = False) ->
     for number, (at, y, below, above) in enumerate(zip(table[x], table["accuracy"], low, high)):
         ax.errorbar(at, y, [[y - below], [above - y]], fmt=MARKERS[number % 8], color=OKABE_ITO[number % 8], ms=8, mec="k", mew=0.6, capsize=3, lw=1.1)
     ax.set(xlabel=label, ylabel="Test accuracy (%, with 95 % interval)", xscale="log" if log else "linear")
-    ax.margins(x=0.14, y=0.1)
+    ax.margins(x=0.14, y=0.18)
     if not log:
         ax.set_xlim(left=min(0, ax.get_xlim()[0]) if table[x].min() < 0 else 0)
+    else:
+        ax.xaxis.set_major_locator(LogLocator(10, (1, 2, 5)))
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        ax.xaxis.set_minor_formatter(NullFormatter())
     ax.grid(True)
     _name_points(fig, ax, table[x].to_numpy(float), table["accuracy"].to_numpy(float), low, high, table["model"])
     return fig
 
 
-_PLACES = [(dx, dy) for far in (1, 1.8, 2.8, 4) for dx, dy in ((9, 0), (-9, 0), (8, 10), (-8, 10), (8, -10), (-8, -10), (0, 15), (0, -15)) for dx, dy in [(dx * far, dy * far)]]
+_NEAR = ((9, 0), (-9, 0), (8, 10), (-8, 10), (8, -10), (-8, -10), (0, 15), (0, -15))
+_PLACES = [(far * dx, far * dy) for far in (1, 1.6, 2.4) for dx, dy in _NEAR] + [(dx, dy) for dy in (26, -26, 36, -36, 48, -48, 60, -60) for dx in (6, -6)]
+
+
+_LINE = 17  # points; a label farther from its point gets a line
 
 
 def _name_points(fig, ax, x, y, low, high, names) -> None:
-    """Put each name at the first place around its point that covers no point, interval or other name and stays inside the axes."""
+    """Put each name at the first place around its point that covers no point, interval or other name, is nearest to its own point and inside the axes."""
     fig.draw_without_rendering()  # settles the layout, so that places in pixels hold
-    renderer, scale = fig.canvas.get_renderer(), fig.dpi / 72
-    ends = [ax.transData.transform([(a, lo), (a, b), (a, hi)]) for a, b, lo, hi in zip(x, y, low, high)]
-    taken = [Bbox([(e[:, 0].min() - 4 * scale, e[:, 1].min() - 2), (e[:, 0].max() + 4 * scale, e[:, 1].max() + 2)]) for e in ends]
-    taken += [Bbox([(e[1, 0] - 6 * scale, e[1, 1] - 6 * scale), (e[1, 0] + 6 * scale, e[1, 1] + 6 * scale)]) for e in ends]
-    inside = ax.get_window_extent(renderer)
-    for point, name in sorted(zip(zip(x, y), names), key=lambda item: item[0][0]):
-        best = None
-        for dx, dy in _PLACES:
-            side = "left" if dx > 0 else "right" if dx < 0 else "center"
-            text = ax.annotate("\n".join(textwrap.wrap(str(name), 22)), point, (dx, dy), textcoords="offset points", ha=side, va="center", fontsize=8, in_layout=False)
-            area = text.get_window_extent(renderer)
-            crossed = sum(area.overlaps(other) for other in taken) + 10 * (not (inside.x0 <= area.x0 and area.x1 <= inside.x1 and inside.y0 <= area.y0 and area.y1 <= inside.y1))
-            if best is None or crossed < best[0]:
-                if best:
-                    best[1].remove()
-                best = crossed, text, area, max(abs(dx), abs(dy))
-            else:
-                text.remove()
-            if not crossed:
+    scale, to_pixels = fig.dpi / 72, ax.transData.transform
+    points, bottoms, tops = (to_pixels(np.column_stack([x, values])) for values in (y, low, high))
+    taken = [Bbox([(b[0] - 4 * scale, b[1] - 2), (t[0] + 4 * scale, t[1] + 2)]) for b, t in zip(bottoms, tops)]
+    taken += [Bbox([p - 6 * scale, p + 6 * scale]) for p in points]
+    for own in np.argsort(x, kind="stable"):
+        name, found = "\n".join(textwrap.wrap(str(names.iloc[own]), 20)), []
+        for place in _PLACES:
+            text = _label(ax, name, (x[own], y[own]), place)
+            area = text.get_window_extent(fig.canvas.get_renderer())
+            text.remove()
+            faults = _faults(area, taken, ax.get_window_extent()) + (max(np.abs(place)) <= _LINE and _misleads(area, own, points))
+            found.append((faults, len(found), place, area))
+            if not found[-1][0]:
                 break
-        taken.append(best[2])
-        if best[3] > 20:
-            best[1].arrow_patch = None
-            ax.annotate("", point, best[1].get_position(), textcoords="offset points", arrowprops={"arrowstyle": "-", "lw": 0.6, "color": "0.5"}, in_layout=False)
+        _, _, place, area = min(found, key=lambda item: item[:2])
+        taken.append(area)
+        _label(ax, name, (x[own], y[own]), place)
+        if max(np.abs(place)) > _LINE:
+            ax.annotate("", (x[own], y[own]), place, textcoords="offset points", in_layout=False, arrowprops={"arrowstyle": "-", "lw": 0.7, "color": "0.4"})
+
+
+def _label(ax, name, point, place):
+    side = "left" if place[0] > 0 else "right" if place[0] < 0 else "center"
+    return ax.annotate(name, point, place, textcoords="offset points", ha=side, va="center", fontsize=8, in_layout=False)
+
+
+def _faults(area, taken, frame) -> int:
+    """What a label there would cover, and whether it would leave the axes."""
+    outside = area.x0 < frame.x0 or area.x1 > frame.x1 or area.y0 < frame.y0 or area.y1 > frame.y1
+    return sum(bool(area.overlaps(other)) for other in taken) + 10 * bool(outside)
+
+
+def _misleads(area, own, points) -> bool:
+    """Whether another point than its own is nearest to a label."""
+    gaps = np.linalg.norm(np.clip(points, [area.x0, area.y0], [area.x1, area.y1]) - points, axis=1)
+    return bool((np.delete(gaps, own) < gaps[own]).any())
 
 
 @style()
