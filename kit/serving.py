@@ -312,7 +312,9 @@ def compiled(model):
     import tensorflow as tf
 
     both = keras.Model(model.inputs, [model.outputs[0], model.layers[-1].input])
-    return tf.function(lambda images: both(images, training=False), input_signature=[tf.TensorSpec((None, *model.input_shape[1:]), tf.float32)])
+    signature = [tf.TensorSpec((None, *model.input_shape[1:]), tf.float32)]
+    # autograph would leave a generated file in the temporary folder
+    return tf.function(lambda images: both(images, training=False), input_signature=signature, autograph=False)
 
 
 def _check_files(folder: Path, info: dict) -> None:
