@@ -135,7 +135,7 @@ def test_one_step_of_training_moves_every_trainable_tensor(lite0):
     assert all(not np.array_equal(a, b) for a, b in zip(before, model.trainable_weights, strict=True))
 
 
-@pytest.mark.parametrize("name, mode", [("efficientnet_lite0", "lite"), ("mobilenetv2", "tf"), ("resnet50", "caffe")])
+@pytest.mark.parametrize("name, mode", [("efficientnet_lite0", "lite"), ("mobilenetv2", "tf"), ("vgg19", "caffe")])
 def test_matched_input_is_what_the_weights_were_trained_on(name, mode, tmp_path):
     rgb = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
     bgr = rgb[..., ::-1] / np.float32(255)
