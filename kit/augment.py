@@ -3,7 +3,9 @@
 The CAD framework augments with Keras' ``ImageDataGenerator``: a rotation, a vertical and a horizontal shift and a flip, drawn uniformly, unseeded,
 bilinear, the edge repeated outside. It warps each colour by itself in SciPy, about 220 images/s of 200 px. Here rotation, shifts and flip are one
 matrix and OpenCV warps cached uint8 pixels with it inside tf.data; the parameters of an image follow from (seed, epoch, image) alone. For the same
-parameters the pixels agree within 0.01 grey levels of 255, border included. Measured on 2 shared cores, images/s: this one 2,000 to 3,400,
+parameters the pixels of square images agree within 0.02 grey levels of 255, border included. Keras exchanges the two shifts (height_shift_range
+moves columns, keras-preprocessing issue 348) and turns oblong images about a wrong point; the kit does neither, which the publication's equal
+shifts and square images cannot tell. Measured on 2 shared cores, images/s: this one 2,000 to 3,400,
 TensorFlow's ImageProjectiveTransformV3 640 (uint8 690, cut off instead of rounded; float16 500), OpenCV on uint8 within the noise of float32.
 """
 
@@ -92,7 +94,7 @@ def draw(augmentation: Augmentation, seed: int, epoch: int, count: int, shape: t
     Returns
     -------
     pandas.DataFrame
-        theta (degrees), row_shift and column_shift (pixels; Keras' tx and ty), flip (bool). Signs as in Keras: they move the place read from.
+        theta (degrees), row_shift and column_shift (pixels; Keras' ty and tx), flip (bool). Signs as in Keras: they move the place read from.
     """
     unit = np.random.default_rng([seed, epoch, DRAWS]).random((count, 4))
     ranges = np.array([augmentation.rotation, augmentation.height_shift * shape[0], augmentation.width_shift * shape[1]])
@@ -102,7 +104,7 @@ def draw(augmentation: Augmentation, seed: int, epoch: int, count: int, shape: t
 
 def keras_parameters(row) -> dict:
     """A row of :func:`draw` as ``ImageDataGenerator.apply_transform`` wants it."""
-    return {"theta": row.theta, "tx": row.row_shift, "ty": row.column_shift, "flip_horizontal": bool(row.flip)}
+    return {"theta": row.theta, "tx": row.column_shift, "ty": row.row_shift, "flip_horizontal": bool(row.flip)}
 
 
 def matrices(parameters: pd.DataFrame, shape: tuple) -> np.ndarray:
@@ -123,8 +125,8 @@ def matrices(parameters: pd.DataFrame, shape: tuple) -> np.ndarray:
     right, down = parameters["column_shift"].to_numpy(float), parameters["row_shift"].to_numpy(float)
     mirror = np.where(parameters["flip"], -1.0, 1.0)
     # the mirror image of column x is 2 centre_x - x, hence x - centre_x changes its sign
-    x = np.stack([cos * mirror, sin, centre_x + cos * (right - mirror * centre_x) + sin * (down - centre_y)], axis=1)
-    y = np.stack([-sin * mirror, cos, centre_y - sin * (right - mirror * centre_x) + cos * (down - centre_y)], axis=1)
+    x = np.stack([cos * mirror, -sin, centre_x + cos * (right - mirror * centre_x) - sin * (down - centre_y)], axis=1)
+    y = np.stack([sin * mirror, cos, centre_y + sin * (right - mirror * centre_x) + cos * (down - centre_y)], axis=1)
     return np.stack([x, y], axis=1)
 
 
@@ -178,11 +180,11 @@ def warper(x: np.ndarray, image_rows: np.ndarray, scale: float, augmentation: Au
 
 
 def keras_generator(augmentation: Augmentation):
-    """The published ``ImageDataGenerator`` with these settings."""
+    """The published ``ImageDataGenerator`` with these settings; its shift ranges are exchanged because it exchanges them once more."""
     import tensorflow as tf
 
-    return tf.keras.preprocessing.image.ImageDataGenerator(rotation_range=augmentation.rotation, width_shift_range=augmentation.width_shift,
-                                                           height_shift_range=augmentation.height_shift, horizontal_flip=augmentation.horizontal_flip)
+    return tf.keras.preprocessing.image.ImageDataGenerator(rotation_range=augmentation.rotation, width_shift_range=augmentation.height_shift,
+                                                           height_shift_range=augmentation.width_shift, horizontal_flip=augmentation.horizontal_flip)
 
 
 def generator_batches(x: np.ndarray, y: np.ndarray, scale: float, batch_size: int, augmentation: Augmentation, seed: int, first_epoch: int = 0):

@@ -86,3 +86,37 @@ def test_facts_and_caveats_of_a_set(discs, private_folders):
     record.write_json(file, {**before, "incomplete": ["dark/999.png"], "stand_in_for": "br35h"})
     assert registry.caveats(discs) == ["discs in place of br35h", "incomplete copy, absent: dark/999.png"]
     record.write_json(file, before)
+
+
+def test_prepared_images_are_cached_by_their_tag_and_follow_the_index(discs):
+    calls = []
+
+    def colours(path):
+        calls.append(path)
+        return np.asarray(Image.open(path).convert("RGB").resize((10, 10)))
+
+    first = data.prepared(discs, {"chain": "colours", "version": 1}, colours, 10)
+    again = data.prepared(discs, {"chain": "colours", "version": 1}, lambda path: pytest.fail("prepared again"), 10)
+    assert len(calls) == 60 and np.array_equal(first.x, again.x) and isinstance(first.x, np.memmap) and first.scale == 1 / 255
+    assert first.facts["prepared"] == {"chain": "colours", "version": 1} and first.facts["size"] == 10
+    picture = Image.open(registry.root(discs) / first.index["image_id"].iloc[33]).convert("RGB").resize((10, 10))
+    assert np.array_equal(first.x[33], np.asarray(picture)) and "group" in first.index
+    other = data.prepared(discs, {"chain": "black"}, lambda path: np.zeros((10, 10, 3), np.uint8), 10)
+    assert other.x.max() == 0 and record.digest(other.facts) != record.digest(first.facts)
+
+
+@pytest.mark.parametrize("wrong", [np.zeros((10, 10, 3), np.float32), np.zeros((10, 10), np.uint8), np.zeros((9, 10, 3), np.uint8)])
+def test_a_preparation_that_breaks_its_word_is_refused_and_not_cached(discs, wrong):
+    tag = {"chain": f"wrong {wrong.shape} {wrong.dtype}"}
+    with pytest.raises(data.BadPreparation, match=r"must give uint8 \(10, 10, 3\)"):
+        data.prepared(discs, tag, lambda path: wrong, 10)
+    assert data.prepared(discs, tag, lambda path: np.ones((10, 10, 3), np.uint8), 10).x.min() == 1
+
+
+def test_one_bad_image_ends_preparing_early_with_its_own_error(discs):
+    def fails(path):
+        raise imageio.DamagedImage(f"{path} is damaged")
+
+    with pytest.raises(imageio.DamagedImage, match="000.png is damaged"):
+        data.prepared(discs, {"chain": "fails"}, fails, 10)
+    assert not list((paths.cache_dir() / "prepared").glob(".tmp*"))

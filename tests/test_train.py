@@ -4,9 +4,11 @@ import subprocess
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from kit import data, paths, record, split, train
+from kit import augment, data, outcome, paths, record, split, train
+from tests.conftest import write_set
 
 MODEL = """
 def build():
@@ -163,3 +165,231 @@ def test_epoch_streams_are_permutations_that_depend_on_the_epoch_only(inputs):
     first_epoch = np.concatenate(both[:3])
     assert not np.array_equal(first_epoch, np.concatenate(second))
     assert np.array_equal(np.sort(first_epoch.sum((1, 2, 3))), np.sort(inputs.batch(rows).sum((1, 2, 3))))
+
+
+# ---- augmentation, best epoch, BatchNorm, predictions on other inputs
+
+SMALL_NORMED = """
+def build_normed():
+    import keras
+    from keras import layers
+    return keras.Sequential([layers.Input((24, 24, 1)), layers.Conv2D(8, 3, use_bias=False), layers.BatchNormalization(momentum=0.999), layers.ReLU(),
+                             layers.GlobalAveragePooling2D(), layers.Dropout(0.3), layers.Dense(1, activation="sigmoid")])
+"""
+exec(SMALL_NORMED)
+AUGMENTED = {"augmentation": {"rotation": 10}, "keep_best": True, "recalibrate_batchnorm": True}
+OUTCOME = ("predictions.csv", "predictions_best.csv", "metrics.json")
+
+
+def die_after(monkeypatch, epochs):
+    keep = train.EpochKeeper.keep
+
+    def keep_then_die(self, *arguments):
+        keep(self, *arguments)
+        if len(self.rows) == epochs:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(train.EpochKeeper, "keep", keep_then_die)
+
+
+@pytest.fixture(scope="module")
+def normed(inputs, parts):
+    return train.fit(config("normed", learning_rate=5e-2, **AUGMENTED), build_normed, inputs, parts)
+
+
+def toy(settings):
+    made = data.Inputs("x", pd.DataFrame({"image_id": [f"{n}.png" for n in range(6)]}), np.zeros((6, 2, 2, 1), np.uint8), 1 / 255, {"name": "x", "size": 2})
+    asked = train.TrainConfig("br35h", "quick", "cnn", epochs=3, batch_size=8, learning_rate=1e-3, seed=4, **settings)
+    return train.run_key(asked, made, {"train": np.arange(4), "test": np.arange(4, 6)})
+
+
+@pytest.mark.parametrize("settings", [{}, {"augmenter": "keras_generator"}, {"keep_best": False, "augmentation": None}])
+def test_runs_from_before_these_settings_existed_keep_their_key(settings):
+    assert record.digest(toy(settings)) == "4423e7b6f091d5861a1806c4a390e88672239022411fc6940238acdb7c3f2a27"  # computed by the code of that time
+
+
+def test_each_setting_that_is_used_changes_the_key():
+    used = [{}, {"augmentation": {}}, {"augmentation": {}, "augmenter": "keras_generator"}, {"keep_best": True}, {"recalibrate_batchnorm": True}]
+    assert len({record.digest(toy(s)) for s in used}) == 5
+    assert toy({"augmentation": {}}) == toy({"augmentation": {"rotation": 10, "horizontal_flip": True}})
+
+
+def test_bad_augmentation_settings_are_refused(inputs, parts):
+    with pytest.raises(augment.BadAugmentation, match="no setting 'zoom'"):
+        config("bad", augmentation={"zoom": 2})
+    with pytest.raises(train.BadConfig, match="augmenter is 'torch'; choose one of fused, keras_generator"):
+        config("bad", augmenter="torch")
+    with pytest.raises(train.BadConfig, match="keep_best needs a part 'validation'"):
+        train.fit(config("bad", keep_best=True), build, inputs, {"train": parts["train"], "test": parts["test"]})
+    features = data.with_features(inputs, {"network": "coarse"}, lambda block: block.mean((1, 2), keepdims=True))
+    with pytest.raises(augment.BadAugmentation, match="not cached features"):
+        train.fit(config("bad", augmentation={}), build, features, parts)
+    assert not (paths.results_dir() / "bad").exists()
+
+
+def test_augmentation_changes_the_training_and_the_seed_repeats_it(whole, inputs, parts):
+    first, again = (train.fit(config(p, augmentation={}), build, inputs, parts) for p in ("augmented", "augmented-again"))
+    assert (first.folder / "predictions.csv").read_bytes() == (again.folder / "predictions.csv").read_bytes()
+    assert not np.allclose(first.history()["loss"], whole.history()["loss"])
+    assert first.config["augmentation"] == {"rotation": 10, "width_shift": 0.05, "height_shift": 0.05, "horizontal_flip": True}
+
+
+def test_an_augmented_run_killed_in_training_ends_bit_identical(normed, inputs, parts):
+    script = SMALL_NORMED + f"""
+import os, signal
+import numpy as np
+from kit import data, train
+keep = train.EpochKeeper.keep
+def keep_then_die(self, *arguments):
+    keep(self, *arguments)
+    if len(self.rows) == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+train.EpochKeeper.keep = keep_then_die
+rows = np.random.default_rng(0).permutation(60)
+config = train.TrainConfig("discs", "normed-killed", "tiny", {{"name": "tiny"}}, epochs=6, batch_size=8, learning_rate=5e-2, **{AUGMENTED!r})
+train.fit(config, build_normed, data.load("discs", 24), {{"train": rows[:40], "validation": rows[40:50], "test": rows[50:]}})
+"""
+    died = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert died.returncode == -signal.SIGKILL, died.stderr[-500:]
+    resumed = train.fit(config("normed-killed", learning_rate=5e-2, **AUGMENTED), build_normed, inputs, parts)
+    assert resumed.status["resumed_at"] == 3
+    for name in OUTCOME:
+        assert (resumed.folder / name).read_bytes() == (normed.folder / name).read_bytes(), name
+
+
+def test_an_interrupted_run_with_the_published_generator_ends_identical(inputs, parts, monkeypatch):
+    settings = {"augmentation": {}, "augmenter": "keras_generator", "epochs": 4, "keep_best": True}
+    left_alone = train.fit(config("generator", **settings), build, inputs, parts)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        die_after(patch, 2)
+        train.fit(config("generator-killed", **settings), build, inputs, parts)
+    resumed = train.fit(config("generator-killed", **settings), build, inputs, parts)
+    assert resumed.status["resumed_at"] == 2
+    for name in OUTCOME:
+        assert (resumed.folder / name).read_bytes() == (left_alone.folder / name).read_bytes(), name
+
+
+def test_the_best_epochs_weights_are_those_that_a_run_of_that_length_ends_with(inputs, parts):
+    run = train.fit(config("best", learning_rate=0.3, keep_best=True), build, inputs, parts)
+    best = run.metrics()["best_epoch"]
+    assert best == int(run.history()["val_loss"].argmin()) + 1 and best < 6  # so high a learning rate overshoots
+    shorter = train.fit(config("best-short", learning_rate=0.3, epochs=best), build, inputs, parts)
+    assert train.best_predictions(run).equals(shorter.predictions()) and not train.best_predictions(run).equals(run.predictions())
+    assert run.metrics()["best"] == shorter.metrics()
+    plain = train.fit(config("best-plain", learning_rate=0.3), build, inputs, parts)
+    assert plain.predictions().equals(run.predictions()) and {k: run.metrics()[k] for k in ("validation", "test")} == plain.metrics()
+    assert (run.folder / "model_best.keras").exists() and not list(run.folder.glob("*.npz"))
+
+
+def test_the_best_epoch_survives_a_kill_after_a_later_worse_one(inputs, parts, monkeypatch):
+    whole = train.fit(config("best", learning_rate=0.3, keep_best=True), build, inputs, parts)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        die_after(patch, whole.metrics()["best_epoch"] + 1)
+        train.fit(config("best-killed", learning_rate=0.3, keep_best=True), build, inputs, parts)
+    resumed = train.fit(config("best-killed", learning_rate=0.3, keep_best=True), build, inputs, parts)
+    for name in OUTCOME:
+        assert (resumed.folder / name).read_bytes() == (whole.folder / name).read_bytes(), name
+
+
+@pytest.mark.parametrize(("losses", "best"), [([0.5, 0.3, 0.3], 2), ([np.nan, 0.9, 1.0], 2), ([np.nan, np.nan], 1), ([0.2], 1)])
+def test_ties_go_to_the_earlier_epoch_and_nan_never_wins(tmp_path, losses, best):
+    keeper = train.EpochKeeper(record.Run(tmp_path, "x", {}), config("x"))
+    keeper.rows = [{"val_loss": v} for v in losses]
+    assert keeper.best_epoch() == best
+
+
+def test_recalibrated_statistics_are_those_of_the_training_images(normed, inputs, parts):
+    import keras
+
+    for name in outcome.WEIGHTS.values():
+        model = keras.saving.load_model(normed.folder / name)
+        maps = model.layers[0](inputs.batch(np.sort(parts["train"]))).numpy()
+        norm = model.layers[1]
+        np.testing.assert_allclose(norm.moving_mean, maps.mean((0, 1, 2)), rtol=1e-4, atol=1e-5)
+        batches = np.split(maps, 5)  # 5 batches of 8: the mean of their variances
+        np.testing.assert_allclose(norm.moving_variance, np.mean([b.var((0, 1, 2)) for b in batches], axis=0), rtol=1e-3)
+        assert norm.momentum == 0.999
+
+
+def test_without_recalibration_the_statistics_lag_behind(normed, inputs, parts):
+    import keras
+
+    plain = train.fit(config("lagging", learning_rate=5e-2, augmentation={"rotation": 10}), build_normed, inputs, parts)
+    lagging, calibrated = (keras.saving.load_model(r.folder / "model.keras").layers[1].moving_variance.numpy() for r in (plain, normed))
+    assert np.abs(lagging - 1).max() < 0.1 < np.abs(calibrated - 1).max()
+
+
+def test_frozen_norms_are_left_alone(inputs):
+    model = build_normed()
+    model.layers[1].trainable = False
+    outcome.recalibrate(model, [(inputs.batch(np.arange(8)), None)])
+    assert model.layers[1].moving_mean.numpy().max() == 0
+
+
+@pytest.mark.parametrize("weights", ["last", "best"])
+def test_a_finished_model_predicts_other_inputs_and_remembers(normed, inputs, parts, weights, monkeypatch):
+    same = train.predict(normed, inputs, parts["test"], "again", weights)
+    stored = normed.predictions() if weights == "last" else train.best_predictions(normed)
+    stored = stored.query("part == 'test'").reset_index(drop=True)
+    assert same["image_id"].equals(stored["image_id"]) and (same["part"] == "again").all()
+    np.testing.assert_allclose(same["score_1"], stored["score_1"], atol=1e-6)
+    upside_down = data.Inputs(inputs.name, inputs.index, inputs.x[:, ::-1], inputs.scale, {**inputs.facts, "upside": "down"})
+    other = train.predict(normed, upside_down, parts["test"], "again", weights)
+    assert len(list(normed.folder.glob(f"predicted-again-{weights}-*.csv"))) == 2
+    monkeypatch.setattr(outcome, "_predict", lambda *a: pytest.fail("predicted again"))
+    assert train.predict(normed, upside_down, parts["test"], "again", weights).equals(other)
+
+
+def test_weights_that_were_not_kept_are_named(whole, inputs, parts):
+    with pytest.raises(outcome.NoWeights, match="has no model_best.keras; train it with keep_weights=True and keep_best=True"):
+        train.predict(whole, inputs, parts["test"], "x", "best")
+    with pytest.raises(outcome.NoWeights, match="choose one of last, best"):
+        train.predict(whole, inputs, parts["test"], "x", "median")
+    with pytest.raises(outcome.NoWeights, match="predictions_best.csv is absent"):
+        train.best_predictions(whole)
+
+
+def test_a_deleted_best_model_is_trained_again(inputs, parts):
+    asked = config("deleted", epochs=1, keep_best=True)
+    run = train.fit(asked, build, inputs, parts)
+    (run.folder / "model_best.keras").unlink()
+    train.fit(asked, build, inputs, parts)
+    assert (run.folder / "model_best.keras").exists()
+
+
+def test_running_out_of_memory_is_one_sentence_and_a_failed_run(inputs, parts):
+    def build_huge():
+        import keras
+        import tensorflow as tf
+
+        class Huge(keras.layers.Layer):
+            def call(self, x):
+                return x + tf.reduce_mean(tf.random.uniform(tf.constant([2**46], tf.int64)))
+
+        return keras.Sequential([keras.layers.Input((24, 24, 1)), Huge(), keras.layers.Flatten(), keras.layers.Dense(1)])
+
+    with pytest.raises(train.OutOfMemory, match="batch of 8 do not fit into memory; lower batch_size"):
+        train.fit(config("huge"), build_huge, inputs, parts)
+    run = next((paths.results_dir() / "huge" / "discs" / "runs").iterdir())
+    assert record.read_json(run / "status.json")["state"] == "failed"
+
+
+def test_other_errors_of_tensorflow_pass_through():
+    import tensorflow as tf
+
+    with pytest.raises(tf.errors.InvalidArgumentError), outcome.memory("x", 8):
+        tf.reshape(tf.zeros(3), (2, 2))
+    with pytest.raises(train.OutOfMemory, match="x: the model"), outcome.memory("x", 8):
+        raise tf.errors.InternalError(None, None, "RESOURCE_EXHAUSTED: Out of memory while trying to allocate 9 bytes")
+
+
+def test_four_classes_train_with_one_hot_targets(private_folders):
+    import keras
+    from keras import layers
+
+    write_set(private_folders / "data" / "four", "four", ("a", "b", "c", "d"), 6, 16)
+    inputs = data.load("four", 16, channels=3)
+    parts = {"train": np.arange(0, 24, 2), "validation": np.arange(1, 24, 4), "test": np.arange(3, 24, 4)}
+    asked = config("four", epochs=2, loss="categorical_crossentropy", augmentation={}, keep_best=True)
+    run = train.fit(asked, lambda: keras.Sequential([layers.Input((16, 16, 3)), layers.Flatten(), layers.Dense(4, activation="softmax")]), inputs, parts)
+    assert list(run.predictions().columns[-4:]) == [f"score_{c}" for c in range(4)] and run.metrics()["best"]["test"]["n"] == 6
