@@ -253,19 +253,21 @@ def cost_table(costs: pd.DataFrame, report: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([pd.DataFrame(own, costs.index), whole[list(ends)].rename(columns=ends), rest], axis=1).rename_axis("row")
 
 
-def time_table(times: pd.DataFrame) -> pd.DataFrame:
+def time_table(times) -> pd.DataFrame:
     """Table 6: prediction time of one image by protocol, fastest mean first; milliseconds.
 
     Parameters
     ----------
-    times : pandas.DataFrame
-        One row a timed image: model (key), protocol ("predict": ``model.predict`` one by one as published; "call"; "end-to-end" ...), ms.
+    times : dict or pandas.DataFrame
+        Model key -> list of ``kit.timing.Times``; or one row a timed image: model (key), protocol ("predict": one by one as published), ms.
 
     Returns
     -------
     pandas.DataFrame
         Index = model keys; columns model, protocol, min, max, avg, q1, median, q3, n.
     """
+    if isinstance(times, dict):
+        times = pd.concat([pd.DataFrame({"model": m, "protocol": one.protocol, "ms": np.ravel(one.ms)}) for m, found in times.items() for one in found])
     grouped = times.groupby(["protocol", "model"], sort=False)["ms"]
     table = grouped.agg(min="min", max="max", avg="mean", q1=lambda v: v.quantile(0.25), median="median", q3=lambda v: v.quantile(0.75), n="size").reset_index()
     order = list(dict.fromkeys([PUBLISHED_PROTOCOL, *times["protocol"]]))

@@ -153,7 +153,9 @@ def _name_points(fig, ax, x, y, low, high, names) -> None:
             text = _label(ax, name, (x[own], y[own]), place)
             area = text.get_window_extent(fig.canvas.get_renderer())
             text.remove()
-            faults = _faults(area, taken, ax.get_window_extent()) + (max(np.abs(place)) <= _LINE and _misleads(area, own, points))
+            far = max(np.abs(place)) > _LINE
+            doubt = _crosses(points[own], np.array(place) * scale, np.delete(points, own, axis=0), 6 * scale) if far else _misleads(area, own, points)
+            faults = _faults(area, taken, ax.get_window_extent()) + doubt
             found.append((faults, len(found), place, area))
             if not found[-1][0]:
                 break
@@ -179,6 +181,12 @@ def _misleads(area, own, points) -> bool:
     """Whether another point than its own is nearest to a label."""
     gaps = np.linalg.norm(np.clip(points, [area.x0, area.y0], [area.x1, area.y1]) - points, axis=1)
     return bool((np.delete(gaps, own) < gaps[own]).any())
+
+
+def _crosses(start, step, others, radius) -> bool:
+    """Whether the line from `start` by `step` (pixels) passes another point within `radius`."""
+    line = start + np.linspace(0, 1, 20)[:, None] * step
+    return bool(len(others) and (np.linalg.norm(line[:, None] - others, axis=2).min(axis=0) < np.minimum(radius, np.linalg.norm(others - start, axis=1) - 1e-6)).any())
 
 
 @style()

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import classification_report
 
-from kit import cad, cad_errors, evaluate, forensics, papers, paths, record, registry, report, split, stats
+from kit import cad, cad_errors, evaluate, forensics, papers, paths, record, registry, report, split, stats, timing
 
 FLAGGED = {"mobilenetv2.pituitary", "inceptionv3.notumor", "inceptionv3.pituitary", "xception.pituitary"}
 ACCURACIES = {"resnet50": 98.7033, "vgg19": 97.1777, "mobilenetv2": 95.1945, "inceptionv3": 98.5507, "nasnetlarge": 97.5591, "xception": 98.6270,
@@ -218,6 +218,8 @@ def test_cost_and_time_tables(costs, times, full_report):
     assert five.loc["resnet50", ["parameters", "training_time"]].tolist() == [23.595908, 2.0] and five.loc["resnet50", "accuracy"] == pytest.approx(98.7033, abs=1e-4)
     assert list(zip(six.index, six["protocol"])) == [("mobilenetv2", "predict"), ("resnet50", "predict"), ("mobilenetv2", "call"), ("resnet50", "call")]
     assert six.iloc[0][["min", "max", "avg", "median", "n"]].tolist() == [10, 13, 11.5, 11.5, 2]
+    measured = {m: [timing.Times(p, "CPU", part["ms"].to_numpy()[None], 99.0) for p, part in own.groupby("protocol")] for m, own in times.groupby("model")}
+    pd.testing.assert_frame_equal(cad.time_table(measured), six)
     seven = cad.comparison_table(full_report, five, six)
     assert seven.index[-1] == "resnet50.ours" and seven.loc["resnet50.ours", "prediction_time"] == 21.5 and seven.loc["resnet50.ours", "training_time"] == 2.0
     assert seven["source"].value_counts().to_dict() == {"literature": 7, "published": 1, "this run": 1}
