@@ -8,6 +8,7 @@ turned to red, green, blue here, once, for display. (The authors' notebooks do n
 bluish.) Images are uint8 in 0..255 or float in 0..1. Only :func:`app_montage` takes files, which are in true colours.
 """
 
+import html
 import textwrap
 
 import numpy as np
@@ -256,7 +257,7 @@ def misclassified(rows: dict) -> Figure:
     """Misclassified images, a row a model (Figure 9); `rows` maps the model's title to a list of (image, caption). Empty rows say so."""
     require(rows, "Figure 9 needs at least one model.")
     columns = max(1, *(len(images) for images in rows.values()))
-    fig = new_figure(1.0 + 1.75 * columns, 2.05 * len(rows), layout="compressed")
+    fig = new_figure(max(5.0, 1.0 + 1.75 * columns), (2.05 if any(rows.values()) else 0.6) * len(rows), layout="compressed")
     for line, (model, images) in zip(fig.subplots(len(rows), columns, squeeze=False), rows.items()):
         for ax in line:
             ax.set(xticks=[], yticks=[])
@@ -363,4 +364,30 @@ def app_montage(screens, columns: int = 2) -> Figure:
         ax.set(xticks=[], yticks=[])
         ax.spines[:].set(visible=True, color="0.6")
         ax.set_title(f"({letter}) {caption}", fontsize=9)
+    return fig
+
+
+@style()
+def app_contents(pages: dict, prediction) -> Figure:
+    """What the application's pages say and show, for Figure 19 where no browser can take pictures of them.
+
+    Parameters
+    ----------
+    pages : dict
+        Page -> lines of text, from ``kit.app_pictures.contents``.
+    prediction : kit.serving.Prediction
+        Of the same image, with its heat map.
+    """
+    fig = new_figure(11.0, 4.8)
+    axes = fig.subplots(1, len(pages) + 1, width_ratios=[1] * len(pages) + [0.9])
+    for letter, ax, (page, lines) in zip(LETTERS, axes, pages.items()):
+        plain = [html.unescape(line).replace("*", "").replace("#", "").strip() for text in lines for line in str(text).splitlines() if line.strip()]
+        wrapped = [part for line in plain for part in textwrap.wrap(line, 38)]
+        ax.text(0.03, 0.98, "\n".join(wrapped[:34] + ["..."] * (len(wrapped) > 34)), va="top", fontsize=6.5, transform=ax.transAxes)
+        ax.set(xticks=[], yticks=[])
+        ax.spines[:].set(visible=True, color="0.6")
+        ax.set_title(f"({letter}) {page}", fontsize=9)
+    axes[-1].imshow(prediction.overlay())
+    axes[-1].set(xticks=[], yticks=[])
+    axes[-1].set_title(f"({LETTERS[len(pages)]}) {prediction.display}, {100 * prediction.confidence:.2f} %", fontsize=9)
     return fig

@@ -5,6 +5,7 @@ be asked again, on other inputs; neither has a counterpart in the publications' 
 """
 
 import contextlib
+import os
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,7 @@ import pandas as pd
 from kit import compat, data, metrics, record
 from kit.errors import KitError
 
+_LOADED = {}  # the model asked last; a network is often asked again, on other inputs
 WEIGHTS = {"last": "model.keras", "best": "model_best.keras"}
 
 
@@ -49,16 +51,29 @@ def write(run, model, keeper, config, inputs, parts) -> None:
     config : kit.train.TrainConfig
     inputs, parts : see :func:`kit.train.fit`
     """
-    outcome = _write_weights(run, model, config, inputs, parts, "last")
+    outcome = best = _write_weights(run, model, config, inputs, parts, "last")
     if config.keep_best:
-        keeper.restore_best(model)
-        best = _write_weights(run, model, config, inputs, parts, "best")
+        if keeper.best_epoch() == config.epochs:
+            _same_as_last(run, config)
+        else:
+            keeper.restore_best(model)
+            best = _write_weights(run, model, config, inputs, parts, "best")
         outcome = {**outcome, "best_epoch": keeper.best_epoch(), "best": best}
     record.write_json(run.folder / "metrics.json", outcome)
 
 
+def _same_as_last(run, config) -> None:
+    """The best epoch is the last: its files are the same."""
+    for source, target in [("predictions.csv", "predictions_best.csv")] + [(WEIGHTS["last"], WEIGHTS["best"])] * config.keep_weights:
+        with record.atomic_write(run.folder / target) as temporary:
+            temporary.unlink()
+            os.link(run.folder / source, temporary)
+
+
 def _write_weights(run, model, config, inputs, parts, weights: str) -> dict:
     """Predictions and, if asked for, the model of one set of weights; returns the metrics by part."""
+    import keras
+
     if config.recalibrate_batchnorm:
         recalibrate(model, data.in_order(inputs, np.sort(parts["train"]), config.batch_size), config.seed)
     tables = [_predict(model, inputs, rows, part, 2 * config.batch_size) for part, rows in parts.items() if part != "train"]
@@ -66,7 +81,7 @@ def _write_weights(run, model, config, inputs, parts, weights: str) -> dict:
     record.write_csv(run.folder / ("predictions.csv" if weights == "last" else "predictions_best.csv"), table)
     if config.keep_weights:
         with record.atomic_write(run.folder / WEIGHTS[weights]) as temporary:
-            model.save(temporary)
+            keras.Model(model.inputs, model.outputs, name=model.name).save(temporary)  # not compiled: the optimizer would treble the file
     measure = metrics.binary_metrics if "score_2" not in table else metrics.multiclass_metrics
     return {part: measure(rows) for part, rows in table.groupby("part", sort=False)}
 
@@ -154,6 +169,9 @@ def predict(run: record.Run, inputs: data.Inputs, rows, part: str, weights: str 
         if not run.finished or not stored.exists():
             raise NoWeights(f"{run.folder.name} has no {stored.name}; train it with keep_weights=True{' and keep_best=True' * (weights == 'best')}.")
         with memory(run.folder.name, 2 * run.config["batch_size"]):
-            model = keras.saving.load_model(stored, compile=False)
+            if _LOADED.get("file") != (stored, stored.stat().st_mtime_ns):
+                _LOADED.update(file=(stored, stored.stat().st_mtime_ns), model=keras.saving.load_model(stored, compile=False))
+            model = _LOADED["model"]
+            model.run_eagerly = len(rows) <= 8 * run.config["batch_size"]  # tracing a large network takes longer than a few batches
             record.write_csv(file, _predict(model, inputs, rows, part, 2 * run.config["batch_size"]))
     return _read_predictions(file)

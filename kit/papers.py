@@ -334,5 +334,8 @@ def shared(lines):
     lines : dict of str to list of str
         Name of a system -> its notes, e.g. from :func:`departures`.
     """
-    common = [line for line in next(iter(lines.values())) if all(line in other for other in lines.values())]
-    return common + [f"{name}: {line}" for name, own in lines.items() for line in own if line not in common]
+    owners = {}
+    for name, own in lines.items():
+        for line in own:
+            owners.setdefault(line, []).append(name)
+    return [line if len(names) == len(lines) else f"{', '.join(names)}: {line}" for line, names in sorted(owners.items(), key=lambda item: -len(item[1]))]

@@ -29,7 +29,7 @@ class Diverged(KitError):
 
 
 # settings that are part of a run's key only where they differ from these, so that adding one leaves earlier runs valid
-LATER = {"augmentation": None, "keep_best": False, "recalibrate_batchnorm": False}
+LATER = {"augmentation": None, "keep_best": False, "recalibrate_batchnorm": False, "graph": True}
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,9 @@ class TrainConfig:
     recalibrate_batchnorm : bool
         Before predicting, replace the moving statistics of BatchNorm by those of the training images, not augmented. Where Keras' backbones
         forget slowly (momentum 0.999 in MobileNet), the moving statistics lag behind the weights after a short training.
+    graph : bool
+        Trace a graph of the training step, as Keras does; False runs layer by layer, which is slower from the tenth step or so on, but tracing a
+        network of hundreds of layers takes 10 s to a minute.
     """
 
     paper: str
@@ -80,6 +83,7 @@ class TrainConfig:
     augmenter: str = "fused"
     keep_best: bool = False
     recalibrate_batchnorm: bool = False
+    graph: bool = True
 
     def __post_init__(self):
         for name in ("epochs", "batch_size"):
@@ -189,10 +193,10 @@ def _compiled(config: TrainConfig, fresh):
     anew costs more than a short training."""
     import keras
 
-    made_for = record.digest([config.optimizer, config.learning_rate, config.loss, fresh.get_config()])
+    made_for = record.digest([config.optimizer, config.learning_rate, config.loss, config.graph, fresh.get_config()])
     if _LAST.get("made_for") != made_for:
         fresh.compile(keras.optimizers.get({"class_name": config.optimizer, "config": {"learning_rate": config.learning_rate}}),
-                      config.loss, metrics=["accuracy"], jit_compile=compat.use_xla())
+                      config.loss, metrics=["accuracy"], jit_compile=config.graph and compat.use_xla(), run_eagerly=not config.graph)
         fresh.optimizer.build(fresh.trainable_variables)
         _LAST.update(made_for=made_for, model=fresh, optimizer=[np.array(v) for v in fresh.optimizer.variables])
     model = _LAST["model"]
@@ -254,7 +258,7 @@ class EpochKeeper:
         self.rows.append({"epoch": len(self.rows) + 1, **{k: float(v) for k, v in logs.items()}, "seconds": round(seconds, 3)})
         if not np.isfinite(logs["loss"]):
             raise Diverged(f"{self.config.name}: the loss is {logs['loss']} in epoch {len(self.rows)}; lower learning_rate ({self.config.learning_rate}).")
-        if self.config.keep_best and self.best_epoch() == len(self.rows):
+        if self.config.keep_best and self.best_epoch() == len(self.rows) < self.config.epochs:
             with record.atomic_write(self._best_file()) as temporary:
                 np.savez(temporary, **{f"v{n}": np.asarray(v) for n, v in enumerate(model.weights)})
         if len(self.rows) < self.config.epochs:
