@@ -15,6 +15,7 @@ from kit import backbones, cad, data, papers, paths, preprocess, record, registr
 from kit.errors import KitError
 
 CHAINS = ("cad", "original", "coloured")
+EXPLAINED, SERVED = "resnet50", "efficientnet_lite0"  # networks whose weights are needed even if they saw few images
 
 
 class BadPlan(KitError):
@@ -163,7 +164,7 @@ def run(plan: Plan, name: str, chain: str = "cad", augmented: bool = True) -> re
     config = train.TrainConfig(
         "cad", plan.profile, "-".join([name] + [chain] * (chain != "cad") + ["noaug"] * (not augmented)), options, epochs=epochs, batch_size=plan.batch_size,
         learning_rate=rate, loss="categorical_crossentropy", seed=plan.seed, augmentation={} if augmented else None, augmenter=plan.augmenter, keep_best=True,
-        graph=len(rows["train"]) * epochs > 8 * plan.batch_size)
+        keep_weights=not plan.limit(name) or name in (EXPLAINED, SERVED), graph=len(rows["train"]) * epochs > 8 * plan.batch_size)
     classes = len(registry.get(plan.dataset).classes)
     return train.fit(config, lambda: backbones.fine_tuned(name, plan.size(name), classes, plan.dropout, options["weights"], bn_momentum=options["bn_momentum"]), inputs, rows)
 

@@ -46,6 +46,16 @@ def test_the_paper_profile_is_the_published_setting():
     assert papers.departures(papers.load("br35h"), used) == [] and values["dataset"] == "br35h" and values["backbone"] == "resnet50v2"
 
 
+def test_the_paper_profile_of_the_cad_framework_is_the_published_setting():
+    from kit import papers
+
+    values = params.resolve(paths.notebooks_dir() / "20_cad_six_models.ipynb", "paper")
+    used = {"preprocessing_final_size": values["image_size"], "preprocessing_final_size_nasnetlarge": values["large_size"],
+            **{name: values[name] for name in ("epochs", "learning_rate", "batch_size")}}
+    assert papers.departures(papers.load("cad"), used) == [] and values["dataset"] == "nickparvar"
+    assert values["initial"] == "imagenet" and not (values["images"] or values["large_images"] or values["bn_momentum"] or values["random_epochs"])
+
+
 @pytest.fixture(scope="module")
 def smoke(tmp_path_factory):
     """Results of all notebooks, run by nbmake one after the other, each in a folder that is not the repository."""
