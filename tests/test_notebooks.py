@@ -86,7 +86,8 @@ def test_results_on_embedded_data_say_so_everywhere(smoke):
             text = (smoke / "br35h" / "tables" / f"{entry['id']}.md").read_text()
             assert "Embedded data set phantom-binary" in text and "stand-in" in text.lower() or "Stand-in" in text, entry["id"]
     verdicts = (smoke / "summary" / "tables" / "table-verdicts.csv").read_text()
-    assert "not comparable" in verdicts and ",reproduced," not in verdicts
+    reproduced = [line for line in verdicts.splitlines() if ",reproduced," in line]
+    assert "not comparable" in verdicts and all("/parameters," in line for line in reproduced)  # a count of parameters depends on no data
 
 
 def results_of(folder):

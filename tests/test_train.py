@@ -303,8 +303,8 @@ def test_recalibrated_statistics_are_those_of_the_training_images(normed, inputs
 
     for name in outcome.WEIGHTS.values():
         model = keras.saving.load_model(normed.folder / name)
-        maps = model.layers[0](inputs.batch(np.sort(parts["train"]))).numpy()
-        norm = model.layers[1]
+        convolution, norm = model.layers[1:3]  # after the input layer
+        maps = convolution(inputs.batch(np.sort(parts["train"]))).numpy()
         np.testing.assert_allclose(norm.moving_mean, maps.mean((0, 1, 2)), rtol=1e-4, atol=1e-5)
         batches = np.split(maps, 5)  # 5 batches of 8: the mean of their variances
         np.testing.assert_allclose(norm.moving_variance, np.mean([b.var((0, 1, 2)) for b in batches], axis=0), rtol=1e-3)
@@ -315,7 +315,7 @@ def test_without_recalibration_the_statistics_lag_behind(normed, inputs, parts):
     import keras
 
     plain = train.fit(config("lagging", learning_rate=5e-2, augmentation={"rotation": 10}), build_normed, inputs, parts)
-    lagging, calibrated = (keras.saving.load_model(r.folder / "model.keras").layers[1].moving_variance.numpy() for r in (plain, normed))
+    lagging, calibrated = (keras.saving.load_model(r.folder / "model.keras").layers[2].moving_variance.numpy() for r in (plain, normed))
     assert np.abs(lagging - 1).max() < 0.1 < np.abs(calibrated - 1).max()
 
 
