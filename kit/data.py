@@ -14,13 +14,13 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from kit import audit, imageio, paths, record, registry
+from kit import audit, autoaugment, imageio, paths, record, registry
 from kit import augment as augmenting
 from kit.errors import KitError
 
 RESAMPLING = {"nearest": Image.Resampling.NEAREST, "bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC,
               "area": Image.Resampling.BOX}
-AUGMENTERS = ("fused", "keras_generator")
+AUGMENTERS = {"fused": augmenting.Augmentation, "keras_generator": augmenting.Augmentation, "autoaugment": autoaugment.AutoAugment}  # and their settings
 
 
 class BadSplit(KitError):
@@ -190,10 +190,10 @@ def epochs(inputs: Inputs, rows: np.ndarray, batch_size: int, seed: int, first_e
 
     Parameters
     ----------
-    augment : kit.augment.Augmentation, dict or None
-        None: the images as they are.
-    augmenter : {"fused", "keras_generator"}
-        One warp on cached pixels, or the publication's generator, which also shuffles in its own way.
+    augment : kit.augment.Augmentation, kit.autoaugment.AutoAugment, dict or None
+        Settings of the augmenter; None: the images as they are.
+    augmenter : {"fused", "keras_generator", "autoaugment"}
+        The CAD framework's transform as one warp on cached pixels, or by its generator, which also shuffles in its own way; or AutoAugment.
 
     Returns
     -------
@@ -210,8 +210,8 @@ def epochs(inputs: Inputs, rows: np.ndarray, batch_size: int, seed: int, first_e
     place = np.sort(rows)
     if augment is not None:
         x, y = np.ascontiguousarray(inputs.x[place]), _targets(inputs, place)
-        settings = augmenting.Augmentation.of(augment)
-        augmenting.check_images(x)
+        settings = AUGMENTERS[augmenter].of(augment)
+        _augmenter(settings).check_images(x)
         if augmenter == "keras_generator":
             return _generated(x, y, inputs.scale, batch_size, seed, first_epoch, settings)
         return augmented(x, y, place, inputs.scale, batch_size, seed, first_epoch, settings)
@@ -235,10 +235,10 @@ def _orders(count: int, batch_size: int, seed: int, first_epoch: int):
 
 
 def augmented(x, y, image_rows, scale: float, batch_size: int, seed: int, first_epoch: int, settings):
-    """The fused path of :func:`epochs` on plain arrays: uint8 images (n, H, W, C), their targets and the rows their draws are keyed by."""
+    """The fused path of :func:`epochs`, and AutoAugment's, on plain arrays: uint8 images (n, H, W, C), their targets and the rows their draws are keyed by."""
     import tensorflow as tf
 
-    warp, targets = augmenting.warper(x, image_rows, scale, settings, seed), tf.constant(y)
+    warp, targets = _augmenter(settings).warper(x, image_rows, scale, settings, seed), tf.constant(y)
 
     def batch(chosen, epoch):
         pixels = tf.numpy_function(warp, [chosen, epoch], tf.float32, stateful=False)  # stateful calls would run one at a time
@@ -246,6 +246,11 @@ def augmented(x, y, image_rows, scale: float, batch_size: int, seed: int, first_
 
     workers = max(2, min(8, os.cpu_count() or 2))
     return _orders(len(x), batch_size, seed, first_epoch).map(batch, num_parallel_calls=workers, deterministic=True).prefetch(2).with_options(_untuned())
+
+
+def _augmenter(settings):
+    """The module whose settings these are."""
+    return autoaugment if isinstance(settings, autoaugment.AutoAugment) else augmenting
 
 
 def _generated(x, y, scale: float, batch_size: int, seed: int, first_epoch: int, settings):

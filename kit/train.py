@@ -55,9 +55,10 @@ class TrainConfig:
     keep_weights : bool
         Save the trained model as ``model.keras``, and with `keep_best` the other as ``model_best.keras``. Not part of the run's key.
     augmentation : dict or None
-        Settings of :class:`kit.augment.Augmentation` (absent ones take its defaults), for the training images only.
-    augmenter : {"fused", "keras_generator"}
-        Which implementation; see :func:`kit.data.epochs`.
+        Settings of :class:`kit.augment.Augmentation`, or of :class:`kit.autoaugment.AutoAugment` (absent ones take its defaults), for the training
+        images only.
+    augmenter : {"fused", "keras_generator", "autoaugment"}
+        Which transform and implementation; see :func:`kit.data.epochs`.
     keep_best : bool
         Also predict with the weights of the epoch with the lowest validation loss (the earliest of several).
     recalibrate_batchnorm : bool
@@ -94,7 +95,7 @@ class TrainConfig:
         if self.augmenter not in data.AUGMENTERS:
             raise BadConfig(f"augmenter is {self.augmenter!r}; choose one of {', '.join(data.AUGMENTERS)}.")
         if self.augmentation is not None:  # spelt out, so that the key does not depend on which defaults were written down
-            object.__setattr__(self, "augmentation", asdict(augment.Augmentation.of(self.augmentation)))
+            object.__setattr__(self, "augmentation", asdict(data.AUGMENTERS[self.augmenter].of(self.augmentation)))
 
     def __str__(self):
         width = max(len(f.name) for f in fields(self))
