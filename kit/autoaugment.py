@@ -6,7 +6,7 @@ Cubuk et al. 2019, whose images are as small; its levels can be read as torchvis
 changes nothing on grey images. None of the published codes seeds its draws; here those of an image follow from (seed, epoch, row) alone, so that a
 resumed training sees the same images. Keras' layers (RandAugment, Solarization, Equalization) draw by themselves and cannot be keyed like that: turns,
 shears and enhancements are Pillow's own, as in both codes, and what is a table of 256 greys is looked up by OpenCV with Pillow's tables, which Pillow
-builds anew in Python loops for every image. Measured at 64 px on two shared cores: RATES.
+builds anew in Python loops for every image. Measured at 64 px, images/s: 3,000 in a thread of a busy machine with two cores, 13,000 of an idle one.
 """
 
 import functools

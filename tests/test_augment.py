@@ -125,7 +125,7 @@ def test_a_stream_started_later_goes_on_exactly(inputs, augmenter):
     rows = np.arange(5, 31)
 
     def batches(first, count):
-        return [(x.numpy(), y.numpy()) for x, y in data.epochs(inputs, rows, 8, 7, first, PAPER, augmenter).take(count)]
+        return [(x.numpy(), y.numpy()) for x, y in data.epochs(inputs, rows, 8, 7, first, {}, augmenter).take(count)]
 
     both, second = batches(0, 8), batches(1, 4)
     assert [len(y) for _, y in both] == [8, 8, 8, 2] * 2 and both[0][0].dtype == np.float32
