@@ -9,6 +9,8 @@ column of parameters fits 20 cells only (no cell reaches 3.57 million with 12 an
 import math
 from dataclasses import dataclass
 
+import numpy as np
+
 from kit.errors import KitError
 from kit.nas.genotype import NODES, Genotype
 
@@ -193,6 +195,7 @@ def _auxiliary_features(x, dtype: str):
 
 _TORCH = {"stem": "stem.0", "stem_norm": "stem.1", "logit": "classifier", "aux_conv_0": "auxiliary_head.features.2", "aux_norm_0": "auxiliary_head.features.3",
           "aux_conv_1": "auxiliary_head.features.5", "aux_norm_1": "auxiliary_head.features.6", "aux_logit": "auxiliary_head.classifier"}
+_STATISTICS = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"}
 
 
 def from_torch(model, mapping: dict) -> None:
@@ -202,7 +205,7 @@ def from_torch(model, mapping: dict) -> None:
     ----------
     model : keras.Model
     mapping : dict of str to numpy.ndarray
-        The names and layouts of the reference's state dict: convolutions (out, in / groups, h, w), dense (out, in). Statistics are optional.
+        The names and layouts of the reference's state dict: convolutions (out, in / groups, h, w), dense (out, in). Moving statistics are optional.
 
     Raises
     ------
@@ -211,33 +214,52 @@ def from_torch(model, mapping: dict) -> None:
     """
     for layer in model.layers:
         if layer.name.startswith("cell_"):
-            start = f"cells.{layer.name[5:]}."
-            for key, variable in layer.kernels.items():
-                _assign(variable, mapping, f"{start}{key}.weight")
-            for key, norm in layer.norms.items():
-                _assign_norm(norm, mapping, start + key)
+            _fill_cell(layer, mapping, f"cells.{layer.name[5:]}.")
         elif "norm" in layer.name:
-            _assign_norm(layer, mapping, _TORCH[layer.name])
+            _fill_norm(layer, mapping, [_TORCH[layer.name]])
         elif layer.name in _TORCH:
             for variable, end in zip(layer.weights, ("weight", "bias")):
-                _assign(variable, mapping, f"{_TORCH[layer.name]}.{end}")
+                _assign(variable, _reordered(mapping, f"{_TORCH[layer.name]}.{end}"), layer.name)
 
 
-def _assign_norm(norm, mapping: dict, start: str) -> None:
-    _assign(norm.gamma, mapping, f"{start}.weight")
-    _assign(norm.beta, mapping, f"{start}.bias")
-    for variable, end in ((norm.moving_mean, "running_mean"), (norm.moving_variance, "running_var")):
-        if f"{start}.{end}" in mapping:
-            _assign(variable, mapping, f"{start}.{end}")
+def _fill_cell(cell, mapping: dict, start: str) -> None:
+    names = [f"preprocess{n}" for n in (0, 1)]
+    norms = [f"{name}.bn" if f"{start}{name}.bn.weight" in mapping else f"{name}.op.2" for name in names]
+    for variable, name in zip(cell.before, names):
+        _assign(variable, _point(mapping, f"{start}{name}.op.1", f"{start}{name}.conv"), start + name)
+    for stack, variable in cell.stacks.items():
+        of_stack = [name for name, (own, _) in cell.slots.items() if own == stack]
+        if stack == "point":
+            norms += [f"{name[:-5]}.bn" if name.endswith("conv") else f"{name[:-1]}{int(name[-1]) + 1}" for name in of_stack]
+        read = _point if stack == "point" else lambda mapping, name: _reordered(mapping, f"{name}.weight", deep=True)
+        _assign(variable, np.stack([read(mapping, start + name) for name in of_stack]), start + stack)
+    _fill_norm(cell.norms, mapping, [start + name for name in norms])
 
 
-def _assign(variable, mapping: dict, name: str) -> None:
+def _point(mapping: dict, name: str, halves: str | None = None):
+    """Kernel (C_in, C_out) of a 1x1 convolution, or of the two of a factorised reduction side by side."""
+    if f"{name}.weight" in mapping:
+        return _reordered(mapping, f"{name}.weight")[0, 0]
+    return np.concatenate([_reordered(mapping, f"{halves or name}_{n}.weight")[0, 0] for n in (1, 2)], -1)
+
+
+def _reordered(mapping: dict, name: str, deep: bool = False):
     if name not in mapping:
         raise UnusableNetwork(f"There is no weight {name!r}; give the state dict of a network with the same cells.")
-    value = mapping[name]
-    if value.ndim == 4:  # depthwise kernels are (C, 1, k, k) there and (k, k, C, 1) here
-        value = value.transpose((2, 3, 0, 1) if variable.shape[-1] == 1 and variable.shape[0] > 1 else (2, 3, 1, 0))
-    value = value.T if value.ndim == 2 else value
+    value = np.asarray(mapping[name])
+    if value.ndim == 4:
+        return value.transpose((2, 3, 0, 1) if deep else (2, 3, 1, 0))
+    return value.T if value.ndim == 2 else value
+
+
+def _fill_norm(norm, mapping: dict, names: list) -> None:
+    for own, end in _STATISTICS.items():
+        if own in ("gamma", "beta") or all(f"{name}.{end}" in mapping for name in names):
+            values = np.stack([_reordered(mapping, f"{name}.{end}") for name in names])
+            _assign(getattr(norm, own), values if norm.count else values[0], names[0])
+
+
+def _assign(variable, value, name: str) -> None:
     if value.shape != tuple(variable.shape):
-        raise UnusableNetwork(f"The weight {name!r} has the shape {value.shape} here expected as {tuple(variable.shape)}; the cells differ.")
+        raise UnusableNetwork(f"The weights of {name} have the shape {value.shape}, not {tuple(variable.shape)}; give the state dict of a network with the same cells.")
     variable.assign(value)
