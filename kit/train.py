@@ -109,7 +109,8 @@ def fit(config: TrainConfig, build: Callable, inputs: data.Inputs, parts: dict, 
     ----------
     config : TrainConfig
     build : callable
-        () -> uncompiled Keras model; called after seeding.
+        () -> Keras model, called after seeding. One that is compiled already keeps its optimizer, losses and training step; `config` then only
+        records them.
     inputs : data.Inputs
     parts : dict
         Row numbers by part name. "train" is trained on; `watch`, if present, is evaluated after each epoch but selects nothing; every other
@@ -196,8 +197,9 @@ def _compiled(config: TrainConfig, fresh):
 
     made_for = record.digest([config.optimizer, config.learning_rate, config.loss, config.graph, fresh.get_config()])
     if _LAST.get("made_for") != made_for:
-        fresh.compile(keras.optimizers.get({"class_name": config.optimizer, "config": {"learning_rate": config.learning_rate}}),
-                      config.loss, metrics=["accuracy"], jit_compile=config.graph and compat.use_xla(), run_eagerly=not config.graph)
+        if not fresh.compiled:
+            fresh.compile(keras.optimizers.get({"class_name": config.optimizer, "config": {"learning_rate": config.learning_rate}}),
+                          config.loss, metrics=["accuracy"], jit_compile=config.graph and compat.use_xla(), run_eagerly=not config.graph)
         fresh.optimizer.build(fresh.trainable_variables)
         _LAST.update(made_for=made_for, model=fresh, optimizer=[np.array(v) for v in fresh.optimizer.variables])
     model = _LAST["model"]
