@@ -1,0 +1,481 @@
+"""Supernets of DARTS, PC-DARTS and P-DARTS as one pure function of weights, architecture and images.
+
+The function is the publications' (card section 2 for all three, 4 for partial channels and edge normalisation, 5 for the shrinking sets of
+operations and the dropout after skips); the tests hold it against logits and gradients of the original networks. It is computed otherwise. All
+edges that leave one state share its ReLU, its poolings and one depthwise convolution with as many filters per channel as there are edges; what an
+edge's batch normalisation needs is taken from the moments of the convolutions' inputs, and then normalisation and mixing weight only scale the
+pointwise kernels, so that each state's contribution to all later nodes is a single 1x1 convolution. Weights of one kind are stacked over the edges
+of a cell. No variables live here: whoever searches holds the lists, and may differentiate as often as he likes.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import tensorflow as tf
+
+from kit.errors import KitError
+from kit.nas import ops
+from kit.nas.ops import KERNEL, PRIMITIVES
+
+NODES = 4
+EDGES = tuple((source, node) for node in range(NODES) for source in range(node + 2))
+BY_SOURCE = tuple(sorted(range(len(EDGES)), key=lambda edge: EDGES[edge]))
+LEAVING = tuple(tuple(edge for edge in BY_SOURCE if EDGES[edge][0] == source) for source in range(NODES + 1))
+_SKIP, _CONVOLUTIONS = 3, (4, 5, 6, 7)
+_PARTS = {"sep": ("dw1", "pw1", "dw2", "pw2"), "dil": ("dw1", "pw1")}
+
+
+class UnusableSpace(KitError):
+    """A search space that cannot be built, or images that do not fit it."""
+
+
+@dataclass(frozen=True)
+class Space:
+    """A search space.
+
+    Attributes
+    ----------
+    family : str
+        "darts", "pcdarts" or "pdarts".
+    channels, cells, classes, input_channels : int
+        Width of the first cells, number of cells, outputs, channels of the images.
+    normal, reduce : tuple of 14 tuples of int, optional
+        Indices into `ops.PRIMITIVES` that survive on each edge, equally many on all; None is all eight.
+    """
+
+    family: str
+    channels: int = 16
+    cells: int = 8
+    classes: int = 4
+    input_channels: int = 3
+    normal: tuple | None = None
+    reduce: tuple | None = None
+
+    def __post_init__(self):
+        if self.family not in ("darts", "pcdarts", "pdarts"):
+            raise UnusableSpace(f"The family {self.family!r} is unknown; use darts, pcdarts or pdarts.")
+        if self.cells < 3 or self.channels % (2 * self.partial):
+            raise UnusableSpace(f"{self.cells} cells of {self.channels} channels cannot be built; use at least 3 cells and a multiple of {2 * self.partial} channels.")
+        for edges in (self.normal, self.reduce):
+            if edges is not None and (len(edges) != len(EDGES) or len({len(edge) for edge in edges}) != 1):
+                raise UnusableSpace(f"A cell has {len(EDGES)} edges with equally many operations each; give one tuple of indices for every edge.")
+
+    @property
+    def partial(self) -> int:
+        """One in how many channels passes the operations: 4 for PC-DARTS, else 1."""
+        return 4 if self.family == "pcdarts" else 1
+
+    @property
+    def reductions(self) -> tuple:
+        """Indices of the reduction cells."""
+        return (self.cells // 3, 2 * self.cells // 3)
+
+    @property
+    def columns(self) -> int:
+        """Operations per edge: columns of an alpha."""
+        return len(self.edge_ops(False)[0])
+
+    def edge_ops(self, reduction: bool) -> tuple:
+        """Per edge the indices of its operations, 14 tuples."""
+        return (self.reduce if reduction else self.normal) or (tuple(range(len(PRIMITIVES))),) * len(EDGES)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Geometry of one cell: inputs of `before_last` and `last` channels become four nodes of `channels`, `width` of which pass the operations."""
+
+    index: int
+    reduction: bool
+    after_reduction: bool
+    before_last: int
+    last: int
+    channels: int
+    width: int
+
+
+def cells_of(space: Space) -> list:
+    """Geometry of all cells, list of `Cell`."""
+    before_last = last = 3 * space.channels
+    channels, result = space.channels, []
+    for index in range(space.cells):
+        channels *= 2 if index in space.reductions else 1
+        result.append(Cell(index, index in space.reductions, index - 1 in space.reductions, before_last, last, channels, channels // space.partial))
+        before_last, last = last, NODES * channels
+    return result
+
+
+def members(space: Space, cell: Cell, primitive: int) -> tuple:
+    """Edges of a cell on which an operation with weights stands, in the order of the stacked weights (by source, then node)."""
+    chosen = tuple(edge for edge in BY_SOURCE if primitive in space.edge_ops(cell.reduction)[edge])
+    return tuple(edge for edge in chosen if cell.reduction and EDGES[edge][0] < 2) if primitive == _SKIP else chosen
+
+
+def _cell_shapes(space, cell):
+    name, wide, shapes = f"cell{cell.index}", cell.width, []
+    if cell.after_reduction:
+        shapes += [(f"{name}/pre0/{half}", (cell.before_last, cell.channels // 2)) for half in ("even", "odd")]
+    else:
+        shapes.append((f"{name}/pre0", (cell.before_last, cell.channels)))
+    shapes.append((f"{name}/pre1", (cell.last, cell.channels)))
+    for primitive in (_SKIP, *_CONVOLUTIONS):
+        edges, label = len(members(space, cell, primitive)), f"{name}/{PRIMITIVES[primitive]}"
+        if edges and primitive == _SKIP:
+            shapes += [(f"{label}/{half}", (wide, edges, wide // 2)) for half in ("even", "odd")]
+        elif edges:
+            size = KERNEL[PRIMITIVES[primitive]]
+            kernel = {"d": (size, size, wide, edges), "p": (wide, edges, wide)}
+            shapes += [(f"{label}/{part}", kernel[part[0]]) for part in _PARTS[PRIMITIVES[primitive][:3]]]
+    return shapes
+
+
+def weight_shapes(space: Space) -> list:
+    """Names and shapes of all trainable weights.
+
+    Returns
+    -------
+    list of (str, tuple)
+        Stem kernel, gain, shift; per cell the preprocessing (C_in, C) and per operation depthwise kernels (k, k, C, edges) and pointwise kernels
+        (C_in, edges, C_out) with its edges in the order of `members`; classifier kernel and bias.
+    """
+    stem = 3 * space.channels
+    shapes = [("stem/kernel", (3, 3, space.input_channels, stem)), ("stem/gain", (stem,)), ("stem/shift", (stem,))]
+    cells = cells_of(space)
+    for cell in cells:
+        shapes += _cell_shapes(space, cell)
+    return [*shapes, ("classifier/kernel", (NODES * cells[-1].channels, space.classes)), ("classifier/bias", (space.classes,))]
+
+
+def parameters(space: Space) -> int:
+    """Number of trainable weights, the architecture's own not counted."""
+    return sum(math.prod(shape) for _, shape in weight_shapes(space))
+
+
+def _fan_in(name, shape, features):
+    part = name.split("/")[-1]
+    if part.startswith("dw"):
+        return shape[0] * shape[1]
+    if name == "classifier/bias":
+        return features
+    return math.prod(shape[:3]) if len(shape) == 4 else shape[0]
+
+
+def initial_weights(space: Space, seed: int, dtype: str = "float32") -> list:
+    """Weights at the start: PyTorch's default, uniform within 1 / sqrt(fan in); gain 1, shift 0.
+
+    Returns
+    -------
+    list of numpy.ndarray
+        As `weight_shapes`.
+    """
+    rng, result = np.random.default_rng([seed, 0]), []
+    for name, shape in weight_shapes(space):
+        if name.startswith("stem/") and len(shape) == 1:
+            result.append(np.full(shape, name == "stem/gain", dtype))
+            continue
+        bound = 1 / math.sqrt(_fan_in(name, shape, NODES * cells_of(space)[-1].channels))
+        result.append(rng.uniform(-bound, bound, shape).astype(dtype))
+    return result
+
+
+def initial_arch(space: Space, seed: int, dtype: str = "float32") -> list:
+    """Architecture at the start, 1e-3 times standard normal.
+
+    Returns
+    -------
+    list of numpy.ndarray
+        alpha of the normal and of the reduction cells (14, columns); for PC-DARTS also their betas (14,).
+    """
+    rng, edges = np.random.default_rng([seed, 1]), len(EDGES)
+    shapes = [(edges, space.columns)] * 2 + [(edges,)] * 2 * (space.family == "pcdarts")
+    return [(1e-3 * rng.standard_normal(shape)).astype(dtype) for shape in shapes]
+
+
+def mixing(space: Space, arch, reduction: bool):
+    """Weight of every operation on every edge.
+
+    Parameters
+    ----------
+    space : Space
+    arch : list of tensors
+    reduction : bool
+
+    Returns
+    -------
+    tensor (14, 8)
+        Rows ordered by source (`BY_SOURCE`), columns as `ops.PRIMITIVES`: softmax of alpha, zero where an operation has been dropped, times the
+        softmax of beta over the edges that enter a node.
+    """
+    weight = tf.nn.softmax(arch[int(reduction)])
+    kept = space.edge_ops(reduction)
+    if kept != (tuple(range(len(PRIMITIVES))),) * len(EDGES):
+        place = np.zeros((len(EDGES), len(kept[0]), len(PRIMITIVES)))
+        for edge, chosen in enumerate(kept):
+            place[edge, range(len(chosen)), chosen] = 1
+        weight = tf.einsum("ec,eco->eo", weight, tf.constant(place, weight.dtype))
+    if len(arch) == 4:
+        weight *= edge_weights(arch[2 + int(reduction)])[:, None]
+    return tf.matmul(tf.constant(np.eye(len(EDGES))[list(BY_SOURCE)], weight.dtype), weight)
+
+
+def edge_weights(beta):
+    """Softmax of beta over the edges that enter each node, (14,) in the order of `EDGES`."""
+    return tf.concat([tf.nn.softmax(part) for part in tf.split(beta, [node + 2 for node in range(NODES)])], 0)
+
+
+def _blocks(kernels, place, by_edge=True):
+    """Stacked pointwise kernels (C, n, O) as one kernel (C * n, e * O), or (C * n, O * e); place (n, e) says which edge is which."""
+    place = tf.constant(place, kernels.dtype)
+    spread = kernels[:, :, None, :] * place[:, :, None] if by_edge else kernels[:, :, :, None] * place[:, None, :]
+    return tf.reshape(spread, (kernels.shape[0] * kernels.shape[1], -1))
+
+
+def _normalised(x, kernel, scale=None):
+    """Kernel and bias that compute ``normalise(x @ kernel) * scale``."""
+    mean, variance = ops.projected_moments(x, kernel)
+    factor = tf.math.rsqrt(variance + ops.EPSILON)
+    factor = factor if scale is None else factor * scale
+    return kernel * factor, -mean * factor
+
+
+class _State:
+    """All that leaves one state of a cell: (maps, kernel, bias) whose sum enters the later nodes, output channel edge * C + c."""
+
+    def __init__(self, x, cell, source, weight):
+        self.cell, self.source, self.weight, self.edges = cell, source, weight, LEAVING[source]
+        self.stride = 2 if cell.reduction and source < 2 else 1
+        self.x, self.positive, self.terms = x, tf.nn.relu(x), []
+
+    def place(self, edges):
+        """0/1 matrix of some edges among all that leave."""
+        return np.array([[edge == other for other in self.edges] for edge in edges], float)
+
+    def scale(self, primitive):
+        """Mixing weight of an operation per output channel."""
+        return tf.repeat(self.weight[:, primitive], self.cell.width)
+
+    def free(self, primitive, maps, normalised):
+        """An operation without weights: every edge takes the same maps."""
+        if not normalised:
+            factor, mean = tf.ones(self.cell.width, maps.dtype), None
+        else:
+            mean, variance = ops.moments(maps)
+            factor = tf.math.rsqrt(variance + ops.EPSILON)
+        outward = self.weight[:, primitive, None] * factor
+        kernel = tf.reshape(tf.eye(self.cell.width, dtype=maps.dtype)[:, None, :] * outward, (self.cell.width, -1))
+        self.terms.append((maps, kernel, None if mean is None else -tf.reshape(outward * mean, [-1])))
+
+    def convolution(self, primitive, weights, edges):
+        """A convolution on some of the edges, weights stacked over them."""
+        name = PRIMITIVES[primitive]
+        maps = ops.depthwise(self.positive, weights[0], self.stride, 2 if name.startswith("dil") else 1)
+        if name.startswith("sep"):
+            kernel, bias = _normalised(maps, _blocks(weights[1], np.eye(len(edges)), by_edge=False))
+            maps = tf.nn.relu(tf.nn.bias_add(ops.pointwise(maps, kernel), bias))
+            maps = ops.depthwise(maps, tf.reshape(weights[2], (*weights[2].shape[:2], -1, 1)))
+        kernel = _blocks(weights[-1], self.place(edges))
+        self.terms.append((maps, *_normalised(maps, kernel, self.scale(primitive))))
+
+    def reduction(self, weights, edges):
+        """Factorised reductions, the skip connections of stride 2."""
+        place = tf.constant(self.place(edges), self.x.dtype)
+        even, odd = (tf.einsum("cno,ne->ceo", kernels, place) for kernels in weights)
+        maps = ops.halves(self.positive)
+        kernel = tf.reshape(ops.halves_kernel(even, odd), (maps.shape[-1], -1))
+        self.terms.append((maps, *_normalised(maps, kernel, self.scale(_SKIP))))
+
+    def contributions(self, extra=None):
+        """What enters the later nodes, extra included, list of (N, H, W, C) in the order of the edges that leave."""
+        biases = [bias for _, _, bias in self.terms if bias is not None]
+        result = ops.pointwise(tf.concat([maps for maps, _, _ in self.terms], -1), tf.concat([kernel for _, kernel, _ in self.terms], 0))
+        result = tf.nn.bias_add(result, tf.add_n(biases)) if biases else result
+        result = result if extra is None else result + extra
+        return tf.split(result, len(self.edges), -1)
+
+
+class _Network:
+    """One evaluation of the supernet: weights by name, mixing weights of both cell types."""
+
+    def __init__(self, space, weights, arch, skip_rate, seed):
+        self.space, self.skip_rate = space, skip_rate
+        self.weights = {name: weight for (name, _), weight in zip(weight_shapes(space), weights, strict=True)}
+        parts = [len(edges) for edges in LEAVING]
+        self.mixing = [tf.split(mixing(space, arch, reduction), parts) for reduction in (False, True)]
+        self.bypass = [edge_weights(beta) for beta in arch[2:]]
+        if skip_rate is not None:
+            self.seeds = tf.random.stateless_uniform((space.cells, NODES + 1, 2), seed, None, None, tf.int32)
+
+    def logits(self, x):
+        cells = cells_of(self.space)
+        x = ops.normalise(tf.nn.conv2d(x, self.weights["stem/kernel"], 1, "SAME")) * self.weights["stem/gain"] + self.weights["stem/shift"]
+        before_last = last = x
+        for cell in cells:
+            before_last, last = last, self.cell(cell, before_last, last)
+        return tf.matmul(tf.reduce_mean(last, (1, 2)), self.weights["classifier/kernel"]) + self.weights["classifier/bias"]
+
+    def cell(self, cell, before_last, last):
+        name = f"cell{cell.index}"
+        before_last, last = tf.nn.relu(before_last), tf.nn.relu(last)
+        if cell.after_reduction:
+            kernel = ops.halves_kernel(self.weights[f"{name}/pre0/even"], self.weights[f"{name}/pre0/odd"])
+            states = [ops.normalise(ops.pointwise(ops.halves(before_last), kernel))]
+        else:
+            states = [ops.normalise(ops.pointwise(before_last, self.weights[f"{name}/pre0"]))]
+        states.append(ops.normalise(ops.pointwise(last, self.weights[f"{name}/pre1"])))
+        stacked = {primitive: self.by_state(cell, primitive) for primitive in (_SKIP, *_CONVOLUTIONS)}
+        entering = [[] for _ in range(NODES)]
+        for source in range(NODES + 1):
+            for edge, maps in zip(LEAVING[source], self.leaving(cell, source, states[source], stacked), strict=True):
+                entering[EDGES[edge][1]].append(maps)
+            if source:
+                states.append(self.node(cell, source - 1, states, entering[source - 1]))
+        return tf.concat(states[2:], -1)
+
+    def by_state(self, cell, primitive):
+        """Per state the weights of an operation and its edges, list of (list of tensors, tuple of edges)."""
+        edges, prefix = members(self.space, cell, primitive), f"cell{cell.index}/{PRIMITIVES[primitive]}/"
+        chosen = [tuple(edge for edge in edges if EDGES[edge][0] == source) for source in range(NODES + 1)]
+        sizes = [len(some) for some in chosen]
+        parts = [tf.split(weight, sizes, 3 if weight.shape.rank == 4 else 1) for name, weight in self.weights.items() if name.startswith(prefix)]
+        return [([part[source] for part in parts], some) for source, some in enumerate(chosen)]
+
+    def leaving(self, cell, source, x, stacked):
+        """Contributions of one state to the later nodes."""
+        state = _State(x[..., : cell.width], cell, source, self.mixing[cell.reduction][source])
+        some = {primitive for edge in state.edges for primitive in self.space.edge_ops(cell.reduction)[edge]}
+        for primitive, pool in ((1, ops.max_pool), (2, ops.avg_pool)):
+            if primitive in some:
+                state.free(primitive, pool(state.x, state.stride), True)
+        dropped = None
+        if _SKIP in some and state.stride == 1:
+            if self.skip_rate is None:
+                state.free(_SKIP, state.x, False)
+            else:
+                dropped = self.dropped(state)
+        for primitive, per_state in stacked.items():
+            weights, edges = per_state[source]
+            if edges:
+                state.reduction(weights, edges) if primitive == _SKIP else state.convolution(primitive, weights, edges)
+        return state.contributions(dropped)
+
+    def dropped(self, state):
+        """Identity with its own element dropout on every edge, times the mixing weights: (N, H, W, edges * C)."""
+        shape = tf.concat([tf.shape(state.x)[:3], [len(state.edges), state.cell.width]], 0)
+        uniform = tf.random.stateless_uniform(shape, self.seeds[state.cell.index, state.source], dtype=state.x.dtype)
+        rate = tf.cast(self.skip_rate, state.x.dtype)
+        kept = tf.cast(uniform >= rate, state.x.dtype) * (state.weight[:, _SKIP, None] / (1 - rate))
+        return tf.reshape(state.x[..., None, :] * kept, tf.concat([tf.shape(state.x)[:3], [len(state.edges) * state.cell.width]], 0))
+
+    def node(self, cell, node, states, entering):
+        """Sum of what enters a node; with partial channels the other channels pass by and all are shuffled."""
+        mixed = tf.add_n(entering)
+        if cell.width == cell.channels:
+            return mixed
+        beta = self.bypass[cell.reduction]
+        passing = []
+        for edge in range(len(EDGES)):
+            source, target = EDGES[edge]
+            if target == node:
+                rest = states[source][..., cell.width :]
+                rest = tf.nn.max_pool2d(rest, 2, 2, "VALID") if cell.reduction and source < 2 else rest
+                passing.append(beta[edge] * rest)
+        groups = [mixed, *tf.split(tf.add_n(passing), self.space.partial - 1, -1)]
+        return tf.reshape(tf.stack(groups, -1), tf.concat([tf.shape(mixed)[:3], [cell.channels]], 0))
+
+
+def forward(space: Space, weights, arch, x, skip_rate=None, seed=None):
+    """Logits of the supernet, BatchNorm by the batch.
+
+    Parameters
+    ----------
+    space : Space
+    weights, arch : lists of tensors
+        As `initial_weights`, `initial_arch`.
+    x : tensor (N, H, W, input_channels)
+        Sides divisible by 4.
+    skip_rate : scalar tensor, optional
+        Dropout after the identities (P-DARTS); None leaves it out of the graph.
+    seed : int32 tensor (2,), optional
+        Of that dropout.
+
+    Returns
+    -------
+    tensor (N, classes)
+
+    Raises
+    ------
+    UnusableSpace
+        For sides that are not divisible by 4.
+    """
+    if any(side is None or side % 4 for side in x.shape[1:3]):
+        raise UnusableSpace(f"Images of {x.shape[1]} x {x.shape[2]} pixels do not fit the two halvings; resize them to a known multiple of 4.")
+    return _Network(space, weights, arch, skip_rate, seed).logits(x)
+
+
+def from_torch(space: Space, mapping) -> list:
+    """Weights from those of the original PyTorch networks.
+
+    Parameters
+    ----------
+    space : Space
+    mapping : mapping of str to array
+        By the original's parameter names; convolutions (out, in / groups, k, k).
+
+    Returns
+    -------
+    list of numpy.ndarray
+        As `weight_shapes`.
+    """
+    return [_from_torch(space, name, mapping) for name, _ in weight_shapes(space)]
+
+
+_TORCH = {"stem/kernel": "stem.0.weight", "stem/gain": "stem.1.weight", "stem/shift": "stem.1.bias", "classifier/kernel": "classifier.weight",
+          "classifier/bias": "classifier.bias", "even": "conv_1.weight", "odd": "conv_2.weight", "dw1": "op.1.weight", "pw1": "op.2.weight",
+          "dw2": "op.5.weight", "pw2": "op.6.weight"}
+
+
+def _from_torch(space, name, mapping):
+    if name in _TORCH:
+        value = np.asarray(mapping[_TORCH[name]])
+        return {4: value.transpose(2, 3, 1, 0) if value.ndim == 4 else value, 2: value.T}.get(value.ndim, value)
+    cell, kind, *part = name.split("/")
+    cell = cells_of(space)[int(cell[4:])]
+    if kind in ("pre0", "pre1"):
+        return np.asarray(mapping[f"cells.{cell.index}.preprocess{kind[-1]}.{_TORCH[part[0]] if part else 'op.1.weight'}"])[:, :, 0, 0].T
+    primitive = PRIMITIVES.index(kind)
+    kernels = []
+    for edge in members(space, cell, primitive):
+        position = space.edge_ops(cell.reduction)[edge].index(primitive)
+        kernels.append(np.asarray(mapping[f"cells.{cell.index}._ops.{edge}._ops.{position}.{_TORCH[part[0]]}"]))
+    return np.stack([kernel[:, 0] for kernel in kernels], -1).transpose(1, 2, 0, 3) if part[0][0] == "d" else np.stack([kernel[:, :, 0, 0].T for kernel in kernels], 1)
+
+
+def macs(space: Space, size: int) -> int:
+    """Multiply-accumulates of one image's forward pass in the published form, convolutions and classifier.
+
+    Parameters
+    ----------
+    space : Space
+    size : int
+        Side of the image in pixels.
+    """
+    pixels, total, cells = size * size, 0, {cell.index: cell for cell in cells_of(space)}
+    for name, shape in weight_shapes(space):
+        if name == "classifier/kernel":
+            total += math.prod(shape)
+        elif name.startswith("stem/kernel"):
+            total += pixels * math.prod(shape)
+        elif name.startswith("cell"):
+            total += _macs(cells[int(name.split("/")[0][4:])], name, shape, pixels, space)
+    return total
+
+
+def _macs(cell, name, shape, pixels, space):
+    area = pixels // 4 ** sum(cell.index > index for index in space.reductions)
+    small = area // 4 if cell.reduction else area
+    _, kind, *part = name.split("/")
+    if kind in ("pre0", "pre1"):
+        return math.prod(shape) * area
+    edges = members(space, cell, PRIMITIVES.index(kind))
+    each = math.prod(shape) // len(edges)
+    return each * small * len(edges)
