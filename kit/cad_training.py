@@ -6,12 +6,13 @@ authors' logs collapse; a network whose ImageNet weights cannot be had starts at
 train on few images, without tracing a graph. Every departure stands in the run's configuration and in :func:`notes`.
 """
 
-from dataclasses import dataclass
+import contextlib
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import pandas as pd
 
-from kit import backbones, cad, data, papers, paths, preprocess, record, registry, timing, train, weights
+from kit import backbones, beside, cad, data, papers, paths, preprocess, record, registry, timing, train, weights
 from kit.errors import KitError
 
 CHAINS = ("cad", "original", "coloured")
@@ -156,6 +157,13 @@ def run(plan: Plan, name: str, chain: str = "cad", augmented: bool = True) -> re
     record.Run
         With predictions of the parts "validation" and "test" by the last weights and, in predictions_best.csv, by the best.
     """
+    config, inputs, rows = _job(plan, name, chain, augmented)
+    classes, start = len(registry.get(plan.dataset).classes), plan.start(name).weights
+    return train.fit(config, lambda: backbones.fine_tuned(name, plan.size(name), classes, plan.dropout, start, bn_momentum=plan.bn_momentum or None), inputs, rows)
+
+
+def _job(plan: Plan, name: str, chain: str, augmented: bool) -> tuple:
+    """Configuration, images and parts of a training."""
     inputs, parts = prepared(plan, plan.size(name), chain), cad.published_parts(plan.dataset)
     chosen = {"train": _subset(plan, parts["train"], plan.limit(name)), "validation": _subset(plan, parts["val"], plan.limit(name)), "test": parts["test"]}
     rows = {part: inputs.rows(ids) for part, ids in chosen.items()}
@@ -165,8 +173,7 @@ def run(plan: Plan, name: str, chain: str = "cad", augmented: bool = True) -> re
         "cad", plan.profile, "-".join([name] + [chain] * (chain != "cad") + ["noaug"] * (not augmented)), options, epochs=epochs, batch_size=plan.batch_size,
         learning_rate=rate, loss="categorical_crossentropy", seed=plan.seed, augmentation={} if augmented else None, augmenter=plan.augmenter, keep_best=True,
         keep_weights=not plan.limit(name) or name in (EXPLAINED, SERVED), graph=len(rows["train"]) * epochs > 8 * plan.batch_size)
-    classes = len(registry.get(plan.dataset).classes)
-    return train.fit(config, lambda: backbones.fine_tuned(name, plan.size(name), classes, plan.dropout, options["weights"], bn_momentum=options["bn_momentum"]), inputs, rows)
+    return config, inputs, rows
 
 
 def _subset(plan: Plan, ids: list, count: int) -> list:
@@ -179,15 +186,51 @@ def _subset(plan: Plan, ids: list, count: int) -> list:
     return needed + others[: count - len(needed)]
 
 
-def run_all(plan: Plan, names, chain: str = "cad", augmented: bool = True) -> dict:
-    """Runs of several networks, name -> run; one that diverges or runs out of memory is reported and left out, the others are not touched."""
+def run_all(plan: Plan, names, chain: str = "cad", augmented: bool = True, timed=(), processes: int = 1) -> dict:
+    """Runs of several networks, name -> run; one that diverges or runs out of memory is reported and left out, the others are not touched.
+
+    Parameters
+    ----------
+    plan, chain, augmented : see :func:`run`
+    names : sequence of str
+    timed : sequence of str
+        With image ids, :func:`measure` follows each training while the network is in memory: making NASNetLarge anew takes longer.
+    processes : {1, 2}
+        2 shares the networks with a second process, which is worth its memory where they see few images; the results are the same.
+    """
+    if processes > 1:
+        _share(plan, [n for n in names if not train.is_finished(*_job(plan, n, chain, augmented))], chain, augmented, timed)
     finished = {}
     for name in names:
         try:
-            finished[name] = run(plan, name, chain, augmented)
+            finished[name] = _run_and_time(plan, name, chain, augmented, timed)
         except (train.Diverged, train.OutOfMemory) as error:
             print(f"left out: {error}", flush=True)
     return finished
+
+
+def _run_and_time(plan: Plan, name: str, chain: str, augmented: bool, timed) -> record.Run:
+    found = run(plan, name, chain, augmented)
+    if len(timed):
+        measure(plan, name, timed, model=train.in_memory(found))
+    return found
+
+
+def _share(plan: Plan, names: list, chain: str, augmented: bool, timed) -> None:
+    """Work through `names` from one end here and from the other in a second process."""
+    queue = sorted(names, key=lambda name: plan.limit(name) or float("inf"))
+    rest = {"chain": chain, "augmented": augmented, "timed": list(timed)}
+    if len(queue) > 1:
+        with beside.running("kit.cad_training:attempt", plan=asdict(plan), names=queue[::-1], **rest):
+            attempt(asdict(plan), queue, **rest)
+
+
+def attempt(plan: dict, names: list, chain: str, augmented: bool, timed: list) -> None:
+    """Train and time networks; leaves those that fail, or that another process works on, to :func:`run_all`."""
+    settings = Plan(**{**plan, "whole": tuple(plan["whole"])})
+    for name in names:
+        with contextlib.suppress(record.FolderBusy, train.Diverged, train.OutOfMemory):
+            _run_and_time(settings, name, chain, augmented, timed)
 
 
 def tested(run: record.Run, weights: str = "last") -> pd.DataFrame:
@@ -196,7 +239,7 @@ def tested(run: record.Run, weights: str = "last") -> pd.DataFrame:
     return table[table["part"] == "test"].reset_index(drop=True)
 
 
-def measure(plan: Plan, name: str, image_ids, repeats: int = 1) -> tuple[dict, list]:
+def measure(plan: Plan, name: str, image_ids, repeats: int = 1, model=None) -> tuple[dict, list]:
     """Size and speed of one network, measured once and stored beside the runs.
 
     Parameters
@@ -206,19 +249,21 @@ def measure(plan: Plan, name: str, image_ids, repeats: int = 1) -> tuple[dict, l
     image_ids : sequence of str
         Images whose predictions are timed, one at a time.
     repeats : int
+    model : keras.Model, optional
+        The network; None makes one with random weights, which do not change the time.
 
     Returns
     -------
     size : dict
         parameters and macs of one image (counts), device.
     times : list of kit.timing.Times
-        Of the three protocols. Random weights: they do not change the time.
+        Of the three protocols.
     """
     key = {"name": name, "size": plan.size(name), "images": list(image_ids), "repeats": repeats, "device": record.device_name(), "upsample": plan.upsample}
     file = paths.results_dir() / plan.profile / "cad" / "timings" / f"{name}-{record.digest(key)[:10]}.json"
     if not file.exists():
         root = registry.root(plan.dataset)
-        model = backbones.fine_tuned(name, plan.size(name), len(registry.get(plan.dataset).classes), plan.dropout, None)
+        model = model or backbones.fine_tuned(name, plan.size(name), len(registry.get(plan.dataset).classes), plan.dropout, None)
         prepare = lambda content: preprocess.cad(content, plan.size(name), "safe", True, plan.upsample or None).image  # noqa: E731
         found = timing.all_protocols(model, [(root / i).read_bytes() for i in image_ids], prepare, repeats)
         record.write_json(file, {**key, "parameters": model.count_params(), "macs": backbones.macs(model),

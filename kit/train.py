@@ -129,7 +129,7 @@ def fit(config: TrainConfig, build: Callable, inputs: data.Inputs, parts: dict, 
     record.FolderBusy
         If another process trains the same run.
     """
-    run = record.Run(paths.results_dir() / config.profile / config.paper / "runs", config.name, run_key(config, inputs, parts))
+    run = _run(config, inputs, parts)
     if _reusable(run, config):
         return run
     data.check_parts(inputs, parts)
@@ -140,7 +140,28 @@ def fit(config: TrainConfig, build: Callable, inputs: data.Inputs, parts: dict, 
     with record.FolderLock(run.folder, wait=20):
         if not _reusable(run, config):
             _train(run, config, build, inputs, parts, watch)
+            _LAST["run"] = run.folder
     return run
+
+
+def _run(config: TrainConfig, inputs: data.Inputs, parts: dict) -> record.Run:
+    return record.Run(paths.results_dir() / config.profile / config.paper / "runs", config.name, run_key(config, inputs, parts))
+
+
+def is_finished(config: TrainConfig, inputs: data.Inputs, parts: dict) -> bool:
+    """Whether :func:`fit` would only return a finished run."""
+    return _reusable(_run(config, inputs, parts), config)
+
+
+def in_memory(run: record.Run):
+    """The network of `run`, uncompiled, if it was the last to be trained by this process, else None; for measurements, where making a large
+    network anew would take longer than they do."""
+    import keras
+
+    if _LAST.get("run") != run.folder:
+        return None
+    model = _LAST["model"]
+    return keras.Model(model.inputs, model.outputs, name=model.name)
 
 
 def run_key(config: TrainConfig, inputs: data.Inputs, parts: dict) -> dict:
@@ -196,11 +217,13 @@ def _compiled(config: TrainConfig, fresh):
     import keras
 
     made_for = record.digest([config.optimizer, config.learning_rate, config.loss, config.graph, fresh.get_config()])
+    _LAST["run"] = None
     if _LAST.get("made_for") != made_for:
         if not fresh.compiled:
             fresh.compile(keras.optimizers.get({"class_name": config.optimizer, "config": {"learning_rate": config.learning_rate}}),
                           config.loss, metrics=["accuracy"], jit_compile=config.graph and compat.use_xla(), run_eagerly=not config.graph)
         fresh.optimizer.build(fresh.trainable_variables)
+        _build_metrics(fresh)
         _LAST.update(made_for=made_for, model=fresh, optimizer=[np.array(v) for v in fresh.optimizer.variables])
     model = _LAST["model"]
     if model is not fresh:
@@ -208,6 +231,13 @@ def _compiled(config: TrainConfig, fresh):
         for variable, value in zip(model.optimizer.variables, _LAST["optimizer"], strict=True):
             variable.assign(value)
     return model
+
+
+def _build_metrics(model) -> None:
+    """Make the metrics' variables now: Keras makes them while it traces the first step, which TensorFlow therefore traces twice."""
+    blank = np.zeros((1, *model.output_shape[1:]), np.float32)
+    model.compute_metrics(None, blank, blank)
+    model.reset_metrics()
 
 
 def _fit_epochs(model, keeper, config, inputs, parts, watch) -> None:

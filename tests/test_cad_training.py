@@ -1,5 +1,7 @@
 """The CAD trainings: plan, subsets, chains, stored measurements, and what is left for the application."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -119,3 +121,16 @@ def test_shown_errors_are_the_most_confident_ones(finished):
     assert all(at.label[i] == 2 and at.loc[i, [f"score_{k}" for k in range(4)]].astype(float).argmax() == 0 for i in confused)
     rows = cad_explain.right_and_wrong(table, 0, 2)
     assert (rows["wrong"]["score"].diff().dropna() <= 0).all() and (rows["right"]["predicted"] == 0).all()
+
+
+def test_two_processes_give_what_one_gives(plan, finished, monkeypatch):
+    names, timed = ["mobilenetv2", "vgg19", "efficientnet_lite0"], cad.published_parts("phantom4")["test"][:1]
+    both = cad_training.run_all(plan, names, timed=timed, processes=2)
+    assert list(both) == names and all(run.finished for run in both.values())
+    alone = cad_training.run_all(dataclasses.replace(plan, profile="cadtest-alone"), names[:2])
+    for name, run in alone.items():
+        assert (run.folder / "predictions.csv").read_bytes() == (both[name].folder / "predictions.csv").read_bytes()
+    monkeypatch.setattr(cad_training.backbones, "fine_tuned", lambda *a, **k: pytest.fail("measured already"))
+    assert all(cad_training.measure(plan, name, timed)[0]["parameters"] > 1e6 for name in names)
+    monkeypatch.setattr(cad_training.beside, "running", lambda *a, **k: pytest.fail("nothing is left to share"))
+    cad_training.run_all(plan, names, timed=timed, processes=2)

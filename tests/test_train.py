@@ -80,6 +80,25 @@ def test_a_compiled_model_is_reused_for_the_same_architecture_and_changes_nothin
     assert train._LAST["model"] is not model
 
 
+def test_the_first_step_is_traced_once(monkeypatch):
+    import keras
+
+    traced, original = [], keras.Model.compute_loss
+    monkeypatch.setattr(keras.Model, "compute_loss", lambda *a, **k: (traced.append(1), original(*a, **k))[1])
+    model = train._compiled(config("trace", seed=3), build())
+    model.train_on_batch(np.zeros((2, 24, 24, 1), np.float32), np.zeros((2, 1), np.float32))
+    assert len(traced) == 1
+
+
+def test_the_network_trained_last_can_be_had_without_loading(inputs, parts):
+    import keras
+
+    first, second = (train.fit(config("memory", seed=seed), build, inputs, parts) for seed in (21, 22))
+    assert train.in_memory(first) is None
+    x = inputs.x[:2].astype(np.float32) * inputs.scale
+    np.testing.assert_array_equal(train.in_memory(second).predict(x, verbose=0), keras.saving.load_model(second.folder / "model.keras").predict(x, verbose=0))
+
+
 def test_a_finished_run_is_not_repeated(whole, inputs, parts):
     before = (whole.folder / "status.json").stat().st_mtime_ns
     train.fit(config("whole"), lambda: pytest.fail("trained again"), inputs, parts)
