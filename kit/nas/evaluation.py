@@ -8,10 +8,11 @@ difference is one of architecture. Runs are those of `kit.train`: seeded, resuma
 from dataclasses import asdict, dataclass
 from typing import Callable
 
-from kit import record, train
+from kit import compat, record, registry, train
 from kit.errors import KitError
 from kit.nas import derived, optim
 from kit.nas.genotype import Genotype
+from kit.nas.training import SGD, PerEpoch, Trainee
 
 EAGER_STEPS = 12  # fewer training steps than these are not worth tracing a graph for (measured, see `fit`)
 
@@ -107,9 +108,6 @@ def fit(make: Callable, description: dict, recipe: Recipe, inputs, parts: dict, 
 
 def compiled(network, recipe: Recipe, steps: int, graph: bool = True):
     """`network` ready to train by `recipe` with `steps` steps an epoch; a `kit.nas.training.Trainee`."""
-    from kit import compat
-    from kit.nas.training import SGD, PerEpoch, Trainee
-
     epochs = range(recipe.epochs)
     rates = PerEpoch([optim.cosine(epoch, recipe.epochs, recipe.learning_rate, recipe.lr_min) for epoch in epochs], steps)
     paths = PerEpoch([optim.drop_path(epoch, recipe.epochs, recipe.drop_path) for epoch in epochs], steps)
@@ -154,6 +152,4 @@ def fit_baseline(network: str, recipe: Recipe, inputs, parts: dict, *, build_opt
 
 
 def _classes(inputs) -> int:
-    from kit import registry
-
     return len(registry.get(inputs.name).classes)
