@@ -13,9 +13,9 @@ import textwrap
 
 import numpy as np
 import pandas as pd
-from matplotlib.patches import FancyBboxPatch
 
 from kit import imageio, plots, preprocess, stats
+from kit.diagrams import HEAD, INPUT, MODEL, OUT, STEP, arrow, box, canvas
 from kit.plotstyle import BLUE, GREEN, ORANGE, SKY, VERMILION, Figure, legend_above, new_figure, require, style
 from kit.plots_cad import curve_grid, heat_grid, matrix_grid, scatter_named, venn
 
@@ -66,13 +66,13 @@ def crop_steps(image, title: str = "", blur: int = 5) -> Figure:
         Side of the Gaussian kernel: 5 in the paper's figure, 3 in its pipeline.
     """
     pixels = preprocess.read(np.asarray(image))
-    contour, box = preprocess.outline(preprocess.head_mask(pixels, blur)), preprocess.crop_box(pixels, blur)
-    require(contour is not None and box is not None, "Figure 3 needs an image with a head that can be outlined; choose another one.")
+    contour, frame = preprocess.outline(preprocess.head_mask(pixels, blur)), preprocess.crop_box(pixels, blur)
+    require(contour is not None and frame is not None, "Figure 3 needs an image with a head that can be outlined; choose another one.")
     fig = new_figure(9.6, 2.9, layout="compressed")
     axes = fig.subplots(1, 4)
-    titles = [title or "original", "largest contour", "extreme points", f"crop, {box.right - box.left} × {box.bottom - box.top} px"]
+    titles = [title or "original", "largest contour", "extreme points", f"crop, {frame.right - frame.left} × {frame.bottom - frame.top} px"]
     for letter, ax, text in zip(LETTERS, axes, titles):
-        _picture(ax, preprocess.crop(pixels, box) if letter == "d" else pixels, f"({letter}) {text}")
+        _picture(ax, preprocess.crop(pixels, frame) if letter == "d" else pixels, f"({letter}) {text}")
     closed = np.vstack([contour, contour[:1]])
     for ax in axes[1:3]:
         ax.plot(*closed.T, color="k", lw=2.6)
@@ -120,29 +120,6 @@ def augmented_pairs(originals, augmented, titles=None) -> Figure:
 
 # --- diagrams: Figures 1, 6, 7 -------------------------------------------------------------------------------------------------------------------
 
-_INPUT, _STEP, _MODEL, _HEAD, _OUT = "#FFFFFF", "#CFE3F3", "#CBE8DD", "#F7DFA3", "#EBD6E3"
-
-
-def _box(ax, x, y, width, height, heading, lines=(), colour=_STEP, dashed=False) -> None:
-    """A block whose upper left corner is (x, y), y downwards, in inches."""
-    look = {"fc": colour, "ec": "0.2", "ls": "--" if dashed else "-"}
-    ax.add_patch(FancyBboxPatch((x, y), width, height, "round,pad=0,rounding_size=0.06", **look))
-    ax.text(x + width / 2, y + 0.08, heading, ha="center", va="top", fontweight="bold", fontsize=8.5)
-    ax.text(x + width / 2, y + 0.31 + 0.13 * heading.count("\n"), "\n".join(lines), ha="center", va="top", fontsize=7.5, linespacing=1.3)
-
-
-def _arrow(ax, start, end, text: str = "") -> None:
-    ax.annotate("", end, start, arrowprops={"arrowstyle": "-|>", "color": "0.2", "lw": 1.1, "shrinkA": 0, "shrinkB": 0})
-    if text:
-        ax.text((start[0] + end[0]) / 2 + 0.06, (start[1] + end[1]) / 2, text, fontsize=7.5, style="italic", va="center")
-
-
-def _canvas(width: float, height: float):
-    fig = new_figure(width, height)
-    ax = fig.add_subplot(xlim=(0, width), ylim=(height, 0))
-    ax.set_axis_off()
-    return fig, ax
-
 
 def _strip(ax, x, y, side, images: dict, gap: float = 0.12) -> float:
     """Small images in a row from (x, y), each under its title; returns where the row ends."""
@@ -172,27 +149,27 @@ def framework(counts: dict, steps: dict | None = None, maps: dict | None = None,
     training : sequence of str
         Lines of the training block; the published settings unless told.
     """
-    fig, ax = _canvas(9.4, 5.2)
+    fig, ax = canvas(9.4, 5.2)
     total = sum(counts[part] for part in ("train", "val", "test"))
-    _box(ax, 0.1, 0.25, 1.5, 1.1, "MR images", [f"{total:,} images", "glioma, meningioma,", "no tumour, pituitary"], _INPUT)
-    _box(ax, 2.0, 0.1, 7.3, 1.5, "Preparation, image by image", () if steps else ["crop → denoise → BONE colours → resize"])
+    box(ax, 0.1, 0.25, 1.5, 1.1, "MR images", [f"{total:,} images", "glioma, meningioma,", "no tumour, pituitary"], INPUT)
+    box(ax, 2.0, 0.1, 7.3, 1.5, "Preparation, image by image", () if steps else ["crop → denoise → BONE colours → resize"])
     _strip(ax, 2.25, 0.6, 0.88, steps or {}, gap=0.6)
-    _arrow(ax, (1.6, 0.82), (2.0, 0.82))
+    arrow(ax, (1.6, 0.82), (2.0, 0.82))
     ax.annotate("", (1.05, 2.0), (5.6, 1.6), arrowprops={"arrowstyle": "-|>", "color": "0.2", "lw": 1.1, "connectionstyle": "angle,angleA=0,angleB=90"})
-    _box(ax, 0.1, 2.0, 1.9, 1.25, "Split, seed 42", [f"training {counts['train']:,}", f"validation {counts['val']:,}", f"test {counts['test']:,}", "(test folder as it is)"])
-    _box(ax, 2.4, 2.0, 1.9, 1.25, "Augmentation", ["training images only:", "rotation ±10°", "shift ±5 % in x and y", "horizontal flip"])
+    box(ax, 0.1, 2.0, 1.9, 1.25, "Split, seed 42", [f"training {counts['train']:,}", f"validation {counts['val']:,}", f"test {counts['test']:,}", "(test folder as it is)"])
+    box(ax, 2.4, 2.0, 1.9, 1.25, "Augmentation", ["training images only:", "rotation ±10°", "shift ±5 % in x and y", "horizontal flip"])
     models = ["ResNet-50, VGG19,", "MobileNetV2, InceptionV3,", f"Xception: {size} × {size} × 3", f"NASNetLarge: {large} × {large} × 3"]
-    _box(ax, 4.7, 2.0, 2.2, 1.25, "Backbone from ImageNet", [*models, "all layers trained"], _MODEL)
-    _box(ax, 7.3, 2.0, 2.0, 1.25, "Head", ["global average pooling", "dropout 0.4", "dense 4, softmax"], _HEAD)
+    box(ax, 4.7, 2.0, 2.2, 1.25, "Backbone from ImageNet", [*models, "all layers trained"], MODEL)
+    box(ax, 7.3, 2.0, 2.0, 1.25, "Head", ["global average pooling", "dropout 0.4", "dense 4, softmax"], HEAD)
     for x in (2.0, 4.3, 6.9):
-        _arrow(ax, (x, 2.62), (x + 0.4, 2.62))
-    _box(ax, 7.3, 3.7, 2.0, 1.4, "Training", training, _HEAD)
-    _box(ax, 4.7, 3.7, 2.2, 1.4, "Evaluation on test images", ["accuracy, precision,", "recall, F1, confusion matrix", "time, parameters"], _OUT)
-    _box(ax, 0.1, 3.7, 4.2, 1.4, "Grad-CAM", () if maps else ["heat map of the predicted class"], _OUT)
+        arrow(ax, (x, 2.62), (x + 0.4, 2.62))
+    box(ax, 7.3, 3.7, 2.0, 1.4, "Training", training, HEAD)
+    box(ax, 4.7, 3.7, 2.2, 1.4, "Evaluation on test images", ["accuracy, precision,", "recall, F1, confusion matrix", "time, parameters"], OUT)
+    box(ax, 0.1, 3.7, 4.2, 1.4, "Grad-CAM", () if maps else ["heat map of the predicted class"], OUT)
     _strip(ax, 0.35, 4.18, 0.85, dict([*(maps or {}).items()][:4]), gap=0.15)
-    _arrow(ax, (8.3, 3.25), (8.3, 3.7))
-    _arrow(ax, (7.3, 4.4), (6.9, 4.4))
-    _arrow(ax, (4.7, 4.4), (4.3, 4.4))
+    arrow(ax, (8.3, 3.25), (8.3, 3.7))
+    arrow(ax, (7.3, 4.4), (6.9, 4.4))
+    arrow(ax, (4.7, 4.4), (4.3, 4.4))
     return fig
 
 
@@ -228,19 +205,19 @@ def stages_diagram(input_size: int = 200, classes: int = 4) -> Figure:
 @style()
 def transfer_scheme(classes=("glioma", "meningioma", "no tumour", "pituitary"), backbone: str = "ResNet-50") -> Figure:
     """From ImageNet's classes to those of the MR images (Figure 7); the code trains every layer, although the text speaks of frozen ones."""
-    fig, ax = _canvas(8.4, 3.5)
+    fig, ax = canvas(8.4, 3.5)
     for y, source, lines in ((0.15, "ImageNet", ["1.28 million photographs", "in 1,000 classes"]), (2.1, "MR images", [f"{len(classes)} classes,", "prepared and augmented"])):
-        _box(ax, 0.1, y, 1.8, 1.2, source, lines, _INPUT)
-        _arrow(ax, (1.9, y + 0.6), (2.4, y + 0.6))
-        _arrow(ax, (4.7, y + 0.6), (5.2, y + 0.6))
-        _arrow(ax, (6.8, y + 0.6), (7.2, y + 0.6))
-    _box(ax, 2.4, 0.15, 2.3, 1.2, f"{backbone}, convolutions", ["trained on photographs"], _MODEL)
-    _box(ax, 5.2, 0.15, 1.6, 1.2, "Head of ImageNet", ["dense 1,000", "(left out)"], _INPUT, dashed=True)
-    _box(ax, 7.2, 0.15, 1.1, 1.2, "1,000", ["classes: tench,", "goldfish, …"], _INPUT, dashed=True)
-    _box(ax, 2.4, 2.1, 2.3, 1.2, f"{backbone}, convolutions", ["start from these weights;", "all layers are trained on"], _MODEL)
-    _box(ax, 5.2, 2.1, 1.6, 1.2, "New head", ["average pooling", "dropout 0.4", f"dense {len(classes)}, softmax"], _HEAD)
-    _box(ax, 7.2, 2.1, 1.1, 1.2, f"{len(classes)} classes", [textwrap.shorten(c, 14) for c in classes], _OUT)
-    _arrow(ax, (3.55, 1.35), (3.55, 2.1), "weights are copied")
+        box(ax, 0.1, y, 1.8, 1.2, source, lines, INPUT)
+        arrow(ax, (1.9, y + 0.6), (2.4, y + 0.6))
+        arrow(ax, (4.7, y + 0.6), (5.2, y + 0.6))
+        arrow(ax, (6.8, y + 0.6), (7.2, y + 0.6))
+    box(ax, 2.4, 0.15, 2.3, 1.2, f"{backbone}, convolutions", ["trained on photographs"], MODEL)
+    box(ax, 5.2, 0.15, 1.6, 1.2, "Head of ImageNet", ["dense 1,000", "(left out)"], INPUT, dashed=True)
+    box(ax, 7.2, 0.15, 1.1, 1.2, "1,000", ["classes: tench,", "goldfish, …"], INPUT, dashed=True)
+    box(ax, 2.4, 2.1, 2.3, 1.2, f"{backbone}, convolutions", ["start from these weights;", "all layers are trained on"], MODEL)
+    box(ax, 5.2, 2.1, 1.6, 1.2, "New head", ["average pooling", "dropout 0.4", f"dense {len(classes)}, softmax"], HEAD)
+    box(ax, 7.2, 2.1, 1.1, 1.2, f"{len(classes)} classes", [textwrap.shorten(c, 14) for c in classes], OUT)
+    arrow(ax, (3.55, 1.35), (3.55, 2.1), "weights are copied")
     return fig
 
 

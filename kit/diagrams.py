@@ -1,4 +1,4 @@
-"""Block diagrams of networks, drawn from a table of layers, so that no TensorFlow is needed.
+"""Block diagrams: of networks, drawn from a table of layers, so that no TensorFlow is needed, and the boxes and arrows of schemes.
 
 What differs from the publications: the Br35H paper's Figures 1-3 show blocks without sizes; here each carries its output shape and its number
 of parameters, and what is frozen is marked.
@@ -16,6 +16,9 @@ _KINDS = (
     ("input", "#FFFFFF"), ("norm", "#EBD6E3"), ("activation", "#F8F3BE"),
 )  # fmt: skip
 _ARROW = {"arrowstyle": "-|>", "color": "0.2", "lw": 1, "shrinkA": 0, "shrinkB": 0}
+
+
+INPUT, STEP, MODEL, HEAD, OUT = "#FFFFFF", "#CFE3F3", "#CBE8DD", "#F7DFA3", "#EBD6E3"  # colours of the blocks of a scheme
 
 
 def _shape(shape) -> str:
@@ -68,3 +71,29 @@ def _block(ax, y, row) -> None:
     ax.text(6.6, y, _shape(row["output_shape"]), va="center", ha="center")
     parameters = row["parameters"]
     ax.text(9.75, y, "–" if pd.isna(parameters) or not parameters else f"{int(parameters):,}", va="center", ha="right")
+
+
+# --- schemes ---------------------------------------------------------------------------------------------------------------------------------
+
+
+def box(ax, x, y, width, height, heading, lines=(), colour=STEP, dashed=False) -> None:
+    """A block whose upper left corner is (x, y), y downwards, in inches."""
+    look = {"fc": colour, "ec": "0.2", "ls": "--" if dashed else "-"}
+    ax.add_patch(FancyBboxPatch((x, y), width, height, "round,pad=0,rounding_size=0.06", **look))
+    ax.text(x + width / 2, y + 0.08, heading, ha="center", va="top", fontweight="bold", fontsize=8.5)
+    ax.text(x + width / 2, y + 0.31 + 0.13 * heading.count("\n"), "\n".join(lines), ha="center", va="top", fontsize=7.5, linespacing=1.3)
+
+
+def arrow(ax, start, end, text: str = "") -> None:
+    """An arrow between two points in inches, with a word beside it."""
+    ax.annotate("", end, start, arrowprops={"arrowstyle": "-|>", "color": "0.2", "lw": 1.1, "shrinkA": 0, "shrinkB": 0})
+    if text:
+        ax.text((start[0] + end[0]) / 2 + 0.06, (start[1] + end[1]) / 2, text, fontsize=7.5, style="italic", va="center")
+
+
+def canvas(width: float, height: float):
+    """An empty figure and its axes, in inches from the upper left corner."""
+    fig = new_figure(width, height)
+    ax = fig.add_subplot(xlim=(0, width), ylim=(height, 0))
+    ax.set_axis_off()
+    return fig, ax

@@ -91,11 +91,12 @@ def binary_table(results: dict, name: str, chosen=BINARY) -> pd.DataFrame:
         clean = leak_free(predictions, name, train_ids)
         for metric in chosen:
             full, free = interval(predictions, metric), interval(clean, metric)
-            rows.append({"row": row, "metric": metric, **_columns(full, ""), **_columns(free, "leak_free")})
+            rows.append({"row": row, "metric": metric, **columns(full, ""), **columns(free, "leak_free")})
     return pd.DataFrame(rows)
 
 
-def _columns(found: stats.Interval | None, prefix: str) -> dict:
+def columns(found: stats.Interval | None, prefix: str) -> dict:
+    """An interval as the cells of a long table: value (or `prefix`), low, high and n; NaN and 0 for None."""
     names = [prefix or "value", *(f"{prefix}_{n}".strip("_") for n in ("low", "high", "n"))]
     return dict(zip(names, (found.estimate, found.low, found.high, found.n) if found else (np.nan, np.nan, np.nan, 0)))
 

@@ -1,0 +1,194 @@
+"""The tables of the LeaSE paper: from saved predictions to numbers beside the published ones.
+
+Nothing here sees a model. What differs from the paper: it gives single runs without intervals on a test folder in which 251 of 394 images are pixel
+copies of training images; here every number has an interval (Wilson for accuracy, bootstrap over duplicate groups for the others) and a second value
+on the images without a near-duplicate in the training folder, and methods are compared over search seeds. Averages are macro over one-against-rest
+classes; F1 is the harmonic mean of macro precision and recall, which is what the printed column fits within 0.06 points. The averages leave out a class
+without images, which the leak-free part of the paper's test set has: no image without a tumour is left in it.
+"""
+
+import warnings
+
+import numpy as np
+import pandas as pd
+
+from kit import evaluate, metrics, papers, stats
+from kit.nas import baselines
+
+TITLES = {
+    "densenet40": "DenseNet-40", "densenet101": "DenseNet-101", "vgg13": "VGG-13", "vgg16": "VGG-16", "resnet50": "ResNet-50", "resnet101": "ResNet-101",
+    "darts": "DARTS", "lease-darts": "LeaSE+DARTS", "pcdarts": "PC-DARTS", "lease-pcdarts.gamma0.1": "LeaSE+PC-DARTS, γ = 0.1",
+    "lease-pcdarts.gamma0.5": "LeaSE+PC-DARTS, γ = 0.5", "lease-pcdarts.gamma1": "LeaSE+PC-DARTS, γ = 1", "pdarts": "P-DARTS", "lease-pdarts": "LeaSE+P-DARTS",
+    "lease-darts.audience-only": "LeaSE+DARTS, audience loss only", "lease-pdarts.audience-only": "LeaSE+P-DARTS, audience loss only",
+    "lease-darts.vgg13": "LeaSE+DARTS, audience VGG-13", "lease-pdarts.vgg13": "LeaSE+P-DARTS, audience VGG-13", "random": "Random cells (not in the paper)",
+}  # fmt: skip
+BASELINES = tuple(TITLES)[:6]
+SEARCHES = tuple(TITLES)[6:18]
+TABLE_3 = tuple(TITLES)[:14]
+# rows that Tables 4 and 5 print -> the method they are
+TABLE_4 = {"lease-darts.audience-only": "lease-darts.audience-only", "lease-darts.both": "lease-darts",
+           "lease-pdarts.audience-only": "lease-pdarts.audience-only", "lease-pdarts.both": "lease-pdarts"}  # fmt: skip
+TABLE_5 = {"lease-darts.vgg13": "lease-darts.vgg13", "lease-darts.resnet18": "lease-darts", "lease-pdarts.vgg13": "lease-pdarts.vgg13",
+           "lease-pdarts.resnet18": "lease-pdarts"}  # fmt: skip
+PAIRS = (("lease-darts", "darts"), ("lease-pcdarts.gamma0.1", "pcdarts"), ("lease-pcdarts.gamma0.5", "pcdarts"), ("lease-pcdarts.gamma1", "pcdarts"),
+         ("lease-pdarts", "pdarts"))  # fmt: skip
+METRICS = {"accuracy": "accuracy", "precision": "macro_precision", "recall": "macro_recall", "f1": "f1_of_macros", "auc": "macro_auc",
+           "specificity": "macro_specificity"}  # fmt: skip
+NOTATION = pd.DataFrame([
+    ("A", "architecture weights (alpha, and beta of PC-DARTS)"), ("E", "weights of the explainer, the network that is searched"),
+    ("W", "weights of the audience, a network of fixed architecture"), ("delta", "perturbation of each training image that changes the explainer's prediction"),
+    ("D_e(tr)", "images that train the explainer: half of the training folder"), ("D_e(val)", "images that judge the explainer: the other half"),
+    ("D_a(tr)", "images that train the audience: the same as D_e(tr)"), ("D_a(val)", "images that judge the audience: the same as D_e(val)"),
+], columns=["symbol", "meaning"])  # fmt: skip
+
+
+def result_table(results: dict, name: str, resamples: int = 1000) -> pd.DataFrame:
+    """Table 3's six metrics of several results, on all test images and on the leak-free ones.
+
+    Parameters
+    ----------
+    results : dict
+        Row key -> (predictions of the test images, ids of the training images).
+    name : str
+        Registered data set.
+    resamples : int
+        Of the bootstrap.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Long, as :func:`kit.evaluate.binary_table`: row, metric, value, low, high, n, leak_free, leak_free_low, leak_free_high, leak_free_n; percent.
+    """
+    rows = []
+    for row, (predictions, train_ids) in results.items():
+        clean = evaluate.leak_free(predictions, name, train_ids)
+        for metric in METRICS:
+            cells = {"row": row, "metric": metric}
+            for prefix, table in (("", predictions), ("leak_free", clean)):
+                cells |= evaluate.columns(interval(table, metric, resamples), prefix)
+            rows.append(cells)
+    return pd.DataFrame(rows)
+
+
+def interval(predictions: pd.DataFrame, metric: str, resamples: int = 1000) -> stats.Interval | None:
+    """One of `METRICS` in percent with its 95 % interval; None without images, or for the AUC of a single class."""
+    if len(predictions) == 0 or (metric == "auc" and predictions["label"].nunique() < 2):
+        return None
+    if metric == "accuracy":
+        return stats.wilson(int(metrics.correct(predictions).sum()), len(predictions)).scaled(100)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", metrics.UndefinedMetric)  # the table's note says which class is absent
+        return stats.bootstrap(predictions, METRICS[metric], resamples).scaled(100)
+
+
+def wide(long: pd.DataFrame, parameters: dict, columns=tuple(METRICS)) -> pd.DataFrame:
+    """The layout of Table 3: one line a method.
+
+    Parameters
+    ----------
+    long : pandas.DataFrame
+        From :func:`result_table`.
+    parameters : dict
+        Row key -> trainable parameters.
+    columns : sequence of str
+
+    Returns
+    -------
+    pandas.DataFrame
+        method, the columns (percent), accuracy's interval as text, accuracy (leak-free) and its interval and number of images, parameters (M).
+    """
+    lines = []
+    for row, cells in long.groupby("row", sort=False):
+        by = cells.set_index("metric")
+        accuracy = by.loc["accuracy"]
+        lines.append({"method": TITLES[row], **{c: by.loc[c, "value"] for c in columns}, "accuracy 95 %": _ends(accuracy, ""), "accuracy, leak-free": accuracy["leak_free"],
+                      "leak-free 95 %": _ends(accuracy, "leak_free_"), "leak-free n": int(accuracy["leak_free_n"]), "parameters (M)": parameters[row] / 1e6})
+    return pd.DataFrame(lines)
+
+
+def _ends(line, prefix: str) -> str:
+    return f"{line[prefix + 'low']:.1f} to {line[prefix + 'high']:.1f}" if np.isfinite(line[prefix + "low"]) else "–"
+
+
+def renamed(long: pd.DataFrame, rows: dict, metric: str = "accuracy") -> pd.DataFrame:
+    """The lines of one metric under the row names of Tables 4 and 5; methods that were not run are left out."""
+    chosen = long[long["metric"] == metric].set_index("row")
+    return pd.DataFrame([{**chosen.loc[method].to_dict(), "row": row} for row, method in rows.items() if method in chosen.index], columns=[*long.columns])
+
+
+def store_parameters(writers: dict, parameters: dict) -> None:
+    """Put parameter counts in millions beside Table 3's; those of the hand-designed networks depend on neither data nor settings."""
+    known = papers.load("lease").values
+    for row, count in parameters.items():
+        if f"table-3/{row}/parameters" in known:
+            exact = row in BASELINES and count == baselines.entry(row).parameters
+            writers[row.split(".")[0]].value(f"table-3/{row}/parameters", count / 1e6, exact=exact)
+
+
+def store_claims(writers: dict, long: pd.DataFrame, parameters: dict, images: int) -> None:
+    """Put our values beside the numbers that the paper's text states."""
+    cell = long.set_index(["row", "metric"])
+    stated = {"abstract.accuracy": ("lease-darts", "accuracy"), "abstract.auc": ("lease-darts", "auc"), "abstract.resnet101.accuracy": ("resnet101", "accuracy"),
+              "abstract.resnet101.auc": ("resnet101", "auc"), "pcdarts.f1-from": ("pcdarts", "f1"), "pcdarts.f1-to": ("lease-pcdarts.gamma0.5", "f1"),
+              "darts.accuracy-from": ("darts", "accuracy"), "darts.accuracy-to": ("lease-darts", "accuracy"), "best-auc": ("lease-darts", "auc")}  # fmt: skip
+    for claim, key in stated.items():
+        if key in cell.index:
+            line = cell.loc[key]
+            free = line["leak_free"] if np.isfinite(line["leak_free"]) else None
+            writers[key[0].split(".")[0]].value(f"claims/{claim}", line["value"], (line["low"], line["high"]), free, (line["leak_free_low"], line["leak_free_high"]), line["n"])
+    for claim, row in (("abstract.parameters", "lease-darts"), ("abstract.resnet101.parameters", "resnet101")):
+        if row in parameters:
+            exact = row == "resnet101" and parameters[row] == baselines.entry(row).parameters
+            writers[row].value(f"claims/{claim}", parameters[row] / 1e6, exact=exact)
+    writers["data"].value("claims/dataset.images", images)
+
+
+# --- beyond seed noise? ---------------------------------------------------------------------------------------------------------------------------
+
+
+def difference_table(accuracies: dict, pairs=PAIRS) -> pd.DataFrame:
+    """LeaSE minus its base method, paired by search seed.
+
+    Parameters
+    ----------
+    accuracies : dict
+        Method -> {seed: accuracy in percent}.
+    pairs : sequence of (str, str)
+
+    Returns
+    -------
+    pandas.DataFrame
+        comparison, seeds, difference (pp), its 95 % t interval over seeds (low, high; NaN with one seed), sd of the seeds within a method, and the answer.
+    """
+    rows = []
+    for first, second in pairs:
+        shared = sorted(set(accuracies.get(first, {})) & set(accuracies.get(second, {})))
+        if shared:
+            a, b = (np.array([accuracies[method][seed] for seed in shared], float) for method in (first, second))
+            rows.append({"comparison": f"{TITLES[first]} − {TITLES[second]}", "seeds": len(shared), "difference (pp)": float((a - b).mean()), **_spread(a, b)})
+    return pd.DataFrame(rows, columns=["comparison", "seeds", "difference (pp)", "low", "high", "sd of a seed (pp)", "answer"])
+
+
+def _spread(a, b) -> dict:
+    if len(a) < 2:
+        return {"low": np.nan, "high": np.nan, "sd of a seed (pp)": np.nan, "answer": "one seed: no answer"}
+    found = stats.mean_t(a - b)
+    answer = "beyond seed noise" if found.low > 0 else "worse, beyond seed noise" if found.high < 0 else "within seed noise"
+    return {"low": found.low, "high": found.high, "sd of a seed (pp)": float(np.sqrt((a.var(ddof=1) + b.var(ddof=1)) / 2)), "answer": answer}
+
+
+def verdict(table: pd.DataFrame) -> str:
+    """The answer of a :func:`difference_table` in one sentence."""
+    counts = table["answer"].value_counts()
+    if table.empty or set(counts.index) == {"one seed: no answer"}:
+        return "Whether LeaSE beats its base method cannot be said: no comparison was run with more than one search seed."
+    better, decided = int(counts.get("beyond seed noise", 0)), int((table["answer"] != "one seed: no answer").sum())
+    return (f"LeaSE beats its base method beyond seed noise in {better} of {decided} comparison{'s' * (decided != 1)} at this budget; "
+            f"the largest difference is {table['difference (pp)'].max():+.1f} percentage points over {int(table['seeds'].max())} seeds.")
+
+
+def leak_effect(long: pd.DataFrame) -> pd.DataFrame:
+    """What the copies are worth: accuracy on all test images, on those without a copy in training, and the difference in percentage points."""
+    chosen = long[long["metric"] == "accuracy"]
+    return pd.DataFrame({"method": chosen["row"].map(TITLES), "all images": chosen["value"], "n": chosen["n"], "leak-free": chosen["leak_free"], "leak-free n": chosen["leak_free_n"],
+                         "difference (pp)": chosen["value"] - chosen["leak_free"]}).reset_index(drop=True)  # fmt: skip
