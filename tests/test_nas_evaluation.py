@@ -11,7 +11,7 @@ from kit.nas.evaluation import Recipe
 from tests.test_train import die_after
 
 RECIPE = Recipe(epochs=4, batch_size=20, drop_path=0.4)
-CELLS = genotype.LITERALS["PC_DARTS_image"]
+CELLS = genotype.Genotype(genotype.cell("sep3:0 skip:1 max:0 skip:2 avg:1 skip:2 skip:0 dil3:4"), genotype.cell("max:0 skip:1 avg:0 sep5:2 skip:2 skip:3 max:0 skip:4"))
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def test_a_run_records_what_was_trained_and_both_schedules(whole):
     np.testing.assert_allclose(history["learning_rate"], [optim.cosine(epoch, 4, 0.025) for epoch in range(4)], rtol=1e-6)
     np.testing.assert_allclose(history["drop_path"], [0, 0.1, 0.2, 0.3], rtol=1e-6)
     assert {"loss", "accuracy", "val_loss", "val_accuracy", "seconds"} <= set(history) and len(whole.predictions()) == 20
-    assert whole.config["model"]["normal"][0] == ("skip_connect", 1) and whole.config["model"]["recipe"]["auxiliary"] == 0.4
+    assert whole.config["model"]["normal"][0] == ("sep_conv_3x3", 0) and whole.config["model"]["recipe"]["auxiliary"] == 0.4
 
 
 def test_the_saved_network_has_no_auxiliary_head_and_gives_the_saved_scores(whole, inputs, parts):
@@ -57,35 +57,34 @@ def test_the_saved_network_has_no_auxiliary_head_and_gives_the_saved_scores(whol
 
 @pytest.mark.parametrize("graph", [False, True])
 def test_an_interrupted_run_ends_identical_with_its_dropped_paths(inputs, parts, monkeypatch, graph):
-    recipe = replace(RECIPE, epochs=3)
+    recipe = replace(RECIPE, epochs=2)
     alone = fit(inputs, parts, f"nas-alone-{graph}", recipe, graph=graph)
     train._LAST.clear()
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        die_after(patch, 2)
+        die_after(patch, 1)
         fit(inputs, parts, f"nas-killed-{graph}", recipe, graph=graph)
     train._LAST.clear()  # as in a new process
     resumed = fit(inputs, parts, f"nas-killed-{graph}", recipe, graph=graph)
-    assert resumed.status["resumed_at"] == 2
+    assert resumed.status["resumed_at"] == 1
     assert (resumed.folder / "predictions.csv").read_bytes() == (alone.folder / "predictions.csv").read_bytes()
     assert resumed.history().drop(columns="seconds").equals(alone.history().drop(columns="seconds"))
 
 
-def test_dropped_paths_change_the_training_and_follow_the_seed(whole, inputs, parts):
+def test_dropped_paths_change_the_training(whole, inputs, parts):
     without = fit(inputs, parts, "nas-without", replace(RECIPE, drop_path=0.0))
-    again = fit(inputs, parts, "nas-again")
     assert "drop_path" not in without.history()
     assert without.history()["loss"][0] == pytest.approx(whole.history()["loss"][0], rel=1e-5)  # the rate of the first epoch is 0
     assert abs(without.history()["loss"][3] - whole.history()["loss"][3]) > 1e-3
-    assert again.predictions().equals(whole.predictions())
 
 
 def test_a_compiled_network_serves_several_seeds(inputs, parts):
-    fit(inputs, parts, "nas-seeds", seed=1)
+    recipe = replace(RECIPE, epochs=1)
+    fit(inputs, parts, "nas-seeds", recipe, seed=1)
     model = train._LAST["model"]
-    warm = fit(inputs, parts, "nas-seeds", seed=2)
+    warm = fit(inputs, parts, "nas-seeds", recipe, seed=2)
     assert train._LAST["model"] is model
     train._LAST.clear()
-    assert fit(inputs, parts, "nas-seeds-cold", seed=2).predictions().equals(warm.predictions())
+    assert fit(inputs, parts, "nas-seeds-cold", recipe, seed=2).predictions().equals(warm.predictions())
 
 
 def test_steps_are_those_of_the_reference(inputs, parts):
@@ -119,7 +118,6 @@ def test_hand_designed_networks_train_by_the_same_recipe(inputs, parts):
 
 
 def test_few_steps_run_without_tracing(inputs, parts):
-    assert fit(inputs, parts, "nas-few", replace(RECIPE, epochs=1), name="few").config["graph"] is False
     run = evaluation.fit_cells(CELLS, replace(RECIPE, epochs=1), inputs, parts, channels=2, cells=3, profile="nas-few", name="auto", watch="test", keep_weights=False)
     assert run.config["graph"] is False
 
