@@ -1,12 +1,11 @@
 """The eight operations of the DARTS search space as plain functions of tensors.
 
-Two groups. `primitive` composes an operation as the publications define it, one edge at a time; it is the plain reference that the tests hold
-against the oracles and against the supernet. The others are its parts, written so that several edges can share them: a batch normalisation without
-gain and shift after a pointwise convolution needs only the mean and the covariance of the convolution's input (`projected_moments`), so that the
-normalised outputs of single edges never have to be computed. All maps are (N, H, W, C); BatchNorm always normalises by the batch.
+`primitive` composes an operation as the publications define it, one edge at a time: the plain reference that the tests hold against the oracles and
+against the supernet. The other functions are its parts, which the supernet shares between edges. All maps are (N, H, W, C); BatchNorm always
+normalises by the batch.
 
 Differences from TensorFlow's own layers: padding at stride 2 is symmetric as in PyTorch, average pooling leaves the padding out of the count, and
-mean and variance are spelt out because ``tf.nn.moments`` stops a gradient inside the variance, which makes second derivatives wrong.
+the batch normalisation is one whose second derivatives are right (``tf.nn.moments`` stops a gradient inside the variance).
 """
 
 import tensorflow as tf
@@ -23,36 +22,22 @@ def moments(x):
     return mean, tf.reduce_mean(tf.square(x - mean), axes)
 
 
-def normalise(x):
-    """BatchNorm by the batch's moments without gain and shift, epsilon 1e-5."""
-    mean, variance = moments(x)
-    return (x - mean) * tf.math.rsqrt(variance + EPSILON)
+def normalise(x, scale=None):
+    """BatchNorm by the batch's moments, epsilon 1e-5, times a scale (C,) if one is given; no shift.
 
-
-def projected_moments(x, kernel):
-    """Moments that ``x @ kernel`` would have, without computing it.
-
-    Parameters
-    ----------
-    x : tensor (..., K)
-    kernel : tensor (K, M)
-
-    Returns
-    -------
-    mean, variance : tensors (M,)
-        From the mean m and covariance S of x: ``m @ kernel`` and the diagonal of ``kernel' S kernel``, kept from rounding below zero.
+    float32 takes TensorFlow's fused kernel, whose second derivatives are right too; other types the explicit formula.
     """
-    rows = tf.reshape(x, (-1, x.shape[-1]))
-    count = tf.cast(tf.shape(rows)[0], x.dtype)
-    mean = tf.reduce_mean(rows, 0, keepdims=True)
-    covariance = tf.matmul(rows, rows, transpose_a=True) / count - tf.matmul(mean, mean, transpose_a=True)
-    variance = tf.reduce_sum(kernel * tf.matmul(covariance, kernel), 0)
-    return tf.matmul(mean, kernel)[0], tf.maximum(variance, 0)
+    if x.dtype == tf.float32:
+        ones, empty = tf.ones(x.shape[-1]), tf.zeros(0)
+        return tf.raw_ops.FusedBatchNormV3(x=x, scale=ones if scale is None else scale, offset=tf.zeros(x.shape[-1]), mean=empty, variance=empty, epsilon=EPSILON)[0]
+    mean, variance = moments(x)
+    factor = tf.math.rsqrt(variance + EPSILON)
+    return (x - mean) * (factor if scale is None else factor * scale)
 
 
 def pointwise(x, kernel):
     """1x1 convolution, kernel (C_in, C_out)."""
-    return tf.nn.conv2d(x, kernel[None, None], 1, "VALID")
+    return tf.raw_ops.Conv2D(input=x, filter=tf.reshape(kernel, (1, 1, *kernel.shape)), strides=[1, 1, 1, 1], padding="VALID")
 
 
 def _pad(x, amount: int, value=0):
@@ -70,11 +55,11 @@ def depthwise(x, kernel, stride: int = 1, dilation: int = 1):
     stride, dilation : int
         1 or 2. Dilation 2 at stride 2 is an ordinary convolution on the even sub-lattice.
     """
-    if stride == 2 and dilation == 2:
-        return depthwise(x[:, ::2, ::2], kernel)
+    if dilation == 2:
+        return depthwise(x[:, ::2, ::2], kernel) if stride == 2 else tf.nn.depthwise_conv2d(x, kernel, [1, 1, 1, 1], "SAME", dilations=(2, 2))
     if stride == 1:
-        return tf.nn.depthwise_conv2d(x, kernel, [1, 1, 1, 1], "SAME", dilations=(dilation, dilation))
-    return tf.nn.depthwise_conv2d(_pad(x, int(kernel.shape[0]) // 2), kernel, [1, 2, 2, 1], "VALID")
+        return tf.raw_ops.DepthwiseConv2dNative(input=x, filter=kernel, strides=[1, 1, 1, 1], padding="SAME")
+    return tf.raw_ops.DepthwiseConv2dNative(input=_pad(x, kernel.shape[0] // 2), filter=kernel, strides=[1, 2, 2, 1], padding="VALID")
 
 
 def max_pool(x, stride: int = 1):

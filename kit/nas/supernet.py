@@ -124,8 +124,8 @@ def _cell_shapes(space, cell):
             shapes += [(f"{label}/{half}", (wide, edges, wide // 2)) for half in ("even", "odd")]
         elif edges:
             size = KERNEL[PRIMITIVES[primitive]]
-            kernel = {"d": (size, size, wide, edges), "p": (wide, edges, wide)}
-            shapes += [(f"{label}/{part}", kernel[part[0]]) for part in _PARTS[PRIMITIVES[primitive][:3]]]
+            kernel = {"dw1": (size, size, wide, edges), "pw1": (wide, edges, 1, wide), "dw2": (size, size, edges * wide, 1), "pw2": (edges, wide, 1, wide)}
+            shapes += [(f"{label}/{part}", kernel[part]) for part in _PARTS[PRIMITIVES[primitive][:3]]]
     return shapes
 
 
@@ -157,7 +157,7 @@ def _fan_in(name, shape, features):
         return shape[0] * shape[1]
     if name == "classifier/bias":
         return features
-    return math.prod(shape[:3]) if len(shape) == 4 else shape[0]
+    return math.prod(shape[:3]) if part == "kernel" and len(shape) == 4 else shape[part == "pw2"]
 
 
 def initial_weights(space: Space, seed: int, dtype: str = "float32") -> list:
@@ -223,162 +223,179 @@ def edge_weights(beta):
     return tf.concat([tf.nn.softmax(part) for part in tf.split(beta, [node + 2 for node in range(NODES)])], 0)
 
 
-def _blocks(kernels, place, by_edge=True):
-    """Stacked pointwise kernels (C, n, O) as one kernel (C * n, e * O), or (C * n, O * e); place (n, e) says which edge is which."""
-    place = tf.constant(place, kernels.dtype)
-    spread = kernels[:, :, None, :] * place[:, :, None] if by_edge else kernels[:, :, :, None] * place[:, None, :]
-    return tf.reshape(spread, (kernels.shape[0] * kernels.shape[1], -1))
+class _Mixture:
+    """What the cells of one type and width share: mixing weights as scales of the normalisations and as kernels of the operations without weights."""
+
+    def __init__(self, space, weight, width):
+        self.space, self.width, self.weight = space, width, tf.split(weight, [len(edges) for edges in LEAVING])
+        spread = tf.reshape(tf.transpose(weight)[:, :, None] * tf.ones(width, weight.dtype), (len(PRIMITIVES), -1))
+        self.scales = [tf.unstack(part) for part in tf.split(spread, [len(edges) * width for edges in LEAVING], 1)]
+        self.kernels = {}
+
+    def kernel(self, source, free):
+        """Kernel (operations * C, edges * C) that mixes the maps of the operations without weights."""
+        if (source, free) not in self.kernels:
+            rows = tf.stack([self.weight[source][:, primitive] for primitive in free])
+            eye = tf.constant(np.eye(self.width)[:, None, :], rows.dtype)
+            self.kernels[source, free] = tf.reshape(rows[:, None, :, None] * eye, (len(free) * self.width, -1))
+        return self.kernels[source, free]
 
 
-def _normalised(x, kernel, scale=None):
-    """Kernel and bias that compute ``normalise(x @ kernel) * scale``."""
-    mean, variance = ops.projected_moments(x, kernel)
-    factor = tf.math.rsqrt(variance + ops.EPSILON)
-    factor = factor if scale is None else factor * scale
-    return kernel * factor, -mean * factor
+def _edge_kernel(kernels, place):
+    """Stacked pointwise kernels as one kernel (C * n, e * O): (C, n, 1, O) with place (n, e, 1), or (n, C, 1, O) with place (n, 1, e, 1)."""
+    return tf.reshape(kernels * tf.constant(place, kernels.dtype), (kernels.shape[0] * kernels.shape[1], -1))
 
 
-class _State:
-    """All that leaves one state of a cell: (maps, kernel, bias) whose sum enters the later nodes, output channel edge * C + c."""
+def _leaving(cell, source, x, mixture, convolutions, identity):
+    """Terms whose sum enters the later nodes, (N, H, W, edges * C) each.
 
-    def __init__(self, x, cell, source, weight):
-        self.cell, self.source, self.weight, self.edges = cell, source, weight, LEAVING[source]
-        self.stride = 2 if cell.reduction and source < 2 else 1
-        self.x, self.positive, self.terms = x, tf.nn.relu(x), []
-
-    def place(self, edges):
-        """0/1 matrix of some edges among all that leave."""
-        return np.array([[edge == other for other in self.edges] for edge in edges], float)
-
-    def scale(self, primitive):
-        """Mixing weight of an operation per output channel."""
-        return tf.repeat(self.weight[:, primitive], self.cell.width)
-
-    def free(self, primitive, maps, normalised):
-        """An operation without weights: every edge takes the same maps."""
-        if not normalised:
-            factor, mean = tf.ones(self.cell.width, maps.dtype), None
+    Parameters
+    ----------
+    cell : Cell
+    source : int
+    x : tensor (N, H, W, C)
+        State, of a partial network the channels that pass the operations.
+    mixture : _Mixture
+    convolutions : dict of int to (list of tensors, tuple of edges)
+    identity : bool
+        Whether the skip connection of stride 1 is to be mixed in.
+    """
+    stride, positive, present = 2 if cell.reduction and source < 2 else 1, tf.nn.relu(x), mixture.space.edge_ops(cell.reduction)
+    pools = tuple(primitive for primitive in (1, 2) if any(primitive in present[edge] for edge in LEAVING[source]))
+    maps = [ops.normalise((ops.max_pool, ops.avg_pool)[primitive - 1](x, stride)) for primitive in pools]
+    free = (*pools, _SKIP) if identity else pools
+    terms = [ops.pointwise(tf.concat([*maps, x] if identity else maps, -1), mixture.kernel(source, free))] if free else []
+    dilated = []
+    for primitive, (weights, edges) in convolutions.items():
+        place, scale = np.array([[edge == other for other in LEAVING[source]] for edge in edges], float), mixture.scales[source][primitive]
+        if primitive == _SKIP:
+            terms.append(_reduced(positive, weights, place, scale))
+        elif primitive < 6:
+            terms.append(_separable(positive, weights, place, scale, stride))
         else:
-            mean, variance = ops.moments(maps)
-            factor = tf.math.rsqrt(variance + ops.EPSILON)
-        outward = self.weight[:, primitive, None] * factor
-        kernel = tf.reshape(tf.eye(self.cell.width, dtype=maps.dtype)[:, None, :] * outward, (self.cell.width, -1))
-        self.terms.append((maps, kernel, None if mean is None else -tf.reshape(outward * mean, [-1])))
+            dilated.append((weights, place, scale))
+    return terms + _dilated(positive, dilated, stride)
 
-    def convolution(self, primitive, weights, edges):
-        """A convolution on some of the edges, weights stacked over them."""
-        name = PRIMITIVES[primitive]
-        maps = ops.depthwise(self.positive, weights[0], self.stride, 2 if name.startswith("dil") else 1)
-        if name.startswith("sep"):
-            kernel, bias = _normalised(maps, _blocks(weights[1], np.eye(len(edges)), by_edge=False))
-            maps = tf.nn.relu(tf.nn.bias_add(ops.pointwise(maps, kernel), bias))
-            maps = ops.depthwise(maps, tf.reshape(weights[2], (*weights[2].shape[:2], -1, 1)))
-        kernel = _blocks(weights[-1], self.place(edges))
-        self.terms.append((maps, *_normalised(maps, kernel, self.scale(primitive))))
 
-    def reduction(self, weights, edges):
-        """Factorised reductions, the skip connections of stride 2."""
-        place = tf.constant(self.place(edges), self.x.dtype)
-        even, odd = (tf.einsum("cno,ne->ceo", kernels, place) for kernels in weights)
-        maps = ops.halves(self.positive)
-        kernel = tf.reshape(ops.halves_kernel(even, odd), (maps.shape[-1], -1))
-        self.terms.append((maps, *_normalised(maps, kernel, self.scale(_SKIP))))
+def _reduced(x, weights, place, scale):
+    """Factorised reductions, the skip connections of stride 2."""
+    even, odd = (tf.einsum("cno,ne->ceo", kernels, tf.constant(place, x.dtype)) for kernels in weights)
+    maps = ops.halves(x)
+    return ops.normalise(ops.pointwise(maps, tf.reshape(ops.halves_kernel(even, odd), (maps.shape[-1], -1))), scale)
 
-    def contributions(self, extra=None):
-        """What enters the later nodes, extra included, list of (N, H, W, C) in the order of the edges that leave."""
-        biases = [bias for _, _, bias in self.terms if bias is not None]
-        result = ops.pointwise(tf.concat([maps for maps, _, _ in self.terms], -1), tf.concat([kernel for _, kernel, _ in self.terms], 0))
-        result = tf.nn.bias_add(result, tf.add_n(biases)) if biases else result
-        result = result if extra is None else result + extra
-        return tf.split(result, len(self.edges), -1)
+
+def _separable(x, weights, place, scale, stride):
+    first, second = _edge_kernel(weights[1], np.eye(len(place))[:, :, None]), _edge_kernel(weights[3], place[:, None, :, None])
+    maps = tf.nn.relu(ops.normalise(ops.pointwise(ops.depthwise(x, weights[0], stride), first)))
+    return ops.normalise(ops.pointwise(ops.depthwise(maps, weights[2]), second), scale)
+
+
+def _dilated(x, convolutions, stride):
+    """Dilated convolutions, computed on the four sub-lattices that they do not mix; of the even one alone at stride 2."""
+    if not convolutions:
+        return []
+    even = stride == 1 and x.shape[1] % 2 == 0 == x.shape[2] % 2
+    x = tf.raw_ops.SpaceToBatch(input=x, paddings=[[0, 0], [0, 0]], block_size=2) if even else x[:, ::2, ::2] if stride == 2 else x
+    terms = []
+    for weights, place, scale in convolutions:
+        maps = ops.depthwise(x, weights[0], 1, 1 if even or stride == 2 else 2)
+        terms.append(ops.normalise(ops.pointwise(maps, _edge_kernel(weights[1], place[:, :, None])), scale))
+    return [tf.raw_ops.BatchToSpace(input=tf.add_n(terms), crops=[[0, 0], [0, 0]], block_size=2)] if even else terms
 
 
 class _Network:
-    """One evaluation of the supernet: weights by name, mixing weights of both cell types."""
+    """One evaluation of the supernet: weights by name, mixing weights by cell type and width."""
 
     def __init__(self, space, weights, arch, skip_rate, seed):
         self.space, self.skip_rate = space, skip_rate
         self.weights = {name: weight for (name, _), weight in zip(weight_shapes(space), weights, strict=True)}
-        parts = [len(edges) for edges in LEAVING]
-        self.mixing = [tf.split(mixing(space, arch, reduction), parts) for reduction in (False, True)]
-        self.bypass = [edge_weights(beta) for beta in arch[2:]]
+        self.mixing = [mixing(space, arch, reduction) for reduction in (False, True)]
+        self.bypass = [tf.unstack(edge_weights(beta)) for beta in arch[2:]]
+        self.mixtures = {}
         if skip_rate is not None:
             self.seeds = tf.random.stateless_uniform((space.cells, NODES + 1, 2), seed, None, None, tf.int32)
 
     def logits(self, x):
-        cells = cells_of(self.space)
-        x = ops.normalise(tf.nn.conv2d(x, self.weights["stem/kernel"], 1, "SAME")) * self.weights["stem/gain"] + self.weights["stem/shift"]
-        before_last = last = x
-        for cell in cells:
+        x = ops.normalise(tf.nn.conv2d(x, self.weights["stem/kernel"], 1, "SAME"), self.weights["stem/gain"]) + self.weights["stem/shift"]
+        before_last = last = tf.nn.relu(x)
+        for cell in cells_of(self.space):
             before_last, last = last, self.cell(cell, before_last, last)
-        return tf.matmul(tf.reduce_mean(last, (1, 2)), self.weights["classifier/kernel"]) + self.weights["classifier/bias"]
+            x, last = last, tf.nn.relu(last)
+        return tf.matmul(tf.reduce_mean(x, (1, 2)), self.weights["classifier/kernel"]) + self.weights["classifier/bias"]
+
+    def mixture(self, cell):
+        key = cell.reduction, cell.width
+        if key not in self.mixtures:
+            self.mixtures[key] = _Mixture(self.space, self.mixing[cell.reduction], cell.width)
+        return self.mixtures[key]
 
     def cell(self, cell, before_last, last):
+        """Output of a cell from the rectified outputs of the two before."""
         name = f"cell{cell.index}"
-        before_last, last = tf.nn.relu(before_last), tf.nn.relu(last)
         if cell.after_reduction:
             kernel = ops.halves_kernel(self.weights[f"{name}/pre0/even"], self.weights[f"{name}/pre0/odd"])
             states = [ops.normalise(ops.pointwise(ops.halves(before_last), kernel))]
         else:
             states = [ops.normalise(ops.pointwise(before_last, self.weights[f"{name}/pre0"]))]
         states.append(ops.normalise(ops.pointwise(last, self.weights[f"{name}/pre1"])))
-        stacked = {primitive: self.by_state(cell, primitive) for primitive in (_SKIP, *_CONVOLUTIONS)}
-        entering = [[] for _ in range(NODES)]
-        for source in range(NODES + 1):
-            for edge, maps in zip(LEAVING[source], self.leaving(cell, source, states[source], stacked), strict=True):
-                entering[EDGES[edge][1]].append(maps)
-            if source:
-                states.append(self.node(cell, source - 1, states, entering[source - 1]))
+        stacked = self.by_state(cell)
+        entering = self.leaving(cell, 0, states[0], stacked[0])
+        for node in range(NODES):
+            entering = tf.add_n([*entering, *self.leaving(cell, node + 1, states[node + 1], stacked[node + 1])])
+            rest = (NODES - 1 - node) * cell.width
+            mixed, entering = tf.split(entering, [cell.width, rest], -1) if rest else (entering, None)
+            entering = [entering]
+            states.append(self.node(cell, node, states, mixed))
         return tf.concat(states[2:], -1)
 
-    def by_state(self, cell, primitive):
-        """Per state the weights of an operation and its edges, list of (list of tensors, tuple of edges)."""
-        edges, prefix = members(self.space, cell, primitive), f"cell{cell.index}/{PRIMITIVES[primitive]}/"
-        chosen = [tuple(edge for edge in edges if EDGES[edge][0] == source) for source in range(NODES + 1)]
-        sizes = [len(some) for some in chosen]
-        parts = [tf.split(weight, sizes, 3 if weight.shape.rank == 4 else 1) for name, weight in self.weights.items() if name.startswith(prefix)]
-        return [([part[source] for part in parts], some) for source, some in enumerate(chosen)]
+    def by_state(self, cell):
+        """Per state its convolutions: dict of primitive to (list of tensors, tuple of edges)."""
+        result = [{} for _ in range(NODES + 1)]
+        for primitive in (_SKIP, *_CONVOLUTIONS):
+            edges, prefix = members(self.space, cell, primitive), f"cell{cell.index}/{PRIMITIVES[primitive]}/"
+            chosen = [tuple(edge for edge in edges if EDGES[edge][0] == source) for source in range(NODES + 1)]
+            sizes = [len(some) for some in chosen]
+            parts = [self.parts(name, sizes) for name in self.weights if name.startswith(prefix)]
+            for source, some in enumerate(chosen):
+                if some:
+                    result[source][primitive] = [part[source] for part in parts], some
+        return result
 
-    def leaving(self, cell, source, x, stacked):
-        """Contributions of one state to the later nodes."""
-        state = _State(x[..., : cell.width], cell, source, self.mixing[cell.reduction][source])
-        some = {primitive for edge in state.edges for primitive in self.space.edge_ops(cell.reduction)[edge]}
-        for primitive, pool in ((1, ops.max_pool), (2, ops.avg_pool)):
-            if primitive in some:
-                state.free(primitive, pool(state.x, state.stride), True)
-        dropped = None
-        if _SKIP in some and state.stride == 1:
-            if self.skip_rate is None:
-                state.free(_SKIP, state.x, False)
-            else:
-                dropped = self.dropped(state)
-        for primitive, per_state in stacked.items():
-            weights, edges = per_state[source]
-            if edges:
-                state.reduction(weights, edges) if primitive == _SKIP else state.convolution(primitive, weights, edges)
-        return state.contributions(dropped)
+    def parts(self, name, sizes):
+        """Weights of one kind for each state."""
+        kind, weight = name.split("/")[-1], self.weights[name]
+        axis, factor = {"dw1": (3, 1), "dw2": (2, weight.shape[2] // max(sum(sizes), 1)), "pw2": (0, 1)}.get(kind, (1, 1))
+        return tf.split(weight, [factor * size for size in sizes], axis)
 
-    def dropped(self, state):
+    def leaving(self, cell, source, x, convolutions):
+        """Terms by which a state enters the later nodes."""
+        x = x if cell.width == cell.channels else x[..., : cell.width]
+        identity = not (cell.reduction and source < 2) and any(_SKIP in self.space.edge_ops(cell.reduction)[edge] for edge in LEAVING[source])
+        mixture = self.mixture(cell)
+        terms = _leaving(cell, source, x, mixture, convolutions, identity and self.skip_rate is None)
+        if identity and self.skip_rate is not None:
+            terms.append(self.dropped(cell, source, x, mixture.weight[source][:, _SKIP]))
+        stride = 2 if cell.reduction and source < 2 else 1
+        empty = tf.zeros_like(tf.repeat(x[:, ::stride, ::stride], len(LEAVING[source]), -1)) if not terms else None
+        return terms or [empty]
+
+    def dropped(self, cell, source, x, weight):
         """Identity with its own element dropout on every edge, times the mixing weights: (N, H, W, edges * C)."""
-        shape = tf.concat([tf.shape(state.x)[:3], [len(state.edges), state.cell.width]], 0)
-        uniform = tf.random.stateless_uniform(shape, self.seeds[state.cell.index, state.source], dtype=state.x.dtype)
-        rate = tf.cast(self.skip_rate, state.x.dtype)
-        kept = tf.cast(uniform >= rate, state.x.dtype) * (state.weight[:, _SKIP, None] / (1 - rate))
-        return tf.reshape(state.x[..., None, :] * kept, tf.concat([tf.shape(state.x)[:3], [len(state.edges) * state.cell.width]], 0))
+        shape = tf.concat([tf.shape(x)[:3], [len(LEAVING[source]), cell.width]], 0)
+        uniform = tf.random.stateless_uniform(shape, self.seeds[cell.index, source], dtype=x.dtype)
+        rate = tf.cast(self.skip_rate, x.dtype)
+        kept = tf.cast(uniform >= rate, x.dtype) * (weight[:, None] / (1 - rate))
+        return tf.reshape(x[..., None, :] * kept, tf.concat([tf.shape(x)[:3], [len(LEAVING[source]) * cell.width]], 0))
 
-    def node(self, cell, node, states, entering):
-        """Sum of what enters a node; with partial channels the other channels pass by and all are shuffled."""
-        mixed = tf.add_n(entering)
+    def node(self, cell, node, states, mixed):
+        """A node from the sum of what enters it; with partial channels the others pass by and all are shuffled."""
         if cell.width == cell.channels:
             return mixed
-        beta = self.bypass[cell.reduction]
-        passing = []
-        for edge in range(len(EDGES)):
-            source, target = EDGES[edge]
+        beta, passing = self.bypass[cell.reduction], []
+        for edge, (source, target) in enumerate(EDGES):
             if target == node:
                 rest = states[source][..., cell.width :]
-                rest = tf.nn.max_pool2d(rest, 2, 2, "VALID") if cell.reduction and source < 2 else rest
-                passing.append(beta[edge] * rest)
+                passing.append(beta[edge] * (tf.nn.max_pool2d(rest, 2, 2, "VALID") if cell.reduction and source < 2 else rest))
         groups = [mixed, *tf.split(tf.add_n(passing), self.space.partial - 1, -1)]
         return tf.reshape(tf.stack(groups, -1), tf.concat([tf.shape(mixed)[:3], [cell.channels]], 0))
 
@@ -447,7 +464,17 @@ def _from_torch(space, name, mapping):
     for edge in members(space, cell, primitive):
         position = space.edge_ops(cell.reduction)[edge].index(primitive)
         kernels.append(np.asarray(mapping[f"cells.{cell.index}._ops.{edge}._ops.{position}.{_TORCH[part[0]]}"]))
-    return np.stack([kernel[:, 0] for kernel in kernels], -1).transpose(1, 2, 0, 3) if part[0][0] == "d" else np.stack([kernel[:, :, 0, 0].T for kernel in kernels], 1)
+    return _stacked(part[0], kernels)
+
+
+def _stacked(part, kernels):
+    if part == "dw1":
+        return np.stack([kernel[:, 0] for kernel in kernels], -1).transpose(1, 2, 0, 3)
+    if part == "dw2":
+        return np.concatenate([kernel[:, 0] for kernel in kernels]).transpose(1, 2, 0)[..., None]
+    axis = 0 if part == "pw2" else 1
+    stacked = np.stack([kernel[:, :, 0, 0].T for kernel in kernels], axis)
+    return stacked if part in ("even", "odd") else stacked[:, :, None]
 
 
 def macs(space: Space, size: int) -> int:
