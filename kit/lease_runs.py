@@ -6,13 +6,13 @@ nothing; cells drawn at random are evaluated beside the searched ones; and whate
 last weights are reported, and the accuracy on the test images that Figure 2 follows is looked at only.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from kit import data, lease_tables, papers, record, registry, train
 from kit.errors import KitError
-from kit.nas import derived, evaluation, random_search, search
+from kit.nas import derived, evaluation, memory, random_search, search
 from kit.nas.genotype import Genotype
 from kit.nas.search_config import SearchConfig
 
@@ -57,8 +57,10 @@ class Plan:
         Share of the channels of the hand-designed networks.
     seeds : dict
         Method -> number of search seeds; 1 where it is absent.
+    random_budget : str
+        Method whose search the random search may cost as much as, in multiply-accumulates.
     random_candidates, random_epochs : int
-        Of the random search.
+        Most cells that it draws, and how long it trains each.
     seed : int
     """
 
@@ -88,8 +90,9 @@ class Plan:
     auxiliary: float = 0.4
     baseline_width: float = 1.0
     seeds: tuple = ()
-    random_candidates: int = 8
-    random_epochs: int = 10
+    random_budget: str = "darts"
+    random_candidates: int = 100
+    random_epochs: int = 5
     seed: int = 0
 
     def __post_init__(self):
@@ -98,6 +101,7 @@ class Plan:
         for method, count in self.seeds:
             if method not in lease_tables.SEARCHES or count < 1:
                 raise BadPlan(f"seeds has {method}: {count}; give one of {', '.join(lease_tables.SEARCHES)} and a number of at least 1.")
+        methods([self.random_budget], lease_tables.SEARCHES)
         if self.images < 0 or self.random_candidates < 1:
             raise BadPlan(f"images is {self.images} and random_candidates {self.random_candidates}; they must be at least 0 and 1.")
 
@@ -164,12 +168,22 @@ def search_all(plan: Plan, names, inputs, parts: dict) -> dict:
     return {method: runs for method, runs in found.items() if runs}
 
 
+def memory_needed(plan: Plan, method: str, inputs) -> memory.Estimate:
+    """Memory that a search will need at its peak, estimated before it starts; prints as a sentence."""
+    config = search_configs(plan, method)[0]
+    last = config.stages - 1
+    space = config.space(last, len(registry.get(plan.dataset).classes), inputs.x.shape[3])
+    return memory.estimate(space, plan.image_size, plan.search_batch, config.order, config.mode, config.lease, config.audience, config.audience_options)
+
+
 def random_cells(plan: Plan, inputs, parts: dict) -> record.Run:
-    """The random search: cells drawn at random, trained briefly on one half, the best on the other half kept."""
+    """The random search, for the cost of one search: cells drawn at random, trained briefly on one half, the best on the other half kept."""
     half_a, half_b = search.halves(inputs, parts["train"], plan.seed)
-    return random_search.search(
-        random_search.RandomConfig(profile=plan.profile, candidates=plan.random_candidates, epochs=plan.random_epochs, channels=plan.channels, cells=plan.cells, batch_size=plan.search_batch,
-                                   seed=plan.seed), inputs, half_a, half_b)
+    like = search_configs(plan, plan.random_budget)[0]
+    config = random_search.RandomSearch(
+        profile=plan.profile, budget=random_search.search_cost(like, inputs, half_a), most=plan.random_candidates, channels=plan.channels, cells=plan.cells,
+        recipe={"epochs": plan.random_epochs, "batch_size": plan.search_batch}, augmentation=like.augmentation, seed=plan.seed)
+    return random_search.search(config, inputs, half_a, half_b)
 
 
 def recipe(plan: Plan, family: str | None = None) -> evaluation.Recipe:
@@ -247,13 +261,3 @@ def parameters(run: record.Run) -> int:
     from kit.nas import baselines
 
     return baselines.trainable(baselines.build(model["network"], **{name: value for name, value in model.items() if name in ("size", "classes", "channels", "width")}))
-
-
-def smaller(plan: Plan, **changes) -> Plan:
-    """The same plan with other settings."""
-    return replace(plan, **{**changes, "seeds": changes.get("seeds", dict(plan.seeds))})
-
-
-def classes(plan: Plan) -> list:
-    """Names of the classes as printed."""
-    return list(registry.get(plan.dataset).display)

@@ -12,7 +12,7 @@ import warnings
 import numpy as np
 import pandas as pd
 
-from kit import evaluate, metrics, papers, stats
+from kit import audit, evaluate, metrics, papers, record, registry, stats
 from kit.nas import baselines
 
 TITLES = {
@@ -32,6 +32,7 @@ TABLE_5 = {"lease-darts.vgg13": "lease-darts.vgg13", "lease-darts.resnet18": "le
            "lease-pdarts.resnet18": "lease-pdarts"}  # fmt: skip
 PAIRS = (("lease-darts", "darts"), ("lease-pcdarts.gamma0.1", "pcdarts"), ("lease-pcdarts.gamma0.5", "pcdarts"), ("lease-pcdarts.gamma1", "pcdarts"),
          ("lease-pdarts", "pdarts"))  # fmt: skip
+PRINTED_CLASSES = {"glioma_tumor": "glioma", "meningioma_tumor": "meningioma", "no_tumor": "healthy", "notumor": "healthy", "pituitary_tumor": "pituitary"}
 METRICS = {"accuracy": "accuracy", "precision": "macro_precision", "recall": "macro_recall", "f1": "f1_of_macros", "auc": "macro_auc",
            "specificity": "macro_specificity"}  # fmt: skip
 NOTATION = pd.DataFrame([
@@ -114,6 +115,69 @@ def renamed(long: pd.DataFrame, rows: dict, metric: str = "accuracy") -> pd.Data
     """The lines of one metric under the row names of Tables 4 and 5; methods that were not run are left out."""
     chosen = long[long["metric"] == metric].set_index("row")
     return pd.DataFrame([{**chosen.loc[method].to_dict(), "row": row} for row, method in rows.items() if method in chosen.index], columns=[*long.columns])
+
+
+def short(long: pd.DataFrame, rows: dict) -> pd.DataFrame:
+    """Tables 4 and 5: method, accuracy with its interval, and both on the leak-free images; percent."""
+    chosen = renamed(long, rows)
+    lines = [{"method": TITLES[rows[line["row"]]], "accuracy": line["value"], "95 %": _ends(line, ""), "leak-free": line["leak_free"], "leak-free 95 %": _ends(line, "leak_free_")}
+             for line in chosen.to_dict("records")]  # fmt: skip
+    return pd.DataFrame(lines, columns=["method", "accuracy", "95 %", "leak-free", "leak-free 95 %"])
+
+
+def count_table(name: str) -> pd.DataFrame:
+    """Table 2: images a class in training and test, and test images without a near-duplicate in the training folder; index = the printed class names."""
+    index = registry.index(name)
+    train, test = (index[index["split"] == part] for part in ("train", "test"))
+    free = test[audit.leak_free(index, audit.groups(name), train["image_id"], test["image_id"])]
+    counts = pd.DataFrame({column: table["label"].value_counts() for column, table in (("train", train), ("test", test), ("test_leak_free", free))})
+    counts = counts.reindex(range(len(registry.get(name).classes))).fillna(0).astype(int)
+    counts.index = pd.Index([PRINTED_CLASSES.get(c, c) for c in registry.get(name).classes], name="class")
+    counts.loc["total"] = counts.sum()
+    return counts
+
+
+def store_counts(out, counts: pd.DataFrame) -> None:
+    """Put the counts beside those of Table 2."""
+    for row, cells in counts.iterrows():
+        for column in ("train", "test"):
+            if f"table-2/{row}/{column}" in papers.load("lease").values:
+                out.value(f"table-2/{row}/{column}", int(cells[column]))
+
+
+def search_table(searched: dict) -> pd.DataFrame:
+    """What each search ended with: accuracy of the supernet on the judging half, skip connections, entropies, gradient ratio, warnings.
+
+    Parameters
+    ----------
+    searched : dict
+        Method -> {seed: run}, from :func:`kit.lease_runs.search_all`.
+    """
+    rows = []
+    for method, runs in searched.items():
+        for seed, run in runs.items():
+            last = run.history().iloc[-1]
+            rows.append({"method": TITLES[method], "seed": seed, "accuracy (%)": 100 * last["val_accuracy"], "skips (normal)": int(last["skips_normal"]),
+                         "skips (reduction)": int(last["skips_reduce"]), "entropy (normal)": last["entropy_normal"], "audience / explainer": last.get("ratio", np.nan),
+                         "collapsed": "yes" if last["collapse"] else "no"})  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def cost_table(searched: dict, final: dict) -> pd.DataFrame:
+    """Seconds of search and of the final training, by method, and the device. Times differ from run to run, so they stand outside the tables."""
+    rows = []
+    for row, run in final.items():
+        seconds = float(next(iter(searched[row].values())).history()["seconds"].sum()) if row in searched else np.nan
+        rows.append({"method": TITLES[row], "search (s)": seconds, "training (s)": float(run.history()["seconds"].sum()), "epochs": len(run.history()),
+                     "device": record.read_json(run.folder / "environment.json")["device"]})  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def store(writers: dict, long: pd.DataFrame) -> None:
+    """Put the numbers of Tables 3, 4 and 5 beside the printed ones; arguments as :func:`kit.evaluate.store`."""
+    evaluate.store(writers, "table-3", long)
+    for artefact, rows in (("table-4", TABLE_4), ("table-5", TABLE_5)):
+        evaluate.store(writers, artefact, renamed(long, rows))
 
 
 def store_parameters(writers: dict, parameters: dict) -> None:
