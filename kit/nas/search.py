@@ -12,8 +12,8 @@ import time
 import numpy as np
 import pandas as pd
 
-from kit import data, outcome, paths, record, split
-from kit.nas import genotype, search_loop, search_state
+from kit import compat, data, outcome, paths, record, split
+from kit.nas import genotype, memory, search_loop, search_state
 from kit.nas.search_config import BadSearch, SearchConfig, seeds  # noqa: F401  (the usual way in)
 from kit.nas.search_state import State
 from kit.train import Diverged, OutOfMemory
@@ -106,8 +106,6 @@ def _search(run, config, inputs, rows_a, rows_b) -> None:
 
 
 def _stages(run, config, inputs, rows_a, rows_b):
-    from kit import compat
-
     compat.deterministic(config.seed)
     file, state = run.folder / STATE, None
     if file.exists():
@@ -140,7 +138,9 @@ def _next_stage(task, state, stage: int) -> State:
 
 
 def _refuse_too_large(config, space, task) -> None:
-    pass
+    if compat.use_xla():
+        return  # what counts is the memory of the GPU, which the estimate knows nothing of
+    memory.check(memory.estimate(space, task.size, config.batch_size, config.order, config.mode, config.lease is not None, config.audience, config.audience_options))
 
 
 def _epoch(task, space, state: State, stage: int, within: int) -> None:
