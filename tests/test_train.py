@@ -99,6 +99,19 @@ def test_the_network_trained_last_can_be_had_without_loading(inputs, parts):
     np.testing.assert_array_equal(train.in_memory(second).predict(x, verbose=0), keras.saving.load_model(second.folder / "model.keras").predict(x, verbose=0))
 
 
+def test_a_model_that_is_compiled_already_keeps_its_optimizer_and_losses(inputs, parts):
+    def build_compiled():
+        import keras
+
+        model = build()
+        model.compile(keras.optimizers.SGD(0.0), "binary_crossentropy", metrics=["accuracy"], run_eagerly=True)
+        return model
+
+    run = train.fit(config("compiled", epochs=2), build_compiled, inputs, parts)
+    assert type(train._LAST["model"].optimizer).__name__ == "SGD" and train._LAST["model"].run_eagerly
+    assert run.history()["val_loss"].nunique() == 1  # at rate 0 nothing is learnt
+
+
 def test_a_finished_run_is_not_repeated(whole, inputs, parts):
     before = (whole.folder / "status.json").stat().st_mtime_ns
     train.fit(config("whole"), lambda: pytest.fail("trained again"), inputs, parts)
