@@ -38,6 +38,10 @@ def uniform(fan_in: int):
     return initializers.RandomUniform(-limit, limit)
 
 
+def _pointwise(x, kernel):
+    return tf.nn.conv2d(x, kernel[None, None], 1, "VALID")
+
+
 def batch_norm(x, gamma, beta, epsilon: float) -> tuple:
     """Normalise (N, H, W, C) by the batch.
 
@@ -226,13 +230,13 @@ class _Pass:
 
     def mixed(self, x, kernel, slot: int):
         """1x1 convolution and normalisation."""
-        return self.normalised(ops.pointwise(x, kernel), slot)
+        return self.normalised(_pointwise(x, kernel), slot)
 
     def halved(self, x, kernel, slot: int):
         """Every second pixel through the left half of the kernel, those between through the right half; normalisation."""
         odd = [[0, 0], *([0, size % 2] for size in x.shape[1:3]), [0, 0]]
         between, half = tf.pad(x, odd)[:, 1::2, 1::2], kernel.shape[1] // 2
-        return self.normalised(tf.concat([ops.pointwise(x[:, ::2, ::2], kernel[:, :half]), ops.pointwise(between, kernel[:, half:])], -1), slot)
+        return self.normalised(tf.concat([_pointwise(x[:, ::2, ::2], kernel[:, :half]), _pointwise(between, kernel[:, half:])], -1), slot)
 
     def operation(self, operation: str, name: str, x, active, stride: int):
         """An operation on a state; `active` is its ReLU."""
