@@ -8,11 +8,40 @@ Differences from TensorFlow's own layers: padding at stride 2 is symmetric as in
 the batch normalisation is one whose second derivatives are right (``tf.nn.moments`` stops a gradient inside the variance).
 """
 
+import weakref
+
+import numpy as np
 import tensorflow as tf
 
 PRIMITIVES = ("none", "max_pool_3x3", "avg_pool_3x3", "skip_connect", "sep_conv_3x3", "sep_conv_5x5", "dil_conv_3x3", "dil_conv_5x5")
 KERNEL = {"sep_conv_3x3": 3, "sep_conv_5x5": 5, "dil_conv_3x3": 3, "dil_conv_5x5": 5}
 EPSILON = 1e-5
+
+
+_CONSTANTS = weakref.WeakKeyDictionary()
+
+
+def constant(key, make):
+    """A constant of the graph that is being built, made once: most of a graph's nodes would else be constants.
+
+    Parameters
+    ----------
+    key : hashable
+        Names the value.
+    make : callable
+        () -> array or tensor.
+    """
+    if tf.executing_eagerly():
+        return tf.constant(make())
+    known = _CONSTANTS.setdefault(tf.compat.v1.get_default_graph(), {})
+    if key not in known:
+        known[key] = tf.constant(make())
+    return known[key]
+
+
+def full(value, size: int, dtype):
+    """Constant vector."""
+    return constant(("full", value, size, dtype), lambda: np.full(size, value, dtype.as_numpy_dtype))
 
 
 def moments(x):
@@ -28,20 +57,21 @@ def normalise(x, scale=None):
     float32 takes TensorFlow's fused kernel, whose second derivatives are right too; other types the explicit formula.
     """
     if x.dtype == tf.float32:
-        ones, empty = tf.ones(x.shape[-1]), tf.zeros(0)
-        return tf.raw_ops.FusedBatchNormV3(x=x, scale=ones if scale is None else scale, offset=tf.zeros(x.shape[-1]), mean=empty, variance=empty, epsilon=EPSILON)[0]
+        scale = full(1, x.shape[-1], x.dtype) if scale is None else scale
+        shift, empty = full(0, x.shape[-1], x.dtype), full(0, 0, x.dtype)
+        return tf.raw_ops.FusedBatchNormV3(x=x, scale=scale, offset=shift, mean=empty, variance=empty, epsilon=EPSILON)[0]
     mean, variance = moments(x)
     factor = tf.math.rsqrt(variance + EPSILON)
     return (x - mean) * (factor if scale is None else factor * scale)
 
 
 def pointwise(x, kernel):
-    """1x1 convolution, kernel (C_in, C_out)."""
-    return tf.raw_ops.Conv2D(input=x, filter=tf.reshape(kernel, (1, 1, *kernel.shape)), strides=[1, 1, 1, 1], padding="VALID")
+    """1x1 convolution, kernel (1, 1, C_in, C_out)."""
+    return tf.raw_ops.Conv2D(input=x, filter=kernel, strides=[1, 1, 1, 1], padding="VALID")
 
 
 def _pad(x, amount: int, value=0):
-    return tf.pad(x, [[0, 0], [amount, amount], [amount, amount], [0, 0]], constant_values=tf.cast(value, x.dtype))
+    return tf.pad(x, [[0, 0], [amount, amount], [amount, amount], [0, 0]], constant_values=value)
 
 
 def depthwise(x, kernel, stride: int = 1, dilation: int = 1):
@@ -83,9 +113,10 @@ def halves(x):
 
 
 def halves_kernel(even, odd):
-    """Kernel (2C, ..., O) that does to `halves` what the two 1x1 convolutions (C, ..., O/2) of a factorised reduction do."""
-    rest = [[0, 0]] * (even.shape.rank - 1)
-    return tf.concat([tf.pad(even, [*rest, [0, odd.shape[-1]]]), tf.pad(odd, [*rest, [even.shape[-1], 0]])], 0)
+    """Kernel (1, 1, 2C, n * O) that does to `halves` what the two 1x1 convolutions (1, C, n, O/2) of n factorised reductions do."""
+    rest, half = [[0, 0]] * 3, even.shape[-1]
+    both = tf.concat([tf.pad(even, [*rest, [0, half]]), tf.pad(odd, [*rest, [half, 0]])], 1)
+    return tf.reshape(both, (1, 1, both.shape[1], -1))
 
 
 def _separable(name, x, weights, stride):
@@ -103,8 +134,8 @@ def primitive(name: str, x, weights=(), stride: int = 1):
         One of `PRIMITIVES`.
     x : tensor (N, H, W, C)
     weights : sequence of tensors
-        sep_conv: depthwise (k, k, C, 1), pointwise (C, C), depthwise, pointwise; dil_conv: depthwise, pointwise; skip_connect at stride 2: the even
-        and the odd 1x1 kernel (C, C/2); else empty.
+        sep_conv: depthwise (k, k, C, 1), pointwise (1, 1, C, C), depthwise, pointwise; dil_conv: depthwise, pointwise; skip_connect at stride 2: the even
+        and the odd kernel (1, C, 1, C/2); else empty.
     stride : int
         1 or 2.
 

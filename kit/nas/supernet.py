@@ -114,14 +114,14 @@ def members(space: Space, cell: Cell, primitive: int) -> tuple:
 def _cell_shapes(space, cell):
     name, wide, shapes = f"cell{cell.index}", cell.width, []
     if cell.after_reduction:
-        shapes += [(f"{name}/pre0/{half}", (cell.before_last, cell.channels // 2)) for half in ("even", "odd")]
+        shapes += [(f"{name}/pre0/{half}", (1, cell.before_last, 1, cell.channels // 2)) for half in ("even", "odd")]
     else:
-        shapes.append((f"{name}/pre0", (cell.before_last, cell.channels)))
-    shapes.append((f"{name}/pre1", (cell.last, cell.channels)))
+        shapes.append((f"{name}/pre0", (1, 1, cell.before_last, cell.channels)))
+    shapes.append((f"{name}/pre1", (1, 1, cell.last, cell.channels)))
     for primitive in (_SKIP, *_CONVOLUTIONS):
         edges, label = len(members(space, cell, primitive)), f"{name}/{PRIMITIVES[primitive]}"
         if edges and primitive == _SKIP:
-            shapes += [(f"{label}/{half}", (wide, edges, wide // 2)) for half in ("even", "odd")]
+            shapes += [(f"{label}/{half}", (1, wide, edges, wide // 2)) for half in ("even", "odd")]
         elif edges:
             size = KERNEL[PRIMITIVES[primitive]]
             kernel = {"dw1": (size, size, wide, edges), "pw1": (wide, edges, 1, wide), "dw2": (size, size, edges * wide, 1), "pw2": (edges, wide, 1, wide)}
@@ -155,9 +155,9 @@ def _fan_in(name, shape, features):
     part = name.split("/")[-1]
     if part.startswith("dw"):
         return shape[0] * shape[1]
-    if name == "classifier/bias":
+    if name.startswith("classifier"):
         return features
-    return math.prod(shape[:3]) if part == "kernel" and len(shape) == 4 else shape[part == "pw2"]
+    return math.prod(shape[:3]) if name == "stem/kernel" else shape[{"pw1": 0, "pre0": 2, "pre1": 2}.get(part, 1)]
 
 
 def initial_weights(space: Space, seed: int, dtype: str = "float32") -> list:
@@ -227,23 +227,30 @@ class _Mixture:
     """What the cells of one type and width share: mixing weights as scales of the normalisations and as kernels of the operations without weights."""
 
     def __init__(self, space, weight, width):
-        self.space, self.width, self.weight = space, width, tf.split(weight, [len(edges) for edges in LEAVING])
-        spread = tf.reshape(tf.transpose(weight)[:, :, None] * tf.ones(width, weight.dtype), (len(PRIMITIVES), -1))
-        self.scales = [tf.unstack(part) for part in tf.split(spread, [len(edges) * width for edges in LEAVING], 1)]
-        self.kernels = {}
+        self.space, self.width, self.weight = space, width, weight
+        spread = tf.transpose(weight)[:, :, None] * ops.constant((1, width, weight.dtype), lambda: np.ones((1, 1, width), weight.dtype.as_numpy_dtype))
+        self.rows = tf.unstack(tf.reshape(spread, (len(PRIMITIVES), -1)))
+        self.scales, self.kernels = {}, {}
+
+    def scale(self, source, primitive):
+        """Mixing weight of every output channel, (edges * C,)."""
+        if primitive not in self.scales:
+            self.scales[primitive] = tf.split(self.rows[primitive], [len(edges) * self.width for edges in LEAVING])
+        return self.scales[primitive][source]
 
     def kernel(self, source, free):
-        """Kernel (operations * C, edges * C) that mixes the maps of the operations without weights."""
-        if (source, free) not in self.kernels:
-            rows = tf.stack([self.weight[source][:, primitive] for primitive in free])
-            eye = tf.constant(np.eye(self.width)[:, None, :], rows.dtype)
-            self.kernels[source, free] = tf.reshape(rows[:, None, :, None] * eye, (len(free) * self.width, -1))
-        return self.kernels[source, free]
+        """Kernel (1, 1, operations * C, edges * C) that mixes the maps of the operations without weights."""
+        if free not in self.kernels:
+            spread = tf.reshape(tf.stack([self.rows[primitive] for primitive in free]), (len(free), 1, -1, self.width))
+            eye = ops.constant(("eye", self.width, spread.dtype), lambda: np.eye(self.width, dtype=spread.dtype.as_numpy_dtype)[:, None, :])
+            self.kernels[free] = tf.split(spread * eye, [len(edges) for edges in LEAVING], 2)
+        return tf.reshape(self.kernels[free][source], (1, 1, len(free) * self.width, -1))
 
 
 def _edge_kernel(kernels, place):
-    """Stacked pointwise kernels as one kernel (C * n, e * O): (C, n, 1, O) with place (n, e, 1), or (n, C, 1, O) with place (n, 1, e, 1)."""
-    return tf.reshape(kernels * tf.constant(place, kernels.dtype), (kernels.shape[0] * kernels.shape[1], -1))
+    """Stacked pointwise kernels as one kernel (1, 1, C * n, e * O): (C, n, 1, O) with place (n, e, 1), or (n, C, 1, O) with place (n, 1, e, 1)."""
+    place = ops.constant((place.shape, place.tobytes(), kernels.dtype), lambda: place.astype(kernels.dtype.as_numpy_dtype))
+    return tf.reshape(kernels * place, (1, 1, kernels.shape[0] * kernels.shape[1], -1))
 
 
 def _leaving(cell, source, x, mixture, convolutions, identity):
@@ -267,7 +274,7 @@ def _leaving(cell, source, x, mixture, convolutions, identity):
     terms = [ops.pointwise(tf.concat([*maps, x] if identity else maps, -1), mixture.kernel(source, free))] if free else []
     dilated = []
     for primitive, (weights, edges) in convolutions.items():
-        place, scale = np.array([[edge == other for other in LEAVING[source]] for edge in edges], float), mixture.scales[source][primitive]
+        place, scale = np.array([[edge == other for other in LEAVING[source]] for edge in edges], float), mixture.scale(source, primitive)
         if primitive == _SKIP:
             terms.append(_reduced(positive, weights, place, scale))
         elif primitive < 6:
@@ -279,9 +286,9 @@ def _leaving(cell, source, x, mixture, convolutions, identity):
 
 def _reduced(x, weights, place, scale):
     """Factorised reductions, the skip connections of stride 2."""
-    even, odd = (tf.einsum("cno,ne->ceo", kernels, tf.constant(place, x.dtype)) for kernels in weights)
-    maps = ops.halves(x)
-    return ops.normalise(ops.pointwise(maps, tf.reshape(ops.halves_kernel(even, odd), (maps.shape[-1], -1))), scale)
+    if len(place) < place.shape[1]:
+        weights = [tf.einsum("icno,ne->iceo", kernels, tf.constant(place, x.dtype)) for kernels in weights]
+    return ops.normalise(ops.pointwise(ops.halves(x), ops.halves_kernel(*weights)), scale)
 
 
 def _separable(x, weights, place, scale, stride):
@@ -364,7 +371,7 @@ class _Network:
     def parts(self, name, sizes):
         """Weights of one kind for each state."""
         kind, weight = name.split("/")[-1], self.weights[name]
-        axis, factor = {"dw1": (3, 1), "dw2": (2, weight.shape[2] // max(sum(sizes), 1)), "pw2": (0, 1)}.get(kind, (1, 1))
+        axis, factor = {"dw1": (3, 1), "pw1": (1, 1), "dw2": (2, weight.shape[2] // sum(sizes)), "pw2": (0, 1), "even": (2, 1), "odd": (2, 1)}[kind]
         return tf.split(weight, [factor * size for size in sizes], axis)
 
     def leaving(self, cell, source, x, convolutions):
@@ -374,7 +381,7 @@ class _Network:
         mixture = self.mixture(cell)
         terms = _leaving(cell, source, x, mixture, convolutions, identity and self.skip_rate is None)
         if identity and self.skip_rate is not None:
-            terms.append(self.dropped(cell, source, x, mixture.weight[source][:, _SKIP]))
+            terms.append(self.dropped(cell, source, x, tf.split(mixture.weight[:, _SKIP], [len(edges) for edges in LEAVING])[source]))
         stride = 2 if cell.reduction and source < 2 else 1
         empty = tf.zeros_like(tf.repeat(x[:, ::stride, ::stride], len(LEAVING[source]), -1)) if not terms else None
         return terms or [empty]
@@ -458,7 +465,8 @@ def _from_torch(space, name, mapping):
     cell, kind, *part = name.split("/")
     cell = cells_of(space)[int(cell[4:])]
     if kind in ("pre0", "pre1"):
-        return np.asarray(mapping[f"cells.{cell.index}.preprocess{kind[-1]}.{_TORCH[part[0]] if part else 'op.1.weight'}"])[:, :, 0, 0].T
+        kernel = np.asarray(mapping[f"cells.{cell.index}.preprocess{kind[-1]}.{_TORCH[part[0]] if part else 'op.1.weight'}"])[:, :, 0, 0].T
+        return kernel[None, :, None] if part else kernel[None, None]
     primitive = PRIMITIVES.index(kind)
     kernels = []
     for edge in members(space, cell, primitive):
@@ -472,9 +480,8 @@ def _stacked(part, kernels):
         return np.stack([kernel[:, 0] for kernel in kernels], -1).transpose(1, 2, 0, 3)
     if part == "dw2":
         return np.concatenate([kernel[:, 0] for kernel in kernels]).transpose(1, 2, 0)[..., None]
-    axis = 0 if part == "pw2" else 1
-    stacked = np.stack([kernel[:, :, 0, 0].T for kernel in kernels], axis)
-    return stacked if part in ("even", "odd") else stacked[:, :, None]
+    stacked = np.stack([kernel[:, :, 0, 0].T for kernel in kernels], 0 if part == "pw2" else 1)
+    return stacked[None] if part in ("even", "odd") else stacked[:, :, None]
 
 
 def macs(space: Space, size: int) -> int:
