@@ -7,8 +7,12 @@ more than one pass at a time, and `FRESH`, what the gradients in flight add. On 
 measured peaks of the resident memory agree within 35 %; on a GPU the activations are the same, the workspace is not.
 """
 
+import json
 import math
-from dataclasses import dataclass, replace
+import os
+import subprocess
+import sys
+from dataclasses import asdict, dataclass, replace
 
 import psutil
 
@@ -17,10 +21,10 @@ from kit.nas import supernet
 from kit.outcome import OutOfMemory
 
 FLOAT = 4
-PROGRAM = 450 * 2**20  # the interpreter with TensorFlow, before any graph
-EDGE_GRAPH = 30_000  # bytes of graph for every operation on every edge, and pass
-FRESH = 1.2  # gradients in flight and the allocator's reserve, as a factor on the activations
-PASSES = {"first": 1.0, "finite": 2.0, "exact": 4.0, "lease_finite": 4.0, "lease_exact": 8.0}  # activations held at a time, in those of one pass
+PROGRAM = 680 * 2**20  # the interpreter with TensorFlow, before any graph
+EDGE_GRAPH = 300_000  # bytes of graph for every operation on every edge, and pass
+FRESH = 1.25  # gradients in flight and the allocator's reserve, as a factor on the activations
+PASSES = {"first": 1.0, "finite": 1.5, "exact": 4.0, "lease_finite": 2.5, "lease_exact": 8.0}  # activations held at a time, in those of one pass
 COPIES = {"first": 3, "finite": 6, "exact": 5, "lease_finite": 8, "lease_exact": 8}  # weights: themselves, momentum, gradients, virtual ones
 HEADROOM = 0.9  # share of the free memory that a step may take
 
@@ -117,8 +121,8 @@ def _all(options: dict, space) -> dict:
 
 def activation_floats(space: supernet.Space, size: int) -> int:
     """Numbers per image that one forward pass keeps for its gradient."""
-    area, stem = size * size, 3 * space.channels
-    total = area * (space.input_channels + 3 * stem)
+    area, total = size * size, 0
+    total += area * (space.input_channels + 3 * space.channels)
     for cell in supernet.cells_of(space):
         total += _cell_floats(space, cell, area)
         area //= 4 if cell.reduction else 1
@@ -128,11 +132,11 @@ def activation_floats(space: supernet.Space, size: int) -> int:
 def _cell_floats(space, cell, area: int) -> int:
     """Of one cell whose inputs have `area` pixels."""
     small = area // 4 if cell.reduction else area
-    kept = cell.last * area + (8 * cell.before_last * area if cell.after_reduction else 0)  # ReLU of the inputs; halves of the larger one
-    kept += 4 * cell.channels * area  # both preprocessed states, and their deviations from the mean
-    kept += 2 * supernet.NODES * cell.channels * small  # nodes, and their concatenation
+    kept = cell.last * area + (2 * cell.before_last * area if cell.after_reduction else 0)  # rectified input; sub-lattices of the larger one
+    kept += 4 * cell.channels * area  # both preprocessed states, before and after their normalisation
+    kept += supernet.NODES * cell.channels * small
     if space.partial > 1:
-        kept += supernet.NODES * cell.channels * small  # what passes by
+        kept += (supernet.NODES + 1) * (cell.channels - cell.width) * small  # what passes by
     return kept + sum(_state_floats(space, cell, source, area, small) for source in range(supernet.NODES + 1))
 
 
@@ -142,11 +146,12 @@ def _state_floats(space, cell, source: int, area: int, small: int) -> int:
     edges = [space.edge_ops(cell.reduction)[edge] for edge in supernet.LEAVING[source]]
     count = [sum(primitive in edge for edge in edges) for primitive in range(8)]
     inside, out = cell.width * (area if halved else small), cell.width * small
-    kept = inside * (2 if space.partial > 1 else 1)  # its ReLU; its share of the channels
-    kept += 3 * out * (bool(count[1]) + bool(count[2]))  # pools: maps, deviations, and their copy in the common input of the 1x1 convolution
-    kept += (4 * out if halved else out) * bool(count[3]) + (2 * out * count[3] if space.family == "pdarts" and not halved else 0)
-    kept += inside * halved * (bool(count[4]) + bool(count[5]))  # padded
-    return kept + out * (4 * (count[4] + count[5]) + 2 * (count[6] + count[7]))
+    separable, dilated = count[4] + count[5], count[6] + count[7]
+    kept = inside * (2 if space.partial > 1 else 1)  # rectified; its share of the channels
+    kept += 2 * out * (bool(count[1]) + bool(count[2]))  # pools, and their copy in the common input of a 1x1 convolution
+    kept += (2 * out + out * count[3] if halved else out) * bool(count[3]) + (2 * out * count[3] if space.family == "pdarts" and not halved else 0)
+    kept += inside * halved * (bool(count[4]) + bool(count[5])) + out * bool(dilated)  # padded, and split into sub-lattices
+    return kept + out * (5 * separable + 2 * dilated)  # input of every convolution and every normalisation
 
 
 def audience_floats(name: str, size: int, width: int = 64, stem: str = "3x3", **_) -> int:
@@ -171,29 +176,29 @@ def available() -> int:
 
 
 def advice(needed: Estimate, limit: int | None = None) -> list:
-    """Knobs that would make a step fit, the gentlest first; where no single one does, all of them together with the largest batch that fits.
+    """Knobs that would make a step fit, each by itself; where none does without ruining the search, several together.
 
     Returns
     -------
     list of (str, Estimate)
-        Empty if nothing helps.
+        The gentlest first; empty if nothing helps.
     """
     limit = available() * HEADROOM if limit is None else limit
-    single = [(words, changed) for words, changed in _knobs(needed) if changed.total <= limit]
+    single = [(words, changed) for words, changed in _knobs(needed, 16) if changed.total <= limit]
     if single:
         return single
-    words, together = [], needed
-    for knob in ("mode", "channels", "batch"):
-        for said, changed in _knobs(together):
-            if said.startswith(knob) and together.total > limit:
-                words, together = [w for w in words if not w.startswith(knob)] + [said], changed
-    return [(" with ".join(words), together)] if together.total <= limit else []
+    words, together = {}, needed
+    for knob, least in (("mode", 0), ("batch_size", 16), ("channels", 0), ("cells", 0), ("batch_size", 2)):
+        for said, changed in _knobs(together, least):
+            if said.split("=")[0] == knob and together.total > limit:
+                words[knob], together = said, changed
+    return [(" and ".join(words.values()), together)] if together.total <= limit else []
 
 
-def _knobs(needed: Estimate) -> list:
+def _knobs(needed: Estimate, least: int) -> list:
     space, batches = needed.space, []
     batch = needed.batch // 2
-    while batch >= 2:
+    while batch >= max(2, least):
         batches.append((f"batch_size={batch}", _again(needed, batch=batch)))
         batch //= 2
     result = [("mode='finite'", _again(needed, kind=needed.kind.replace("exact", "finite")))] if needed.kind.endswith("exact") else []
@@ -245,3 +250,63 @@ def check(needed: Estimate, limit: int | None = None) -> None:
 
 _KINDS = {"first": "first order", "finite": "second order by finite differences", "exact": "exact second order", "lease_finite": "LeaSE by finite differences",
           "lease_exact": "LeaSE with exact derivatives"}
+
+
+def measured(needed: Estimate) -> int:
+    """Bytes that the step really adds to a process that has loaded TensorFlow: run it in a process of its own, twice.
+
+    Raises
+    ------
+    TooLarge
+        If that process does not end well.
+    """
+    facts = json.dumps({**asdict(needed), "space": asdict(needed.space)})
+    done = subprocess.run([sys.executable, "-m", "kit.nas.memory", facts], capture_output=True, text=True, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"})
+    if done.returncode:
+        raise TooLarge(f"The measured step ended with code {done.returncode} ({done.stderr.strip()[-200:]}); try a smaller one.")
+    return int(done.stdout.split()[-1])
+
+
+def _run(facts: dict) -> int:
+    import numpy as np
+    import tensorflow as tf
+
+    space, kind, rng = supernet.Space(**facts["space"]), facts["kind"], np.random.default_rng(0)
+    weights, arch = supernet.initial_weights(space, 0), supernet.initial_arch(space, 0)
+    told = facts["audience"] and audiences.initial_weights(facts["audience"][0], space.classes, facts["size"], 0, **_all(facts["audience"][1], space))
+    shape = (facts["batch"], facts["size"], facts["size"], space.input_channels)
+    batches = [(rng.random(shape, np.float32), rng.integers(0, space.classes, facts["batch"]).astype(np.int32)) for _ in range(2)]
+    step = tf.function(_step(space, kind, facts["audience"]))
+    loaded = _resident("VmRSS")
+    for _ in range(2):
+        step(*(tf.nest.map_structure(tf.constant, value) for value in (weights, list(told), arch, *batches)))
+    return _resident("VmHWM") - loaded
+
+
+def _step(space, kind: str, audience):
+    from kit.nas import hypergradient, lease
+
+    def explainer(weights, arch, x):
+        return supernet.forward(space, weights, arch, x)
+
+    def step(weights, told, arch, train, val):
+        if kind == "first":
+            return hypergradient.derivatives(lambda: hypergradient.cross_entropy(explainer(weights, arch, train[0]), train[1]), weights)[1]
+        mode = kind.removeprefix("lease_")
+        if not audience:
+            return hypergradient.second_order(explainer, weights, arch, train, val, 0.025, mode=mode).gradients
+        settings = lease.LeaseSettings()
+        start = lease.initial_delta(train[0], settings, [0, 0])
+        return lease.lease_gradient(explainer, lambda w, x: audiences.forward(audience[0], w, x), weights, told, arch, train, val, start, settings, 1.0, lr=0.025,
+                                    audience_lr=0.025, order=1 if space.family != "darts" else 2, mode=mode).gradients
+
+    return step
+
+
+def _resident(field: str) -> int:
+    with open("/proc/self/status") as lines:
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))
+
+
+if __name__ == "__main__":
+    print(_run(json.loads(sys.argv[1])))
