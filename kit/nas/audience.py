@@ -3,7 +3,7 @@
 The publication names the two networks and nothing more. ResNet-18 is torchvision's, with its 7x7 stem or the 3x3 stem usual for small images;
 VGG-13 has no BatchNorm and the head 512-512-classes behind the flattened map that fits the publication's parameter counts (card section 8). Keras
 layers hold their weights as variables, which cannot be differentiated twice as LeaSE needs it; here the weights are a flat list of tensors.
-BatchNorm uses the statistics of the batch, always, with mean and variance written out, since ``tf.nn.moments`` has a wrong second derivative.
+BatchNorm always uses the statistics of the batch.
 Two things are the kit's own: `width` makes the same network thinner for small machines, and weights start as He normal (torchvision's choice for
 convolutions; with PyTorch's default a VGG-13 without BatchNorm loses its signal).
 """
@@ -14,11 +14,11 @@ import numpy as np
 import tensorflow as tf
 
 from kit.errors import KitError
+from kit.nas import batchnorm
 
 NAMES, STEMS = ("resnet18", "vgg13"), ("3x3", "7x7")
 STAGES = (1, 2, 4, 8)  # widths of ResNet-18 in units of `width`, two blocks each
 CONVOLUTIONS = (1, 1, 2, 2, 4, 4, 8, 8, 8, 8)  # widths of VGG-13, a pool behind every second
-EPSILON = 1e-5
 
 
 class UnknownAudience(KitError):
@@ -183,6 +183,4 @@ def _convolved(x, kernel, stride):
 
 
 def _normalised(x, affine):
-    centred = x - tf.reduce_mean(x, [0, 1, 2])
-    variance = tf.reduce_mean(tf.square(centred), [0, 1, 2])
-    return centred * (affine[0] * tf.math.rsqrt(variance + EPSILON)) + affine[1]
+    return batchnorm.normalise(x, affine[0]) + affine[1]
