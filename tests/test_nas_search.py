@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from kit import data, record
-from kit.nas import genotype, memory, search, search_loop, search_state, search_step, supernet
+from kit.nas import audience, genotype, memory, search, search_loop, search_state, search_step, supernet
 from kit.nas.search_config import BadSearch, SearchConfig, seeds
 from kit.train import Diverged, OutOfMemory
 from tests.conftest import write_set
@@ -25,9 +25,21 @@ def stand_in(space, weights, arch, x, skip_rate=None, seed=None):
     return features @ last * 3 + weights[-1] + tf.add_n([tf.reduce_mean(w) for w in weights])
 
 
+def stand_in_audience(name, weights, x):
+    return tf.reduce_mean(tf.nn.tanh(tf.nn.conv2d(x, weights[0], 2, "SAME")), [1, 2]) @ weights[1]
+
+
+def audience_shapes(name, classes, size, input_channels, **_):
+    return [("kernel", (3, 3, input_channels, 6)), ("classifier", (6, classes))]
+
+
 @pytest.fixture
 def quick(monkeypatch):
+    """Searches with stand-ins for both networks: what is tested here is everything about them."""
     monkeypatch.setattr(supernet, "forward", stand_in)
+    monkeypatch.setattr(audience, "forward", stand_in_audience)
+    monkeypatch.setattr(audience, "weight_shapes", audience_shapes)
+    monkeypatch.setattr(audience, "initial_weights", lambda *a, seed=0, **o: [np.random.default_rng(a[3]).normal(size=s).astype("float32") for _, s in audience_shapes(*a[:3], **o)])
     yield from _without_kept_steps()
 
 
@@ -130,14 +142,15 @@ def test_gamma_zero_is_the_base_method_step_for_step(family, quick, inputs, part
     arrays = [dict(np.load(run.folder / search.ARCH)) for run in (base, silent, loud)]
     for name in arrays[0]:
         np.testing.assert_allclose(arrays[1][name], arrays[0][name], atol=2e-6)
-    assert any(np.abs(arrays[2][name] - arrays[0][name]).max() > 1e-5 for name in arrays[0])
+    assert any(not np.array_equal(arrays[2][name], arrays[1][name]) for name in arrays[0])  # the same graph as for gamma 0
+    assert loud.history()["ratio"].iloc[-1] > 0 == silent.history()["ratio"].iloc[-1]
 
 
 def test_the_audience_alone_moves_the_architecture_elsewhere(quick, inputs, parts):
     both = search.search(config("alone", "pcdarts", {}), inputs, *parts)
     alone = search.search(config("alone", "pcdarts", {}, audience_only=True), inputs, *parts)
     first, second = (np.load(run.folder / search.ARCH)["alpha_normal"] for run in (both, alone))
-    assert both.key != alone.key and np.abs(first - second).max() > 1e-5
+    assert both.key != alone.key and not np.allclose(first, second, atol=1e-6)
 
 
 def test_the_warm_up_freezes_the_architecture_and_trains_the_audience(quick, monkeypatch, inputs, parts):
@@ -149,7 +162,9 @@ def test_the_warm_up_freezes_the_architecture_and_trains_the_audience(quick, mon
     for run in runs:
         np.testing.assert_array_equal(np.load(run.folder / search.ARCH)["alpha_normal"], start[0])
     assert runs[0].history()["audience_loss"].iloc[0] != runs[0].history()["audience_loss"].iloc[1]
-    np.testing.assert_allclose(runs[0].history()[["loss", "audience_loss"]], runs[1].history()[["loss", "audience_loss"]], rtol=1e-4)
+    first, second = (run.history() for run in runs)
+    np.testing.assert_allclose(first["loss"], second["loss"], rtol=1e-5)
+    np.testing.assert_allclose(first["audience_loss"], second["audience_loss"], rtol=5e-3)  # two graphs, and a small difference of predictions in float32
 
 
 def test_pdarts_drops_operations_stage_by_stage_and_limits_skips(quick, inputs, parts):

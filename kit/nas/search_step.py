@@ -155,14 +155,14 @@ def arch_step(kind: Kind):
 def lease_step(kind: Kind):
     """(weights, buffers, arch, moments, told, told_buffers, train, val, lecture, delta, rates) -> (arch, moments, told, told_buffers, delta', facts): one step
     on the architecture by LeaSE and one of the audience; with ``rates.moving`` 0 the audience's alone."""
-    settings = kind.lease
-
     def step(weights, buffers, arch, moments, told, told_buffers, train, val, lecture, delta, rates):
-        quiet = _forward(kind) if kind.space.family == "pdarts" else None
+        quiet, forward, val = _forward(kind) if kind.space.family == "pdarts" else None, _forward(kind, rates), _pixels(kind, val)
         found = lease.lease_gradient(
-            _forward(kind, rates), listener(kind.audience, kind.size, kind.space, kind.options), weights, told, arch, _pixels(kind, train), _pixels(kind, val), delta, settings,
-            rates.gamma, lr=rates.lr, audience_lr=rates.audience_lr, buffers=buffers, momentum=kind.sgd[0], decay=kind.sgd[1], order=kind.order,
-            explainer_weight=rates.own, mode=kind.mode, quiet=quiet, lecture=_pixels(kind, lecture), separate=kind.separate)
+            forward, listener(kind.audience, kind.size, kind.space, kind.options), weights, told, arch, _pixels(kind, train), val, delta, kind.lease, rates.gamma,
+            lr=rates.lr, audience_lr=rates.audience_lr, buffers=buffers, momentum=kind.sgd[0], decay=kind.sgd[1], order=kind.order, explainer_weight=rates.own,
+            mode=kind.mode, quiet=quiet, lecture=_pixels(kind, lecture), separate=kind.separate)
+        if (kind.lease.explainer_order or kind.order) == 1:
+            found = _with_base_term(found, hypergradient.first_order(forward, weights, arch, val), rates)
         moved = _moved(kind, arch, found.gradients, moments, rates)
         facts = {"arch_loss": found.loss, "arch_gradient": optim.norm(found.gradients), "ratio": found.ratio, "cosine": _cosine(found.explainer, found.audience),
                  "audience_loss": found.lesson.loss, "audience_val_loss": found.audience_loss, "change": found.lesson.explanation.change}
@@ -181,6 +181,12 @@ def teach_step(kind: Kind):
         return *_taught(kind, told, lesson, told_buffers, rates), lesson.explanation.delta, {"audience_loss": lesson.loss, "change": lesson.explanation.change}
 
     return _traced(kind, step, "weights buffers arch told told_buffers train lecture delta rates")
+
+
+def _with_base_term(found, base, rates):
+    """The explainer's term of first order taken at E, where PC-DARTS and P-DARTS take it, not at E': only so is gamma 0 the base method (A17)."""
+    total = [rates.own * e + rates.gamma * a for e, a in zip(base.gradients, found.audience, strict=True)]
+    return found._replace(gradients=total, explainer=base.gradients, loss=base.loss, ratio=rates.gamma * optim.norm(found.audience) / base.norm)
 
 
 def _taught(kind, told, lesson, buffers, rates):
