@@ -44,6 +44,8 @@ class Plan:
         How second derivatives are taken; see :class:`kit.nas.search_config.SearchConfig`.
     pruning : {"remove", "mask"}
         Of P-DARTS, see there.
+    traced : bool
+        False for searches of a few steps, see there.
     audience_width : int
         Channels of the audience's first layer; 64 in the published networks.
     search_augmented, augmented : bool
@@ -77,6 +79,7 @@ class Plan:
     search_steps: int = 0
     mode: str = "exact"
     pruning: str = "remove"
+    traced: bool = True
     audience_width: int = 64
     search_augmented: bool = True
     augmented: bool = True
@@ -153,7 +156,7 @@ def search_configs(plan: Plan, method: str) -> list[SearchConfig]:
     first = SearchConfig(
         "lease", plan.profile, method.replace(".", "-"), family, channels=plan.channels, cells=plan.pdarts_cells if family == "pdarts" else plan.cells,
         epochs=plan.pdarts_epochs if family == "pdarts" else plan.search_epochs, steps=plan.search_steps, batch_size=plan.search_batch, mode=plan.mode, lr=plan.search_lr,
-        pruning=plan.pruning, augmentation={} if plan.search_augmented else None, seed=plan.seed, **options)
+        pruning=plan.pruning, traced=plan.traced, augmentation={} if plan.search_augmented else None, seed=plan.seed, **options)
     return search.seeds(first, dict(plan.seeds).get(method, 1))
 
 

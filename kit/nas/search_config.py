@@ -76,6 +76,8 @@ class SearchConfig:
         the same function: dearer to run, but nothing is traced anew where the stages agree in channels and cells. For quick runs.
     augmentation : dict or None
         Settings of :mod:`kit.autoaugment` for the training images of both halves; None leaves the images as they are.
+    traced : bool
+        Lay each step out as one graph; False runs it operation by operation around the traced networks, which starts half a minute earlier. For quick runs.
     seed : int
         Initial weights, architecture, batches, perturbations and dropout.
 
@@ -116,6 +118,7 @@ class SearchConfig:
     most_skips: int | None = 2
     pruning: str = "remove"
     augmentation: dict | None = None
+    traced: bool = True
     seed: int = 0
 
     def __post_init__(self):
@@ -189,7 +192,7 @@ class SearchConfig:
 
     def key(self) -> dict:
         """The settings that the result depends on, without those that have no effect here."""
-        without = {"paper", "profile"} | (set(LEASE_ONLY) if self.lease is None else set()) | (set(PDARTS_ONLY) if self.family != "pdarts" else set())
+        without = {"paper", "profile"} | (set(LEASE_ONLY) if self.lease is None else set()) | (set(PDARTS_ONLY) if self.family != "pdarts" else set()) | ({"traced"} if self.traced else set())
         return {name: value for name, value in asdict(self).items() if name not in without}
 
     def __str__(self):

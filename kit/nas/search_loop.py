@@ -59,7 +59,7 @@ class Task:
             options = tuple(sorted(search_state.audience_options(config, space).items()))
             own = {"lease": config.lease, "audience": config.audience, "separate": config.separate, "options": options}
         return Kind(space, self.size, float(self.inputs.scale), (config.momentum, config.decay, config.clip), (config.arch_betas, config.arch_decay, config.arch_clip),
-                    config.order, config.mode, **own)
+                    config.order, config.mode, traced=config.traced, **own)
 
     def batch(self, rows, epoch: int, augmented: bool = True) -> tuple:
         """uint8 images (n, H, W, C) and int32 labels (n,) of some rows, augmented by (seed, epoch, row) if the search asks for it."""
@@ -115,7 +115,7 @@ def _step(task, kind, state, rows, told, rates, number) -> dict:
 
 def kind_of_weights(kind: Kind) -> Kind:
     """What of `kind` the weight step and the measurement depend on, so that all methods share them."""
-    return Kind(kind.space, kind.size, kind.scale, kind.sgd, kind.adam)
+    return Kind(kind.space, kind.size, kind.scale, kind.sgd, kind.adam, traced=kind.traced)
 
 
 def _arch(task, kind, state, train, told, rates, number) -> dict:
