@@ -6,11 +6,12 @@ nothing; cells drawn at random are evaluated beside the searched ones; and whate
 last weights are reported, and the accuracy on the test images that Figure 2 follows is looked at only.
 """
 
-from dataclasses import dataclass
+import contextlib
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from kit import data, lease_tables, papers, record, registry, train
+from kit import beside, data, lease_tables, papers, record, registry, train
 from kit.errors import KitError
 from kit.nas import derived, evaluation, memory, random_search, search
 from kit.nas.genotype import Genotype
@@ -160,15 +161,35 @@ def search_configs(plan: Plan, method: str) -> list[SearchConfig]:
     return search.seeds(first, dict(plan.seeds).get(method, 1))
 
 
-def search_all(plan: Plan, names, inputs, parts: dict) -> dict:
-    """Searches of several methods with all their seeds: method -> {seed: run}; one that fails is reported and left out."""
+def search_all(plan: Plan, names, inputs, parts: dict, beside_it: dict | None = None) -> dict:
+    """Searches of several methods with all their seeds: method -> {seed: run}; one that fails is reported and left out.
+
+    Parameters
+    ----------
+    plan : Plan
+    names : sequence of str
+        Methods.
+    inputs, parts
+        From :func:`inputs_and_parts`.
+    beside_it : dict, optional
+        Arguments of :func:`others`, which a second process does meanwhile; worth its memory where searches are short.
+    """
     half_a, half_b = search.halves(inputs, parts["train"], plan.seed)
-    found = {}
-    for method in names:
-        configs = search_configs(plan, method)
-        runs = search.search_all(configs, inputs, half_a, half_b)
-        found[method] = {config.seed: runs[config.name] for config in configs if config.name in runs}
-    return {method: runs for method, runs in found.items() if runs}
+    configs = {method: search_configs(plan, method) for method in names}
+    missing = any(not search.folder(config, inputs, half_a, half_b).finished for same in configs.values() for config in same)
+    second = beside.running("kit.lease_runs:others", plan=asdict(plan), **beside_it) if beside_it and missing else contextlib.nullcontext()
+    with second:
+        runs = search.search_all([config for same in configs.values() for config in same], inputs, half_a, half_b)
+    found = {method: {config.seed: runs[config.name] for config in same if config.name in runs} for method, same in configs.items()}
+    return {method: seeds for method, seeds in found.items() if seeds}
+
+
+def others(plan: dict, networks: list) -> None:
+    """What needs no search: the hand-designed networks and the random search."""
+    settings = Plan(**{**plan, "seeds": dict(plan["seeds"])})
+    inputs, parts = inputs_and_parts(settings)
+    train_baselines(settings, networks, inputs, parts)
+    random_cells(settings, inputs, parts)
 
 
 def memory_needed(plan: Plan, method: str, inputs) -> memory.Estimate:

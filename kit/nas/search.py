@@ -55,7 +55,7 @@ def search(config: SearchConfig, inputs: data.Inputs, rows_a, rows_b) -> record.
     kit.data.BadSplit, BadSearch, kit.train.Diverged, kit.train.OutOfMemory, kit.record.FolderBusy
     """
     rows_a, rows_b = np.asarray(rows_a), np.asarray(rows_b)
-    run = record.Run(paths.results_dir() / config.profile / config.paper / "runs", config.name, run_key(config, inputs, rows_a, rows_b))
+    run = folder(config, inputs, rows_a, rows_b)
     if run.finished:
         return run
     _check(config, inputs, rows_a, rows_b)
@@ -63,6 +63,11 @@ def search(config: SearchConfig, inputs: data.Inputs, rows_a, rows_b) -> record.
         if not run.finished:
             _search(run, config, inputs, rows_a, rows_b)
     return run
+
+
+def folder(config: SearchConfig, inputs: data.Inputs, rows_a, rows_b) -> record.Run:
+    """The run of a configuration, begun, finished or not there yet."""
+    return record.Run(paths.results_dir() / config.profile / config.paper / "runs", config.name, run_key(config, inputs, np.asarray(rows_a), np.asarray(rows_b)))
 
 
 def run_key(config: SearchConfig, inputs: data.Inputs, rows_a, rows_b) -> dict:
