@@ -229,3 +229,13 @@ def test_settings_take_the_family_s_defaults_and_bad_ones_are_refused():
 def test_spread_says_how_far_seeds_differ():
     table = search.spread({"a": [0.8, 0.9], "b": [0.7]})
     assert table.loc["a", "sd"] == pytest.approx(0.1 / np.sqrt(2)) and np.isnan(table.loc["b", "sd"]) and table.loc["b", "highest"] == 0.7
+
+
+@pytest.mark.parametrize("family", ["pcdarts", "pdarts"])
+def test_the_supernets_themselves_are_searched(family, inputs, parts):
+    kept = search_step.explainer.cache_info().currsize
+    run = search.search(config("real", family, epochs=1 if family == "pdarts" else 2, steps=1, traced=False), inputs, *parts)
+    history = run.history()
+    assert np.isfinite(history[["loss", "val_loss", "entropy_normal"]]).all(axis=None) and history["arch_loss"].notna().any()
+    assert len(search.snapshots(run)) == len(history) and search.found(run) == search.snapshots(run)[-1][1]
+    assert search_step.explainer.cache_info().currsize == kept + 1  # masked stages share one traced supernet
