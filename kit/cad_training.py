@@ -172,7 +172,7 @@ def _job(plan: Plan, name: str, chain: str, augmented: bool) -> tuple:
     config = train.TrainConfig(
         "cad", plan.profile, "-".join([name] + [chain] * (chain != "cad") + ["noaug"] * (not augmented)), options, epochs=epochs, batch_size=plan.batch_size,
         learning_rate=rate, loss="categorical_crossentropy", seed=plan.seed, augmentation={} if augmented else None, augmenter=plan.augmenter, keep_best=True,
-        keep_weights=not plan.limit(name) or name in (EXPLAINED, SERVED), graph=len(rows["train"]) * epochs > 8 * plan.batch_size)
+        keep_weights=not plan.limit(name) or (augmented and name in (EXPLAINED, SERVED)), graph=len(rows["train"]) * epochs > 8 * plan.batch_size)
     return config, inputs, rows
 
 
