@@ -79,8 +79,8 @@ def _write_weights(run, model, config, inputs, parts, weights: str) -> dict:
 
     if config.recalibrate_batchnorm:
         recalibrate(model, data.in_order(inputs, np.sort(parts["train"]), config.batch_size), config.seed)
-    tables = [_predict(model, inputs, rows, part, 2 * config.batch_size) for part, rows in parts.items() if part != "train"]
-    table = pd.concat(tables, ignore_index=True)
+    asked = [(part, row) for part, rows in parts.items() if part != "train" for row in rows]  # in one go: calls of large networks are dear
+    table = _predict(model, inputs, np.array([row for _, row in asked]), np.array([part for part, _ in asked]), 2 * config.batch_size)
     record.write_csv(run.folder / ("predictions.csv" if weights == "last" else "predictions_best.csv"), table)
     if config.keep_weights:
         with record.atomic_write(run.folder / WEIGHTS[weights]) as temporary:
@@ -89,7 +89,7 @@ def _write_weights(run, model, config, inputs, parts, weights: str) -> dict:
     return {part: measure(rows) for part, rows in table.groupby("part", sort=False)}
 
 
-def _predict(model, inputs, rows, part: str, batch_size: int) -> pd.DataFrame:
+def _predict(model, inputs, rows, part, batch_size: int) -> pd.DataFrame:
     layerwise = model.run_eagerly
     model.run_eagerly = layerwise and len(rows) <= EAGER_BATCHES * batch_size
     try:
