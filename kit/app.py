@@ -128,7 +128,9 @@ def many(model: serving.Classifier) -> None:
     bar = st.progress(0.0, "Please wait ...")
     table = model.classify_many([(file.name, file.getvalue()) for file in files], bar.progress)
     bar.empty()
-    st.dataframe(table, hide_index=True)
+    first = ["file", "predicted", "confidence", "error", "warning", "familiar"]
+    said = [name for name in [*first, *table.columns.difference(first, sort=False)] if (table[name].astype(str) != "").any()]
+    st.dataframe(table, hide_index=True, column_order=said)
     strange, failed = int((table["familiar"] == False).sum()), int((table["error"] != "").sum())  # noqa: E712 (missing values are neither)
     st.caption(f"{len(table)} files: {failed} could not be used, {strange} do not look like the training data. {serving.DISCLAIMER}")
     st.download_button("Download as CSV", serving.csv(table), "predictions.csv", "text/csv", on_click="ignore")

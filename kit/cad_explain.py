@@ -44,16 +44,15 @@ def authors_map(model, image, layer: str) -> np.ndarray:
 
 
 def right_and_wrong(table: pd.DataFrame, called: int, healthy: int, count: int = 3) -> dict:
-    """Figure 18: image ids of `count` correct images of class `called`, and the `count` images of class `healthy` most taken for it.
+    """Figure 18: `count` correct images of class `called`, and the `count` images of class `healthy` most taken for it, one of each duplicate group.
 
     Returns
     -------
     dict
         "right" and "wrong" -> rows of :func:`ranked`; a "wrong" row need not be misclassified (see its predicted class) where there are too few.
     """
-    right = ranked(table, called, called)
-    right = right[right["predicted"] == called].head(count)
-    return {"right": right, "wrong": ranked(table, healthy, called).head(count)}
+    right, wrong = (ranked(table, label, called).drop_duplicates("group") for label in (called, healthy))
+    return {"right": right[right["predicted"] == called].head(count), "wrong": wrong.head(count)}
 
 
 def confused(tables: dict, label: int, said: int, most: int = 4) -> dict:

@@ -172,7 +172,7 @@ def _job(plan: Plan, name: str, chain: str, augmented: bool) -> tuple:
     config = train.TrainConfig(
         "cad", plan.profile, "-".join([name] + [chain] * (chain != "cad") + ["noaug"] * (not augmented)), options, epochs=epochs, batch_size=plan.batch_size,
         learning_rate=rate, loss="categorical_crossentropy", seed=plan.seed, augmentation={} if augmented else None, augmenter=plan.augmenter, keep_best=True,
-        keep_weights=not plan.limit(name) or name in (EXPLAINED, SERVED), graph=len(rows["train"]) * epochs > 8 * plan.batch_size)
+        keep_weights=not plan.limit(name) or (augmented and name in (EXPLAINED, SERVED)), graph=len(rows["train"]) * epochs > 8 * plan.batch_size)
     return config, inputs, rows
 
 
@@ -186,7 +186,7 @@ def _subset(plan: Plan, ids: list, count: int) -> list:
     return needed + others[: count - len(needed)]
 
 
-def run_all(plan: Plan, names, chain: str = "cad", augmented: bool = True, timed=(), processes: int = 1) -> dict:
+def run_all(plan: Plan, names, chain: str = "cad", augmented: bool = True, timed=(), processes: int = 1, next_in_line=()) -> dict:
     """Runs of several networks, name -> run; one that diverges or runs out of memory is reported and left out, the others are not touched.
 
     Parameters
@@ -197,40 +197,42 @@ def run_all(plan: Plan, names, chain: str = "cad", augmented: bool = True, timed
         With image ids, :func:`measure` follows each training while the network is in memory: making NASNetLarge anew takes longer.
     processes : {1, 2}
         2 shares the networks with a second process, which is worth its memory where they see few images; the results are the same.
+    next_in_line : sequence of str
+        Networks that will be asked for without augmentation; the second process trains them too.
     """
     if processes > 1:
-        _share(plan, [n for n in names if not train.is_finished(*_job(plan, n, chain, augmented))], chain, augmented, timed)
+        jobs = [(name, chain, augmented) for name in names] + [(name, chain, False) for name in next_in_line]
+        _share(plan, [job for job in jobs if not train.is_finished(*_job(plan, *job))], timed)
     finished = {}
     for name in names:
         try:
-            finished[name] = _run_and_time(plan, name, chain, augmented, timed)
+            finished[name] = _run_and_time(plan, (name, chain, augmented), timed)
         except (train.Diverged, train.OutOfMemory) as error:
             print(f"left out: {error}", flush=True)
     return finished
 
 
-def _run_and_time(plan: Plan, name: str, chain: str, augmented: bool, timed) -> record.Run:
-    found = run(plan, name, chain, augmented)
+def _run_and_time(plan: Plan, job: tuple, timed) -> record.Run:
+    found = run(plan, *job)
     if len(timed):
-        measure(plan, name, timed, model=train.in_memory(found))
+        measure(plan, job[0], timed, model=train.in_memory(found))
     return found
 
 
-def _share(plan: Plan, names: list, chain: str, augmented: bool, timed) -> None:
-    """Work through `names` from one end here and from the other in a second process."""
-    queue = sorted(names, key=lambda name: plan.limit(name) or float("inf"))
-    rest = {"chain": chain, "augmented": augmented, "timed": list(timed)}
+def _share(plan: Plan, jobs: list, timed) -> None:
+    """Work through the trainings from one end here and from the other in a second process."""
+    queue = sorted(jobs, key=lambda job: plan.limit(job[0]) or float("inf"))
     if len(queue) > 1:
-        with beside.running("kit.cad_training:attempt", plan=asdict(plan), names=queue[::-1], **rest):
-            attempt(asdict(plan), queue, **rest)
+        with beside.running("kit.cad_training:attempt", plan=asdict(plan), jobs=queue[::-1], timed=list(timed)):
+            attempt(asdict(plan), queue, list(timed))
 
 
-def attempt(plan: dict, names: list, chain: str, augmented: bool, timed: list) -> None:
+def attempt(plan: dict, jobs: list, timed: list) -> None:
     """Train and time networks; leaves those that fail, or that another process works on, to :func:`run_all`."""
     settings = Plan(**{**plan, "whole": tuple(plan["whole"])})
-    for name in names:
+    for job in jobs:
         with contextlib.suppress(record.FolderBusy, train.Diverged, train.OutOfMemory):
-            _run_and_time(settings, name, chain, augmented, timed)
+            _run_and_time(settings, tuple(job), timed)
 
 
 def tested(run: record.Run, weights: str = "last") -> pd.DataFrame:

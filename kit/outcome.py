@@ -15,6 +15,9 @@ from kit.errors import KitError
 
 _LOADED = {}  # the model asked last; a network is often asked again, on other inputs
 WEIGHTS = {"last": "model.keras", "best": "model_best.keras"}
+# A network of hundreds of layers is traced for longer than a few batches take layer by layer; but then all its maps are in memory at a time (NASNetLarge,
+# 64 images of 128 px: 8 GB).
+EAGER_BATCHES = 4
 
 
 class OutOfMemory(KitError):
@@ -76,8 +79,8 @@ def _write_weights(run, model, config, inputs, parts, weights: str) -> dict:
 
     if config.recalibrate_batchnorm:
         recalibrate(model, data.in_order(inputs, np.sort(parts["train"]), config.batch_size), config.seed)
-    tables = [_predict(model, inputs, rows, part, 2 * config.batch_size) for part, rows in parts.items() if part != "train"]
-    table = pd.concat(tables, ignore_index=True)
+    asked = [(part, row) for part, rows in parts.items() if part != "train" for row in rows]  # in one go: calls of large networks are dear
+    table = _predict(model, inputs, np.array([row for _, row in asked]), np.array([part for part, _ in asked]), 2 * config.batch_size)
     record.write_csv(run.folder / ("predictions.csv" if weights == "last" else "predictions_best.csv"), table)
     if config.keep_weights:
         with record.atomic_write(run.folder / WEIGHTS[weights]) as temporary:
@@ -86,8 +89,14 @@ def _write_weights(run, model, config, inputs, parts, weights: str) -> dict:
     return {part: measure(rows) for part, rows in table.groupby("part", sort=False)}
 
 
-def _predict(model, inputs, rows, part: str, batch_size: int) -> pd.DataFrame:
-    scores = model.predict(data.in_order(inputs, rows, batch_size), verbose=0)
+def _predict(model, inputs, rows, part, batch_size: int) -> pd.DataFrame:
+    layerwise = model.run_eagerly
+    model.run_eagerly = layerwise and len(rows) <= EAGER_BATCHES * batch_size
+    try:
+        scores = model.predict(data.in_order(inputs, rows, batch_size), verbose=0)
+    finally:
+        if model.run_eagerly != layerwise:
+            model.run_eagerly, model.predict_function = layerwise, None
     return record.prediction_table(inputs.index.iloc[rows], scores, part)
 
 
@@ -172,6 +181,6 @@ def predict(run: record.Run, inputs: data.Inputs, rows, part: str, weights: str 
             if _LOADED.get("file") != (stored, stored.stat().st_mtime_ns):
                 _LOADED.update(file=(stored, stored.stat().st_mtime_ns), model=keras.saving.load_model(stored, compile=False))
             model = _LOADED["model"]
-            model.run_eagerly = len(rows) <= 8 * run.config["batch_size"]  # tracing a large network takes longer than a few batches
+            model.run_eagerly = len(rows) <= 2 * EAGER_BATCHES * run.config["batch_size"]
             record.write_csv(file, _predict(model, inputs, rows, part, 2 * run.config["batch_size"]))
     return _read_predictions(file)

@@ -265,8 +265,8 @@ def prediction_table(index: pd.DataFrame, scores: np.ndarray, part: str) -> pd.D
         Columns image_id, group, label; one row an image.
     scores : numpy.ndarray
         (N, classes) probabilities, or (N, 1) of the positive class, float.
-    part : str
-        "validation" or "test".
+    part : str or array-like of str
+        "validation" or "test", of all rows or of each.
 
     Returns
     -------

@@ -196,6 +196,9 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+_LOADED = {}  # the classifier loaded last: loading and its first call take seconds
+
+
 class Classifier:
     """A trained model, ready to classify; several threads may share one.
 
@@ -224,6 +227,13 @@ class Classifier:
         folder = Path(folder) if folder is not None else find_model()
         if not _usable(folder):
             raise NoModel(f"There is no trained model in {folder}; make one with `bash run_all.sh --only 20`.")
+        stamp = _stamp(folder)
+        if _LOADED.get("stamp") != stamp:
+            _LOADED.update(classifier=cls._read(folder), stamp=stamp)
+        return _LOADED["classifier"]
+
+    @classmethod
+    def _read(cls, folder: Path) -> "Classifier":
         info = record.read_json(folder / CARD)
         _check_files(folder, info)
         classifier = cls(_load(folder / MODEL), info, familiarity.Statistics.load(folder / STATISTICS) if "familiarity" in info else None, folder)
@@ -315,6 +325,11 @@ def compiled(model):
     signature = [tf.TensorSpec((None, *model.input_shape[1:]), tf.float32)]
     # autograph would leave a generated file in the temporary folder
     return tf.function(lambda images: both(images, training=False), input_signature=signature, autograph=False)
+
+
+def _stamp(folder: Path) -> list:
+    """What tells whether a model folder is still the one that was loaded."""
+    return [(str(file), file.stat().st_mtime_ns, file.stat().st_size) for file in (folder / name for name in (CARD, MODEL, STATISTICS)) if file.exists()]
 
 
 def _check_files(folder: Path, info: dict) -> None:

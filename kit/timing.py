@@ -84,7 +84,7 @@ def compiled_call(model, xla: bool = False):
     import tensorflow as tf
 
     shape = (1, *model.inputs[0].shape[1:])
-    function = tf.function(lambda image: model(image, training=False), input_signature=[tf.TensorSpec(shape, tf.float32)], jit_compile=xla)
+    function = tf.function(lambda image: model(image, training=False), input_signature=[tf.TensorSpec(shape, tf.float32)], jit_compile=xla, autograph=False)
     return lambda image: function(tf.convert_to_tensor(image, tf.float32)).numpy()
 
 

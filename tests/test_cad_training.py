@@ -121,6 +121,8 @@ def test_shown_errors_are_the_most_confident_ones(finished):
     assert all(at.label[i] == 2 and at.loc[i, [f"score_{k}" for k in range(4)]].astype(float).argmax() == 0 for i in confused)
     rows = cad_explain.right_and_wrong(table, 0, 2)
     assert (rows["wrong"]["score"].diff().dropna() <= 0).all() and (rows["right"]["predicted"] == 0).all()
+    twins = cad_explain.right_and_wrong(table.assign(group=table["label"]), 0, 2)  # every class one image, copied
+    assert len(twins["wrong"]) == 1 and twins["wrong"]["image_id"].iloc[0] == rows["wrong"]["image_id"].iloc[0]
 
 
 def test_two_processes_give_what_one_gives(plan, finished, monkeypatch):

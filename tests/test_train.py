@@ -372,6 +372,17 @@ def test_a_finished_model_predicts_other_inputs_and_remembers(normed, inputs, pa
     assert train.predict(normed, upside_down, parts["test"], "again", weights).equals(other)
 
 
+def test_many_images_are_predicted_in_a_graph_even_where_training_ran_layer_by_layer(inputs, parts, monkeypatch):
+    import keras
+
+    seen, original = [], keras.Model.predict
+    monkeypatch.setattr(keras.Model, "predict", lambda self, *a, **k: (seen.append(self.run_eagerly), original(self, *a, **k))[1])
+    rows = [train.fit(config("layerwise", graph=False, epochs=1, batch_size=size), build, inputs, parts).predictions() for size in (1, 8)]
+    assert seen == [False, True]  # 20 images: more than four batches of 2, fewer than four of 16
+    model = train._LAST["model"]
+    assert model.run_eagerly and len(rows[0]) == len(rows[1])
+
+
 def test_weights_that_were_not_kept_are_named(whole, inputs, parts):
     with pytest.raises(outcome.NoWeights, match="has no model_best.keras; train it with keep_weights=True and keep_best=True"):
         train.predict(whole, inputs, parts["test"], "x", "best")
