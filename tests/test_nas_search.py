@@ -33,22 +33,23 @@ def audience_shapes(name, classes, size, input_channels, **_):
     return [("kernel", (3, 3, input_channels, 6)), ("classifier", (6, classes))]
 
 
-@pytest.fixture
-def quick(monkeypatch):
-    """Searches with stand-ins for both networks: what is tested here is everything about them."""
-    monkeypatch.setattr(supernet, "forward", stand_in)
-    monkeypatch.setattr(audience, "forward", stand_in_audience)
-    monkeypatch.setattr(audience, "weight_shapes", audience_shapes)
-    monkeypatch.setattr(audience, "initial_weights", lambda *a, seed=0, **o: [np.random.default_rng(a[3]).normal(size=s).astype("float32") for _, s in audience_shapes(*a[:3], **o)])
-    yield from _without_kept_steps()
+@pytest.fixture(scope="module")
+def quick():
+    """Searches with stand-ins for both networks: what is tested here is everything about them; see test_nas_search_supernets.py."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(supernet, "forward", stand_in)
+        patch.setattr(audience, "forward", stand_in_audience)
+        patch.setattr(audience, "weight_shapes", audience_shapes)
+        patch.setattr(audience, "initial_weights", lambda *a, **o: [np.random.default_rng(a[3]).normal(size=s).astype("float32") for _, s in audience_shapes(*a[:3], **o)])
+        forget()
+        yield
+        forget()
 
 
-def _without_kept_steps():
-    kept = (search_step.explainer, search_step.listener, search_step.weight_step, search_step.measure_step, search_step.arch_step, search_step.lease_step, search_step.teach_step)
-    for function in kept:
-        function.cache_clear()
-    yield
-    for function in kept:
+def forget():
+    """Drop the traced steps, which belong to other networks."""
+    for function in (search_step.explainer, search_step.listener, search_step.weight_step, search_step.measure_step, search_step.arch_step, search_step.lease_step,
+                     search_step.teach_step):
         function.cache_clear()
 
 
@@ -64,7 +65,7 @@ def parts(inputs):
 
 
 def config(profile, family, lease=None, **changes):
-    small = {"channels": 8 if family == "pcdarts" else 4, "cells": 3, "epochs": 3 if family == "pdarts" else 4, "batch_size": 8, "steps": 2, "pruning": "mask"}
+    small = {"channels": 8 if family == "pcdarts" else 4, "cells": 3, "epochs": 3 if family == "pdarts" else 4, "batch_size": 8, "steps": 2, "pruning": "mask", "traced": False}
     heard = {"lease": lease, "audience_options": {"width": 2}} if lease is not None else {}
     return SearchConfig("tests", profile, family, family, **{**small, **heard, **changes})
 
@@ -93,11 +94,10 @@ def same(first, second):
         assert set(one) == set(other) and all(np.array_equal(one[name], other[name]) for name in one)
 
 
-@pytest.mark.parametrize("lease", [None, {}], ids=["base", "lease"])
-@pytest.mark.parametrize("family", FAMILIES)
-def test_a_killed_search_ends_bit_identical(family, lease, quick, monkeypatch, inputs, parts):
-    whole = search.search(config("whole", family, lease), inputs, *parts)
-    wanted = config("killed", family, lease)
+@pytest.mark.parametrize("family, lease, traced", [(family, lease, False) for family in FAMILIES for lease in (None, {})] + [("pcdarts", {}, True), ("darts", None, True)])
+def test_a_killed_search_ends_bit_identical(family, lease, traced, quick, monkeypatch, inputs, parts):
+    whole = search.search(config("whole", family, lease, traced=traced), inputs, *parts)
+    wanted = config("killed", family, lease, traced=traced)
     interrupted(monkeypatch, wanted, inputs, parts, after=4 if family == "pdarts" else 2)
     resumed = search.search(wanted, inputs, *parts)
     assert resumed.status["resumed_at"] in (2, 4) and resumed.key == whole.key
@@ -229,13 +229,3 @@ def test_settings_take_the_family_s_defaults_and_bad_ones_are_refused():
 def test_spread_says_how_far_seeds_differ():
     table = search.spread({"a": [0.8, 0.9], "b": [0.7]})
     assert table.loc["a", "sd"] == pytest.approx(0.1 / np.sqrt(2)) and np.isnan(table.loc["b", "sd"]) and table.loc["b", "highest"] == 0.7
-
-
-@pytest.mark.parametrize("family", ["pcdarts", "pdarts"])
-def test_the_supernets_themselves_are_searched(family, inputs, parts):
-    kept = search_step.explainer.cache_info().currsize
-    run = search.search(config("real", family, epochs=1 if family == "pdarts" else 2, steps=1, traced=False), inputs, *parts)
-    history = run.history()
-    assert np.isfinite(history[["loss", "val_loss", "entropy_normal"]]).all(axis=None) and history["arch_loss"].notna().any()
-    assert len(search.snapshots(run)) == len(history) and search.found(run) == search.snapshots(run)[-1][1]
-    assert search_step.explainer.cache_info().currsize == kept + 1  # masked stages share one traced supernet

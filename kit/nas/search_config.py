@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from kit.autoaugment import AutoAugment
 from kit.errors import KitError
 from kit.nas.lease_settings import LeaseSettings
-from kit.nas.supernet import Space
+from kit.nas.space import Space
 
 FAMILIES = ("darts", "pcdarts", "pdarts")
 STAGES = {"darts": 1, "pcdarts": 1, "pdarts": 3}

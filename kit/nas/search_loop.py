@@ -136,7 +136,7 @@ def _lease(task, kind, state, moments, train, val, told, rates, number):
     config = task.config
     lecture = train if config.lease.batches == "same" else task.batch(told, state.epoch)
     delta, place = _delta(task, state, lecture, told, number)
-    if float(rates.moving) > 0 or config.warm_up * task.steps < FEW_STEPS:
+    if float(rates.moving) > 0 or kind.traced and config.warm_up * task.steps < FEW_STEPS:
         state.arch, moments, state.audience, state.audience_buffers, after, facts = search_step.lease_step(kind)(
             state.weights, state.buffers, state.arch, moments, state.audience, state.audience_buffers, train, val, lecture, delta, rates)
     else:
