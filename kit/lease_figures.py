@@ -97,7 +97,7 @@ def search_progress(histories: dict) -> Figure:
     """
     require(histories, "Search progress needs at least one history.")
     fig = new_figure(9.4, 3.6 + 0.17 * -(-len(histories) // 3))
-    columns = (("val_accuracy", "Accuracy, judging half (%)", 100), ("skips_normal", "Skip connections, normal cell", 1), ("entropy_normal", "Entropy of α, normal cell (nats)", 1))
+    columns = (("val_accuracy", "Accuracy, judging half (%)", 100), ("skips_normal", "Skip connections, normal cell", 1), ("entropy_normal", "Entropy of α, normal cell (1: even)", 1))
     for ax, (column, label, factor) in zip(fig.subplots(1, 3), columns):
         for number, (name, history) in enumerate(histories.items()):
             every = max(1, len(history) // 5)
@@ -107,7 +107,7 @@ def search_progress(histories: dict) -> Figure:
         ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         ax.yaxis.set_major_locator(MaxNLocator(6, integer=column == "skips_normal"))
         ax.grid(True)
-    fig.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=7)
+    fig.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncols=3, fontsize=7)
     return fig
 
 

@@ -68,7 +68,7 @@ def cells_figure(cells: list, columns: int = 2) -> Figure:
     used = {_kind(operation) for _, cell in cells for operation, _ in cell}
     patches = [Patch(fc=fill, hatch=hatch, ec="0.35", label=name) for kind, (name, fill, hatch) in _KINDS.items() if kind in used]
     _grey_hatches(patches)
-    fig.legend(handles=patches, loc="outside lower center", ncols=len(patches) if columns > 1 else 2)
+    fig.legend(handles=patches, loc="outside upper center", ncols=len(patches) if columns > 1 else 2)
     return fig
 
 
