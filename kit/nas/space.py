@@ -55,6 +55,8 @@ class Space:
         for edges in (self.normal, self.reduce):
             if edges is not None and (len(edges) != len(EDGES) or len({len(edge) for edge in edges}) != 1):
                 raise UnusableSpace(f"A cell has {len(EDGES)} edges with equally many operations each; give one tuple of indices for every edge.")
+            if edges is not None and any(not edge or sorted({*edge} & {*range(len(PRIMITIVES))}) != list(edge) for edge in edges):
+                raise UnusableSpace(f"The operations of an edge are indices below {len(PRIMITIVES)}, at least one, ascending and without repetition.")
 
     @property
     def partial(self) -> int:
