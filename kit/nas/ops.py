@@ -90,7 +90,8 @@ def depthwise(x, kernel, stride: int = 1, dilation: int = 1):
         1 or 2. Dilation 2 at stride 2 is an ordinary convolution on the even sub-lattice.
     """
     if dilation == 2:
-        return depthwise(sub_lattices(x)[0], kernel) if stride == 2 else tf.nn.depthwise_conv2d(x, kernel, [1, 1, 1, 1], "SAME", dilations=(2, 2))
+        even = sub_lattices(x)[0] if stride == 2 and not (x.shape[1] % 2 or x.shape[2] % 2) else x[:, ::2, ::2]
+        return depthwise(even, kernel) if stride == 2 else tf.nn.depthwise_conv2d(x, kernel, [1, 1, 1, 1], "SAME", dilations=(2, 2))
     if stride == 2:
         return tf.raw_ops.DepthwiseConv2dNative(input=_pad(x, kernel.shape[0] // 2), filter=kernel, strides=[1, 2, 2, 1], padding="VALID")
     if kernel.shape[0] == 5 and not tiny(x):
