@@ -43,27 +43,32 @@ def _fused(x, scale):
     empty = tf.constant(np.zeros(0, np.float32))
     y, mean, variance, *kept = tf.raw_ops.FusedBatchNormV3(x=x, scale=scale, offset=_full(0, x), mean=empty, variance=empty, epsilon=EPSILON)
 
-    def pulled_back(dy):
-        """Of y: to x, scale and shift."""
-        return tf.raw_ops.FusedBatchNormGradV3(y_backprop=dy, x=x, scale=scale, reserve_space_1=kept[0], reserve_space_2=kept[1], reserve_space_3=kept[2], epsilon=EPSILON)[:3]
-
     @tf.custom_gradient
     def gradient(dy, x, scale):
-        dx, dscale, dshift = pulled_back(dy)
-        return (dx, dscale), lambda u, t: _second(pulled_back, x, scale, mean, variance, dy, dscale, dshift, u, t)
+        dx, dscale, dshift = _kernel_gradient(dy, x, scale, kept)
+        return (dx, dscale), lambda u, t: _second(x, scale, mean, variance, kept, dy, dscale, dshift, u, t)
 
     return y, lambda dy: gradient(dy, x, scale)
 
 
-def _second(pulled_back, x, scale, mean, variance, dy, dscale, dshift, u, t):
-    """Gradients in (dy, x, scale) of <u, dx> + <t, dscale>.
+def _kernel_gradient(dy, x, scale, kept):
+    """Of y: to x, scale and shift."""
+    return tf.raw_ops.FusedBatchNormGradV3(y_backprop=dy, x=x, scale=scale, reserve_space_1=kept[0], reserve_space_2=kept[1], reserve_space_3=kept[2], epsilon=EPSILON)[:3]
+
+
+_MAPS, _CHANNELS = tf.TensorSpec((None,) * 4), tf.TensorSpec((None,))
+
+
+@tf.function(autograph=False, input_signature=[_MAPS, *[_CHANNELS] * 3, [_CHANNELS, _CHANNELS, tf.TensorSpec(None)], _MAPS, _CHANNELS, _CHANNELS, _MAPS, _CHANNELS])
+def _second(x, scale, mean, variance, kept, dy, dscale, dshift, u, t):
+    """Gradients in (dy, x, scale) of <u, dx> + <t, dscale>; traced once for all normalisations.
 
     With xhat = (x - mean) r, sums over the n pixels of a channel, and P(v) = v - sum(v) / n - xhat sum(v xhat) / n, the gradient of the first order is
     dx = scale r P(dy), dscale = sum(dy xhat); dxhat/dx' v = r P(v) and dr/dx = -r^2 xhat / n give the rest.
     """
-    n = tf.cast(tf.size(x) // x.shape[-1], x.dtype)
+    n = tf.cast(tf.size(x) // tf.shape(x)[3], x.dtype)
     r = tf.math.rsqrt(variance * ((n - 1) / n) + EPSILON)  # the kernel returns the unbiased variance
-    back, u_xhat, u_sum = pulled_back(u)
+    back, u_xhat, u_sum = _kernel_gradient(u, x, scale, kept)
     product = tf.reduce_sum(u * dy, [0, 1, 2]) - (u_sum * dshift + u_xhat * dscale) / n
     common = -scale * r * r / n
     of_u, of_dy, t_r = common * dscale, common * u_xhat + t * r, t * r

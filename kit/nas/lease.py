@@ -11,7 +11,7 @@ card's recommendations. Two matter most: the perturbation must not start at zero
 influence, and it ascends, as the text says and the printed minus contradicts.
 """
 
-from typing import NamedTuple
+from typing import Callable, NamedTuple
 
 import tensorflow as tf
 
@@ -61,7 +61,7 @@ class LeaseGradient(NamedTuple):
     ratio : tf.Tensor
         Norm of the audience's term, times gamma, over that of the explainer's; where they share a product, of the vectors that enter it.
     loss, audience_loss : tf.Tensor
-        Validation losses of E' and W'.
+        Validation losses of E' (first order: E) and W'.
     train_loss : tf.Tensor
         Training loss of E.
     lesson : Lesson
@@ -91,9 +91,9 @@ class Players(NamedTuple):
         Like `explainer`, for the perturbations: without skip dropout (A18).
     """
 
-    explainer: object
-    audience: object
-    quiet: object
+    explainer: Callable
+    audience: Callable
+    quiet: Callable
 
 
 def initial_delta(images, settings: LeaseSettings, seed) -> tf.Tensor:
@@ -108,15 +108,15 @@ def teach(explainer, audience, weights, audience_weights, arch, train, delta0, s
           quiet=None, lecture=None) -> Lesson:
     """The audience's step alone, for the epochs that leave the architecture alone (A19); arguments as :func:`lease_gradient`."""
     players = _players(explainer, audience, quiet, settings)
-    step = _virtual_step(explainer, weights, arch, train, settings, lr, buffers, momentum, decay, "exact")
+    step = _virtual_step(explainer, weights, arch, train, settings, lr, buffers, momentum, decay, "finite")
     batch = lecture or train
-    explanation, _ = _explain(players, step.weights, arch, batch, delta0, settings, "exact")
+    explanation, _ = _explain(players, step.weights, arch, batch, delta0, settings, "finite")  # no product is asked for: the cheaper to build
     loss, gradients = derivatives(lambda: cross_entropy(audience(audience_weights, explanation.shown), batch[1]), audience_weights)
     return Lesson(loss, gradients, explanation)
 
 
 def lease_gradient(explainer, audience, weights, audience_weights, arch, train, val, delta0, settings: LeaseSettings, gamma, *, lr, audience_lr,
-                   buffers=None, momentum=0.9, decay=3e-4, order=2, explainer_weight=1.0, mode="exact", quiet=None, lecture=None, separate=False) -> LeaseGradient:
+                   buffers=None, momentum=0.9, decay=3e-4, order=2, explainer_weight=1.0, mode="exact", quiet=None, lecture=None, separate=False, plain=None) -> LeaseGradient:
     """Architecture gradient of equation (10).
 
     Parameters
@@ -138,7 +138,8 @@ def lease_gradient(explainer, audience, weights, audience_weights, arch, train, 
         Current rates, for the virtual steps.
     buffers, momentum, decay : see :func:`kit.nas.hypergradient.second_order`
     order : {1, 2}
-        Of the explainer's term in the base method.
+        Of the explainer's term in the base method. The first order takes it at E, as PC-DARTS and P-DARTS do, the second at E'; the audience's term goes
+        through E' always.
     mode : {"exact", "finite"}
     quiet : callable or None
         The explainer without skip dropout; None: there is none.
@@ -146,6 +147,8 @@ def lease_gradient(explainer, audience, weights, audience_weights, arch, train, 
         Batch for the perturbations and the audience's step, if not `train` (A15).
     separate : bool
         Second order: keep the two terms apart, at the price of one more product.
+    plain : callable or None
+        `explainer` without ``tf.function``, for the pass that the exact mode differentiates twice; `quiet` and `audience` should have none in this mode.
 
     Returns
     -------
@@ -156,10 +159,10 @@ def lease_gradient(explainer, audience, weights, audience_weights, arch, train, 
     kit.nas.hypergradient.UnknownMode
     """
     check_mode(mode)
-    players, batch = _players(explainer, audience, quiet, settings), lecture or train
-    step = _virtual_step(explainer, weights, arch, train, settings, lr, buffers, momentum, decay, mode)
+    players, batch = _players(plain if plain and mode == "exact" else explainer, audience, quiet, settings), lecture or train
+    step = _virtual_step(explainer, weights, arch, train, settings, lr, buffers, momentum, decay, mode, plain)
     second = (settings.explainer_order or order) == 2
-    loss, direct, vector = _judge(explainer, step.weights, arch, val, second)
+    loss, direct, vector = _judge(explainer, step.weights if second else weights, arch, val, second)
     explanation, pull_back = _explain(players, step.weights, arch, batch, delta0, settings, mode)
     lesson, audience_loss, to_shown = _lesson(players, audience_weights, arch, step, batch, val, delta0, explanation, settings, audience_lr, mode)
     through_weights, through_arch = pull_back(to_shown)
@@ -172,15 +175,15 @@ def _players(explainer, audience, quiet, settings) -> Players:
     return Players(explainer, audience, quiet if quiet and settings.quiet_explanations else explainer)
 
 
-def _virtual_step(explainer, weights, arch, train, settings, lr, buffers, momentum, decay, mode) -> Unrolled:
+def _virtual_step(explainer, weights, arch, train, settings, lr, buffers, momentum, decay, mode, plain=None) -> Unrolled:
     rate = lr if settings.virtual_explainer_lr is None else settings.virtual_explainer_lr
     if not settings.virtual_momentum:
         buffers, decay = None, 0.0
-    return unroll(explainer, weights, arch, train, rate, buffers, momentum, decay, mode, settings.radius)
+    return unroll(explainer, weights, arch, train, rate, buffers, momentum, decay, mode, settings.radius, plain)
 
 
 def _judge(explainer, weights, arch, val, second):
-    """Validation loss of E', its gradient in the architecture and, for the second order, in the weights."""
+    """Validation loss, its gradient in the architecture and, for the second order, in the weights."""
     loss, gradients = derivatives(lambda: cross_entropy(explainer(weights, arch, val[0]), val[1]), [*arch, *weights] if second else arch)
     return loss, gradients[: len(arch)], gradients[len(arch) :] or None
 
@@ -265,7 +268,7 @@ def _lesson(players, audience_weights, arch, step, batch, val, delta0, explanati
     moved = [w - rate * g for w, g in zip(audience_weights, gradients, strict=True)]
     seen = val[0]
     if settings.validation == "explained":
-        seen = tf.stop_gradient(_explain(players, step.weights, arch, val, delta0[: val[0].shape[0]], settings, "exact")[0].shown)
+        seen = tf.stop_gradient(_explain(players, step.weights, arch, val, delta0[: tf.shape(val[0])[0]], settings, "finite")[0].shown)
     audience_loss, vector = derivatives(lambda: cross_entropy(players.audience(moved, seen), val[1]), moved)
     (back,) = product(vector)
     return Lesson(loss, gradients, explanation), audience_loss, -rate * back
@@ -274,7 +277,7 @@ def _lesson(players, audience_weights, arch, step, batch, val, delta0, explanati
 class _Weighing(NamedTuple):
     """Puts the terms of level IV together."""
 
-    pull_back: object
+    pull_back: Callable
     direct: list
     explainer_weight: tf.Tensor
     gamma: tf.Tensor
