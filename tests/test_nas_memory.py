@@ -1,3 +1,4 @@
+import os
 import re
 from dataclasses import replace
 
@@ -11,6 +12,7 @@ DARTS = supernet.Space("darts", 16, 8)
 GIB = 2**30
 
 
+@pytest.mark.skipif(not os.environ.get("KIT_MEASURE"), reason="minutes, and the peak depends on the machine; set KIT_MEASURE=1 to measure")
 @pytest.mark.parametrize("space, size, batch, settings", [  # first order only: tracing the others takes longer than a test may
     (supernet.Space("darts", 8, 3), 32, 48, {"order": 1}), (supernet.Space("pcdarts", 16, 3), 32, 64, {"order": 1})])
 def test_estimates_agree_with_the_measured_peak(space, size, batch, settings):

@@ -71,6 +71,7 @@ def smoke(tmp_path_factory):
     return results / "smoke"
 
 
+@pytest.mark.timeout(1800)  # runs all notebooks
 def test_nbmake_runs_every_notebook_and_every_artefact_is_written(smoke, monkeypatch):
     monkeypatch.setenv("KIT_RESULTS", str(smoke.parent))
     for notebook in NOTEBOOKS:
