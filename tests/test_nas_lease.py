@@ -71,13 +71,14 @@ def assert_close(got, want, tolerance):
     assert length([np.asarray(g) - np.asarray(w) for g, w in zip(got, want, strict=True)]) <= tolerance * length(want)
 
 
-@pytest.fixture(scope="module")
-def one_step():
+_TAKEN = []
+
+
+@pytest.fixture
+def one_step(monkeypatch):
     """The explainer's virtual step, which is the same in all variants, is taken once."""
-    with pytest.MonkeyPatch.context() as patch:
-        taken, unroll = [], lease.unroll
-        patch.setattr(lease, "unroll", lambda *given: taken[0] if taken else taken.append(unroll(*given)) or taken[0])
-        yield
+    unroll = lease.unroll
+    monkeypatch.setattr(lease, "unroll", lambda *given: _TAKEN[0] if _TAKEN else _TAKEN.append(unroll(*given)) or _TAKEN[0])
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
