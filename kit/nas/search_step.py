@@ -88,6 +88,26 @@ def _forward(kind: Kind, rates: Rates | None = None):
     return lambda weights, arch, x: network(list(weights), list(arch), x, rate, seed)
 
 
+def _plain(kind: Kind, rates: Rates | None = None):
+    """Like `_forward`, but not traced by itself: for passes that are differentiated twice, for which TensorFlow would lay the traced one out anew."""
+    dropped = {"skip_rate": rates.skip_rate, "seed": rates.seed} if rates is not None and kind.space.family == "pdarts" else {}
+    return lambda weights, arch, x: supernet.forward(kind.space, list(weights), list(arch), x, **dropped)
+
+
+def _listener(kind: Kind):
+    """The audience; in the exact mode it is differentiated twice, see `_plain`."""
+    if kind.mode == "exact":
+        return lambda weights, x: audience.forward(kind.audience, list(weights), x)
+    return listener(kind.audience, kind.size, kind.space, kind.options)
+
+
+def _quiet(kind: Kind):
+    """The explainer that makes perturbations, without dropout; None where it is the same as the other."""
+    if kind.mode == "exact":
+        return _plain(kind)
+    return _forward(kind) if kind.space.family == "pdarts" else None
+
+
 def _pixels(kind: Kind, batch):
     return tf.cast(batch[0], tf.float32) * kind.scale, batch[1]
 
@@ -149,7 +169,7 @@ def arch_step(kind: Kind):
         if kind.order == 1:
             found = hypergradient.first_order(forward, weights, arch, val)
         else:
-            found = hypergradient.second_order(forward, weights, arch, train, val, rates.lr, buffers, kind.sgd[0], kind.sgd[1], kind.mode)
+            found = hypergradient.second_order(forward, weights, arch, train, val, rates.lr, buffers, kind.sgd[0], kind.sgd[1], kind.mode, plain=_plain(kind, rates))
         arch, moments = _moved(kind, arch, found.gradients, moments, rates)
         return arch, moments, {"arch_loss": found.loss, "arch_gradient": found.norm}
 
@@ -161,13 +181,10 @@ def lease_step(kind: Kind):
     """(weights, buffers, arch, moments, told, told_buffers, train, val, lecture, delta, rates) -> (arch, moments, told, told_buffers, delta', facts): one step
     on the architecture by LeaSE and one of the audience; with ``rates.moving`` 0 the audience's alone."""
     def step(weights, buffers, arch, moments, told, told_buffers, train, val, lecture, delta, rates):
-        quiet, forward, val = _forward(kind) if kind.space.family == "pdarts" else None, _forward(kind, rates), _pixels(kind, val)
         found = lease.lease_gradient(
-            forward, listener(kind.audience, kind.size, kind.space, kind.options), weights, told, arch, _pixels(kind, train), val, delta, kind.lease, rates.gamma,
-            lr=rates.lr, audience_lr=rates.audience_lr, buffers=buffers, momentum=kind.sgd[0], decay=kind.sgd[1], order=kind.order, explainer_weight=rates.own,
-            mode=kind.mode, quiet=quiet, lecture=_pixels(kind, lecture), separate=kind.separate)
-        if (kind.lease.explainer_order or kind.order) == 1:
-            found = _with_base_term(found, hypergradient.first_order(forward, weights, arch, val), rates)
+            _forward(kind, rates), _listener(kind), weights, told, arch, _pixels(kind, train), _pixels(kind, val), delta, kind.lease, rates.gamma, lr=rates.lr,
+            audience_lr=rates.audience_lr, buffers=buffers, momentum=kind.sgd[0], decay=kind.sgd[1], order=kind.order, explainer_weight=rates.own, mode=kind.mode,
+            quiet=_quiet(kind), lecture=_pixels(kind, lecture), separate=kind.separate, plain=_plain(kind, rates))
         moved = _moved(kind, arch, found.gradients, moments, rates)
         facts = {"arch_loss": found.loss, "arch_gradient": optim.norm(found.gradients), "ratio": found.ratio, "cosine": _cosine(found.explainer, found.audience),
                  "audience_loss": found.lesson.loss, "audience_val_loss": found.audience_loss, "change": found.lesson.explanation.change}
@@ -180,18 +197,11 @@ def lease_step(kind: Kind):
 def teach_step(kind: Kind):
     """(weights, buffers, arch, told, told_buffers, train, lecture, delta, rates) -> (told, told_buffers, delta', facts): the audience's step alone."""
     def step(weights, buffers, arch, told, told_buffers, train, lecture, delta, rates):
-        quiet = _forward(kind) if kind.space.family == "pdarts" else None
         lesson = lease.teach(_forward(kind, rates), listener(kind.audience, kind.size, kind.space, kind.options), weights, told, arch, _pixels(kind, train), delta, kind.lease,
-                             lr=rates.lr, buffers=buffers, momentum=kind.sgd[0], decay=kind.sgd[1], quiet=quiet, lecture=_pixels(kind, lecture))
+                             lr=rates.lr, buffers=buffers, momentum=kind.sgd[0], decay=kind.sgd[1], quiet=_forward(kind), lecture=_pixels(kind, lecture))
         return *_taught(kind, told, lesson, told_buffers, rates), lesson.explanation.delta, {"audience_loss": lesson.loss, "change": lesson.explanation.change}
 
     return _traced(kind, step, "weights buffers arch told told_buffers train lecture delta rates")
-
-
-def _with_base_term(found, base, rates):
-    """The explainer's term of first order taken at E, where PC-DARTS and P-DARTS take it, not at E': only so is gamma 0 the base method (A17)."""
-    total = [rates.own * e + rates.gamma * a for e, a in zip(base.gradients, found.audience, strict=True)]
-    return found._replace(gradients=total, explainer=base.gradients, loss=base.loss, ratio=rates.gamma * optim.norm(found.audience) / base.norm)
 
 
 def _taught(kind, told, lesson, buffers, rates):
