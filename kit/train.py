@@ -216,7 +216,8 @@ def _compiled(config: TrainConfig, fresh):
     anew costs more than a short training."""
     import keras
 
-    made_for = record.digest([config.optimizer, config.learning_rate, config.loss, config.graph, fresh.get_config()])
+    compiled_with = fresh.get_compile_config() if fresh.compiled else None
+    made_for = record.digest([config.optimizer, config.learning_rate, config.loss, config.graph, fresh.get_config(), compiled_with])
     _LAST["run"] = None
     if _LAST.get("made_for") != made_for:
         if not fresh.compiled:
