@@ -288,6 +288,4 @@ def parameters(run: record.Run) -> int:
     if model["kind"] == "cells":
         shape = {name: model[name] for name in ("channels", "cells", "classes", "input_channels")}
         return derived.parameters(Genotype(model["normal"], model["reduce"]), **shape)
-    from kit.nas import baselines
-
-    return baselines.trainable(baselines.build(model["network"], **{name: value for name, value in model.items() if name in ("size", "classes", "channels", "width")}))
+    return run.metrics()["trainable_parameters"]
