@@ -13,8 +13,11 @@ GIB = 2**30
 
 
 @pytest.mark.skipif(not os.environ.get("KIT_MEASURE"), reason="minutes, and the peak depends on the machine; set KIT_MEASURE=1 to measure")
-@pytest.mark.parametrize("space, size, batch, settings", [  # first order only: tracing the others takes longer than a test may
-    (supernet.Space("darts", 8, 3), 32, 48, {"order": 1}), (supernet.Space("pcdarts", 16, 3), 32, 64, {"order": 1})])
+@pytest.mark.parametrize("space, size, batch, settings", [
+    (supernet.Space("darts", 8, 3), 32, 48, {"order": 1}), (supernet.Space("pcdarts", 16, 3), 32, 64, {"order": 1}), (supernet.Space("pdarts", 8, 3), 32, 48, {"order": 1}),
+    (supernet.Space("darts", 8, 3), 32, 32, {"order": 2}), (supernet.Space("darts", 8, 3), 32, 32, {"order": 2, "mode": "finite"}),
+    (supernet.Space("pcdarts", 8, 3), 32, 32, {"order": 1, "lease": True, "audience_options": {"width": 16}}),
+    (supernet.Space("pcdarts", 8, 3), 32, 32, {"order": 1, "lease": True, "audience": "vgg13", "audience_options": {"width": 16}})])
 def test_estimates_agree_with_the_measured_peak(space, size, batch, settings):
     needed = memory.estimate(space, size, batch, **settings)
     assert memory.measured(needed) == pytest.approx(needed.step, rel=0.35)
