@@ -19,6 +19,7 @@ STAGES = (
     ("IV  Architecture is updated", ["A ← A − η ∇ [L(E′, A, D(val)) + γ L(W′, D(val))]", "other half of the training images"], OUT),
 )
 OPERATIONS = ("convolution", "pooling", "skip connection", "none")
+DARK = tuple(colour for colour in OKABE_ITO if colour != "#F0E442")  # yellow lines are hard to see on white
 
 
 @style()
@@ -66,7 +67,7 @@ def convergence(panels: dict) -> Figure:
     """
     panels = {title: curves for title, curves in panels.items() if curves}
     require(panels, "Figure 2 needs at least one history.")
-    fig = new_figure(9.4, 0.9 + 3.1 * -(-len(panels) // 2))
+    fig = new_figure(9.4, 0.9 + 3.7 * -(-len(panels) // 2))
     axes = fig.subplots(-(-len(panels) // 2), 2, squeeze=False, sharey=True).ravel()
     for letter, ax, (title, curves) in zip("abcdef", axes, panels.items(), strict=False):
         for number, (name, history) in enumerate(curves.items()):
@@ -74,7 +75,7 @@ def convergence(panels: dict) -> Figure:
         ax.set(title=f"({letter}) {title}", xlabel="Epoch", ylabel="Accuracy on the test images (%)")
         ax.xaxis.set_major_locator(MaxNLocator(7, integer=True))
         ax.grid(True)
-        ax.legend(loc="lower right", frameon=True, framealpha=0.85, edgecolor="none")
+        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2, fontsize=8)
     for ax in axes[len(panels):]:
         ax.set_axis_off()
     return fig
@@ -82,7 +83,7 @@ def convergence(panels: dict) -> Figure:
 
 def _curve(ax, history: pd.DataFrame, number: int, name: str) -> None:
     every = max(1, len(history) // 6)
-    ax.plot(history["epoch"], 100 * history["val_accuracy"], LINES[number % 4], color=OKABE_ITO[number % 8], marker=MARKERS[number % 8], ms=4, label=name,
+    ax.plot(history["epoch"], 100 * history["val_accuracy"], LINES[number % 4], color=DARK[number % 7], marker=MARKERS[number % 8], ms=4, label=name,
             markevery=(number % every, every), lw=1.3)
 
 
@@ -101,12 +102,14 @@ def search_progress(histories: dict) -> Figure:
     for ax, (column, label, factor) in zip(fig.subplots(1, 3), columns):
         for number, (name, history) in enumerate(histories.items()):
             every = max(1, len(history) // 5)
-            ax.plot(history["epoch"], factor * history[column], LINES[number // 8 % 4], color=OKABE_ITO[number % 8], marker=MARKERS[number % 8], ms=3.5, label=name,
+            ax.plot(history["epoch"], factor * history[column], LINES[number // 7 % 4], color=DARK[number % 7], marker=MARKERS[number % 8], ms=3.5, label=name,
                     markevery=(number % every, every), lw=1.2)
         ax.set(xlabel="Epoch (P-DARTS: of all stages)", ylabel=label)
         ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         ax.yaxis.set_major_locator(MaxNLocator(6, integer=column == "skips_normal"))
         ax.grid(True)
+    if np.ptp(ax.get_ylim()) < 0.02:  # weights that have hardly moved: no axis of seven digits
+        ax.set_ylim(ax.dataLim.y0 - 0.02, ax.dataLim.y1 + 0.02)
     fig.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncols=3, fontsize=7)
     return fig
 
