@@ -203,14 +203,16 @@ def at_work(*tuners):
 def ended(server, threads, seconds=30):
     for thread in [*threads, server.thread]:
         thread.join(seconds)
-    assert not any(thread.is_alive() for thread in [*threads, server.thread])
-    return plan.result(server.folder)
+    assert server.error is None and not any(thread.is_alive() for thread in [*threads, server.thread])
+    result = plan.result(server.folder)
+    assert result.genetic.finished
+    return result
 
 
 def test_two_workers_give_the_same_search(network):
     server, worker = network(a_plan(pause=0.02))
     result = ended(server, at_work(worker("a#1"), worker("b#1")))
-    assert server.error is None and same(result, expected()) and result.history["seconds"].min() >= 0.02
+    assert same(result, expected()) and result.history["seconds"].min() >= 0.02
 
 
 def test_a_dead_workers_individual_goes_to_another(network, tmp_path):
