@@ -280,7 +280,7 @@ def test_an_individual_that_kills_every_worker_is_given_up(tmp_path):
     assert oracle.create_trial("w#3").trial_id == "0001"
     for number in range(1, 5):
         finish(oracle, oracle.create_trial("w#3"), number / 10)
-    assert oracle.genetic.told[0]["reasons"] == ["3 workers died while they evaluated it", None, None, None, None]
+    assert oracle.genetic.told[0]["reasons"] == ["its worker died, 3 times", None, None, None, None]
     assert oracle.genetic.told[0]["fitness"].tolist() == [-1, 0.1, 0.2, 0.3, 0.4]
 
 

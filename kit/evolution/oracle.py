@@ -148,7 +148,7 @@ class GeneticOracle(keras_tuner.Oracle):
             self._retry_queue.append(trial.trial_id)
             self.save()
             return
-        reason = f"{self.losses[trial.trial_id]} workers died while they evaluated it"
+        reason = f"its worker died, {self.losses[trial.trial_id]} times"
         trial.hyperparameters.values[OUTCOME] = json.dumps({"fitness": None, "reason": reason, "seconds": None})
         trial.status, trial.message = TrialStatus.FAILED, reason
         self.end_trial(trial)
