@@ -69,6 +69,14 @@ def _in_replica() -> bool:
     return tf.distribute.has_strategy() and not tf.distribute.in_cross_replica_context()
 
 
+def _over_replicas(tensors) -> list:
+    """Sum each tensor over the replicas, as one vector: of several tensors in one call TensorFlow 2.21 gave the first one's sum for all."""
+    tensors = [tf.cast(t, tf.float32) for t in tensors]
+    together = tf.concat([tf.reshape(t, [-1]) for t in tensors], 0)
+    together = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, together)
+    return [tf.reshape(part, tf.shape(t)) for part, t in zip(tf.split(together, [tf.size(t) for t in tensors]), tensors)]
+
+
 class Astrocytes:
     """The astrocytes of one model: counters, decisions and the scaling of its kernels.
 
@@ -162,7 +170,7 @@ class Astrocytes:
             return
         totals = [[_batch_sum(t) for t in tf.nest.flatten(entry)] for entry in conv_outputs]
         if _in_replica():
-            totals = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, totals)
+            totals = tf.nest.pack_sequence_as(totals, _over_replicas(tf.nest.flatten(totals)))
         first = [layer.data_format == "channels_first" for layer in self.layers]
         steps = [sum(tf.cast(_squash(t, f), tf.float32) for t in entry) for entry, f in zip(totals, first, strict=True)]
         self.counters.assign_add(tf.concat(steps, 0))
