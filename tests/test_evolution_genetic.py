@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from kit.evolution import genetic
+from kit.evolution import genetic, operators
 from kit.evolution.genetic import BadSettings, GASettings, GeneticAlgorithm, OutOfTurn
 
 POPULATION = np.random.RandomState(42).rand(5, 5)
@@ -46,7 +46,7 @@ def test_oracle_of_the_released_code():
 @pytest.mark.parametrize("opponents, rows", [(2, [1, 1, 1, 1, 4]), (1, [1, 1, 2, 2, 1])])
 def test_selection_of_the_released_code(opponents, rows):
     search = begun_with(genetic.released(1, 5, opponents=opponents, seed=123), POPULATION)
-    assert search._select(genetic.normalised(MCC), 5).tolist() == rows
+    assert search._select(operators.normalised(MCC), 5).tolist() == rows
 
 
 def test_legacy_index_draws_the_last_half_as_often():
@@ -59,25 +59,25 @@ def test_legacy_index_draws_the_last_half_as_often():
 
 def test_oracle_of_the_text():
     """Oracle 4.2: Algorithms 1 and 2 with explicit draws."""
-    evaluations, draws = genetic.normalised(MCC), np.random.RandomState(7)
-    rows = genetic.tournament(evaluations, range(5), [[1], [3], [2], [0], [2]])
+    evaluations, draws = operators.normalised(MCC), np.random.RandomState(7)
+    rows = operators.tournament(evaluations, range(5), [[1], [3], [2], [0], [2]])
     assert rows.tolist() == [1, 1, 2, 0, 4] and evaluations[rows] == pytest.approx([1, 1, 0.725806, 0.322581, 0.870968], abs=5e-7)
     second = rows[[2, 0, 4, 1, 3]]
     uc, um, uv = draws.rand(5, 5), draws.rand(5, 5), draws.rand(5, 5)
-    children = genetic.offspring(POPULATION[rows], POPULATION[second], genetic.shares(evaluations[rows], evaluations[second]), uc < genetic.CROSSOVER_3, um < genetic.MUTATION_3, uv)
+    children = operators.offspring(POPULATION[rows], POPULATION[second], operators.shares(evaluations[rows], evaluations[second]), uc < genetic.CROSSOVER_3, um < genetic.MUTATION_3, uv)
     assert children[:4] == pytest.approx(np.array([[0.422374, 0.058084, 0.866176, 0.437611, 0.708073], [0.001427, 0.058084, 0.709394, 0.601115, 0.708073],
                                                    [0.020584, 0.969910, 0.053129, 0.296352, 0.331413], [0.374540, 0.964971, 0.731994, 0.598658, 0.573425]]), abs=5e-7)
     assert POPULATION[rows[np.argmax(evaluations[rows])]] == pytest.approx([0.155995, 0.058084, 0.866176, 0.601115, 0.708073], abs=5e-7)
 
 
 def test_ties_go_to_the_opponent_or_stay():
-    assert genetic.tournament([1, 1], [0], [[1]], "opponent").tolist() == [1]
-    assert genetic.tournament([1, 1], [0], [[1]], "self").tolist() == [0]
+    assert operators.tournament([1, 1], [0], [[1]], "opponent").tolist() == [1]
+    assert operators.tournament([1, 1], [0], [[1]], "self").tolist() == [0]
 
 
 def test_two_worst_parents_blend_to_their_mean():
-    assert genetic.shares([0, 0, 1], [0, 1, 0]).tolist() == [[0.5, 0.5], [0, 1], [1, 0]]
-    assert genetic.offspring([[0.2]], [[0.8]], genetic.shares([0], [0]), [[True]], [[False]], [[0.0]])[0, 0] == 0.5
+    assert operators.shares([0, 0, 1], [0, 1, 0]).tolist() == [[0.5, 0.5], [0, 1], [1, 0]]
+    assert operators.offspring([[0.2]], [[0.8]], operators.shares([0], [0]), [[True]], [[False]], [[0.0]])[0, 0] == 0.5
 
 
 def test_a_generation_that_ties_is_all_best():
