@@ -223,14 +223,14 @@ def _as(value, like):
 # --- weight decay --------------------------------------------------------------------------------------------------------------------------
 
 
-def decayed(theta, gradient, mask, rule, mode, lr, weight_decay):
+def decayed(theta, gradient, biases, rule, mode, lr, weight_decay):
     """Apply weight decay (card 3.5, 3.6) to the parameters or to their gradient, before the rule.
 
     Parameters
     ----------
     theta, gradient : (n,) float
-    mask : (n,) float
-        0 for biases, 1 for other parameters; only "l2_no_bias" looks at it.
+    biases : int
+        How many of the parameters are biases, the last ones; only "l2_no_bias" looks at it.
     rule, mode : int32 scalar
         Places in `RULES` and `DECAY_MODES`. "l2_all": gradient + decay * theta, what PyTorch's ``weight_decay`` does; "l2_no_bias": the gradient of
         eq. 2.60, decay * |theta without biases| ** 2, so twice as strong; "decoupled": theta shrinks by lr * decay; "none_for_adam": as "l2_all",
@@ -246,10 +246,10 @@ def decayed(theta, gradient, mask, rule, mode, lr, weight_decay):
     exempt = tf.equal(mode, DECAY_MODES.index("none_for_adam")) & tf.equal(rule, rule_index("adam"))
     shrinks = tf.equal(mode, DECAY_MODES.index("decoupled")) | tf.equal(rule, rule_index("adamw"))
     strength = _as(weight_decay, theta) * tf.where(exempt, _as(0.0, theta), tf.where(without_bias, _as(2.0, theta), _as(1.0, theta)))
-    none = tf.zeros_like(strength)
-    charged = tf.where(without_bias, mask, tf.ones_like(mask))
-    gradient = gradient + tf.where(shrinks, none, strength) * charged * theta
-    return theta * (1 - tf.where(shrinks, strength * _as(lr, theta), none) * charged), gradient
+    of_biases = tf.where(without_bias, tf.zeros_like(strength), strength)
+    each = tf.concat([tf.fill([theta.shape[0] - biases], strength), tf.fill([biases], of_biases)], 0)
+    shrunk, charged = (lambda: (theta * (1 - _as(lr, theta) * each), gradient)), (lambda: (theta, gradient + each * theta))
+    return tf.cond(shrinks, shrunk, charged)
 
 
 # --- the Keras optimizer -------------------------------------------------------------------------------------------------------------------
@@ -317,9 +317,10 @@ class Switched(keras.optimizers.Optimizer):
         if self.built:
             return
         super().build(variables)
-        self.sizes = [math.prod(v.shape) for v in variables]
+        self.order = sorted(range(len(variables)), key=lambda k: variables[k].name in BIASES)  # biases last; stable
+        self.sizes = [math.prod(variables[k].shape) for k in self.order]
+        self.biases = sum(math.prod(v.shape) for v in variables if v.name in BIASES)
         self.precision = "float64" if any(v.dtype == "float64" for v in variables) else "float32"
-        self.charged = [float(v.name not in BIASES) for v in variables]
         self.slots = [self.add_variable((sum(self.sizes),), "zeros", self.precision, name=f"slot_{k}") for k in range(3)]
 
     def get_config(self):
@@ -332,28 +333,28 @@ class Switched(keras.optimizers.Optimizer):
 
     def _distributed_tf_update_step(self, distribution, grads_and_vars, learning_rate):
         gradients = {self._get_variable_index(variable): gradient for gradient, variable in grads_and_vars}
-        slots, variables = [slot.value for slot in self.slots], [variable.value for variable in self._trainable_variables]
+        slots, variables = [slot.value for slot in self.slots], [self._trainable_variables[k].value for k in self.order]
+        gradients = [gradients.get(k) for k in self.order]
         # given to update() as arguments, distributed values arrive as those of the device
         distribution.extended.update(slots[0], self._step, args=(slots[1:], variables, gradients, learning_rate), group=False)
 
     def _step(self, slot, slots, variables, gradients, lr):
         slots, lr = [slot, *slots], tf.cast(tf.convert_to_tensor(lr), self.precision)
-        gradient = self._join([gradients.get(k, tf.zeros_like(variable)) for k, variable in enumerate(variables)])
-        mask = tf.repeat(tf.constant(self.charged, self.precision), self.sizes)
-        decay = tf.cast(self.weight_decay.value, self.precision)
-        theta, gradient = decayed(self._join(variables), gradient, mask, self.rule.value, self.decay_mode.value, lr, decay)
-        theta, memory = self._switch(theta, gradient, [tf.convert_to_tensor(s) for s in slots], lr)
+        gradient = self._join([tf.zeros_like(v) if g is None else g for v, g in zip(variables, gradients, strict=True)])
+        rule, mode, decay = (tf.convert_to_tensor(v) for v in (self.rule, self.decay_mode, self.weight_decay))
+        theta, gradient = decayed(self._join(variables), gradient, self.biases, rule, mode, lr, tf.cast(decay, self.precision))
+        theta, memory = self._switch(rule, theta, gradient, [tf.convert_to_tensor(s) for s in slots], lr)
         for slot, value in zip(slots, memory, strict=True):
             slot.assign(value)
-        for k, part in enumerate(tf.split(theta, self.sizes)):
-            if k in gradients:
-                variables[k].assign(tf.cast(tf.reshape(part, variables[k].shape), variables[k].dtype))
+        for variable, given, part in zip(variables, gradients, tf.split(theta, self.sizes), strict=True):
+            if given is not None:
+                variable.assign(tf.cast(tf.reshape(part, variable.shape), variable.dtype))
 
     def _join(self, tensors):
         return tf.concat([tf.cast(tf.reshape(t, [-1]), self.precision) for t in tensors], 0)
 
-    def _switch(self, theta, gradient, slots, lr):
+    def _switch(self, number, theta, gradient, slots, lr):
         step, settings = tf.convert_to_tensor(self.iterations) + 1, SETTINGS[self.settings]
         branches = [lambda rule=rule: rule(theta, gradient, slots, step, lr, settings) for rule in RULES.values()]
         broken = lambda: (theta * float("nan"), slots)  # noqa: E731 - a number that is no rule must not pass for the last one
-        return tf.switch_case(tf.convert_to_tensor(self.rule), branches, default=broken)
+        return tf.switch_case(number, branches, default=broken)

@@ -55,9 +55,9 @@ def trajectory(name, dtype, decay=0.0, mode="l2_all"):
     """Parameters after each of the eight steps, taken by the pure functions."""
     rule, _, group = name.partition(".")
     theta, slots = tf.constant(START, dtype), tf.zeros((3, 5), dtype)
-    number, mode, mask, path = RULES_PLACES[rule], DECAY_MODES.index(mode), tf.constant([1, 0, 1, 1, 1], dtype), []
+    number, mode, path = RULES_PLACES[rule], DECAY_MODES.index(mode), []
     for step, (gradient, lr) in enumerate(zip(GRADIENTS, RATES), start=1):
-        theta, gradient = optimizers.decayed(theta, tf.constant(gradient, dtype), mask, number, mode, lr, decay)
+        theta, gradient = optimizers.decayed(theta, tf.constant(gradient, dtype), 1, number, mode, lr, decay)
         theta, slots = RULES[rule](theta, gradient, slots, step, lr, SETTINGS[group or "text"])
         path.append(theta.numpy())
     return path
@@ -84,7 +84,7 @@ def test_l2_all_is_the_weight_decay_of_torch(name):
 def step_of(rule, mode, decay=0.1, lr=0.5):
     """Decayed parameters and gradient of one step; the second parameter is a bias."""
     numbers = RULES_PLACES[rule], DECAY_MODES.index(mode)
-    theta, gradient = optimizers.decayed(tf.constant([2.0, 4.0]), tf.constant([1.0, 1.0]), tf.constant([1.0, 0.0]), *numbers, lr, decay)
+    theta, gradient = optimizers.decayed(tf.constant([2.0, 4.0]), tf.constant([1.0, 1.0]), 1, *numbers, lr, decay)
     return theta.numpy().tolist(), gradient.numpy().tolist()
 
 
