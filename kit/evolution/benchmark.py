@@ -2,7 +2,7 @@
 
 Each individual trains a small convolutional network for a fixed number of steps with TensorFlow, in a worker whose libraries use as many threads as told. The first generation
 warms the workers up (importing TensorFlow, tracing the step) and is left out; a generation's time goes from the last result of the one before to its own last result.
-The publication evaluates one individual after the other. Measured on two cores of a shared machine, all others idle: see the table that it prints.
+The publication evaluates one individual after the other. Run it on an idle machine: where other work competes, a second worker takes its time from that.
 """
 
 import argparse
