@@ -16,9 +16,17 @@ import tensorflow as tf  # noqa: E402
 def deterministic(seed: int) -> None:
     """Seed Python, NumPy and TensorFlow, and make TensorFlow's kernels deterministic.
 
-    Without op determinism the threads of a gradient reduction finish in any order and the last bits differ from run to run.
+    TensorFlow prepares everything that was traced before anew afterwards; code whose random numbers are all stateless does without (`same_bits`).
     """
     keras.utils.set_random_seed(seed)
+    same_bits()
+
+
+def same_bits() -> None:
+    """Make TensorFlow's kernels deterministic.
+
+    Without op determinism the threads of a gradient reduction finish in any order and the last bits differ from run to run.
+    """
     tf.config.experimental.enable_op_determinism()
 
 

@@ -62,7 +62,8 @@ def write(run, model, keeper, config, inputs, parts) -> None:
             keeper.restore_best(model)
             best = _write_weights(run, model, config, inputs, parts, "best")
         outcome = {**outcome, "best_epoch": keeper.best_epoch(), "best": best}
-    record.write_json(run.folder / "metrics.json", outcome)
+    trainable = sum(int(np.prod(weight.shape)) for weight in model.trainable_weights)
+    record.write_json(run.folder / "metrics.json", {**outcome, "trainable_parameters": trainable})
 
 
 def _same_as_last(run, config) -> None:

@@ -121,7 +121,8 @@ def fit(config: TrainConfig, build: Callable, inputs: data.Inputs, parts: dict, 
     -------
     record.Run
         Finished: history.csv, predictions.csv, metrics.json and, if asked for, model.keras are in its folder. With `keep_best` also
-        predictions_best.csv and model_best.keras; metrics.json has "best_epoch" (from 1) and, under "best", the parts once more.
+        predictions_best.csv and model_best.keras; metrics.json has the parts, "trainable_parameters" and, with `keep_best`, "best_epoch" (from 1) and
+        under "best" the parts once more.
 
     Raises
     ------

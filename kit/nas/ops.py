@@ -13,10 +13,8 @@ import weakref
 import numpy as np
 import tensorflow as tf
 
+from kit.nas.batchnorm import EPSILON, normalise  # noqa: F401
 from kit.nas.space import PRIMITIVES  # noqa: F401
-
-EPSILON = 1e-5
-
 
 _CONSTANTS = weakref.WeakKeyDictionary()
 
@@ -37,32 +35,6 @@ def constant(key, make):
     if key not in known:
         known[key] = tf.constant(make())
     return known[key]
-
-
-def full(value, size: int, dtype):
-    """Constant vector."""
-    return constant(("full", value, size, dtype), lambda: np.full(size, value, dtype.as_numpy_dtype))
-
-
-def moments(x):
-    """Mean and biased variance over all axes but the last, right to any order of differentiation."""
-    axes = list(range(x.shape.rank - 1))
-    mean = tf.reduce_mean(x, axes)
-    return mean, tf.reduce_mean(tf.square(x - mean), axes)
-
-
-def normalise(x, scale=None):
-    """BatchNorm by the batch's moments, epsilon 1e-5, times a scale (C,) if one is given; no shift.
-
-    float32 takes TensorFlow's fused kernel, whose second derivatives are right too; other types the explicit formula.
-    """
-    if x.dtype == tf.float32:
-        scale = full(1, x.shape[-1], x.dtype) if scale is None else scale
-        shift, empty = full(0, x.shape[-1], x.dtype), full(0, 0, x.dtype)
-        return tf.raw_ops.FusedBatchNormV3(x=x, scale=scale, offset=shift, mean=empty, variance=empty, epsilon=EPSILON)[0]
-    mean, variance = moments(x)
-    factor = tf.math.rsqrt(variance + EPSILON)
-    return (x - mean) * (factor if scale is None else factor * scale)
 
 
 def pointwise(x, kernel):
@@ -104,7 +76,7 @@ def _wide(x, kernel):
     """5x5 depthwise convolution whose kernel gradient is computed as two of 5x3, for which the CPU kernels are five times as fast together."""
     def backward(gradient):
         padded, width = _pad(x, 2), x.shape[2] + 2
-        parts = [tf.raw_ops.DepthwiseConv2dNativeBackpropFilter(input=padded[:, :, start : start + width], filter_sizes=(5, 3, x.shape[3], 1), out_backprop=gradient,
+        parts = [tf.raw_ops.DepthwiseConv2dNativeBackpropFilter(input=tf.slice(padded, [0, 0, start, 0], [-1, -1, width, -1]), filter_sizes=(5, 3, x.shape[3], 1), out_backprop=gradient,
                                                                 strides=[1, 1, 1, 1], padding="VALID") for start in (0, 2)]
         return _wide(gradient, tf.reverse(kernel, [0, 1])), tf.concat([parts[0], parts[1][:, 1:]], 1)
 

@@ -111,7 +111,7 @@ def _search(run, config, inputs, rows_a, rows_b) -> None:
 
 
 def _stages(run, config, inputs, rows_a, rows_b):
-    compat.deterministic(config.seed)
+    compat.same_bits()
     file, state = run.folder / STATE, None
     if file.exists():
         state = search_state.load(file)
