@@ -270,10 +270,18 @@ class Trainer:
         -------
         pandas.DataFrame
             See :func:`kit.record.prediction_table`.
+
+        Raises
+        ------
+        kit.train.Diverged
+            If the weights have become so large that a score is no number.
         """
         if weights is not None:
             self.load(weights)
-        return record.prediction_table(inputs.index.iloc[rows], self._over(self._scores, inputs, rows, size, batch_size), part)
+        scores = self._over(self._scores, inputs, rows, size, batch_size)
+        if not np.isfinite(scores).all():
+            raise Diverged(f"{self.network.architecture}: the predictions are not finite; lower learning_rate.")
+        return record.prediction_table(inputs.index.iloc[rows], scores, part)
 
     def features(self, inputs: Inputs, rows, size: int, batch_size: int = 128, weights: list | None = None) -> np.ndarray:
         """The last feature maps, averaged over space: float32 (N, C); the layer is the thesis' (card 4.26)."""
