@@ -285,15 +285,20 @@ def copies(loaded: dict) -> dict:
     return found
 
 
-def notes(plan: Plan) -> list[str]:
-    """What the plan does otherwise than the thesis states."""
-    used = {"batch_size": plan.batch_size, "image_size": [plan.image_size] * 2, "learning_rate": round(plan.learning_rate * 1e-3, 12), "weight_decay": plan.weight_decay,
+def settings(plan: Plan) -> dict:
+    """The plan in the words of ``hyperparameters`` in papers/astrocytes.yml."""
+    mixing = {"choice": "CutMix or MixUp", "cutmix": "CutMix", "mixup": "MixUp", "off": "none"}[plan.mixing]
+    return {"batch_size": plan.batch_size, "image_size": [plan.image_size] * 2, "learning_rate": round(plan.learning_rate * 1e-3, 12), "weight_decay": plan.weight_decay,
             "ng": plan.decisions, "activation_threshold": plan.threshold, "exp1_str": list(plan.grid), "exp1_weak": list(plan.grid), "exp1_repetitions": plan.exp1_repetitions,
             "epochs_exp1": plan.exp1_epochs, "epochs_exp2": plan.exp2_epochs, "exp2_step": plan.exp2_step, "exp3_repetitions": plan.exp3_repetitions,
-            "epochs_exp3": plan.exp3_epochs}  # fmt: skip
-    found = [line.replace("exp1 str", "Str of Experiment 1").replace("exp1 weak", "Weak of Experiment 1") for line in papers.departures(papers.load(PAPER), used)]
+            "epochs_exp3": plan.exp3_epochs, "augmentation_mixing": mixing, "loss": "label smoothing"}  # fmt: skip
+
+
+def notes(plan: Plan) -> list[str]:
+    """What the plan does otherwise than the thesis states."""
+    found = [line.replace("exp1 str", "Str of Experiment 1").replace("exp1 weak", "Weak of Experiment 1") for line in papers.departures(papers.load(PAPER), settings(plan))]
     found += [f"{plan.images} training images"] * bool(plan.images) + [f"{plan.evaluated} validation and test images"] * bool(plan.evaluated)
-    found += [f"mixing of images {plan.mixing} instead of CutMix or MixUp"] * (plan.mixing != "choice") + ["no weight decay for Adam"] * (plan.decay_mode == "none_for_adam")
+    found += ["no weight decay for Adam"] * (plan.decay_mode == "none_for_adam")
     left_out = [registry.get(name).title for row, name in DATA.items() if row not in dict(plan.datasets)]
     left_out += [architectures.entry(name).title for row, name in NETWORKS.items() if row not in dict(plan.architectures)]
     return found + [f"without {', '.join(left_out)}"] * bool(left_out)
