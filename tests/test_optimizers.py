@@ -249,11 +249,11 @@ def trained(strategy, rule):
         keras.utils.set_random_seed(0)
         model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(5, activation="tanh"), keras.layers.Dense(3)])
         model.compile(optimizers.Switched(rule, 0.01, 0.01), losses.get("label_smoothing"), metrics=[streaming.MCC(3)], jit_compile=False)
-    logs = model.fit(x, y, epochs=2, batch_size=16, shuffle=False, verbose=0).history
-    return model.get_weights(), logs["mcc"], model.optimizer.slots[0].numpy(), model.evaluate(x, y, batch_size=64, verbose=0, return_dict=True)
+    logs = model.fit(x, y, batch_size=16, shuffle=False, verbose=0).history
+    return model.get_weights(), logs["mcc"], model.optimizer.slots[0].numpy()
 
 one, two = (trained(s, "adam") for s in (tf.distribute.get_strategy(), tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])))
-for a, b in zip([*one[0], one[1], one[2], one[3]["mcc"]], [*two[0], two[1], two[2], two[3]["mcc"]]):
+for a, b in zip([*one[0], *one[1:]], [*two[0], *two[1:]], strict=True):
     np.testing.assert_allclose(a, b, atol=1e-5)
 print("equal")
 """
@@ -261,5 +261,5 @@ print("equal")
 
 def test_two_replicas_train_as_one():
     """Loss, optimizer and streamed MCC together; in a process of its own, because devices are fixed when TensorFlow starts."""
-    done = subprocess.run([sys.executable, "-c", MIRRORED], cwd=paths.ROOT, capture_output=True, text=True, timeout=300)
+    done = subprocess.run([sys.executable, "-c", MIRRORED], cwd=paths.ROOT, capture_output=True, text=True, timeout=560)
     assert done.stdout.strip().endswith("equal"), done.stderr[-3000:]
