@@ -292,15 +292,14 @@ for name in "ab":
     assert len(copies) == 2 and np.array_equal(*copies)
 
 with strategy.scope():
-    for order in ("after", "before"):
-        model, network, history = fitted(epochs=1, order=order, callbacks=[astrocyte.AstrocyteSchedule([(0.5, 1.5)])])
-        assert np.isfinite(history["loss"]).all() and model.astrocytes.state()["tally"].sum() == 12
+    model, network, history = fitted(callbacks=[astrocyte.AstrocyteSchedule([(0.5, 1.5)])])
+    assert np.isfinite(history["loss"]).all() and model.astrocytes.state()["tally"].sum() == 12
 """
 
 
 def test_replicas_decide_as_one():
     """In a process of its own: virtual CPUs have to be made before TensorFlow starts."""
-    done = subprocess.run([sys.executable, "-c", REPLICAS], cwd=paths.ROOT, capture_output=True, text=True, timeout=300)
+    done = subprocess.run([sys.executable, "-c", REPLICAS], cwd=paths.ROOT, capture_output=True, text=True, timeout=580)
     assert done.returncode == 0, done.stderr[-3000:]
 
 
