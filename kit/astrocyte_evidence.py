@@ -151,8 +151,8 @@ def control_sentence(grid: pd.DataFrame) -> str:
     """How often the control is the best cell of a map of Experiment 1, beside what chance gives."""
     maps = grid.groupby(["row", "epoch", "strong", "weak"])["accuracy"].mean().unstack(["strong", "weak"])
     wins = int((maps[(1.0, 1.0)] >= maps.max(axis=1)).sum())
-    return (f"The control (1, 1) is among the best cells of {wins} of {len(maps)} maps; if no cell differed from another, one of {maps.shape[1]} would be expected to be, "
-            f"{len(maps) / maps.shape[1]:.1f} maps, so that a control that is never the best shows nothing.")
+    return (f"The control (1, 1) is the best cell, or level with it, in {wins} of {len(maps)} maps of {maps.shape[1]} cells; if the factors did nothing, about "
+            f"{len(maps) / maps.shape[1]:.1f} would be expected, so that a control that is never the best shows little.")
 
 
 # --- the printed tables ---

@@ -261,3 +261,11 @@ def last_similarity(table: pd.DataFrame) -> pd.DataFrame:
     means = last.groupby(["row", "kind"], sort=False)[["by_cnn", "by_cngn", "pwcca", "cka", "floor", "images", "channels", "of_channels"]].mean().reset_index()
     return means.astype({name: int for name in ("images", "channels", "of_channels")}).rename(columns={
         "kind": "differ by", "by_cnn": "PWCCA, weights of the first", "by_cngn": "PWCCA, weights of the second", "pwcca": "PWCCA", "cka": "debiased CKA", "floor": "null floor of PWCCA"})  # fmt: skip
+
+
+def curve_table(results: dict, arm: str) -> pd.DataFrame:
+    """Test accuracy after each epoch of Experiment 3, for Figure 4.3: dataset, network, arm ("CNN" or "CNGN"), seed, epoch, accuracy (fraction)."""
+    names = {"off": "CNN", arm: "CNGN"}
+    lines = [run.history()[["epoch", "test_accuracy"]].rename(columns={"test_accuracy": "accuracy"}).assign(dataset=case.dataset, network=case.network, arm=names[key], seed=seed)
+             for case, arms in results.items() for key in names if key in arms for seed, run in arms[key].items()]
+    return pd.concat(lines, ignore_index=True) if lines else pd.DataFrame()
