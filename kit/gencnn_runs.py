@@ -207,6 +207,17 @@ def images_of(plan: Plan, dataset: str) -> tuple[data.Inputs, dict]:
     return loaded(dataset, registry.facts(dataset)["fingerprint"], plan.images, plan.side, plan.grouped, plan.seed)
 
 
+def training_ids(plan: Plan, role: str) -> list:
+    """Ids of the training images of a medical set."""
+    inputs, parts = images_of(plan, dict(plan.medical)[role])
+    return inputs.index["image_id"].to_numpy()[parts["train"]].tolist()
+
+
+def space(wanted) -> tuple:
+    """Architectures by name; the nine of Table 3.1 for ["all"]."""
+    return genomes.TABLE_3_1 if list(wanted) == ["all"] else tuple(wanted)
+
+
 # --- searches ---------------------------------------------------------------------------------------------------------------------------------
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats as sps
 
-from kit import architectures, audit, evaluate, gencnn_runs, metrics, papers, record, registry, report, split, stats
+from kit import architectures, audit, evaluate, gencnn_runs, metrics, papers, plots, record, registry, report, split, stats
 from kit.evolution import genome as genomes
 from kit.gencnn_runs import MEDICAL, PUBLISHED, TITLES, Found, Plan, thesis_name
 
@@ -347,6 +347,18 @@ def store_comparison(out, role: str, lines: pd.DataFrame, architecture: str) -> 
     evaluate.store({"gen-cnn": out}, COMPARISONS[role], chosen)
     if len(chosen):
         out.value(f"{COMPARISONS[role]}/gen-cnn/flops", architectures.entry(architecture).macs / 1e9)
+
+
+def show_role(plan: Plan, out, role: str, results: pd.DataFrame, found: Found | None, run: record.Run | None) -> None:
+    """A medical set's comparison with the literature and its confusion matrix; both failed if search or final training did."""
+    if run is None:
+        for artefact in (COMPARISONS[role], MATRICES[role]):
+            out.failed(artefact, "the search found nothing" if found is None else "the final training failed")
+        return
+    lines, architecture = results[results["row"] == role], found.values["architecture"]
+    store_comparison(out, role, lines, architecture)
+    out.table(COMPARISONS[role], comparison(role, lines, architecture), "MACs of this run at 224 px; intervals: Wilson, bootstrap over duplicate groups.", decimals=4)
+    out.figure(MATRICES[role], plots.confusion_matrix(matrix(tested(run)), registry.get(dict(plan.medical)[role]).display))
 
 
 def matrix(predictions: pd.DataFrame) -> np.ndarray:
