@@ -7,6 +7,7 @@ its class convolution, which would keep logits from being negative; new heads st
 them; and whatever scaling the weights expect is a layer of the network, so all of them take the same ImageNet-normalised images.
 """
 
+import math
 from dataclasses import dataclass
 
 import keras
@@ -263,6 +264,15 @@ def feature_model(model: keras.Model) -> keras.Model:
     return keras.Model(model.input, layers.GlobalAveragePooling2D()(output), name=f"{model.name}_features")
 
 
-def macs(name: str, size: int = 224, classes: int = 1000) -> int:
-    """Multiply-accumulates of one image of this side, as `kit.backbones.macs` counts them."""
-    return backbones.macs(build(name, classes, size))
+def macs(network: str | keras.Model, size: int = 224, classes: int = 1000) -> int:
+    """Multiply-accumulates of one image, as `kit.backbones.macs` counts them but with grouped convolutions.
+
+    Parameters
+    ----------
+    network : str or keras.Model
+        An architecture, built for this size and these classes, or a model of fixed input size.
+    """
+    model = build(network, classes, size) if isinstance(network, str) else network
+    grouped = [layer for layer in model.layers if isinstance(layer, ported_networks.GroupedConv2D)]
+    return (sum(math.prod(layer.output.shape[1:-1]) * math.prod(layer.kernel.shape) for layer in grouped)
+            + sum(backbones._layer_macs(layer) for layer in model.layers if layer not in grouped))

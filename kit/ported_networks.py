@@ -3,8 +3,9 @@
 The thesis takes them from torchvision with ImageNet weights. Here they are written from their papers' descriptions (Radosavovic et al. 2020,
 Ma et al. 2018, Tan et al. 2019, Iandola et al. 2016) as flat functional graphs, so that every convolution's output can be tapped. Each layer
 carries PyTorch's module path as its name and pads as PyTorch does (zeros on both sides, where Keras' "same" would pad a strided layer on one),
-so PyTorch weights give the same function; `kit.ported_weights` loads them. Without weights, kernels start as RegNet's do (He normal, fan
-out) and SqueezeNet's as its own.
+so PyTorch weights give the same function; `kit.ported_weights` loads them. Grouped convolutions have a layer of their own, because Keras
+compiles each of them anew by XLA for every size of the map. Without weights, kernels start as RegNet's do (He normal, fan out) and
+SqueezeNet's as its own.
 """
 
 import keras
@@ -36,6 +37,16 @@ class ShuffleChannels(layers.Layer):
         return input_shape
 
 
+@keras.saving.register_keras_serializable(package="kit")
+class GroupedConv2D(layers.Conv2D):
+    """A `Conv2D` with groups that calls TensorFlow's operation as it is, which by now has its gradients on CPUs too; channels last."""
+
+    def convolution_op(self, inputs, kernel):
+        import tensorflow as tf
+
+        return tf.nn.conv2d(inputs, kernel, self.strides, self.padding.upper(), dilations=self.dilation_rate)
+
+
 def conv(x, name: str, filters: int, kernel: int = 1, stride: int = 1, groups: int = 1, bias: bool = False, pad: bool = True, initializer=None):
     """A convolution named as in PyTorch, with PyTorch's padding of ``kernel // 2`` zeros on every side.
 
@@ -48,7 +59,8 @@ def conv(x, name: str, filters: int, kernel: int = 1, stride: int = 1, groups: i
     shared = {"strides": stride, "padding": "valid" if strided or not pad else "same", "use_bias": bias, "name": name}
     if groups > 1 and groups == x.shape[-1] == filters:
         return layers.DepthwiseConv2D(kernel, depthwise_initializer=initializer, **shared)(x)
-    return layers.Conv2D(filters, kernel, groups=groups, kernel_initializer=initializer, **shared)(x)
+    kind = GroupedConv2D if groups > 1 else layers.Conv2D
+    return kind(filters, kernel, groups=groups, kernel_initializer=initializer, **shared)(x)
 
 
 def _norm(x, name: str, family: str, relu: bool = True, last: str | None = None):
