@@ -30,7 +30,7 @@ def heat_maps(grid: pd.DataFrame) -> Figure:
     means = 100 * grid.groupby(["row", "epoch", "weak", "strong"])["accuracy"].mean()
     most = max(0.1, float((means - means.groupby(["row", "epoch"]).transform("mean")).abs().max()))
     side = max(1.9, 0.46 * len(ticks[0]))
-    fig = new_figure(1.6 + side * len(epochs), 1.0 + (side + 0.25) * len(rows))
+    fig = new_figure(1.6 + side * len(epochs), 1.0 + 0.9 * side * len(rows))
     axes = fig.subplots(len(rows), len(epochs), squeeze=False)
     for r, row in enumerate(rows):
         for c, epoch in enumerate(epochs):
@@ -121,7 +121,7 @@ def similarity_by_epoch(table: pd.DataFrame, titles: dict, measure: str = "pwcca
             if kind == "astrocytes":
                 ax.fill_between(by.min().index, by.min(), by.max(), color=OKABE_ITO[number], alpha=0.15, lw=0)
                 lowest = part["floor"].iloc[0] if measure == "pwcca" else 0.0
-                ax.axhline(lowest, color=OKABE_ITO[number] if measure == "pwcca" else "0.3", ls=":", lw=1.4, label=f"{titles[network]}: null floor")
+                ax.axhline(lowest, color=OKABE_ITO[number] if measure == "pwcca" else "0.3", ls=(0, (1, 1 + 1.5 * number)), lw=1.5, label=f"{titles[network]}: null floor")
         ax.set_ylim(min(0, np.nanmin([*table[measure], 0]) - 0.03), 1.03)
         images = table.loc[table["dataset"] == name, "images"].iloc[0]
         _dress(ax, letter, f"{titles[name]} (n = {images})", "PWCCA, mean of both directions" if measure == "pwcca" else "Debiased CKA")
@@ -181,7 +181,7 @@ def differences(table: pd.DataFrame, names: dict) -> Figure:
         ends = [[line["difference (pp)"] - line["low"]], [line["high"] - line["difference (pp)"]]] if np.isfinite(line["low"]) else None
         ax.errorbar(line["difference (pp)"], y, xerr=ends, fmt=MARKERS[number], color=OKABE_ITO[number], ms=5, capsize=2.5, lw=1.3)
     ax.axvline(0, color="0.3", lw=0.9)
-    ax.set(yticks=range(len(table)), yticklabels=table["row"], ylim=(len(table) - 0.5, -0.5), xlabel="Test accuracy with less without astrocytes (pp), 95 % interval over seeds")
+    ax.set(yticks=range(len(table)), yticklabels=table["row"], ylim=(len(table) - 0.5, -0.5), xlabel="Test accuracy, with less without astrocytes (pp), and 95 % interval over seeds")
     ax.grid(True, axis="x")
     handles = [Line2D([], [], ls="", marker=MARKERS[n], color=OKABE_ITO[n], label=names.get(arm, arm)) for n, arm in enumerate(arms)]
     handles.append(Rectangle((0, 0), 1, 1, color="0.9", label="95 % of differences between two seeds"))

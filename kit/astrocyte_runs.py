@@ -137,6 +137,13 @@ def cases(plan: Plan) -> list[Case]:
     return [Case(dataset, network, name, architecture) for dataset, name in plan.datasets for network, architecture in plan.architectures]
 
 
+def titles(plan: Plan) -> dict:
+    """Text for figures of each data set and network that is run, with what it stands for."""
+    pairs = [(row, registry.get(name).title, registry.get(DATA[row]).title) for row, name in plan.datasets]
+    pairs += [(row, architectures.entry(name).title, architectures.entry(NETWORKS[row]).title) for row, name in plan.architectures]
+    return {row: here if here == there else f"{here} (for {there})" for row, here, there in pairs}
+
+
 def stand_in(plan: Plan, rows=None) -> str | None:
     """What every result on some rows (default: all) has to say of replaced data and networks, and of random initial weights."""
     rows = cases(plan) if rows is None else rows
