@@ -100,7 +100,7 @@ def population(history: pd.DataFrame, genome: Genome, most: int = 8) -> Figure:
         for column, name in enumerate(genome.names):
             value = architectures.ARCHITECTURES[line[name]].title if name == "architecture" else line[name].replace("_", " ") if isinstance(line[name], str) else f"{line[name]:.3g}"
             ax.text(column, row, f"{value}\n({genes[row, column]:.2f})", ha="center", va="center", fontsize=7.5, color="w" if genes[row, column] < 0.6 else "k")
-        ax.text(len(genome), row, "failed" if line["reason"] else f"{line['fitness']:.3f}", ha="center", va="center", fontsize=9)
+        ax.text(len(genome), row, f"{line['fitness']:.3f}" if pd.isna(line["reason"]) else "failed", ha="center", va="center", fontsize=9)
     ax.set_xticks(range(len(genome) + 1), [*(f"{LETTERS[n]}\n{NAMES[n]}" for n in genome.names), "fitness\n(MCC)"])
     ax.set_yticks(range(len(shown)), [f"individual {int(i) + 1}" for i in shown["individual"]])
     ax.tick_params(length=0)
