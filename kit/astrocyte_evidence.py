@@ -14,7 +14,7 @@ ANSWERS = ("better, beyond seed noise", "worse, beyond seed noise", "within seed
 
 
 def difference_table(scores: pd.DataFrame, metric: str = "accuracy") -> pd.DataFrame:
-    """Each arm of Experiment 3 less the networks without astrocytes, paired by seed.
+    """Each arm of Experiment 3 less the networks without astrocytes, paired by seed; rows that share all their trainings are listed once.
 
     Parameters
     ----------
@@ -27,12 +27,14 @@ def difference_table(scores: pd.DataFrame, metric: str = "accuracy") -> pd.DataF
     pandas.DataFrame
         row, arm, seeds, difference (pp), its 95 % t interval (low, high; NaN with one seed), sd of a seed without astrocytes (pp), answer.
     """
-    lines = []
+    lines, seen = [], set()
     for row, part in scores.groupby("row", sort=False):
         off = part[part["arm"] == "off"].set_index("seed")[metric]
         for arm in (a for a in part["arm"].unique() if a != "off"):
             pairs = pd.concat([off, part[part["arm"] == arm].set_index("seed")[metric]], axis=1, keys=["off", "arm"]).dropna()
-            if len(pairs):
+            runs = frozenset(part["run"][part["arm"].isin(["off", arm])])
+            if len(pairs) and runs not in seen:
+                seen.add(runs)
                 lines.append({"row": row, "arm": arm, "seeds": len(pairs), **_difference(100 * (pairs["arm"] - pairs["off"]), 100 * off)})
     return pd.DataFrame(lines, columns=["row", "arm", "seeds", "difference (pp)", "low", "high", "sd of a seed (pp)", "answer"])
 
@@ -57,14 +59,15 @@ def verdict(table: pd.DataFrame, arm: str) -> str:
     most = decided.loc[decided["difference (pp)"].abs().idxmax()]
     ending = "so at this budget there is no evidence that they do anything" if better + worse == 0 else "so they do something, and it is harm" if better == 0 else \
         "so they help in some cases" if worse == 0 else "so they change the result, in either direction"  # fmt: skip
-    return (f"With astrocytes, the test accuracy is better beyond seed noise in {better}, worse beyond seed noise in {worse} and within seed noise in {within} of {len(decided)} comparisons "
+    return (f"With astrocytes, the test accuracy is better beyond seed noise in {better}, worse beyond seed noise in {worse} and within seed noise in {within} of {len(decided)} comparison{'s' * (len(decided) != 1)} "
             f"(chance alone puts {0.025 * len(decided):.1f} on either side), {ending}. The largest difference is {most['difference (pp)']:+.1f} percentage points ({most['row']}, "
             f"{int(most['seeds'])} seeds, 95 % interval {most['low']:+.1f} to {most['high']:+.1f}); the mean over all is {decided['difference (pp)'].mean():+.1f}.")
 
 
 def released_sentence(results: dict) -> str:
     """Whether "released" astrocytes left the weights as they were, from the stored weights of both networks."""
-    same = [_same_weights(arms["off"][seed], run) for arms in results.values() for seed, run in arms.get("released", {}).items() if seed in arms.get("off", {})]
+    pairs = {run.folder: (arms["off"][seed], run) for arms in results.values() for seed, run in arms.get("released", {}).items() if seed in arms.get("off", {})}
+    same = [_same_weights(*pair) for pair in pairs.values()]
     if not same:
         return "The released mode was not run."
     return (f"Astrocytes as in the published code were trained in {len(same)} case{'s' * (len(same) != 1)}; in {sum(same)} the weights are the same, bit for bit, as without astrocytes.")
@@ -73,6 +76,14 @@ def released_sentence(results: dict) -> str:
 def _same_weights(first, second) -> bool:
     with np.load(first.folder / "weights.npz") as a, np.load(second.folder / "weights.npz") as b:
         return a.files == b.files and all(np.array_equal(a[key], b[key]) for key in a.files)
+
+
+def diverged_sentence(plan: astrocyte_runs.Plan, results: dict) -> str:
+    """How many trainings of Experiment 3 ended with an infinite loss, by arm."""
+    wanted = {arm: sum(arm in arms for arms in results.values()) * (1 if arm in plan.single else plan.exp3_repetitions) for arm in ("off", *plan.arms)}
+    lost = {arm: count - sum(len(arms.get(arm, {})) for arms in results.values()) for arm, count in wanted.items()}
+    said = [f"{count} of {wanted[arm]} {'without astrocytes' if arm == 'off' else f'in the arm {arm}'}" for arm, count in lost.items() if count]
+    return f"Diverged, and so in no table: {', '.join(said)}." if said else "No training of Experiment 3 diverged."
 
 
 def trigger_table(results: dict) -> pd.DataFrame:

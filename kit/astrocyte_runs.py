@@ -64,6 +64,8 @@ class Plan:
         Of Experiment 3 beside the networks without astrocytes; the first one is the tables' CNGN. Keys of `ARMS`.
     single : tuple of str
         Arms that are trained with the first seed only.
+    checked : {"all", "first"}
+        Rows on which the arms of `single` are trained.
     seed : int
     """
 
@@ -91,6 +93,7 @@ class Plan:
     exp3_epochs: int = 10
     arms: tuple = ("published", "found", "released", "zero")
     single: tuple = ("released", "zero")
+    checked: str = "all"
     seed: int = 0
 
     def __post_init__(self):
@@ -108,6 +111,8 @@ class Plan:
         counts = (self.exp1_repetitions, self.exp1_epochs, self.exp2_epochs, self.exp3_repetitions, self.exp3_epochs)
         if min(counts) < 1 or max(self.exp2_epochs, self.exp3_epochs) > 10 or ("found" in self.arms and self.exp3_epochs > self.exp2_epochs):
             raise BadAstrocytePlan("Epochs and repetitions must be at least 1; Experiments 2 and 3 have at most 10 epochs, 3 no more than 2 if it takes its factors.")
+        if self.checked not in ("all", "first") or self.arms[0] in self.single:
+            raise BadAstrocytePlan(f"checked is {self.checked!r} and the first arm {self.arms[0]!r}; give all or first, and an arm that is trained with all seeds.")
         for _, name in self.architectures:
             architectures.entry(name)
 
@@ -252,7 +257,8 @@ def arm_runs(plan: Plan, case: Case, loaded: dict, found=None) -> dict:
     if found is not None:
         factors["found"] = [tuple(pair) for pair in found][: plan.exp3_epochs]
     result = {}
-    for arm in ("off", *(a for a in plan.arms if a in factors)):
+    left_out = plan.single if plan.checked == "first" and case != cases(plan)[0] else ()
+    for arm in ("off", *(a for a in plan.arms if a in factors and a not in left_out)):
         mode = {"off": "off", "released": "released"}.get(arm, "algorithm")
         count = 1 if arm in plan.single else plan.exp3_repetitions
         first = config(plan, case, f"exp3-{arm}", mode, plan.exp3_epochs, cosine=True, factors=None if arm == "off" else tuple(factors[arm]), watch=("test",), features="test",

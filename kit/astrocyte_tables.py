@@ -64,9 +64,10 @@ def score_table(results: dict, loaded: dict) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        One row a training: case, row, data, title, arm, seed and :func:`scores`.
+        One row a training: case, row, title, arm, seed, run (its folder) and :func:`scores`.
     """
-    lines = [{"case": case, "row": case.row, "title": case.title, "arm": arm, "seed": seed, **scores(astrocyte_runs.tested(run), case, astrocyte_runs.train_ids(loaded, case))}
+    lines = [{"case": case, "row": case.row, "title": case.title, "arm": arm, "seed": seed, "run": run.folder.name,
+              **scores(astrocyte_runs.tested(run), case, astrocyte_runs.train_ids(loaded, case))}
              for case, arms in results.items() for arm, runs in arms.items() for seed, run in runs.items()]
     return pd.DataFrame(lines)
 
@@ -103,13 +104,13 @@ def shown_accuracy(means: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame([{"row": m.row, "run on": m.title, "seeds": m.cngn_seeds, "CNN": m.cnn_accuracy, "CNN 95 %": _ends(m.cnn_interval), "CNGN": m.cngn_accuracy,
                           "CNGN 95 %": _ends(m.cngn_interval), "change (%)": m.delta_accuracy, "CNN, leak-free": m.cnn_leak_free, "CNGN, leak-free": m.cngn_leak_free,
                           "leak-free n": m.leak_free_n, **{f"printed {k.upper()}": printed[f"table-4-7/{m.row}/{k}"].value for k in ("cnn", "cngn")}}
-                         for m in means.itertuples()])  # fmt: skip
+                         for m in means.itertuples()] or [{"row": "none: all trainings with astrocytes diverged"}])  # fmt: skip
 
 
 def shown_rates(means: pd.DataFrame) -> pd.DataFrame:
     """Table 4.8 to read."""
     return pd.DataFrame([{"row": m.row, "run on": m.title, "CNN F1": m.cnn_f1, "CNN MCC": m.cnn_mcc, "CNGN F1": m.cngn_f1, "CNGN MCC": m.cngn_mcc, "change of MCC (%)": m.delta_mcc}
-                         for m in means.itertuples()])  # fmt: skip
+                         for m in means.itertuples()] or [{"row": "none: all trainings with astrocytes diverged"}])  # fmt: skip
 
 
 def _ends(interval) -> str:

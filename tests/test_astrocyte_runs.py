@@ -138,6 +138,8 @@ def test_from_training_to_the_answer(plan, case, loaded):
     results = {case: astrocyte_runs.arm_runs(plan, case, loaded, [(0.5, 0.75), (1, 1)])}
     assert {arm: len(runs) for arm, runs in results[case].items()} == {"off": 2, "found": 2, "released": 1}
     assert "in 1 the weights are the same" in astrocyte_evidence.released_sentence(results)
+    assert astrocyte_evidence.diverged_sentence(plan, results).startswith("No training")
+    assert "1 of 2 in the arm found" in astrocyte_evidence.diverged_sentence(plan, {case: {**results[case], "found": {0: None}}})
     triggers = astrocyte_evidence.trigger_table(results)
     assert triggers["arm"].tolist() == ["found", "released"] and np.allclose(triggers[["above, Str (%)", "below, Weak (%)", "neither (%)"]].sum(axis=1), 100)
     scores = astrocyte_tables.score_table(results, loaded)

@@ -10,7 +10,7 @@ CASE = astrocyte_runs.Case("kvasir-v2", "mobilenetv3-large", "phantom8", "squeez
 
 
 def scores(off, arm):
-    lines = [{"case": CASE, "row": CASE.row, "title": "x", "arm": name, "seed": s, "accuracy": v, "f1": v - 0.01, "mcc": v - 0.1, "leak_free": v / 2, "leak_free_n": 50, "n": 100}
+    lines = [{"case": CASE, "row": CASE.row, "title": "x", "arm": name, "seed": s, "run": f"{name}{s}", "accuracy": v, "f1": v - 0.01, "mcc": v - 0.1, "leak_free": v / 2, "leak_free_n": 50, "n": 100}
              for name, values in (("off", off), ("published", arm)) for s, v in enumerate(values)]
     return pd.DataFrame(lines)
 
@@ -46,7 +46,9 @@ def test_the_printed_changes_recompute():
 
 def test_a_row_without_astrocytes_left_is_no_row():
     table = scores([0.5, 0.6], [])
-    assert astrocyte_tables.means_table(table, "published").empty and astrocyte_tables.shown_accuracy(pd.DataFrame()).empty
+    assert astrocyte_tables.means_table(table, "published").empty
+    for shown in (astrocyte_tables.shown_accuracy, astrocyte_tables.shown_rates):
+        assert "diverged" in shown(pd.DataFrame())["row"].iloc[0]
 
 
 class Searched:
