@@ -132,7 +132,7 @@ def models(table: pd.DataFrame) -> Figure:
             ax.plot(line["test MCC"], place, MARKERS[place % 8], color=OKABE_ITO[place % 8], ms=5)
             ax.plot(line["validation MCC"], place, "|", color="0.35", ms=9)
         ax.set_yticks(range(len(names)), names, fontsize=7)
-        ax.set_title(f"{data}, exp. {experiment}, {arm}", fontsize=8)
+        ax.set_title(f"{data}\nexp. {experiment}, {arm}", fontsize=8)
         ax.grid(True, axis="x")
         ax.xaxis.set_major_locator(MaxNLocator(4))
     axes[0, 0].invert_yaxis()

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import pandas as pd
 
-from kit import architectures, data, lease_runs, papers, paths, record, registry, split
+from kit import architectures, data, papers, paths, record, registry, split
 from kit.errors import KitError
 from kit.evolution import averaging, genome, soup
 from kit.evolution.soup import SoupSettings
@@ -119,6 +119,8 @@ def load(plan: Plan, name: str) -> tuple:
     parts = {part: inputs.rows(ids) for part, ids in drawn.parts.items()}
     total = len(inputs.index)
     if plan.images and plan.images < total:
+        from kit import lease_runs
+
         parts = {part: lease_runs._share(inputs.labels, rows, max(round(plan.images * len(rows) / total), 1)) for part, rows in parts.items()}
     return inputs, parts
 
@@ -177,12 +179,16 @@ def _conclude(run: record.Run, plan: Plan, done: soup.Search, nursery: soup.Nurs
     models, path, kinship = _soups(plan, done, nursery)
     best = done.best
     weights = soup.load(done.folder / soup.BEST)
-    models = {"best": (best["architecture"], weights, {"images": best["size"]}), **models, **_single(plan, best, nursery)}
+    models = {"best": (best["architecture"], weights, {"image_size": best["size"]}), **models, **_single(plan, best, nursery)}
     tables, rows, size = [], [], done.settings.end
     for model, (architecture, found, more) in models.items():
-        doer = nursery.trainer(architecture)
-        tables.append(doer.predict(nursery.inputs, np.sort(nursery.parts["test"]), size, "test", weights=found).assign(model=model))
-        rows.append({"model": model, "architecture": architecture, "validation_mcc": nursery.fitness(architecture, found, size), **more})
+        try:
+            table = nursery.trainer(architecture).predict(nursery.inputs, np.sort(nursery.parts["test"]), size, "test", weights=found)
+        except nursery.failures as error:
+            print(f"left out: {model}: {error}", flush=True)
+            continue
+        tables.append(table.assign(model=model))
+        rows.append({"model": model, "architecture": architecture, "validation_mcc": _judged(nursery, architecture, found, size), **more})
     record.write_csv(run.folder / "predictions.csv", pd.concat(tables, ignore_index=True))
     record.write_csv(run.folder / "models.csv", pd.DataFrame(rows))
     record.write_csv(run.folder / "path.csv", path)
@@ -202,15 +208,23 @@ def _soups(plan: Plan, done: soup.Search, nursery: soup.Nursery) -> tuple:
         return nursery.recalibrate(architecture, weights, size) if plan.recalibrate else weights
 
     def score(weights):
-        return nursery.fitness(architecture, fresh(weights), size)
+        return _judged(nursery, architecture, fresh(weights), size)
 
     made = {"last": (architecture, members[0], {"members": 1})}
     for name, (weights, shares) in soup.soups(members, [row["fitness"] for row in rows], score).items():
         made[name] = (architecture, fresh(weights), {"members": int(np.count_nonzero(shares))})
     if len(members) < 2:
         return made, pd.DataFrame(columns=["share", "score", "recalibrated"]), None
-    raw = averaging.path(members[0], members[1], lambda weights: nursery.fitness(architecture, weights, size), plan.points)
+    raw = averaging.path(members[0], members[1], lambda weights: _judged(nursery, architecture, weights, size), plan.points)
     return made, raw.assign(recalibrated=averaging.path(members[0], members[1], score, plan.points)["score"]), done.kinship(rows[0], rows[1])
+
+
+def _judged(nursery: soup.Nursery, architecture: str, weights, size: int) -> float:
+    """Validation MCC; -1 for weights whose predictions are no numbers."""
+    try:
+        return nursery.fitness(architecture, weights, size)
+    except nursery.failures:
+        return -1.0
 
 
 def _single(plan: Plan, best: dict, nursery: soup.Nursery) -> dict:

@@ -19,6 +19,15 @@ MODELS = {"best": "Gen-Soup: best of the search", "last": "best of the last gene
 ANSWERS = ("beyond seed noise", "worse, beyond seed noise")
 
 
+def data_title(key: str, name: str) -> str:
+    """What tables and figures call a data set: published key, registered name."""
+    return DATA[key] if name == key else f"{name} (for {DATA[key]})"
+
+
+def _title(key: str, seeds: dict) -> str:
+    return data_title(key, next(iter(seeds.values())).config["data"]["name"])
+
+
 def settings_table(plan) -> pd.DataFrame:
     """Table 5.1: name, as printed, as run."""
     printed = papers.load("gensoup").hyperparameters
@@ -76,7 +85,7 @@ def result_table(runs: dict, names: dict, train_ids: dict, resamples: int = 1000
     Returns
     -------
     pandas.DataFrame
-        Long: experiment, row (as in Tables 5.3 and 5.4), architecture, metric, value, low, high, n, leak_free, leak_free_low, leak_free_high, leak_free_n.
+        Long: data, experiment, row (as in Tables 5.3 and 5.4), architecture, metric, value, low, high, n, leak_free, leak_free_low, leak_free_high, leak_free_n.
     """
     rows = []
     for (key, experiment, arm), seeds in runs.items():
@@ -84,7 +93,7 @@ def result_table(runs: dict, names: dict, train_ids: dict, resamples: int = 1000
         predictions, best = gensoup_runs.tested(run), run.metrics()["best"]
         clean = evaluate.leak_free(predictions, names[key], train_ids[key])
         for metric in METRICS:
-            cells = {"experiment": experiment, "row": f"{key}.{arm}", "architecture": best["architecture"], "metric": metric, "validation_mcc": best["fitness"]}
+            cells = {"data": data_title(key, names[key]), "experiment": experiment, "row": f"{key}.{arm}", "architecture": best["architecture"], "metric": metric, "validation_mcc": best["fitness"]}
             for prefix, table in (("", predictions), ("leak_free", clean)):
                 cells |= evaluate.columns(interval(table, metric, resamples), prefix)
             rows.append(cells)
@@ -96,9 +105,9 @@ def wide(long: pd.DataFrame, experiment: str) -> pd.DataFrame:
     texts, values = papers.load("gensoup").texts, papers.load("gensoup").values
     table, lines = {"1": "table-5-3", "2": "table-5-4"}.get(experiment), []
     for row, cells in long[long["experiment"] == experiment].groupby("row", sort=False):
-        by, (key, arm) = cells.set_index("metric"), row.split(".")
+        by, arm = cells.set_index("metric"), row.split(".")[1]
         accuracy, printed = by.loc["accuracy"], values.get(f"{table}/{row}/accuracy")
-        lines.append({"data": DATA[key], "astrocytes": ARMS[arm], "prevailing architecture": architectures.entry(accuracy["architecture"]).label,
+        lines.append({"data": accuracy["data"], "astrocytes": ARMS[arm], "prevailing architecture": architectures.entry(accuracy["architecture"]).label,
                       **{metric: by.loc[metric, "value"] for metric in METRICS}, "accuracy 95 %": ends(accuracy), "MCC 95 %": ends(by.loc["mcc"]),
                       "accuracy, leak-free": accuracy["leak_free"], "leak-free n": int(accuracy["leak_free_n"]), "thesis: accuracy": printed.value if printed else np.nan,
                       "thesis: architecture": texts.get(f"{table}/{row}/architecture", "–")})
@@ -139,7 +148,8 @@ def model_table(runs: dict) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        data, experiment, astrocytes, model, networks averaged, validation MCC (at the final image size), test MCC with its interval and accuracy; means over seeds where there are several (interval of the first).
+        data, experiment, arm, model, networks (averaged), validation MCC (at the final image size), test MCC, low, high, test accuracy, seeds; means
+        over seeds where there are several, the interval of the first.
     """
     rows = []
     for (key, experiment, arm), seeds in runs.items():
@@ -148,7 +158,7 @@ def model_table(runs: dict) -> pd.DataFrame:
             having = [seed for seed in seeds if model in known[seed].index]
             if having:
                 found = [interval(gensoup_runs.tested(seeds[seed], model), "mcc", 500) for seed in having]
-                rows.append({"data": DATA[key], "experiment": experiment, "arm": arm, "model": title, "networks": _members(known[having[0]].loc[model]),
+                rows.append({"data": _title(key, seeds), "experiment": experiment, "arm": arm, "model": title, "networks": _members(known[having[0]].loc[model]),
                              "validation MCC": float(np.mean([known[seed].loc[model, "validation_mcc"] for seed in having])),
                              "test MCC": float(np.mean([f.estimate for f in found])), "low": found[0].low, "high": found[0].high,
                              "test accuracy": float(np.mean([metrics.correct(gensoup_runs.tested(seeds[seed], model)).mean() for seed in having])), "seeds": len(having)})  # fmt: skip
@@ -167,7 +177,7 @@ def path_table(runs: dict) -> pd.DataFrame:
             curve, noted = gensoup_runs.path_of(run), run.metrics()
             if len(curve):
                 middle = curve.iloc[len(curve) // 2]
-                rows.append({"data": DATA[key], "experiment": experiment, "arm": arm, "seed": seed, "generations to the common ancestor": noted["kinship"],
+                rows.append({"data": _title(key, seeds), "experiment": experiment, "arm": arm, "seed": seed, "generations to the common ancestor": noted["kinship"],
                              "first": curve["score"].iloc[0], "middle": middle["score"], "middle, statistics anew": middle["recalibrated"], "second": curve["score"].iloc[-1], "barrier": noted["barrier"]})  # fmt: skip
     columns = ["data", "experiment", "arm", "seed", "generations to the common ancestor", "first", "middle", "middle, statistics anew", "second", "barrier"]
     return pd.DataFrame(rows, columns=columns)
@@ -179,7 +189,7 @@ def failures_table(runs: dict) -> pd.DataFrame:
     for (key, experiment, arm), seeds in runs.items():
         table = pd.concat([run.history() for run in seeds.values()])
         failed = table[table["reason"].notna()]
-        rows.append({"data": DATA[key], "experiment": experiment, "arm": arm, "individuals": len(table), "failed": len(failed), "LBFGS": int((failed["optimizer"] == "lbfgs").sum()),
+        rows.append({"data": _title(key, seeds), "experiment": experiment, "arm": arm, "individuals": len(table), "failed": len(failed), "LBFGS": int((failed["optimizer"] == "lbfgs").sum()),
                      "averaged": int((table["inheritance"] == "averaged").sum()), "most frequent reason": failed["reason"].mode().iloc[0] if len(failed) else "–"})
     return pd.DataFrame(rows)
 
@@ -192,13 +202,17 @@ def test_mcc(runs: dict) -> dict:
 test_mcc.__test__ = False  # not a pytest function
 
 
-def difference_table(scores: dict, first: str, second: str = "without") -> pd.DataFrame:
+def difference_table(scores: dict, names: dict, first: str, second: str = "without") -> pd.DataFrame:
     """One arm minus another, paired by seed of the search: MCC in hundredths, 95 % t interval, answer.
 
     Parameters
     ----------
     scores : dict
         From :func:`test_mcc`.
+    names : dict
+        Data set as published -> registered set.
+    first, second : str
+        Arms.
     """
     rows = []
     for (key, experiment, arm), mine in scores.items():
@@ -206,7 +220,7 @@ def difference_table(scores: dict, first: str, second: str = "without") -> pd.Da
         shared = sorted(set(mine) & set(other))
         if arm == first and shared:
             a, b = (100 * np.array([values[seed] for seed in shared]) for values in (mine, other))
-            rows.append({"data": DATA[key], "experiment": experiment, "seeds": len(shared), "difference": float((a - b).mean()), **lease_tables._spread(a, b)})
+            rows.append({"data": data_title(key, names[key]), "experiment": experiment, "seeds": len(shared), "difference": float((a - b).mean()), **lease_tables._spread(a, b)})
     found = pd.DataFrame(rows, columns=["data", "experiment", "seeds", "difference", "low", "high", "sd of a seed (pp)", "answer"])
     return found.rename(columns={"sd of a seed (pp)": "sd of a seed"})
 

@@ -9,6 +9,9 @@ from kit.evolution import genome
 from kit.plotstyle import NothingToPlot
 
 
+NAMES = {"kvasir-v2": "phantom8"}
+
+
 def predictions(right: float, n=40, classes=4, seed=0):
     rng = np.random.default_rng(seed)
     labels = np.arange(n) % classes
@@ -22,6 +25,7 @@ class FakeRun:
     """A finished search: its tables, without files."""
 
     def __init__(self, folder, quality, seed=0, mcc=0.5):
+        self.config = {"data": {"name": "phantom8"}}
         self.folder, self.quality, self.seed, self.mcc = folder, quality, seed, mcc
         folder.mkdir(parents=True, exist_ok=True)
         names = ("best", "last", "uniform", "greedy")
@@ -47,14 +51,14 @@ def runs(tmp_path):
 @pytest.fixture
 def numbers(runs, monkeypatch):
     monkeypatch.setattr(gensoup_tables.evaluate, "leak_free", lambda table, name, ids: table[~table["image_id"].isin(ids)])
-    return gensoup_tables.result_table(runs, {"kvasir-v2": "phantom8"}, {"kvasir-v2": ["i0", "i1"]}, 50)
+    return gensoup_tables.result_table(runs, NAMES, {"kvasir-v2": ["i0", "i1"]}, 50)
 
 
 def test_results_have_intervals_and_leak_free_values(numbers):
     line = numbers.set_index(["row", "metric"]).loc["kvasir-v2.with", "accuracy"]
     assert line["low"] < line["value"] < line["high"] and (line["n"], line["leak_free_n"]) == (40, 38) and 0 < line["value"] <= 1
     table = gensoup_tables.wide(numbers, "1")
-    assert table["astrocytes"].tolist() == ["no", "yes"] and table["thesis: accuracy"].tolist() == [0.9287, 0.9237]
+    assert set(table["data"]) == {"phantom8 (for KVASIR-v2)"} and table["astrocytes"].tolist() == ["no", "yes"] and table["thesis: accuracy"].tolist() == [0.9287, 0.9237]
     assert table["thesis: architecture"].tolist() == ["regnety-400mf", "shufflenetv2-x2.0"] and gensoup_tables.wide(numbers, "2").empty
 
 
@@ -76,11 +80,11 @@ def test_values_have_ids_of_the_publication(numbers):
 
 def test_answers_follow_the_seeds(runs):
     scores = gensoup_tables.test_mcc(runs)
-    found = gensoup_tables.difference_table(scores, "with")
+    found = gensoup_tables.difference_table(scores, NAMES, "with")
     assert found["seeds"].tolist() == [3] and found["difference"].iloc[0] > 20 and found["answer"].iloc[0] == "beyond seed noise"
     assert "better beyond seed noise in 1" in gensoup_tables.verdict(found, "Astrocytes")
-    single = gensoup_tables.difference_table({key: {0: seeds[0]} for key, seeds in scores.items()}, "with")
-    assert "cannot be said" in gensoup_tables.verdict(single, "Astrocytes") and "not compared" in gensoup_tables.verdict(gensoup_tables.difference_table(scores, "copying"), "x")
+    single = gensoup_tables.difference_table({key: {0: seeds[0]} for key, seeds in scores.items()}, NAMES, "with")
+    assert "cannot be said" in gensoup_tables.verdict(single, "Astrocytes") and "not compared" in gensoup_tables.verdict(gensoup_tables.difference_table(scores, NAMES, "copying"), "x")
 
 
 def test_comparisons_and_paths(runs):
