@@ -80,6 +80,7 @@ def test_both_ways_to_the_definition_agree(monkeypatch):
         fast = similarity.cca(*case(name))
         with monkeypatch.context() as patch:
             patch.setattr(similarity, "SAFE", 2.0)
+            patch.setattr(similarity, "SMALL", 2.0)
             slow = similarity.cca(*case(name))
         for a, b in zip((fast.correlations, fast.weights_x, fast.weights_y), (slow.correlations, slow.weights_x, slow.weights_y)):
             np.testing.assert_allclose(a, b, atol=1e-8)
