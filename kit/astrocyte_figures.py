@@ -30,7 +30,7 @@ def heat_maps(grid: pd.DataFrame) -> Figure:
     means = 100 * grid.groupby(["row", "epoch", "weak", "strong"])["accuracy"].mean()
     most = max(0.1, float((means - means.groupby(["row", "epoch"]).transform("mean")).abs().max()))
     side = max(1.9, 0.46 * len(ticks[0]))
-    fig = new_figure(1.6 + side * len(epochs), 1.0 + 0.9 * side * len(rows))
+    fig = new_figure(max(4.6, 1.6 + side * len(epochs)), 1.0 + 0.9 * side * len(rows))
     axes = fig.subplots(len(rows), len(epochs), squeeze=False)
     for r, row in enumerate(rows):
         for c, epoch in enumerate(epochs):
@@ -65,9 +65,8 @@ def _panels(names: list, height: float = 3.2):
     return fig, axes
 
 
-def _dress(ax, letter: str, title: str, ylabel: str) -> None:
-    ax.set(title=f"({letter}) {title}", xlabel="Epoch", ylabel=ylabel)
-    ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+def _dress(ax, letter: str, title: str, ylabel: str, epochs) -> None:
+    ax.set(title=f"({letter}) {title}", xlabel="Epoch", ylabel=ylabel, xticks=sorted(set(epochs)), xlim=(min(epochs) - 0.5, max(epochs) + 0.5))
     ax.grid(True)
 
 
@@ -92,7 +91,7 @@ def accuracy_by_epoch(curves: pd.DataFrame, titles: dict) -> Figure:
             ax.plot(mean.index, mean, "-" if arm == "CNGN" else "--", color=OKABE_ITO[number], marker=MARKERS[number], ms=4.5, mfc=OKABE_ITO[number] if arm == "CNGN" else "white",
                     label=f"{titles[network]}, {'with' if arm == 'CNGN' else 'without'} astrocytes")
             ax.fill_between(mean.index, mean - sd, mean + sd, color=OKABE_ITO[number], alpha=0.2 if arm == "CNGN" else 0.1, lw=0)
-        _dress(ax, letter, titles[name], "Test accuracy (%), mean ± SD of seeds")
+        _dress(ax, letter, titles[name], "Test accuracy (%), mean ± SD of seeds", curves["epoch"])
     _legend(fig, axes[: len(names)])
     return fig
 
@@ -124,7 +123,7 @@ def similarity_by_epoch(table: pd.DataFrame, titles: dict, measure: str = "pwcca
                 ax.axhline(lowest, color=OKABE_ITO[number] if measure == "pwcca" else "0.3", ls=(0, (1, 1 + 1.5 * number)), lw=1.5, label=f"{titles[network]}: null floor")
         ax.set_ylim(min(0, np.nanmin([*table[measure], 0]) - 0.03), 1.03)
         images = table.loc[table["dataset"] == name, "images"].iloc[0]
-        _dress(ax, letter, f"{titles[name]} (n = {images})", "PWCCA, mean of both directions" if measure == "pwcca" else "Debiased CKA")
+        _dress(ax, letter, f"{titles[name]}\nn = {images} images", "PWCCA, mean of both directions" if measure == "pwcca" else "Debiased CKA", table["epoch"])
     _legend(fig, axes[: len(names)])
     return fig
 

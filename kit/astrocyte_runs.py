@@ -134,7 +134,7 @@ class Case:
     @property
     def title(self) -> str:
         """Data set and network as they were run."""
-        return f"{registry.get(self.data).title}, {architectures.entry(self.architecture).title}"
+        return f"{data_title(self.data)}, {architectures.entry(self.architecture).title}"
 
 
 def cases(plan: Plan) -> list[Case]:
@@ -144,15 +144,20 @@ def cases(plan: Plan) -> list[Case]:
 
 def titles(plan: Plan) -> dict:
     """Text for figures of each data set and network that is run, with what it stands for."""
-    pairs = [(row, registry.get(name).title, registry.get(DATA[row]).title) for row, name in plan.datasets]
+    pairs = [(row, data_title(name), data_title(DATA[row])) for row, name in plan.datasets]
     pairs += [(row, architectures.entry(name).title, architectures.entry(NETWORKS[row]).title) for row, name in plan.architectures]
-    return {row: here if here == there else f"{here} (for {there})" for row, here, there in pairs}
+    return {row: here if here == there else f"{here} for {there}" for row, here, there in pairs}
+
+
+def data_title(name: str) -> str:
+    """Title of a registered data set without what follows a comma or a bracket."""
+    return registry.get(name).title.split(",")[0].split(" (")[0]
 
 
 def stand_in(plan: Plan, rows=None) -> str | None:
     """What every result on some rows (default: all) has to say of replaced data and networks, and of random initial weights."""
     rows = cases(plan) if rows is None else rows
-    said = [f"{registry.get(c.data).title} in place of {registry.get(DATA[c.dataset]).title}" for c in rows if DATA[c.dataset] != c.data]
+    said = [f"{data_title(c.data)} in place of {data_title(DATA[c.dataset])}" for c in rows if DATA[c.dataset] != c.data]
     said += [f"{architectures.entry(c.architecture).title} in place of {architectures.entry(NETWORKS[c.network]).title}" for c in rows if NETWORKS[c.network] != c.architecture]
     said += [f"{architectures.entry(c.architecture).title}: {start(plan, c).text}" for c in rows if start(plan, c).stand_in]
     return "; ".join(dict.fromkeys(said)) or None
@@ -312,6 +317,6 @@ def notes(plan: Plan) -> list[str]:
     found = [line.replace("exp1 str", "Str of Experiment 1").replace("exp1 weak", "Weak of Experiment 1") for line in papers.departures(papers.load(PAPER), settings(plan))]
     found += [f"{plan.images} training images"] * bool(plan.images) + [f"{plan.evaluated} validation and test images"] * bool(plan.evaluated)
     found += ["no weight decay for Adam"] * (plan.decay_mode == "none_for_adam")
-    left_out = [registry.get(name).title for row, name in DATA.items() if row not in dict(plan.datasets)]
+    left_out = [data_title(name) for row, name in DATA.items() if row not in dict(plan.datasets)]
     left_out += [architectures.entry(name).title for row, name in NETWORKS.items() if row not in dict(plan.architectures)]
     return found + [f"without {', '.join(left_out)}"] * bool(left_out)

@@ -35,12 +35,12 @@ def settings_table(plan: astrocyte_runs.Plan) -> pd.DataFrame:
 
 
 def spread(values) -> tuple:
-    """Mean and its 95 % t interval over repetitions; (mean, None) of a single one."""
+    """Mean of fractions and its 95 % t interval over repetitions, within 0 and 1; (mean, None) of a single one."""
     values = np.asarray(values, float)
     if len(values) < 2:
         return float(values.mean()), None
     found = stats.mean_t(values)
-    return found.estimate, (found.low, found.high)
+    return found.estimate, (max(0.0, found.low), min(1.0, found.high))
 
 
 def scores(predictions: pd.DataFrame, case: astrocyte_runs.Case, train_ids) -> dict:

@@ -36,7 +36,7 @@ def test_every_reduction_and_stand_in_is_named(plan, case):
     said = " | ".join(astrocyte_runs.notes(plan))
     assert all(part in said for part in ("64 training images", "40 validation", "batch size 16", "Str of Experiment 1", "learning rate 0.001 instead of 0.0001", "without CIFAR-100", "RegNet"))
     assert "in place of CIFAR-10" in astrocyte_runs.stand_in(plan) and "Shufflenet" in astrocyte_runs.stand_in(plan, [case])
-    assert astrocyte_runs.titles(plan)["cifar-10"].endswith("(for CIFAR-10)")
+    assert astrocyte_runs.titles(plan)["cifar-10"]== "UCI optical handwritten digits for CIFAR-10"
 
 
 @pytest.mark.parametrize("wrong", [{"datasets": {"mnist": "digits"}}, {"architectures": {}}, {"arms": ("none",)}, {"grid": (0.5, 1.5)}, {"exp3_epochs": 11}, {"exp1_epochs": 0},
