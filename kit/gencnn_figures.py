@@ -7,8 +7,9 @@ a mean only, is drawn with its spread beside searches of the same budget. Sample
 import numpy as np
 import pandas as pd
 from matplotlib.ticker import MaxNLocator
+from PIL import Image
 
-from kit import architectures
+from kit import architectures, imageio, registry
 from kit.diagrams import HEAD, INPUT, MODEL, OUT, STEP, arrow, box, canvas
 from kit.evolution.genome import Genome
 from kit.plotstyle import LINES, MARKERS, OKABE_ITO, Figure, legend_above, new_figure, require, style
@@ -169,9 +170,10 @@ def fidelity(table: pd.DataFrame, text: str = "") -> Figure:
 
 
 def examples(inputs, rows) -> tuple[list, list]:
-    """One image a class and the classes' names, for ``plots.image_grid`` (Figures 3.4 to 3.7): the first of each class among `rows`."""
-    from kit import registry
-
+    """One image a class as its file holds it, 256 px at most, and the classes' names, for ``plots.image_grid`` (Figures 3.4 to 3.7): the first of each class among `rows`."""
     display = registry.get(inputs.name).display
     firsts = [next(row for row in rows if inputs.labels[row] == label) for label in np.unique(inputs.labels[rows])]
-    return [np.asarray(inputs.x[row]) for row in firsts], [display[inputs.labels[row]] for row in firsts]
+    pictures = [Image.fromarray(imageio.read_image(registry.root(inputs.name) / inputs.index["image_id"].iloc[row], channels=3)) for row in firsts]
+    for picture in pictures:
+        picture.thumbnail((256, 256))
+    return [np.asarray(picture) for picture in pictures], [display[inputs.labels[row]] for row in firsts]

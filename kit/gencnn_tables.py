@@ -36,6 +36,12 @@ def writer(plan: Plan, role: str | None = None) -> report.Artefacts:
     return report.Artefacts("gencnn", plan.profile, NOTEBOOK, dataset, gencnn_runs.stand_in(plan, role), gencnn_runs.notes(plan, study))
 
 
+def data_writer(plan: Plan, role: str) -> report.Artefacts:
+    """Writer of what shows a data set only: its stand-in, but nothing about trainings."""
+    dataset = plan.convergence if role == "sign-language-digits" else dict(plan.medical)[role]
+    return report.Artefacts("gencnn", plan.profile, NOTEBOOK, dataset, None if dataset == PUBLISHED[role] else f"{dataset} in place of {TITLES[role]}")
+
+
 # --- what needs no training -----------------------------------------------------------------------------------------------------------------------
 
 
@@ -44,7 +50,7 @@ def architecture_table(plan: Plan) -> pd.DataFrame:
     paper, rows = papers.load("gencnn"), []
     for name in dict.fromkeys([*genomes.TABLE_3_1, *plan.architectures]):
         entry, key = architectures.entry(name), f"table-3-1/{thesis_name(name)}"
-        start = (plan.initial()[name] or "random") if name in plan.architectures else "not searched"
+        start = {"imagenet": "ImageNet", None: "random"}[plan.initial()[name]] if name in plan.architectures else "not searched"
         rows.append({"family": paper.texts.get(f"{key}/family", "–"), "architecture": entry.label, "FLOPs, printed": paper.texts.get(f"{key}/flops_printed", "–"), "MACs at 224 px (M)": entry.macs / 1e6,
                      "parameters (M)": entry.parameters / 1e6, "weights in this run": start})  # fmt: skip
     return pd.DataFrame(rows)
