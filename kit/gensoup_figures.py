@@ -9,8 +9,9 @@ import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
 from kit.diagrams import HEAD, INPUT, MODEL, OUT, STEP, arrow, box, canvas
-from kit.plotstyle import BLUE, GREEN, MARKERS, OKABE_ITO, PURPLE, VERMILION, Figure, new_figure, require, style
+from kit.plotstyle import BLUE, GREEN, MARKERS, OKABE_ITO, PURPLE, VERMILION, YELLOW, Figure, new_figure, require, style
 
+DARK = [colour for colour in OKABE_ITO if colour != YELLOW]  # thin lines
 SYMBOLS = {"architecture": "Ar", "loss": "LF", "optimizer": "Op", "learning_rate": "LR", "weight_decay": "WD", "strong": "S", "weak": "W"}
 COLOURS = {"architecture": STEP, "loss": MODEL, "optimizer": MODEL, "learning_rate": HEAD, "weight_decay": HEAD, "strong": OUT, "weak": OUT}
 ARM_STYLES = {"without": (BLUE, "-", "o", "without astrocytes"), "with": (VERMILION, "--", "s", "with astrocytes"),
@@ -111,7 +112,9 @@ def paths(panels: dict) -> Figure:
     for ax in axes[:, 0]:
         ax.set_ylabel("Validation MCC")
     for place in range(columns):
-        axes[max(row for row in range(len(axes)) if row * columns + place < len(panels)), place].set_xlabel("Share of the second network")
+        lowest = axes[max(row for row in range(len(axes)) if row * columns + place < len(panels)), place]
+        lowest.set_xlabel("Share of the second network")
+        lowest.tick_params(labelbottom=True)
     handles = {label: handle for ax in axes.ravel() for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
     fig.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=3, fontsize=7, handlelength=2.5)
     return fig
@@ -128,8 +131,8 @@ def models(table: pd.DataFrame) -> Figure:
     for ax, ((data, experiment, arm), group) in zip(axes.ravel(), groups, strict=False):
         for line in group.to_dict("records"):
             place = names.index(line["model"])
-            ax.plot([line["low"], line["high"]], [place, place], color=OKABE_ITO[place % 8], lw=1.6)
-            ax.plot(line["test MCC"], place, MARKERS[place % 8], color=OKABE_ITO[place % 8], ms=5)
+            ax.plot([line["low"], line["high"]], [place, place], color=DARK[place % 7], lw=1.6)
+            ax.plot(line["test MCC"], place, MARKERS[place % 8], color=DARK[place % 7], ms=5)
             ax.plot(line["validation MCC"], place, "|", color="0.35", ms=9)
         ax.set_yticks(range(len(names)), names, fontsize=7)
         ax.set_title(f"{data}\nexp. {experiment}, {arm}", fontsize=8)

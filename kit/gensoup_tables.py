@@ -111,7 +111,8 @@ def wide(long: pd.DataFrame, experiment: str) -> pd.DataFrame:
                       **{metric: by.loc[metric, "value"] for metric in METRICS}, "accuracy 95 %": ends(accuracy), "MCC 95 %": ends(by.loc["mcc"]),
                       "accuracy, leak-free": accuracy["leak_free"], "leak-free n": int(accuracy["leak_free_n"]), "thesis: accuracy": printed.value if printed else np.nan,
                       "thesis: architecture": texts.get(f"{table}/{row}/architecture", "–")})
-    columns = ["data", "astrocytes", "prevailing architecture", *METRICS, "accuracy 95 %", "MCC 95 %", "accuracy, leak-free", "leak-free n", "thesis: accuracy", "thesis: architecture"]
+    columns = ["data", "astrocytes", "prevailing architecture", *METRICS, "accuracy 95 %", "MCC 95 %", "accuracy, leak-free", "leak-free n", "thesis: accuracy",
+               "thesis: architecture"]
     return pd.DataFrame(lines, columns=columns)
 
 
@@ -178,7 +179,8 @@ def path_table(runs: dict) -> pd.DataFrame:
             if len(curve):
                 middle = curve.iloc[len(curve) // 2]
                 rows.append({"data": _title(key, seeds), "experiment": experiment, "arm": arm, "seed": seed, "generations to the common ancestor": noted["kinship"],
-                             "first": curve["score"].iloc[0], "middle": middle["score"], "middle, statistics anew": middle["recalibrated"], "second": curve["score"].iloc[-1], "barrier": noted["barrier"]})  # fmt: skip
+                             "first": curve["score"].iloc[0], "middle": middle["score"], "middle, statistics anew": middle["recalibrated"], "second": curve["score"].iloc[-1],
+                             "barrier": noted["barrier"]})  # fmt: skip
     columns = ["data", "experiment", "arm", "seed", "generations to the common ancestor", "first", "middle", "middle, statistics anew", "second", "barrier"]
     return pd.DataFrame(rows, columns=columns)
 
