@@ -119,7 +119,7 @@ class Toy:
         weights = self.start(values["architecture"]) if weights is None else weights
         self.trained.append((generation, seed, weights[0].copy()))
         noise = np.random.default_rng(seed).normal(0, 0.05, 3)
-        return [(weights[0] * (1 - 0.5 * values["learning_rate"]) + noise).astype(np.float32)], {"loss": 0.0}
+        return [(weights[0] * (1 - 0.5 * values["learning_rate"]) + noise).astype(np.float32)], {"training_loss": 0.0}
 
     def fitness(self, architecture, weights, size):
         return float(1 - np.abs(weights[0]).mean() / 10)

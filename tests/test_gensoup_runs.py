@@ -50,4 +50,4 @@ def test_an_interrupted_search_on_images_ends_the_same(plan, loaded, tmp_path):
     rest = soup.Search(tmp_path, settings, genes, nursery).run()
     whole = gensoup_runs.run_of(plan, "digits", "1", "with", 2, inputs, parts).history()
     np.testing.assert_allclose(rest.history["fitness"], whole["fitness"])
-    np.testing.assert_allclose(rest.history["loss"].dropna(), whole["loss"].dropna(), rtol=1e-6)
+    np.testing.assert_allclose(rest.history["training_loss"].dropna(), whole["training_loss"].dropna(), rtol=1e-6)

@@ -152,13 +152,13 @@ class Nursery:
         return self.trainer(architecture).initial
 
     def train(self, values: dict, weights, generation: int, seed: int) -> tuple[list, dict]:
-        """Weights after the generation's epochs, and what to note: loss, decisions of the astrocytes, zeroed filters."""
+        """Weights after the generation's epochs, and what to note (no name of a gene): training_loss, decisions of the astrocytes, zeroed filters."""
         given = self.settings
         done = self.trainer(values["architecture"]).train(
             values, self.inputs, self.parts["train"], epochs=given.epochs, size=given.sizes[generation], batch_size=given.batch_size, seed=seed,
             first_epoch=generation * given.epochs, of_epochs=given.generations * given.epochs if given.cosine else None, decay_mode=given.decay_mode, weights=weights)
         strong, weak, neither = done.tally or (0, 0, 0)
-        return done.weights, {"loss": done.history[-1]["loss"], "strong_decisions": strong, "weak_decisions": weak, "no_decisions": neither, "zeroed": done.zeroed}
+        return done.weights, {"training_loss": done.history[-1]["loss"], "strong_decisions": strong, "weak_decisions": weak, "no_decisions": neither, "zeroed": done.zeroed}
 
     def fitness(self, architecture: str, weights, size: int) -> float:
         """MCC on the validation images."""
@@ -188,7 +188,7 @@ class Search:
     ----------
     algorithm : GeneticAlgorithm
     rows : list of dict
-        One an individual: values, fitness, reason, how it came to its weights ("initial", "elite", "averaged" or "copied"), size, loss, ancestor.
+        One an individual: values, fitness, reason, how it came to its weights ("initial", "elite", "averaged" or "copied"), size, training_loss, ancestor.
     """
 
     def __init__(self, folder, settings: SoupSettings, genome: Genome, nursery):
