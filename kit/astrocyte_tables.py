@@ -27,8 +27,11 @@ def settings_table(plan: astrocyte_runs.Plan) -> pd.DataFrame:
     """Table 4.1: each setting as published and as used here."""
     used = astrocyte_runs.settings(plan)
     printed = papers.load(PAPER).hyperparameters
-    shown = lambda value: " ".join(map(str, value)) if isinstance(value, list) else str(value)  # noqa: E731
-    return pd.DataFrame([{"setting": text, "published": shown(printed[name]), "here": shown(used[name])} for name, text in SETTINGS.items()])
+    return pd.DataFrame([{"setting": text, "published": _setting(printed[name]), "here": _setting(used[name])} for name, text in SETTINGS.items()])
+
+
+def _setting(value) -> str:
+    return " ".join(map(_setting, value)) if isinstance(value, list) else value if isinstance(value, str) else f"{value:g}"
 
 
 # --- accuracy, F1, MCC ---
