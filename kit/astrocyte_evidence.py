@@ -10,7 +10,8 @@ from scipy import stats as sps
 
 from kit import astrocyte_runs, papers, stats
 
-ANSWERS = ("better, beyond seed noise", "worse, beyond seed noise", "within seed noise", "one seed: no answer")
+ANSWERS = ("better, beyond seed noise", "worse, beyond seed noise", "within seed noise", "too few seeds: no answer")
+LEAST = 3  # seeds for an answer: two can agree to the image by luck, and their interval then has no width
 
 
 def difference_table(scores: pd.DataFrame, metric: str = "accuracy") -> pd.DataFrame:
@@ -25,7 +26,7 @@ def difference_table(scores: pd.DataFrame, metric: str = "accuracy") -> pd.DataF
     Returns
     -------
     pandas.DataFrame
-        row, arm, seeds, difference (pp), its 95 % t interval (low, high; NaN with one seed), sd of a seed without astrocytes (pp), answer.
+        row, arm, seeds, difference (pp), its 95 % t interval (low, high; NaN with fewer than three or with equal differences), sd of a seed without astrocytes (pp), answer.
     """
     lines, seen = [], set()
     for row, part in scores.groupby("row", sort=False):
@@ -41,7 +42,7 @@ def difference_table(scores: pd.DataFrame, metric: str = "accuracy") -> pd.DataF
 
 def _difference(values, off) -> dict:
     noise = float(off.std(ddof=1)) if len(off) > 1 else np.nan
-    if len(values) < 2:
+    if len(values) < LEAST or values.nunique() == 1:
         return {"difference (pp)": float(values.mean()), "low": np.nan, "high": np.nan, "sd of a seed (pp)": noise, "answer": ANSWERS[3]}
     found = stats.mean_t(values)
     answer = ANSWERS[0] if found.low > 0 else ANSWERS[1] if found.high < 0 else ANSWERS[2]
@@ -53,7 +54,7 @@ def verdict(table: pd.DataFrame, arm: str) -> str:
     chosen = table[table["arm"] == arm]
     decided = chosen[chosen["answer"] != ANSWERS[3]]
     if decided.empty:
-        return "Whether astrocytes do anything cannot be said: nothing was trained with and without them with more than one seed."
+        return "Whether astrocytes do anything cannot be said: nothing was trained with and without them with three seeds that differ."
     counts = decided["answer"].value_counts()
     better, worse, within = (int(counts.get(answer, 0)) for answer in ANSWERS[:3])
     most = decided.loc[decided["difference (pp)"].abs().idxmax()]

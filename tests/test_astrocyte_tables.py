@@ -73,7 +73,8 @@ def test_factors_stand_beside_the_printed_ones_and_are_stored():
 
 
 @pytest.mark.parametrize(("off", "arm", "answer"), [([0.5, 0.51, 0.52], [0.6, 0.612, 0.619], 0), ([0.5, 0.51, 0.52], [0.4, 0.412, 0.419], 1), ([0.5, 0.51, 0.52], [0.45, 0.6, 0.5], 2),
-                                                    ([0.5], [0.9], 3)])  # fmt: skip
+                                                    ([0.5], [0.9], 3),
+                                                    ([0.5, 0.6], [0.4, 0.5], 3)])  # fmt: skip
 def test_an_effect_counts_only_beyond_the_seeds(off, arm, answer):
     table = astrocyte_evidence.difference_table(scores(off, arm))
     assert table["answer"].tolist() == [astrocyte_evidence.ANSWERS[answer]] and table["difference (pp)"].iloc[0] == pytest.approx(100 * (np.mean(arm) - np.mean(off)))
