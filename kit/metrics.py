@@ -112,31 +112,31 @@ def totals(matrix) -> Totals:
     return Totals(np.diagonal(matrix, axis1=-2, axis2=-1), matrix.sum(-1), matrix.sum(-2))
 
 
-def _ratio(numerator, denominator):
-    numerator, denominator = np.broadcast_arrays(np.asarray(numerator, float), np.asarray(denominator, float))
-    return np.divide(numerator, denominator, out=np.full(numerator.shape, np.nan), where=denominator != 0)
+def _ratio(numerator, denominator, xp=np):
+    defined = denominator != 0
+    return xp.where(defined, xp.divide(numerator, xp.where(defined, denominator, 1)), np.nan)
 
 
-def class_rates(t: Totals) -> dict[str, np.ndarray]:
+def class_rates(t: Totals, xp=np) -> dict[str, np.ndarray]:
     """Recall, precision, F1 and specificity per class, each (..., C).
 
     nan where a rate has no meaning (recall, precision and F1 of a class without images, specificity of a class that is the whole set);
-    the precision of a class that has images but is never predicted is 0, as in scikit-learn.
+    the precision of a class that has images but is never predicted is 0, as in scikit-learn. `xp`: see `overall_rates`.
     """
-    present, n = t.actual > 0, t.actual.sum(-1, keepdims=True)
+    present, n = t.actual > 0, xp.sum(t.actual, -1, keepdims=True)
     return {
-        "precision": np.where(present, np.nan_to_num(_ratio(t.hits, t.predicted)), np.nan),
-        "recall": _ratio(t.hits, t.actual),
-        "f1": np.where(present, _ratio(2 * t.hits, t.actual + t.predicted), np.nan),
-        "specificity": _ratio(n - t.actual - t.predicted + t.hits, n - t.actual),
+        "precision": xp.where(present, xp.nan_to_num(_ratio(t.hits, t.predicted, xp)), np.nan),
+        "recall": _ratio(t.hits, t.actual, xp),
+        "f1": xp.where(present, _ratio(2 * t.hits, t.actual + t.predicted, xp), np.nan),
+        "specificity": _ratio(n - t.actual - t.predicted + t.hits, n - t.actual, xp),
     }
 
 
-def _macro(rate, present):
-    return _ratio(np.where(present, rate, 0).sum(-1), present.sum(-1))
+def _macro(rate, present, xp=np):
+    return _ratio(xp.sum(xp.where(present, rate, 0), -1), xp.sum(present, -1), xp)
 
 
-def overall_rates(t: Totals, absent: str = "skip") -> dict[str, np.ndarray]:
+def overall_rates(t: Totals, absent: str = "skip", xp=np) -> dict[str, np.ndarray]:
     """Averages and whole-matrix coefficients, each with the leading axes of `t`.
 
     Parameters
@@ -145,28 +145,30 @@ def overall_rates(t: Totals, absent: str = "skip") -> dict[str, np.ndarray]:
     absent : {"skip", "zero"}
         Macro averages leave classes without images out ("skip"), or count them, and every undefined rate, as 0 ("zero": the released code
         of the thesis). The two agree whenever every class has an image.
+    xp : module
+        What computes: ``numpy``, or ``keras.ops`` for totals that are tensors of a graph (`kit.streaming`).
 
     Notes
     -----
     ``f1_of_macros`` is eq. 2.65 of the thesis, ``mcc`` its eq. 2.66 (Gorodkin's; 0 where the denominator is 0).
     """
-    rates, n = class_rates(t), t.actual.sum(-1)
+    rates, n = class_rates(t, xp), xp.sum(t.actual, -1)
     present = t.actual > 0
     if absent == "zero":
-        rates, present = {name: np.nan_to_num(rate) for name, rate in rates.items()}, np.ones_like(present)
-    macro = {f"macro_{name}": _macro(rate, present) for name, rate in rates.items()}
-    weighted = {f"weighted_{name}": _ratio((np.where(t.actual > 0, rate, 0) * t.actual).sum(-1), n) for name, rate in rates.items()}
+        rates, present = {name: xp.nan_to_num(rate) for name, rate in rates.items()}, xp.ones_like(present)
+    macro = {f"macro_{name}": _macro(rate, present, xp) for name, rate in rates.items()}
+    weighted = {f"weighted_{name}": _ratio(xp.sum(xp.where(t.actual > 0, rate, 0) * t.actual, -1), n, xp) for name, rate in rates.items()}
     product = macro["macro_precision"] * macro["macro_recall"]
-    agreement, by_chance = _ratio(t.hits.sum(-1), n), _ratio((t.actual * t.predicted).sum(-1), n**2)
-    spread = np.sqrt((n**2 - (t.predicted**2).sum(-1)) * (n**2 - (t.actual**2).sum(-1)))
+    agreement, by_chance = _ratio(xp.sum(t.hits, -1), n, xp), _ratio(xp.sum(t.actual * t.predicted, -1), n**2, xp)
+    spread = xp.sqrt((n**2 - xp.sum(t.predicted**2, -1)) * (n**2 - xp.sum(t.actual**2, -1)))
     return {
         "accuracy": agreement,
         **macro,
-        "f1_of_macros": np.nan_to_num(_ratio(2 * product, macro["macro_precision"] + macro["macro_recall"])),
+        "f1_of_macros": xp.nan_to_num(_ratio(2 * product, macro["macro_precision"] + macro["macro_recall"], xp)),
         **weighted,
         "balanced_accuracy": macro["macro_recall"],
-        "mcc": np.nan_to_num(_ratio((agreement - by_chance) * n**2, spread)),
-        "kappa": _ratio(agreement - by_chance, 1 - by_chance),
+        "mcc": xp.nan_to_num(_ratio((agreement - by_chance) * n**2, spread, xp)),
+        "kappa": _ratio(agreement - by_chance, 1 - by_chance, xp),
     }
 
 

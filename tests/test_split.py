@@ -175,3 +175,77 @@ def test_cad_split_equals_the_published_one():
     names = {part: [i.rsplit("/")[-1][:-4] for i in ids] for part, ids in parts.items()}
     assert names["train"][:5] == ["Tr-pi_0196", "Tr-gl_1240", "Tr-gl_0805", "Tr-pi_1291", "Tr-meTr_0002"]
     assert {"Tr-no_0191", "Tr-no_0235", "Tr-no_0279"} <= set(names["val"]) and "Tr-no_0358" in names["train"]
+
+
+# --- training, validation, test of the thesis ----------------------------------------------------------------------------------------------
+
+# Images a class -> (train, valid, test) of the thesis' Table 3.2: Sign Language Digits, KVASIR-v2, ISIC-2019
+TABLE_3_2 = {205: (123, 41, 41), 206: (124, 41, 41), 207: (124, 42, 41), 208: (125, 42, 41), 204: (122, 41, 41), 1000: (600, 200, 200),
+             867: (520, 174, 173), 3323: (1994, 664, 665), 2624: (1574, 525, 525), 239: (143, 48, 48), 4522: (2713, 904, 905), 12875: (7725, 2575, 2575),
+             628: (377, 126, 125), 253: (152, 51, 50)}
+# BreaKHis: the thesis' counts come out if each class folder held one more file that is no image and that one of the parts then lost
+BREAKHIS = {443: (266, 89, 88), 3451: (2070, 690, 691), 1014: (608, 203, 203), 626: (376, 126, 124), 792: (475, 158, 159), 560: (337, 112, 111),
+            453: (271, 91, 91), 570: (342, 114, 114)}
+
+
+def test_three_way_counts_are_those_of_table_3_2():
+    assert {n: split.three_way_counts(n) for n in TABLE_3_2} == TABLE_3_2
+    digits = [split.three_way_counts(n) for n in (205, 206, 206, 206, 207, 207, 207, 206, 208, 204)]
+    assert np.sum(digits, axis=0).tolist() == [1238, 414, 410]
+    for published in BREAKHIS.values():
+        with_a_stray_file = split.three_way_counts(sum(published) + 1)
+        assert sorted(np.subtract(with_a_stray_file, published)) == [0, 0, 1]
+
+
+@pytest.fixture
+def uneven():
+    """867, 253 and 12 images of three classes."""
+    counts = (867, 253, 12)
+    return pd.DataFrame({"image_id": [f"{c}/{i:04d}.png" for c, n in enumerate(counts) for i in range(n)], "label": np.repeat([0, 1, 2], counts)})
+
+
+def test_three_way_is_stratified_disjoint_and_seeded(uneven):
+    parts = split.three_way(uneven, seed=4)
+    assert sorted(parts["train"] + parts["val"] + parts["test"]) == sorted(uneven["image_id"])
+    counts = {name: Counter(i[0] for i in ids) for name, ids in parts.items()}
+    assert [tuple(counts[name][c] for name in ("train", "val", "test")) for c in "012"] == [(520, 174, 173), (152, 51, 50), split.three_way_counts(12)]
+    assert parts == split.three_way(uneven.sample(frac=1, random_state=1), seed=4) != split.three_way(uneven, seed=5)
+
+
+def test_three_way_draws_every_image_as_often_as_another(uneven):
+    one = uneven[uneven["label"] == 2]
+    hits = Counter(i for seed in range(300) for i in split.three_way(one, seed)["test"])
+    share = split.three_way_counts(12)[2] / 12
+    assert all(abs(hits[i] / 300 - share) < 4.5 * np.sqrt(share * (1 - share) / 300) for i in one["image_id"])
+
+
+def test_three_way_keeps_groups_whole_and_sizes_near(index, groups):
+    parts = split.three_way(index, 0, groups=groups)
+    home = {group: name for name, ids in parts.items() for group in audit.group_of(groups, ids)}
+    assert all(home[group] == name for name, ids in parts.items() for group in audit.group_of(groups, ids))
+    assert sorted(i for ids in parts.values() for i in ids) == sorted(index["image_id"])
+    for label in ("no", "yes"):
+        assert [sum(i.startswith(label) for i in ids) for ids in parts.values()] == pytest.approx([900, 300, 300], abs=10)
+    assert parts != split.three_way(index, 1, groups=groups)
+
+
+@pytest.mark.parametrize("fractions, images, sentence", [((0.6, 0.2, 0.3), 100, "do not divide"), ((0.8, 0.2, 0.0), 100, "do not divide"),
+                                                         ((0.6, 0.2, 0.2), 2, "too few for three parts")])
+def test_three_way_refuses_what_cannot_be_divided(fractions, images, sentence):
+    index = pd.DataFrame({"image_id": [f"{i}.png" for i in range(images)], "label": 0})
+    with pytest.raises(split.ImpossibleSplit, match=sentence):
+        split.three_way(index, 0, fractions)
+
+
+def test_three_way_refuses_a_class_of_one_group(index):
+    one = pd.DataFrame({"image_id": index["image_id"], "exact_group": 0, "pixel_group": 0, "near_group": (index["label"] == 0).astype(int)})
+    with pytest.raises(split.ImpossibleSplit, match="too few groups"):
+        split.three_way(index, 0, groups=one)
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+def test_three_way_split_is_stored_and_checked(registered, tmp_path, grouped):
+    made = split.three_way_split(registered, seed=2, grouped=grouped)
+    assert list(made.parts) == ["train", "val", "test"] and made.level == ("near" if grouped else None) and "60% / 20% / 20%" in made.protocol
+    split.save(tmp_path / "s.json", made)
+    assert split.load(tmp_path / "s.json") == made
