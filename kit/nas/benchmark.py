@@ -106,7 +106,7 @@ class Torch:
         line = self.process.stdout.readline()
         if not line:
             self.process.wait()
-            raise NoTorch(f"PyTorch's side ended with status {self.process.returncode}; give --torch an interpreter that has PyTorch (extra `benchmark`).")
+            raise NoTorch(f"PyTorch's side ended with status {self.process.returncode}; give --torch an interpreter that has PyTorch (dependency group `benchmark`).")
         return json.loads(line)
 
     def step(self) -> dict:
