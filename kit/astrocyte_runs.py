@@ -9,11 +9,10 @@ initial weights. No image selects an epoch in Experiment 3. BatchNormalization h
 
 from dataclasses import dataclass, replace
 
-import numpy as np
-
-from kit import architectures, audit, data, papers, record, registry, short_training, split, thesis_augment, weights
+from kit import architectures, audit, data, papers, record, registry, short_runs, split, thesis_augment, weights
 from kit.errors import KitError
-from kit.short_training import Config, Network
+from kit.short_runs import Config
+from kit.short_training import Network
 from kit.train import Diverged
 
 PAPER = "astrocytes"
@@ -179,7 +178,7 @@ def _prepared(plan: Plan, name: str) -> tuple:
     side = min(thesis_augment.resized_side(plan.image_size), NATIVE.get(name, plan.image_size * 2))
     inputs = data.load(name, side, channels=3)
     wanted = {"train": plan.images, "val": plan.evaluated, "test": plan.evaluated}
-    return inputs, {part: _share(inputs.labels, inputs.rows(ids), wanted[part]) for part, ids in parts(name).items()}
+    return inputs, {part: data.fewer(inputs.labels, inputs.rows(ids), wanted[part]) for part, ids in parts(name).items()}
 
 
 def parts(name: str) -> dict:
@@ -189,20 +188,6 @@ def parts(name: str) -> dict:
         return split.three_way_split(name).parts
     train, val = split.holdout(index[index["split"] == "train"], test_size=0.1, stratified=True)
     return {"train": train, "val": val, "test": index["image_id"][index["split"] == "test"].tolist()}
-
-
-def _share(labels, rows, count: int) -> np.ndarray:
-    """`count` of `rows` by class proportion (largest remainder), drawn evenly from each class; all for 0."""
-    rows = np.sort(rows)
-    if not 0 < count < len(rows):
-        return rows
-    kinds, sizes = np.unique(labels[rows], return_counts=True)
-    exact = sizes * count / len(rows)
-    quota = np.maximum(1, np.floor(exact).astype(int))
-    while quota.sum() < count:
-        quota[np.argmax(exact - quota)] += 1
-    chosen = [rows[labels[rows] == kind][np.linspace(0, size - 1, most).round().astype(int)] for kind, size, most in zip(kinds, sizes, quota, strict=True)]
-    return np.sort(np.concatenate(chosen))
 
 
 def network(plan: Plan, case: Case, astrocytes: str) -> Network:
@@ -275,7 +260,7 @@ def arm_runs(plan: Plan, case: Case, loaded: dict, found=None) -> dict:
 
 def _fit(chosen: Config, inputs, rows) -> record.Run | None:
     try:
-        return short_training.fit(chosen, inputs, rows)
+        return short_runs.fit(chosen, inputs, rows)
     except Diverged as error:
         print(f"left out: {chosen.name} with {chosen.factors}: {error}", flush=True)
         return None

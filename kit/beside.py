@@ -45,7 +45,7 @@ def running(function: str, **arguments):
                 print(file.read(), end="", flush=True)
 
 
-def _end_with(parent: int) -> None:
+def end_with(parent: int) -> None:
     """End this process as soon as `parent` is no longer its parent."""
     while os.getppid() == parent:
         time.sleep(0.5)
@@ -54,7 +54,7 @@ def _end_with(parent: int) -> None:
 
 def main(function: str, arguments: str, parent: str) -> None:
     """Call ``module:name`` with the arguments in `arguments` (JSON)."""
-    threading.Thread(target=_end_with, args=[int(parent)], daemon=True).start()
+    threading.Thread(target=end_with, args=[int(parent)], daemon=True).start()
     module, name = function.split(":")
     getattr(importlib.import_module(module), name)(**json.loads(arguments))
 

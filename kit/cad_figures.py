@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from kit import imageio, plots, preprocess, stats
-from kit.diagrams import HEAD, INPUT, MODEL, OUT, STEP, arrow, box, canvas
+from kit.diagrams import HEAD, INPUT, MODEL, OUT, arrow, box, canvas
 from kit.plotstyle import BLUE, GREEN, ORANGE, SKY, VERMILION, Figure, legend_above, new_figure, require, style
 from kit.plots_cad import curve_grid, heat_grid, matrix_grid, scatter_named, venn
 

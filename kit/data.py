@@ -304,3 +304,30 @@ def check_parts(inputs: Inputs, parts: dict) -> None:
         absent = sorted(set(range(len(names))) - set(inputs.labels[rows].tolist()))
         if part.startswith("train") and absent:
             raise BadSplit(f"{inputs.name}: no image of class {names[absent[0]]} in the part {part!r}; add images of it or drop the class.")
+
+
+def fewer(labels, rows, count: int) -> np.ndarray:
+    """About `count` of the rows by class proportion (largest remainder, at least one of each class), spread evenly over each class in file order.
+
+    Parameters
+    ----------
+    labels : numpy.ndarray
+        Of all images.
+    rows : array of int
+    count : int
+        0, or as many as there are rows, takes all.
+
+    Returns
+    -------
+    numpy.ndarray
+        Sorted row numbers; `count` of them unless there are more classes than that.
+    """
+    rows = np.sort(rows)
+    if not 0 < count < len(rows):
+        return rows
+    kinds, sizes = np.unique(labels[rows], return_counts=True)
+    exact = sizes * count / len(rows)
+    quota = np.maximum(1, np.floor(exact).astype(int))
+    while quota.sum() < count:
+        quota[np.argmax(exact - quota)] += 1
+    return np.sort(np.concatenate([rows[labels[rows] == kind][np.linspace(0, size - 1, most).round().astype(int)] for kind, size, most in zip(kinds, sizes, quota, strict=True)]))

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from kit import architectures, data, outcome, papers, paths, ported_weights, record, registry, short_training, split, thesis_augment, train
+from kit import architectures, data, outcome, papers, paths, ported_weights, record, registry, short_runs, short_training, split, thesis_augment, train
 from kit.errors import KitError
 from kit.evolution import genetic, rivals, workers
 from kit.evolution import genome as genomes
@@ -193,13 +193,8 @@ def loaded(dataset: str, fingerprint: str, images: int, side: int, grouped: bool
     parts = {part: inputs.rows(ids) for part, ids in split.three_way_split(dataset, seed, grouped=grouped).parts.items()}
     total = sum(map(len, parts.values()))
     if 0 < images < total:
-        parts = {part: _share(inputs.labels, rows, images / total) for part, rows in parts.items()}
+        parts = {part: data.fewer(inputs.labels, rows, max(1, round(images * len(rows) / total))) for part, rows in parts.items()}
     return inputs, parts
-
-
-def _share(labels, rows, fraction: float) -> np.ndarray:
-    """The first images of each class, in file order, at least one."""
-    return np.sort(np.concatenate([kind[: max(1, round(fraction * len(kind)))] for kind in (rows[labels[rows] == k] for k in np.unique(labels[rows]))]))
 
 
 def images_of(plan: Plan, dataset: str) -> tuple[data.Inputs, dict]:
@@ -327,7 +322,7 @@ def again(plan: Plan, found: Found, fitness: str | None = None) -> record.Run:
     """The best individual of a search trained again from its seed, now with predictions of validation and test images."""
     inputs, parts = images_of(plan, found.dataset)
     name = f"{found.method}-{found.dataset}-seed{found.seed}" + f"-{fitness}" * bool(fitness) + "-best"
-    return short_training.fit(short_training.Config("gencnn", plan.profile, name, network(found.values, plan.initial(), inputs), found.values, found.trained["epochs"], plan.size,
+    return short_runs.fit(short_runs.Config("gencnn", plan.profile, name, network(found.values, plan.initial(), inputs), found.values, found.trained["epochs"], plan.size,
                                                     batch_size=plan.batch, seed=found.trained["seed"], decay_mode=plan.decay_mode, watch=()), inputs, parts)  # fmt: skip
 
 
@@ -337,7 +332,7 @@ def final(plan: Plan, found: Found, values: dict | None = None, name: str = "fin
     used = values or found.values
     if plan.swap_lr_wd:
         used = {**used, "learning_rate": used["weight_decay"], "weight_decay": used["learning_rate"]}
-    return short_training.fit(short_training.Config("gencnn", plan.profile, f"{found.method}-{found.dataset}-seed{found.seed}-{name}", network(used, plan.initial(), inputs), used, plan.final_epochs,
+    return short_runs.fit(short_runs.Config("gencnn", plan.profile, f"{found.method}-{found.dataset}-seed{found.seed}-{name}", network(used, plan.initial(), inputs), used, plan.final_epochs,
                                                     plan.final_size, plan.final_size, plan.final_batch, found.seed, True, plan.decay_mode), inputs, parts)  # fmt: skip
 
 

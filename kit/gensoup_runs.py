@@ -119,9 +119,7 @@ def load(plan: Plan, name: str) -> tuple:
     parts = {part: inputs.rows(ids) for part, ids in drawn.parts.items()}
     total = len(inputs.index)
     if plan.images and plan.images < total:
-        from kit import lease_runs
-
-        parts = {part: lease_runs._share(inputs.labels, rows, max(round(plan.images * len(rows) / total), 1)) for part, rows in parts.items()}
+        parts = {part: data.fewer(inputs.labels, rows, max(round(plan.images * len(rows) / total), 1)) for part, rows in parts.items()}
     return inputs, parts
 
 

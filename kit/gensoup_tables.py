@@ -222,7 +222,7 @@ def difference_table(scores: dict, names: dict, first: str, second: str = "witho
         shared = sorted(set(mine) & set(other))
         if arm == first and shared:
             a, b = (100 * np.array([values[seed] for seed in shared]) for values in (mine, other))
-            rows.append({"data": data_title(key, names[key]), "experiment": experiment, "seeds": len(shared), "difference": float((a - b).mean()), **lease_tables._spread(a, b)})
+            rows.append({"data": data_title(key, names[key]), "experiment": experiment, "seeds": len(shared), "difference": float((a - b).mean()), **lease_tables.spread_of(a, b)})
     found = pd.DataFrame(rows, columns=["data", "experiment", "seeds", "difference", "low", "high", "sd of a seed (pp)", "answer"])
     return found.rename(columns={"sd of a seed (pp)": "sd of a seed"})
 

@@ -137,18 +137,8 @@ def inputs_and_parts(plan: Plan) -> tuple[data.Inputs, dict]:
     """The images, and row numbers of "train" (the plan's share of the training folder) and "test"."""
     inputs = data.load(plan.dataset, plan.image_size, channels=3)
     rows = {part: np.flatnonzero(inputs.index["split"] == part) for part in ("train", "test")}
-    if plan.images and plan.images < len(rows["train"]):
-        rows["train"] = _share(inputs.labels, rows["train"], plan.images)
+    rows["train"] = data.fewer(inputs.labels, rows["train"], plan.images)
     return inputs, rows
-
-
-def _share(labels, rows, count: int) -> np.ndarray:
-    """`count` of `rows`, in file order, by class proportion (largest remainder)."""
-    kinds, sizes = np.unique(labels[rows], return_counts=True)
-    exact = sizes * count / len(rows)
-    quota = np.floor(exact).astype(int)
-    quota[np.argsort(quota - exact, kind="stable")[: count - quota.sum()]] += 1
-    return np.sort(np.concatenate([rows[labels[rows] == kind][:most] for kind, most in zip(kinds, quota, strict=True)]))
 
 
 def search_configs(plan: Plan, method: str) -> list[SearchConfig]:

@@ -229,11 +229,11 @@ def difference_table(accuracies: dict, pairs=PAIRS) -> pd.DataFrame:
         shared = sorted(set(accuracies.get(first, {})) & set(accuracies.get(second, {})))
         if shared:
             a, b = (np.array([accuracies[method][seed] for seed in shared], float) for method in (first, second))
-            rows.append({"comparison": f"{TITLES[first]} − {TITLES[second]}", "seeds": len(shared), "difference (pp)": float((a - b).mean()), **_spread(a, b)})
+            rows.append({"comparison": f"{TITLES[first]} − {TITLES[second]}", "seeds": len(shared), "difference (pp)": float((a - b).mean()), **spread_of(a, b)})
     return pd.DataFrame(rows, columns=["comparison", "seeds", "difference (pp)", "low", "high", "sd of a seed (pp)", "answer"])
 
 
-def _spread(a, b) -> dict:
+def spread_of(a, b) -> dict:
     if len(a) < 2:
         return {"low": np.nan, "high": np.nan, "sd of a seed (pp)": np.nan, "answer": "one seed: no answer"}
     found = stats.mean_t(a - b)

@@ -10,7 +10,7 @@ what is handed over. Otherwise as the released code trains (cards 2.7, 3.5 to 3.
 import functools
 import math
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
 from kit import compat  # noqa: F401  before TensorFlow: silences its start-up log
 
@@ -19,13 +19,13 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from kit import architectures, losses, metrics, mixing, optimizers, outcome, paths, record, thesis_augment
+from kit import architectures, losses, metrics, mixing, optimizers, outcome, record, thesis_augment
 from kit.astrocyte import Astrocytes
-from kit.data import Inputs, check_parts
+from kit.data import Inputs
 from kit.errors import KitError
 from kit.train import Diverged
 
-KEPT = 8  # trainers that a process holds at most
+KEPT = 16  # trainers that a process holds at most
 
 
 class BadShortTraining(KitError):
@@ -332,104 +332,3 @@ def rates(predictions: pd.DataFrame) -> dict:
     labels, scores = metrics.labels_and_scores(predictions)
     matrix = metrics.confusion(labels, scores.argmax(1), scores.shape[1])
     return {name: float(value) for name, value in metrics.overall_rates(metrics.totals(matrix), absent="zero").items()}
-
-
-@dataclass(frozen=True)
-class Config:
-    """One short training with a folder of its own under ``results/<profile>/<paper>/runs``; settings as of :meth:`Trainer.train`.
-
-    Attributes
-    ----------
-    watch : tuple of str
-        Parts that are evaluated after each epoch: columns <part>_accuracy, <part>_f1 and <part>_mcc of history.csv.
-    features : str
-        Part whose pooled features of each epoch are kept (features.npz, arrays "1", "2", ...); empty for none.
-    keep_weights : bool
-        weights.npz, arrays in the order of ``get_weights()``.
-    """
-
-    paper: str
-    profile: str
-    name: str
-    network: Network
-    values: dict
-    epochs: int
-    size: int
-    resized: int | None = None
-    batch_size: int = 32
-    seed: int = 0
-    cosine: bool = False
-    decay_mode: str = "l2_all"
-    factors: tuple | None = None
-    watch: tuple = ("val",)
-    features: str = ""
-    keep_weights: bool = False
-
-
-def run_of(config: Config, inputs: Inputs, parts: dict) -> record.Run:
-    """The run folder of a training, whether it exists or not."""
-    ids = inputs.index["image_id"].to_numpy()
-    members = {part: {"images": len(rows), "sha256": record.digest(ids[rows].tolist())} for part, rows in parts.items()}
-    settings = {name: value for name, value in asdict(config).items() if name not in ("paper", "profile")}
-    return record.Run(paths.results_dir() / config.profile / config.paper / "runs", config.name, {**settings, "data": inputs.facts, "parts": members})
-
-
-def fit(config: Config, inputs: Inputs, parts: dict) -> record.Run:
-    """Train, or return the finished run of the same settings and images.
-
-    Parameters
-    ----------
-    config : Config
-    inputs : kit.data.Inputs
-    parts : dict
-        Row numbers by part; "train" is trained on, the others are predicted at the end.
-
-    Returns
-    -------
-    kit.record.Run
-        With history.csv, predictions.csv, metrics.json (rates by part, and the astrocytes' tally) and what else was asked for.
-
-    Raises
-    ------
-    See :meth:`Trainer.train`; the run folder then says why, and other runs are left as they are.
-    """
-    run = run_of(config, inputs, parts)
-    if run.finished:
-        return run
-    check_parts(inputs, parts)
-    with record.FolderLock(run.folder, wait=20):
-        if not run.finished:
-            run.open(config.seed)
-            started = time.perf_counter()
-            try:
-                history = _fit(run, config, inputs, parts)
-            except KitError as error:
-                run.close("failed", time.perf_counter() - started, str(error))
-                raise
-            run.close("finished", float(history["seconds"].sum()))
-    return run
-
-
-def _fit(run, config: Config, inputs, parts) -> pd.DataFrame:
-    doer, pooled = trainer(config.network), {}
-    place = {part: np.sort(parts[part]) for part in parts if part != "train"}
-
-    def watch(epoch):
-        if config.features:
-            pooled[str(epoch)] = doer.features(inputs, place[config.features], config.size)
-        found = {part: rates(doer.predict(inputs, place[part], config.size, part)) for part in config.watch}
-        return {f"{part}_{short}": r[name] for part, r in found.items() for short, name in (("accuracy", "accuracy"), ("f1", "f1_of_macros"), ("mcc", "mcc"))}
-
-    trained = doer.train(config.values, inputs, parts["train"], epochs=config.epochs, size=config.size, resized=config.resized, batch_size=config.batch_size, seed=config.seed,
-                         of_epochs=config.epochs if config.cosine else None, decay_mode=config.decay_mode, factors=config.factors, watch=watch)
-    history = pd.DataFrame(trained.history)
-    record.write_csv(run.folder / "history.csv", history)
-    tables = [doer.predict(inputs, rows, config.size, part) for part, rows in place.items()]
-    record.write_csv(run.folder / "predictions.csv", pd.concat(tables, ignore_index=True))
-    for name, arrays in (("features", pooled), ("weights", {str(i): w for i, w in enumerate(trained.weights)} if config.keep_weights else {})):
-        if arrays:
-            with record.atomic_write(run.folder / f"{name}.npz") as temporary, open(temporary, "wb") as file:
-                np.savez(file, **arrays)
-    astrocytes = {"tally": trained.tally, "zeroed": trained.zeroed} if trained.tally else {}
-    record.write_json(run.folder / "metrics.json", {**{part: rates(table) for part, table in zip(place, tables, strict=True)}, **astrocytes})
-    return history

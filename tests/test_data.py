@@ -120,3 +120,13 @@ def test_one_bad_image_ends_preparing_early_with_its_own_error(discs):
     with pytest.raises(imageio.DamagedImage, match="000.png is damaged"):
         data.prepared(discs, {"chain": "fails"}, fails, 10)
     assert not list((paths.cache_dir() / "prepared").glob(".tmp*"))
+
+
+def test_fewer_images_keep_the_proportions_and_every_class():
+    labels = np.repeat([0, 1, 2], [60, 30, 3])
+    rows = np.arange(2, 93)
+    chosen = data.fewer(labels, rows, 20)
+    assert len(chosen) == 20 and set(chosen) <= set(rows) and np.all(np.diff(chosen) > 0)
+    assert np.bincount(labels[chosen]).tolist() == [13, 6, 1] and chosen[0] == 2
+    assert set(labels[data.fewer(labels, rows, 2)]) == {0, 1, 2}
+    assert np.array_equal(data.fewer(labels, rows[::-1], 0), rows) and np.array_equal(data.fewer(labels, rows, 500), rows)

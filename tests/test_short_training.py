@@ -5,8 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from kit import data, metrics, optimizers, registry, short_training, train
-from kit.short_training import Config, Network
+from kit import data, metrics, optimizers, registry, short_runs, short_training, train
+from kit.short_runs import Config
+from kit.short_training import Network
 
 VALUES = {"loss": "label_smoothing", "optimizer": "Adam", "learning_rate": 1.0, "weight_decay": 1e-4}
 NETWORK = Network("squeezenet_1.1", 10, weights=None)
@@ -111,14 +112,14 @@ def test_rates_are_those_of_the_table(trainer, inputs, rows):
 def test_a_run_is_kept_and_not_repeated(tmp_path, monkeypatch, inputs, rows):
     monkeypatch.setenv("KIT_RESULTS", str(tmp_path))
     config = Config("astrocytes", "smoke", "exp3", NETWORK, VALUES, 2, 32, batch_size=20, watch=("val",), features="val", keep_weights=True)
-    run = short_training.fit(config, inputs, rows)
+    run = short_runs.fit(config, inputs, rows)
     stamp = (run.folder / "status.json").stat().st_mtime_ns
     assert {"epoch", "loss", "seconds", "val_accuracy", "val_f1", "val_mcc"} <= set(run.history()) and len(run.history()) == 2
     with np.load(run.folder / "features.npz") as features:
         assert set(features) == {"1", "2"} and features["2"].shape == (20, 512)
     assert run.metrics()["val"]["accuracy"] == pytest.approx(run.history()["val_accuracy"].iloc[-1])
-    assert short_training.fit(config, inputs, rows).folder == run.folder and (run.folder / "status.json").stat().st_mtime_ns == stamp
+    assert short_runs.fit(config, inputs, rows).folder == run.folder and (run.folder / "status.json").stat().st_mtime_ns == stamp
     with pytest.raises(train.Diverged):
-        short_training.fit(replace(config, values={**VALUES, "optimizer": "sgd", "learning_rate": 1e9}, epochs=3), inputs, rows)
+        short_runs.fit(replace(config, values={**VALUES, "optimizer": "sgd", "learning_rate": 1e9}, epochs=3), inputs, rows)
     failed = [path for path in tmp_path.rglob("status.json") if "lower learning_rate" in path.read_text()]
     assert len(failed) == 1

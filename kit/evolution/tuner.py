@@ -243,7 +243,7 @@ def main(arguments=None) -> int:
     parser.add_argument("--parent", type=int, help="end with this process")
     told = parser.parse_args(arguments)
     if told.parent:
-        threading.Thread(target=beside._end_with, args=[told.parent], daemon=True).start()
+        threading.Thread(target=beside.end_with, args=[told.parent], daemon=True).start()
     host, _, port = told.address.rpartition(":")
     identity = {"chief": "chief", "worker": f"{told.name}#{os.getpid()}-{time.time_ns()}"}.get(told.role)
     if identity:

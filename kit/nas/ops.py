@@ -10,10 +10,9 @@ the batch normalisation is one whose second derivatives are right (``tf.nn.momen
 
 import weakref
 
-import numpy as np
 import tensorflow as tf
 
-from kit.nas.batchnorm import EPSILON, normalise  # noqa: F401
+from kit.nas.batchnorm import normalise
 from kit.nas.space import PRIMITIVES  # noqa: F401
 
 _CONSTANTS = weakref.WeakKeyDictionary()
