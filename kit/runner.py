@@ -286,12 +286,17 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
+def _interrupted(*_) -> None:
+    """SIGTERM ends the run as Ctrl-C does, also where a shell has started it in the background, with SIGINT ignored."""
+    raise KeyboardInterrupt
+
+
 def main(arguments=None) -> int:
     """Entry point; the return value is the exit code: 0 all written, 1 something missing, 2 refused, 130 interrupted."""
     asked = parser().parse_args(arguments)
     if asked.data:
         os.environ["KIT_DATA"] = str(Path(asked.data).expanduser().resolve())
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    signal.signal(signal.SIGTERM, _interrupted)
     jobs = []
     try:
         jobs = plan(asked.profile, asked.only, asked.set)

@@ -41,11 +41,12 @@ def place(tmp_path, monkeypatch):
     return tmp_path
 
 
-def detached(place, *arguments):
-    """The runner as a process of its own, over the notebooks of `place`."""
+def detached(place, *arguments, interrupt=signal.SIG_DFL):
+    """The runner as a process of its own, over the notebooks of `place`; `interrupt` is what it does about SIGINT, whatever started these tests."""
     script = (f"import sys, pathlib; from kit import paths, runner; place = pathlib.Path({str(place)!r}); paths.notebooks_dir = lambda: place / 'notebooks'; "
               f"paths.profiles_dir = lambda: place / 'profiles'; sys.exit(runner.main({list(arguments)!r}))")
-    return subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                            preexec_fn=lambda: signal.signal(signal.SIGINT, interrupt))
 
 
 def status(place, name):
@@ -101,10 +102,11 @@ def started(place, name, seconds=30):
     pytest.fail("the notebook did not start")
 
 
-@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 130), (signal.SIGKILL, -9)])
-def test_an_ended_runner_leaves_no_process_and_no_lock(place, sent, code):
+@pytest.mark.parametrize(("sent", "code", "interrupt"), [(signal.SIGINT, 130, signal.SIG_DFL), (signal.SIGTERM, 130, signal.SIG_DFL), (signal.SIGKILL, -9, signal.SIG_DFL),
+                                                         (signal.SIGTERM, 130, signal.SIG_IGN)])  # the last: started in the background by a script
+def test_an_ended_runner_leaves_no_process_and_no_lock(place, sent, code, interrupt):
     notebook(place / "notebooks", "11_slow", "print('ready', flush=True)\nimport time\ntime.sleep(100)")
-    process = detached(place, "--profile", "smoke")
+    process = detached(place, "--profile", "smoke", interrupt=interrupt)
     started(place, "11_slow")
     children = psutil.Process(process.pid).children(recursive=True)
     assert len(children) >= 2
