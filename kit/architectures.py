@@ -7,7 +7,6 @@ its class convolution, which would keep logits from being negative; new heads st
 them; and whatever scaling the weights expect is a layer of the network, so all of them take the same ImageNet-normalised images.
 """
 
-import math
 from dataclasses import dataclass
 
 import keras
@@ -15,6 +14,7 @@ from keras import layers
 
 from kit import backbones, ported_networks
 from kit.errors import KitError
+from kit.evolution.genome import TABLE_3_1, TABLE_5_2
 from kit.lite0 import efficientnet_lite0
 
 # Mean and standard deviation of ImageNet's red, green and blue in [0, 1]
@@ -104,12 +104,7 @@ ARCHITECTURES = {
 }
 
 # Architecture genes in the order that decoding needs: Table 3.1 in the released code's order, Table 5.2, and the three of chapter 4
-SPACES = {
-    "table-3-1": ("convnext_tiny", "efficientnetv2_s", "regnety_400mf", "regnetx_400mf", "mobilenetv3_small", "mobilenetv3_large",
-                  "shufflenetv2_x1.0", "shufflenetv2_x1.5", "shufflenetv2_x2.0"),
-    "table-5-2": ("regnety_400mf", "regnetx_400mf", "mobilenetv3_large", "shufflenetv2_x2.0", "mnasnet_1.0", "squeezenet_1.1"),
-    "chapter-4": ("shufflenetv2_x1.5", "mobilenetv3_large", "regnety_400mf"),
-}
+SPACES = {"table-3-1": TABLE_3_1, "table-5-2": TABLE_5_2, "chapter-4": ("shufflenetv2_x1.5", "mobilenetv3_large", "regnety_400mf")}
 
 
 def entry(name: str) -> Architecture:
@@ -265,14 +260,11 @@ def feature_model(model: keras.Model) -> keras.Model:
 
 
 def macs(network: str | keras.Model, size: int = 224, classes: int = 1000) -> int:
-    """Multiply-accumulates of one image, as `kit.backbones.macs` counts them but with grouped convolutions.
+    """Multiply-accumulates of one image, as `kit.backbones.macs` counts them.
 
     Parameters
     ----------
     network : str or keras.Model
         An architecture, built for this size and these classes, or a model of fixed input size.
     """
-    model = build(network, classes, size) if isinstance(network, str) else network
-    grouped = [layer for layer in model.layers if isinstance(layer, ported_networks.GroupedConv2D)]
-    return (sum(math.prod(layer.output.shape[1:-1]) * math.prod(layer.kernel.shape) for layer in grouped)
-            + sum(backbones._layer_macs(layer) for layer in model.layers if layer not in grouped))
+    return backbones.macs(build(network, classes, size) if isinstance(network, str) else network)

@@ -266,12 +266,6 @@ def _fit(chosen: Config, inputs, rows) -> record.Run | None:
         return None
 
 
-def tested(run: record.Run):
-    """Test predictions of a run with the last weights."""
-    table = run.predictions()
-    return table[table["part"] == "test"].reset_index(drop=True)
-
-
 def train_ids(loaded: dict, case: Case) -> list:
     """Ids of the images that a row's networks are trained on."""
     inputs, rows = loaded[case.data]

@@ -59,31 +59,19 @@ def search(plan: Plan, case: Case, loaded: dict, astrocytes: bool = True) -> rec
     inputs, rows = loaded[case.data]
     net = astrocyte_runs.network(plan, case, "algorithm" if astrocytes else "off")
     run = _run(plan, case, net, astrocytes, inputs, rows)
-    if run.finished:
-        return run
-    with record.FolderLock(run.folder, wait=20):
-        if not run.finished:
-            run.open(plan.seed)
-            started = time.perf_counter()
-            try:
-                _search(run, plan, net, astrocytes, inputs, rows)
-            except KitError as error:
-                run.close("failed", time.perf_counter() - started, str(error))
-                raise
-            run.close("finished", time.perf_counter() - started)
-    return run
+    return run.once(plan.seed, lambda: _search(run, plan, net, astrocytes, inputs, rows))
 
 
 def _run(plan, case, net, astrocytes, inputs, rows) -> record.Run:
-    ids = inputs.index["image_id"].to_numpy()
-    members = {part: {"images": len(r), "sha256": record.digest(ids[r].tolist())} for part, r in rows.items()}
     settings = {"network": asdict(net), "values": astrocyte_runs.values(plan), "epochs": plan.exp2_epochs, "step": plan.exp2_step if astrocytes else None, "size": plan.image_size,
-                "batch_size": plan.batch_size, "decay_mode": plan.decay_mode, "seed": plan.seed, "data": inputs.facts, "parts": members}  # fmt: skip
+                "batch_size": plan.batch_size, "decay_mode": plan.decay_mode, "seed": plan.seed, "data": inputs.facts, "parts": inputs.members(rows)}  # fmt: skip
     name = f"exp2-{'astrocytes' if astrocytes else 'control'}-{case.data}-{case.architecture}".replace(".", "-")
     return record.Run(paths.results_dir() / plan.profile / PAPER / "runs", name, settings)
 
 
-def _search(run, plan, net, astrocytes, inputs, rows) -> None:
+def _search(run, plan, net, astrocytes, inputs, rows) -> float:
+    """The whole search; returns its seconds."""
+    started = time.perf_counter()
     doer, file = short_training.trainer(net), run.folder / "state.npz"
     state = _read(file) or {"epoch": 0, "centre": START, "lines": [], "best": -1.0, "best_epoch": 0, "current": doer.initial, "weights": doer.initial}
     while state["epoch"] < plan.exp2_epochs:
@@ -94,6 +82,7 @@ def _search(run, plan, net, astrocytes, inputs, rows) -> None:
     record.write_csv(run.folder / "predictions.csv", pd.concat(tables, ignore_index=True))
     record.write_json(run.folder / "metrics.json", {**{part: short_training.rates(t) for part, t in zip(("val", "test"), tables, strict=True)}, "best_epoch": state["best_epoch"]})
     file.unlink(missing_ok=True)
+    return time.perf_counter() - started
 
 
 def _epoch(state, doer, plan, astrocytes, inputs, rows) -> dict:
@@ -125,8 +114,8 @@ def _candidate(state, doer, plan, point, number, astrocytes, inputs, rows) -> tu
 def _write(file, state: dict) -> None:
     plain = {key: value for key, value in state.items() if key not in ("current", "weights")}
     arrays = {f"{name}-{i}": array for name in ("current", "weights") for i, array in enumerate(state[name])}
-    with record.atomic_write(file) as temporary, open(temporary, "wb") as opened:
-        np.savez(opened, state=json.dumps(plain), **arrays)
+    with record.atomic_write(file) as temporary:
+        np.savez(temporary, state=json.dumps(plain), **arrays)
 
 
 def _read(file) -> dict | None:

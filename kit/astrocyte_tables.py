@@ -70,7 +70,7 @@ def score_table(results: dict, loaded: dict) -> pd.DataFrame:
         One row a training: case, row, title, arm, seed, run (its folder) and :func:`scores`.
     """
     lines = [{"case": case, "row": case.row, "title": case.title, "arm": arm, "seed": seed, "run": run.folder.name,
-              **scores(astrocyte_runs.tested(run), case, astrocyte_runs.train_ids(loaded, case))}
+              **scores(run.predictions("test"), case, astrocyte_runs.train_ids(loaded, case))}
              for case, arms in results.items() for arm, runs in arms.items() for seed, run in runs.items()]
     return pd.DataFrame(lines)
 

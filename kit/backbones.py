@@ -17,6 +17,7 @@ from keras import layers
 
 from kit.errors import KitError
 from kit.lite0 import efficientnet_lite0
+from kit.ported_networks import GroupedConv2D
 
 
 class UnknownBackbone(KitError):
@@ -240,11 +241,12 @@ def stage_layers(model: keras.Model, name: str) -> list:
     return [stage or gradcam_layer(model, name) for stage in entry(name).stages]
 
 
-_COUNTED = (layers.Dense, layers.Conv1D, layers.Conv2D, layers.Conv3D, layers.DepthwiseConv1D, layers.DepthwiseConv2D, layers.SeparableConv1D, layers.SeparableConv2D)
+_COUNTED = (layers.Dense, layers.Conv1D, layers.Conv2D, layers.Conv3D, layers.DepthwiseConv1D, layers.DepthwiseConv2D, layers.SeparableConv1D, layers.SeparableConv2D,
+            GroupedConv2D)
 
 
 def macs(model: keras.Model, table: bool = False):
-    """Count the multiply-accumulates of one image: convolutions (also depthwise and separable) and dense layers.
+    """Count the multiply-accumulates of one image: convolutions (also depthwise, grouped and separable) and dense layers.
 
     Every entry of a kernel is used once at each position of the layer's output. Biases, BatchNormalization, activations, pooling and
     additions are left out, as usual; they are a few per cent at most.

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from kit import audit, autoaugment, imageio, paths, record, registry
+from kit import audit, autoaugment, imageio, paths, record, registry, split
 from kit import augment as augmenting
 from kit.errors import KitError
 
@@ -64,6 +64,11 @@ class Inputs:
         """Row numbers of image ids, in the order given."""
         position = pd.Series(np.arange(len(self.index)), index=self.index["image_id"])
         return position.loc[list(image_ids)].to_numpy()
+
+    def members(self, parts: dict) -> dict:
+        """What a run is keyed by of its images: for each part its number of images and the digest of their ids, in the order of the rows."""
+        ids = self.index["image_id"].to_numpy()
+        return {part: {"images": len(rows), "sha256": record.digest(ids[rows].tolist())} for part, rows in parts.items()}
 
     def batch(self, rows) -> np.ndarray:
         """Model inputs of some rows: float32 (n, ...), scaled."""
@@ -331,3 +336,24 @@ def fewer(labels, rows, count: int) -> np.ndarray:
     while quota.sum() < count:
         quota[np.argmax(exact - quota)] += 1
     return np.sort(np.concatenate([rows[labels[rows] == kind][np.linspace(0, size - 1, most).round().astype(int)] for kind, size, most in zip(kinds, sizes, quota, strict=True)]))
+
+
+def in_three(name: str, size: int, images: int = 0, seed: int = 0, grouped: bool = False) -> tuple[Inputs, dict]:
+    """Images of a registered set, three channels, and row numbers of "train", "val" and "test" by :func:`kit.split.three_way_split`.
+
+    Parameters
+    ----------
+    name : str
+    size : int
+        Side in pixels.
+    images : int
+        Most images of all parts together, by :func:`fewer`; 0 takes all.
+    seed, grouped
+        Of the split.
+    """
+    inputs = load(name, size, channels=3)
+    parts = {part: inputs.rows(ids) for part, ids in split.three_way_split(name, seed, grouped=grouped).parts.items()}
+    total = len(inputs.index)
+    if 0 < images < total:
+        parts = {part: fewer(inputs.labels, rows, max(1, round(images * len(rows) / total))) for part, rows in parts.items()}
+    return inputs, parts

@@ -41,6 +41,15 @@ def interval(predictions: pd.DataFrame, metric: str, seed: int = 0) -> stats.Int
     return stats.wilson(k, n).scaled(100) if n else None
 
 
+def rate_interval(predictions: pd.DataFrame, rate: str, resamples: int = 1000) -> stats.Interval | None:
+    """A multi-class rate of :mod:`kit.metrics` as a fraction with its 95 % interval, Wilson's or by bootstrap; None without images."""
+    if len(predictions) == 0:
+        return None
+    if rate == "accuracy":
+        return stats.wilson(int(metrics.correct(predictions).sum()), len(predictions))
+    return stats.bootstrap(predictions, rate, resamples)
+
+
 def _one_class(predictions: pd.DataFrame) -> dict:
     """Counts where only one class is present, without the warning that undefined rates deserve elsewhere."""
     label, positive = int(predictions["label"].iloc[0]), predictions["score_1"] > 0.5
@@ -224,6 +233,26 @@ def store_comparison(out, folds: pd.DataFrame, tests: pd.DataFrame) -> None:
         mean = stats.mean_t(values)
         out.value(f"claims/t-test.{model}-mean", mean.estimate, (mean.low, mean.high))
         out.value(f"claims/t-test.{model}-sd", values.std(ddof=1))
+
+
+def seed_spread(a, b) -> dict:
+    """What a difference of two methods is worth that were run with the same seeds: 95 % t interval over seeds, noise of a seed, answer.
+
+    Parameters
+    ----------
+    a, b : numpy.ndarray
+        Float (seeds,), in percent or hundredths, paired.
+
+    Returns
+    -------
+    dict
+        low and high of the mean of a - b and "sd of a seed (pp)" (NaN with one seed), and the answer.
+    """
+    if len(a) < 2:
+        return {"low": np.nan, "high": np.nan, "sd of a seed (pp)": np.nan, "answer": "one seed: no answer"}
+    found = stats.mean_t(a - b)
+    answer = "beyond seed noise" if found.low > 0 else "worse, beyond seed noise" if found.high < 0 else "within seed noise"
+    return {"low": found.low, "high": found.high, "sd of a seed (pp)": float(np.sqrt((a.var(ddof=1) + b.var(ddof=1)) / 2)), "answer": answer}
 
 
 def costs(runs: dict, names: dict) -> pd.DataFrame:

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from kit import architectures, data, outcome, papers, paths, ported_weights, record, registry, short_runs, short_training, split, thesis_augment, train
+from kit import architectures, data, outcome, papers, paths, ported_weights, record, registry, short_runs, short_training, thesis_augment, train
 from kit.errors import KitError
 from kit.evolution import genetic, rivals, workers
 from kit.evolution import genome as genomes
@@ -189,12 +189,7 @@ class Found:
 @functools.lru_cache(maxsize=4)
 def loaded(dataset: str, fingerprint: str, images: int, side: int, grouped: bool, seed: int) -> tuple[data.Inputs, dict]:
     """The images, and row numbers of "train", "val" and "test" (60, 20 and 20 % of each class); the fingerprint only makes the result the data's own."""
-    inputs = data.load(dataset, side, channels=3)
-    parts = {part: inputs.rows(ids) for part, ids in split.three_way_split(dataset, seed, grouped=grouped).parts.items()}
-    total = sum(map(len, parts.values()))
-    if 0 < images < total:
-        parts = {part: data.fewer(inputs.labels, rows, max(1, round(images * len(rows) / total))) for part, rows in parts.items()}
-    return inputs, parts
+    return data.in_three(dataset, side, images, seed, grouped)
 
 
 def images_of(plan: Plan, dataset: str) -> tuple[data.Inputs, dict]:

@@ -190,19 +190,9 @@ def store_convergence(out, outcomes: pd.DataFrame) -> None:
 # --- test images ------------------------------------------------------------------------------------------------------------------------------------
 
 
-def tested(run: record.Run) -> pd.DataFrame:
-    """Predictions of the test images."""
-    table = run.predictions()
-    return table[table["part"] == "test"].reset_index(drop=True)
-
-
 def interval(predictions: pd.DataFrame, metric: str, resamples: int = 1000) -> stats.Interval | None:
     """One of `METRICS` as a fraction with its 95 % interval; None without images."""
-    if len(predictions) == 0:
-        return None
-    if metric == "accuracy":
-        return stats.wilson(int(metrics.correct(predictions).sum()), len(predictions))
-    return stats.bootstrap(predictions, METRICS[metric], resamples)
+    return evaluate.rate_interval(predictions, METRICS[metric], resamples)
 
 
 def result_table(results: dict, resamples: int = 1000) -> pd.DataFrame:
@@ -267,7 +257,7 @@ def show_role(plan: Plan, out, role: str, results: pd.DataFrame, found: Found | 
     lines, architecture = results[results["row"] == role], found.values["architecture"]
     store_comparison(out, role, lines, architecture)
     out.table(COMPARISONS[role], comparison(role, lines, architecture), "MACs of this run at 224 px; intervals: Wilson, bootstrap over duplicate groups.", decimals=4)
-    out.figure(MATRICES[role], plots.confusion_matrix(matrix(tested(run)), registry.get(dict(plan.medical)[role]).display))
+    out.figure(MATRICES[role], plots.confusion_matrix(matrix(run.predictions("test")), registry.get(dict(plan.medical)[role]).display))
 
 
 def matrix(predictions: pd.DataFrame) -> np.ndarray:

@@ -9,9 +9,8 @@ import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
 from kit.diagrams import HEAD, INPUT, MODEL, OUT, STEP, arrow, box, canvas
-from kit.plotstyle import BLUE, GREEN, MARKERS, OKABE_ITO, PURPLE, VERMILION, YELLOW, Figure, new_figure, require, style
+from kit.plotstyle import BLUE, DARK, GREEN, MARKERS, PURPLE, VERMILION, Figure, new_figure, require, style
 
-DARK = [colour for colour in OKABE_ITO if colour != YELLOW]  # thin lines
 SYMBOLS = {"architecture": "Ar", "loss": "LF", "optimizer": "Op", "learning_rate": "LR", "weight_decay": "WD", "strong": "S", "weak": "W"}
 COLOURS = {"architecture": STEP, "loss": MODEL, "optimizer": MODEL, "learning_rate": HEAD, "weight_decay": HEAD, "strong": OUT, "weak": OUT}
 ARM_STYLES = {"without": (BLUE, "-", "o", "without astrocytes"), "with": (VERMILION, "--", "s", "with astrocytes"),

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import pandas as pd
 
-from kit import architectures, data, papers, paths, record, registry, split
+from kit import architectures, data, papers, paths, record, registry
 from kit.errors import KitError
 from kit.evolution import averaging, genome, soup
 from kit.evolution.soup import SoupSettings
@@ -114,13 +114,7 @@ class Plan:
 
 def load(plan: Plan, name: str) -> tuple:
     """Images of a registered set and row numbers of "train", "val" and "test": 60, 20 and 20 per cent of each class."""
-    inputs = data.load(name, plan.decoded_size, channels=3)
-    drawn = split.three_way_split(name, plan.seed, grouped=plan.grouped)
-    parts = {part: inputs.rows(ids) for part, ids in drawn.parts.items()}
-    total = len(inputs.index)
-    if plan.images and plan.images < total:
-        parts = {part: data.fewer(inputs.labels, rows, max(round(plan.images * len(rows) / total), 1)) for part, rows in parts.items()}
-    return inputs, parts
+    return data.in_three(name, plan.decoded_size, plan.images, plan.seed, plan.grouped)
 
 
 def network(plan: Plan, name: str, arm: str):
@@ -133,10 +127,8 @@ def network(plan: Plan, name: str, arm: str):
 
 def run_of(plan: Plan, name: str, experiment: str, arm: str, seed: int, inputs, parts: dict) -> record.Run:
     """The run folder of one search, whether it exists or not."""
-    ids = inputs.index["image_id"].to_numpy()
-    members = {part: {"images": len(rows), "sha256": record.digest(ids[rows].tolist())} for part, rows in parts.items()}
     config = {"search": asdict(plan.settings(experiment, arm, seed)), "genome": [asdict(gene) for gene in plan.genome(arm).genes], "network": asdict(network(plan, name, arm)),
-              "ema_momentum": plan.ema_momentum, "points": plan.points, "data": inputs.facts, "parts": members}
+              "ema_momentum": plan.ema_momentum, "points": plan.points, "data": inputs.facts, "parts": inputs.members(parts)}
     return record.Run(paths.results_dir() / plan.profile / "gensoup" / "runs", f"{name}-experiment{experiment}-{arm}-seed{seed}", config)
 
 
@@ -153,22 +145,18 @@ def search(plan: Plan, name: str, experiment: str, arm: str, seed: int, inputs, 
     kit.evolution.plan.AllFailed, kit.evolution.soup.OtherStart
     """
     run = run_of(plan, name, experiment, arm, seed, inputs, parts)
-    if run.finished:
-        return run
-    data.check_parts(inputs, parts)
-    settings = plan.settings(experiment, arm, seed)
-    with record.FolderLock(run.folder, wait=20):
-        if not run.finished:
-            run.open(seed)
-            try:
-                nursery = soup.Nursery(network(plan, name, arm), inputs, parts, settings)
-                done = soup.Search(run.folder / "search", settings, plan.genome(arm), nursery).run()
-                _conclude(run, plan, done, nursery)
-            except KitError as error:
-                run.close("failed", 0.0, str(error))
-                raise
-            run.close("finished", float(sum(row["seconds"] for row in done.rows)))
-            shutil.rmtree(run.folder / "search")
+    if not run.finished:
+        data.check_parts(inputs, parts)
+
+    def work() -> float:
+        settings = plan.settings(experiment, arm, seed)
+        nursery = soup.Nursery(network(plan, name, arm), inputs, parts, settings)
+        done = soup.Search(run.folder / "search", settings, plan.genome(arm), nursery).run()
+        _conclude(run, plan, done, nursery)
+        return float(sum(row["seconds"] for row in done.rows))
+
+    run.once(seed, work)
+    shutil.rmtree(run.folder / "search", ignore_errors=True)
     return run
 
 

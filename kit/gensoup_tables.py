@@ -8,7 +8,7 @@ classes' F1, which lies as close below the accuracy as the printed ones. All rat
 import numpy as np
 import pandas as pd
 
-from kit import architectures, evaluate, gensoup_runs, lease_tables, metrics, papers, stats
+from kit import architectures, evaluate, gensoup_runs, metrics, papers, stats
 from kit.evolution.genome import FACTORS, LEARNING_RATES, LOSSES, OPTIMIZERS_5, TABLE_5_2, WEIGHT_DECAY
 
 METRICS = {"accuracy": "accuracy", "f1": "macro_f1", "mcc": "mcc"}
@@ -63,11 +63,7 @@ def space_table(plan) -> pd.DataFrame:
 
 def interval(predictions: pd.DataFrame, metric: str, resamples: int = 1000) -> stats.Interval | None:
     """One of `METRICS` with its 95 % interval; None without images. Absent classes are left out."""
-    if not len(predictions):
-        return None
-    if metric == "accuracy":
-        return stats.wilson(int(metrics.correct(predictions).sum()), len(predictions))
-    return stats.bootstrap(predictions, METRICS[metric], resamples)
+    return evaluate.rate_interval(predictions, METRICS[metric], resamples)
 
 
 def result_table(runs: dict, names: dict, train_ids: dict, resamples: int = 1000) -> pd.DataFrame:
@@ -222,7 +218,7 @@ def difference_table(scores: dict, names: dict, first: str, second: str = "witho
         shared = sorted(set(mine) & set(other))
         if arm == first and shared:
             a, b = (100 * np.array([values[seed] for seed in shared]) for values in (mine, other))
-            rows.append({"data": data_title(key, names[key]), "experiment": experiment, "seeds": len(shared), "difference": float((a - b).mean()), **lease_tables.spread_of(a, b)})
+            rows.append({"data": data_title(key, names[key]), "experiment": experiment, "seeds": len(shared), "difference": float((a - b).mean()), **evaluate.seed_spread(a, b)})
     found = pd.DataFrame(rows, columns=["data", "experiment", "seeds", "difference", "low", "high", "sd of a seed (pp)", "answer"])
     return found.rename(columns={"sd of a seed (pp)": "sd of a seed"})
 

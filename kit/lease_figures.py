@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
 from kit.diagrams import HEAD, INPUT, MODEL, OUT, STEP, arrow, box, canvas
-from kit.plotstyle import LINES, MARKERS, OKABE_ITO, Figure, new_figure, require, style
+from kit.plotstyle import DARK, LINES, MARKERS, OKABE_ITO, Figure, new_figure, require, style
 
 STAGES = (
     ("I  Explainer learns", ["E′ = E − ξ ∇ L(E, A, D(tr))", "half of the training images"], STEP),
@@ -19,7 +19,6 @@ STAGES = (
     ("IV  Architecture is updated", ["A ← A − η ∇ [L(E′, A, D(val)) + γ L(W′, D(val))]", "other half of the training images"], OUT),
 )
 OPERATIONS = ("convolution", "pooling", "skip connection", "none")
-DARK = tuple(colour for colour in OKABE_ITO if colour != "#F0E442")  # yellow lines are hard to see on white
 
 
 @style()

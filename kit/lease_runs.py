@@ -266,12 +266,6 @@ def notes(plan: Plan) -> list[str]:
     return [line.replace("code pdarts", "P-DARTS") for line in found]
 
 
-def tested(run: record.Run):
-    """Test predictions of an evaluation or of a hand-designed network, with the last weights."""
-    table = run.predictions()
-    return table[table["part"] == "test"].reset_index(drop=True)
-
-
 def parameters(run: record.Run) -> int:
     """Trainable parameters of an evaluated network, without the auxiliary head."""
     model = run.config["model"]

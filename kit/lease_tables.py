@@ -75,11 +75,9 @@ def interval(predictions: pd.DataFrame, metric: str, resamples: int = 1000) -> s
     """One of `METRICS` in percent with its 95 % interval; None without images, or for the AUC of a single class."""
     if len(predictions) == 0 or (metric == "auc" and predictions["label"].nunique() < 2):
         return None
-    if metric == "accuracy":
-        return stats.wilson(int(metrics.correct(predictions).sum()), len(predictions)).scaled(100)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", metrics.UndefinedMetric)  # the table's note says which class is absent
-        return stats.bootstrap(predictions, METRICS[metric], resamples).scaled(100)
+        return evaluate.rate_interval(predictions, METRICS[metric], resamples).scaled(100)
 
 
 def wide(long: pd.DataFrame, parameters: dict, columns=tuple(METRICS)) -> pd.DataFrame:
@@ -229,16 +227,8 @@ def difference_table(accuracies: dict, pairs=PAIRS) -> pd.DataFrame:
         shared = sorted(set(accuracies.get(first, {})) & set(accuracies.get(second, {})))
         if shared:
             a, b = (np.array([accuracies[method][seed] for seed in shared], float) for method in (first, second))
-            rows.append({"comparison": f"{TITLES[first]} − {TITLES[second]}", "seeds": len(shared), "difference (pp)": float((a - b).mean()), **spread_of(a, b)})
+            rows.append({"comparison": f"{TITLES[first]} − {TITLES[second]}", "seeds": len(shared), "difference (pp)": float((a - b).mean()), **evaluate.seed_spread(a, b)})
     return pd.DataFrame(rows, columns=["comparison", "seeds", "difference (pp)", "low", "high", "sd of a seed (pp)", "answer"])
-
-
-def spread_of(a, b) -> dict:
-    if len(a) < 2:
-        return {"low": np.nan, "high": np.nan, "sd of a seed (pp)": np.nan, "answer": "one seed: no answer"}
-    found = stats.mean_t(a - b)
-    answer = "beyond seed noise" if found.low > 0 else "worse, beyond seed noise" if found.high < 0 else "within seed noise"
-    return {"low": found.low, "high": found.high, "sd of a seed (pp)": float(np.sqrt((a.var(ddof=1) + b.var(ddof=1)) / 2)), "answer": answer}
 
 
 def verdict(table: pd.DataFrame) -> str:

@@ -13,8 +13,8 @@ import keras
 import tensorflow as tf
 
 from kit.errors import KitError
+from kit.evolution.genome import LOSSES as NAMES
 
-NAMES = ("cross_entropy", "label_smoothing", "logit_penalty", "logit_normalization", "sigmoid_cross_entropy")
 ALPHA, BETA, TAU = 0.1, 4e-4, 0.04  # the released constants of label smoothing, logit penalty and logit normalisation
 SMALLEST_NORM = 1e-4
 

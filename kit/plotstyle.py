@@ -18,6 +18,7 @@ from kit.errors import KitError
 BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, YELLOW, BLACK = OKABE_ITO = (
     "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000",
 )  # fmt: skip
+DARK = tuple(colour for colour in OKABE_ITO if colour != YELLOW)  # for thin lines: yellow is hard to see on white
 LINES, MARKERS, HATCHES = ("-", "--", ":", "-."), "osD^vPX*", ("", "///", "...", "xx", "\\\\\\", "++", "oo", "--")
 _STYLE = {
     "font.size": 9, "axes.titlesize": 10, "axes.labelsize": 9, "xtick.labelsize": 8, "ytick.labelsize": 8, "legend.fontsize": 8,

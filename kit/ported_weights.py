@@ -106,17 +106,7 @@ def initialisation(name: str, choice: str | None = "auto") -> Initialisation:
     kit.weights.Initialisation
         Its `weights` is what to give to `kit.architectures.build`.
     """
-    if choice not in {"auto", "imagenet", None}:
-        raise ValueError(f"weights is {choice!r}; choose 'auto', 'imagenet' or None.")
-    if choice is None:
-        return Initialisation(None, "random initialisation", "random initialisation, by choice, in place of ImageNet weights")
-    try:
-        find(name)
-        return Initialisation("imagenet", "ImageNet weights", None)
-    except WeightsUnavailable:
-        if choice == "imagenet":
-            raise
-        return Initialisation(None, "random initialisation", weights.RANDOM)
+    return weights.decided(choice, lambda: find(name))
 
 
 def start(model: keras.Model, name: str, choice) -> dict | None:

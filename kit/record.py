@@ -242,13 +242,44 @@ class Run:
         """Write status.json: `state` is "finished" or "failed", `reason` one sentence or None."""
         write_json(self.folder / "status.json", {"state": state, "reason": reason, "seconds": round(seconds, 2), "key": self.key, **more})
 
+    def once(self, seed: int, work) -> "Run":
+        """Do `work` in the locked folder, unless the run is finished; returns this run.
+
+        Parameters
+        ----------
+        seed : int
+            For environment.json.
+        work : callable
+            () -> seconds for status.json.
+
+        Raises
+        ------
+        KitError
+            What `work` raised; status.json then says why.
+        FolderBusy
+        """
+        if self.finished:
+            return self
+        with FolderLock(self.folder, wait=20):
+            if not self.finished:
+                self.open(seed)
+                started = time.perf_counter()
+                try:
+                    seconds = work()
+                except KitError as error:
+                    self.close("failed", time.perf_counter() - started, str(error))
+                    raise
+                self.close("finished", seconds)
+        return self
+
     def history(self) -> pd.DataFrame:
         """history.csv: one row an epoch."""
         return pd.read_csv(self.folder / "history.csv")
 
-    def predictions(self) -> pd.DataFrame:
-        """predictions.csv: image_id, group, label, part and one score a class."""
-        return pd.read_csv(self.folder / "predictions.csv", dtype={"image_id": str, "part": str})
+    def predictions(self, part: str | None = None) -> pd.DataFrame:
+        """predictions.csv: image_id, group, label, part and one score a class; of one part, or of all."""
+        table = pd.read_csv(self.folder / "predictions.csv", dtype={"image_id": str, "part": str})
+        return table if part is None else table[table["part"] == part].reset_index(drop=True)
 
     def metrics(self) -> dict:
         """metrics.json."""

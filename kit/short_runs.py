@@ -3,7 +3,6 @@
 A run is keyed by all its settings, the data and the exact images of every part. One that was interrupted begins again, since it is short.
 """
 
-import time
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -11,7 +10,6 @@ import pandas as pd
 
 from kit import paths, record
 from kit.data import Inputs, check_parts
-from kit.errors import KitError
 from kit.short_training import Network, rates, trainer
 
 
@@ -49,10 +47,8 @@ class Config:
 
 def run_of(config: Config, inputs: Inputs, parts: dict) -> record.Run:
     """The run folder of a training, whether it exists or not."""
-    ids = inputs.index["image_id"].to_numpy()
-    members = {part: {"images": len(rows), "sha256": record.digest(ids[rows].tolist())} for part, rows in parts.items()}
     settings = {name: value for name, value in asdict(config).items() if name not in ("paper", "profile")}
-    return record.Run(paths.results_dir() / config.profile / config.paper / "runs", config.name, {**settings, "data": inputs.facts, "parts": members})
+    return record.Run(paths.results_dir() / config.profile / config.paper / "runs", config.name, {**settings, "data": inputs.facts, "parts": inputs.members(parts)})
 
 
 def fit(config: Config, inputs: Inputs, parts: dict) -> record.Run:
@@ -75,42 +71,35 @@ def fit(config: Config, inputs: Inputs, parts: dict) -> record.Run:
     See :meth:`kit.short_training.Trainer.train`; the run folder then says why, and other runs are left as they are.
     """
     run = run_of(config, inputs, parts)
-    if run.finished:
-        return run
-    check_parts(inputs, parts)
-    with record.FolderLock(run.folder, wait=20):
-        if not run.finished:
-            run.open(config.seed)
-            started = time.perf_counter()
-            try:
-                history = _fit(run, config, inputs, parts)
-            except KitError as error:
-                run.close("failed", time.perf_counter() - started, str(error))
-                raise
-            run.close("finished", float(history["seconds"].sum()))
-    return run
+    if not run.finished:
+        check_parts(inputs, parts)
+    return run.once(config.seed, lambda: float(_fit(run, config, inputs, parts)["seconds"].sum()))
 
 
 def _fit(run, config: Config, inputs, parts) -> pd.DataFrame:
-    doer, pooled = trainer(config.network), {}
+    doer, pooled, latest = trainer(config.network), {}, {}
     place = {part: np.sort(parts[part]) for part in parts if part != "train"}
 
     def watch(epoch):
         if config.features:
             pooled[str(epoch)] = doer.features(inputs, place[config.features], config.size)
-        found = {part: rates(doer.predict(inputs, place[part], config.size, part)) for part in config.watch}
-        return {f"{part}_{short}": r[name] for part, r in found.items() for short, name in (("accuracy", "accuracy"), ("f1", "f1_of_macros"), ("mcc", "mcc"))}
+        found = {}
+        for part in config.watch:
+            latest[part] = doer.predict(inputs, place[part], config.size, part)
+            measured = rates(latest[part])
+            found |= {f"{part}_accuracy": measured["accuracy"], f"{part}_f1": measured["f1_of_macros"], f"{part}_mcc": measured["mcc"]}
+        return found
 
     trained = doer.train(config.values, inputs, parts["train"], epochs=config.epochs, size=config.size, resized=config.resized, batch_size=config.batch_size, seed=config.seed,
                          of_epochs=config.epochs if config.cosine else None, decay_mode=config.decay_mode, factors=config.factors, watch=watch)
     history = pd.DataFrame(trained.history)
     record.write_csv(run.folder / "history.csv", history)
-    tables = [doer.predict(inputs, rows, config.size, part) for part, rows in place.items()]
+    tables = [latest[part] if part in latest else doer.predict(inputs, rows, config.size, part) for part, rows in place.items()]
     record.write_csv(run.folder / "predictions.csv", pd.concat(tables, ignore_index=True))
     for name, arrays in (("features", pooled), ("weights", {str(i): w for i, w in enumerate(trained.weights)} if config.keep_weights else {})):
         if arrays:
-            with record.atomic_write(run.folder / f"{name}.npz") as temporary, open(temporary, "wb") as file:
-                np.savez(file, **arrays)
+            with record.atomic_write(run.folder / f"{name}.npz") as temporary:
+                np.savez(temporary, **arrays)
     astrocytes = {"tally": trained.tally, "zeroed": trained.zeroed} if trained.tally else {}
     record.write_json(run.folder / "metrics.json", {**{part: rates(table) for part, table in zip(place, tables, strict=True)}, **astrocytes})
     return history

@@ -222,14 +222,7 @@ class Trainer:
             raise BadShortTraining(f"epochs {epochs}, size {size}, batch_size {batch_size} and {len(rows)} images; at least 1, 8, 2 and 2 are needed.")
         if factors is not None and len(factors) != epochs:
             raise BadShortTraining(f"factors has {len(factors)} rows for {epochs} epochs; give a pair (Str, Weak) for each.")
-        loss = losses.index(values["loss"])
-        rule = tuple(optimizers.RULES)[optimizers.rule_index(values["optimizer"])]
-        rate = float(values["learning_rate"]) * optimizers.NOMINAL_LR[self.network.settings][rule]
-        self.load(weights)
-        self.optimizer.reset()
-        self.optimizer.configure(rule, rate, float(values["weight_decay"]), decay_mode)
-        if self.astrocytes:
-            self.astrocytes.reset()
+        loss, rate = self._begin(values, decay_mode, weights)
         pairs = factors if factors is not None else [(values.get("strong", 1.0), values.get("weak", 1.0))] * epochs
         history, batches = [], _batches(len(rows), batch_size)
         resized = thesis_augment.resized_side(size) if resized is None else resized
@@ -243,6 +236,18 @@ class Trainer:
                 history.append({"epoch": epoch + 1, "loss": found, "seconds": round(seconds, 3), **(watch(epoch + 1) if watch else {})})
         tally = np.array(self.astrocytes.tally).tolist() if self.astrocytes else []
         return Trained(self.model.get_weights(), history, tally, sum(self.astrocytes.zeroed().values()) if self.astrocytes else 0)
+
+    def _begin(self, values, decay_mode, weights) -> tuple:
+        """Put weights, optimizer and astrocytes at the start of a training; returns the place of the loss and the learning rate."""
+        loss = losses.index(values["loss"])
+        rule = tuple(optimizers.RULES)[optimizers.rule_index(values["optimizer"])]
+        rate = float(values["learning_rate"]) * optimizers.NOMINAL_LR[self.network.settings][rule]
+        self.load(weights)
+        self.optimizer.reset()
+        self.optimizer.configure(rule, rate, float(values["weight_decay"]), decay_mode)
+        if self.astrocytes:
+            self.astrocytes.reset()
+        return loss, rate
 
     def _epoch(self, inputs, rows, batches, epoch, seed, sides, loss, pair, rate, of_epochs) -> float:
         """One pass over the images; returns the mean loss."""

@@ -171,9 +171,7 @@ def run_key(config: TrainConfig, inputs: data.Inputs, parts: dict) -> dict:
     settings.update({k: getattr(config, k) for k, default in LATER.items() if getattr(config, k) != default})
     if config.augmentation is not None:
         settings["augmenter"] = config.augmenter
-    ids = inputs.index["image_id"].to_numpy()
-    members = {part: {"images": len(rows), "sha256": record.digest(ids[rows].tolist())} for part, rows in parts.items()}
-    return {**settings, "data": inputs.facts, "parts": members}
+    return {**settings, "data": inputs.facts, "parts": inputs.members(parts)}
 
 
 def _reusable(run: record.Run, config: TrainConfig) -> bool:

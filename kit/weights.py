@@ -12,6 +12,7 @@ import os
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Callable
 
 from kit import paths
 from kit.errors import KitError
@@ -120,12 +121,17 @@ def initialisation(name: str, weights: str | None = "auto") -> Initialisation:
         Only if "imagenet" is asked for.
     DamagedWeights, kit.models.UnknownBackbone
     """
+    return decided(weights, lambda: find(name))
+
+
+def decided(weights: str | None, look: Callable) -> Initialisation:
+    """The decision of :func:`initialisation`; `look` () finds the file or raises `WeightsUnavailable`."""
     if weights not in {"auto", "imagenet", None}:
         raise ValueError(f"weights is {weights!r}; choose 'auto', 'imagenet' or None.")
     if weights is None:
         return Initialisation(None, "random initialisation", "random initialisation, by choice, in place of ImageNet weights")
     try:
-        find(name)
+        look()
         return Initialisation("imagenet", "ImageNet weights", None)
     except WeightsUnavailable:
         if weights == "imagenet":

@@ -68,7 +68,7 @@ def test_from_search_to_prediction(plan, images):
     searched = lease_runs.search_all(plan, ["pcdarts"], inputs, parts)
     evaluated = lease_runs.evaluate_all(plan, searched, inputs, parts)
     run = evaluated["pcdarts"][0]
-    assert lease_runs.tested(run)["image_id"].tolist() == inputs.index["image_id"].iloc[parts["test"]].tolist()
+    assert run.predictions("test")["image_id"].tolist() == inputs.index["image_id"].iloc[parts["test"]].tolist()
     assert [tuple(pair) for pair in run.config["model"]["normal"]] == list(search.found(searched["pcdarts"][0]).normal)
     assert lease_runs.parameters(run) > 1000
     baseline = lease_runs.train_baselines(plan, ["vgg13"], inputs, parts)["vgg13"]

@@ -13,7 +13,7 @@ weights of at most two generations and of the best individual are kept.
 import hashlib
 import shutil
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -141,8 +141,6 @@ class Nursery:
 
     def trainer(self, architecture: str):
         """The trainer of an architecture."""
-        from dataclasses import replace
-
         from kit import short_training
 
         return short_training.trainer(replace(self.network, architecture=architecture))
@@ -220,8 +218,8 @@ class Search:
             self.rows.append({**row, "evaluation": float(evaluation)})
         best = algorithm.best
         if best and best["generation"] == g:
-            shutil.copyfile(self.file(g, best["individual"]), self.folder / ("." + BEST))
-            (self.folder / ("." + BEST)).replace(self.folder / BEST)
+            with record.atomic_write(self.folder / BEST) as temporary:
+                shutil.copyfile(self.file(g, best["individual"]), temporary)
         record.write_json(self.folder / STATE, {"algorithm": algorithm.state(), "rows": self.rows})
         for earlier in range(g):
             shutil.rmtree(self._place(earlier), ignore_errors=True)

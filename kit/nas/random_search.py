@@ -131,9 +131,8 @@ def search(config: RandomSearch, inputs: data.Inputs, rows_a, rows_b) -> record.
     """
     rows_a, rows_b = np.asarray(rows_a), np.asarray(rows_b)
     data.check_parts(inputs, {"training half a": rows_a, "training half b": rows_b})
-    ids = inputs.index["image_id"].to_numpy()
     key = {k: v for k, v in asdict(config).items() if k not in ("paper", "profile")}
-    members = {part: {"images": len(rows), "sha256": record.digest(ids[np.sort(rows)].tolist())} for part, rows in (("a", rows_a), ("b", rows_b))}
+    members = inputs.members({"a": np.sort(rows_a), "b": np.sort(rows_b)})
     run = record.Run(paths.results_dir() / config.profile / config.paper / "runs", config.name, {"task": "random search", **key, "data": inputs.facts, "parts": members})
     if not run.finished:
         with record.FolderLock(run.folder, wait=20):

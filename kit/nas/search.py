@@ -72,9 +72,7 @@ def folder(config: SearchConfig, inputs: data.Inputs, rows_a, rows_b) -> record.
 
 def run_key(config: SearchConfig, inputs: data.Inputs, rows_a, rows_b) -> dict:
     """What config.json records and the run is keyed by: settings, data facts and the exact images of both halves."""
-    ids = inputs.index["image_id"].to_numpy()
-    members = {part: {"images": len(rows), "sha256": record.digest(ids[np.sort(rows)].tolist())} for part, rows in (("a", rows_a), ("b", rows_b))}
-    return {"task": "search", **config.key(), "data": inputs.facts, "parts": members}
+    return {"task": "search", **config.key(), "data": inputs.facts, "parts": inputs.members({"a": np.sort(rows_a), "b": np.sort(rows_b)})}
 
 
 def _check(config, inputs, rows_a, rows_b) -> None:
