@@ -16,6 +16,8 @@ import time
 
 from kit import paths
 
+over = threading.Event()  # in the second process: set once the block of the first has ended
+
 
 @contextlib.contextmanager
 def running(function: str, **arguments):
@@ -34,12 +36,14 @@ def running(function: str, **arguments):
     """
     command = [sys.executable, "-m", "kit.beside", function, json.dumps(arguments), str(os.getpid())]
     with tempfile.TemporaryFile("w+") as said, tempfile.TemporaryFile("w+") as complained:
-        process = subprocess.Popen(command, cwd=paths.ROOT, stdin=subprocess.DEVNULL, stdout=said, stderr=complained)
+        process = subprocess.Popen(command, cwd=paths.ROOT, stdin=subprocess.PIPE, stdout=said, stderr=complained)
         try:
             yield process
+            process.stdin.close()  # see `over`
             process.wait()
         finally:
             process.kill()
+            process.stdin.close()
             for file in [said] + [complained] * (process.wait() > 0):  # libraries chatter on the error stream while all is well
                 file.seek(0)
                 print(file.read(), end="", flush=True)
@@ -52,12 +56,18 @@ def end_with(parent: int) -> None:
     os._exit(1)
 
 
+def _watch() -> None:
+    sys.stdin.read()
+    over.set()
+
+
 def main(function: str, arguments: str, parent: str) -> None:
     """Call ``module:name`` with the arguments in `arguments` (JSON)."""
     threading.Thread(target=end_with, args=[int(parent)], daemon=True).start()
+    threading.Thread(target=_watch, daemon=True).start()
     module, name = function.split(":")
     getattr(importlib.import_module(module), name)(**json.loads(arguments))
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    importlib.import_module("kit.beside").main(*sys.argv[1:])  # the module that the work imports, not a second copy of it

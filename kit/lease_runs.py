@@ -167,24 +167,34 @@ def search_all(plan: Plan, names, inputs, parts: dict, beside_it: dict | None = 
     inputs, parts
         From :func:`inputs_and_parts`.
     beside_it : dict, optional
-        Arguments of :func:`others`, which a second process does meanwhile; worth its memory where searches are short.
+        Further arguments of :func:`others`, which a second process does meanwhile; worth its memory where searches are short.
     """
     half_a, half_b = search.halves(inputs, parts["train"], plan.seed)
     configs = {method: search_configs(plan, method) for method in names}
     missing = any(not search.folder(config, inputs, half_a, half_b).finished for same in configs.values() for config in same)
-    second = beside.running("kit.lease_runs:others", plan=asdict(plan), **beside_it) if beside_it and missing else contextlib.nullcontext()
+    second = beside.running("kit.lease_runs:others", plan=asdict(plan), methods=list(names), **beside_it) if beside_it and missing else contextlib.nullcontext()
     with second:
         runs = search.search_all([config for same in configs.values() for config in same], inputs, half_a, half_b)
     found = {method: {config.seed: runs[config.name] for config in same if config.name in runs} for method, same in configs.items()}
     return {method: seeds for method, seeds in found.items() if seeds}
 
 
-def others(plan: dict, networks: list) -> None:
-    """What needs no search: the hand-designed networks and the random search."""
+def others(plan: dict, networks: list, methods: list) -> None:
+    """Work of the second process: the hand-designed networks, the random search, and the networks of each search that has ended."""
     settings = Plan(**{**plan, "seeds": dict(plan["seeds"])})
     inputs, parts = inputs_and_parts(settings)
     train_baselines(settings, networks, inputs, parts)
-    random_cells(settings, inputs, parts)
+    drawn = random_cells(settings, inputs, parts)
+    _attempted({"random": lambda: evaluate_cells(settings, "random", settings.seed, search.found(drawn), inputs, parts)})
+    half_a, half_b = search.halves(inputs, parts["train"], settings.seed)
+    waiting = [(method, config.seed, search.folder(config, inputs, half_a, half_b)) for method in methods for config in search_configs(settings, method)]
+    last = False
+    while waiting and not last:
+        last = beside.over.wait(0.2)
+        ready = [entry for entry in waiting if entry[2].finished]
+        for method, seed, run in ready:
+            evaluate_all(settings, {method: {seed: run}}, inputs, parts)
+        waiting = [entry for entry in waiting if entry not in ready]
 
 
 def memory_needed(plan: Plan, method: str, inputs) -> memory.Estimate:

@@ -56,3 +56,15 @@ def test_it_ends_with_a_killed_parent(tmp_path):
     parent.wait()
     psutil.wait_procs([child], timeout=20)
     assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
+
+
+def until_over(folder):
+    """Ends only once the first process has left its block."""
+    beside.over.wait(60)
+    record.write_json(f"{folder}/done.json", {"left": (paths.Path(folder) / "left").exists()})
+
+
+def test_it_knows_when_the_block_has_ended(tmp_path):
+    with beside.running("tests.test_beside:until_over", folder=str(tmp_path)):
+        (tmp_path / "left").touch()
+    assert record.read_json(tmp_path / "done.json") == {"left": True}
