@@ -43,7 +43,7 @@ class UnknownLevel(KitError):
 
 
 class NotAudited(KitError):
-    """An image id has no duplicate group, or a data set holds no images."""
+    """An image id has no duplicate group."""
 
 
 def groups(name: str, near_cosine: float = NEAR_COSINE) -> pd.DataFrame:
@@ -58,19 +58,20 @@ def groups(name: str, near_cosine: float = NEAR_COSINE) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        As :func:`duplicate_groups`.
-
-    Raises
-    ------
-    NotAudited
-        If the data set holds volumes.
+        As :func:`duplicate_groups`. Volumes have no files of their own: byte and pixel are equal voxels, and thumbnails are those of
+        :func:`kit.volumes.thumbnails`.
     """
-    if registry.get(name).kind != "images":
-        raise NotAudited(f"{name} holds {registry.get(name).kind}; duplicates are defined for images only.")
+    from kit import volumes
+
     key = record.digest({"fingerprint": registry.facts(name)["fingerprint"], "near_cosine": near_cosine, "side": SIDE, "version": 1})
     file = paths.cache_dir() / "groups" / f"{name}-{key[:16]}.csv"
     if not file.exists():
-        record.write_csv(file, duplicate_groups(registry.index(name), registry.root(name), near_cosine))
+        index = registry.index(name)
+        if registry.get(name).kind == "volumes":
+            table = _grouped(index, index["sha256"], volumes.thumbnails(name), near_cosine)
+        else:
+            table = duplicate_groups(index, registry.root(name), near_cosine)
+        record.write_csv(file, table)
     return pd.read_csv(file, dtype={"image_id": str})
 
 
@@ -93,10 +94,15 @@ def duplicate_groups(index: pd.DataFrame, root, near_cosine: float = NEAR_COSINE
     """
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow releases the interpreter lock while it decodes
         looks = list(pool.map(lambda image_id: _look(Path(root) / image_id), index["image_id"], chunksize=16))
-    exact, pixel = pd.factorize(index["sha256"])[0], pd.factorize(np.array([look[0] for look in looks], object))[0]
     thumbnails = np.array([look[1] for look in looks], np.float32).reshape(len(looks), SIDE * SIDE)
-    pixel = _components(len(looks), _chain(exact), _chain(pixel))
-    near = _components(len(looks), _chain(pixel), _near_pairs(thumbnails, near_cosine))
+    return _grouped(index, np.array([look[0] for look in looks], object), thumbnails, near_cosine)
+
+
+def _grouped(index: pd.DataFrame, hashes, thumbnails: np.ndarray, near_cosine: float) -> pd.DataFrame:
+    """The groups from the index' file hashes, hashes of the pixels and unit thumbnails (n, d)."""
+    exact, pixel, n = pd.factorize(index["sha256"])[0], pd.factorize(hashes)[0], len(index)
+    pixel = _components(n, _chain(exact), _chain(pixel))
+    near = _components(n, _chain(pixel), _near_pairs(thumbnails, near_cosine))
     return pd.DataFrame({"image_id": index["image_id"].to_numpy(), "exact_group": exact, "pixel_group": pixel, "near_group": near})
 
 

@@ -50,3 +50,35 @@ def discs(private_folders):
     """Name of a registered data set of 60 images of 24 px, two classes."""
     write_set(private_folders / "data" / "discs", "discs", ("dark", "bright"), 30, 24)
     return "discs"
+
+
+def ball(edge: int, rng, large: bool) -> np.ndarray:
+    """A binary volume with a ball, large for class 1: uint8 (edge, edge, edge) of 0 and 1."""
+    grid = np.mgrid[:edge, :edge, :edge] - rng.uniform(edge * 0.4, edge * 0.6, (3, 1, 1, 1))
+    return ((grid**2).sum(axis=0) < (edge * (0.35 if large else 0.2) * rng.uniform(0.9, 1.1)) ** 2).astype(np.uint8)
+
+
+def write_balls(root, name: str, counts: dict, edge: int, seed: int = 0):
+    """Write a set of volumes in MedMNIST's layout, as data_prep leaves one; the first test volume is a copy of a training volume."""
+    rng, arrays, rows = np.random.default_rng(seed), {}, []
+    root.mkdir(parents=True)
+    for split, count in counts.items():
+        labels = np.arange(count) % 2
+        arrays |= {f"{split}_images": np.stack([ball(edge, rng, label == 1) for label in labels]), f"{split}_labels": labels[:, None].astype(np.uint8)}
+    arrays["test_images"][0], arrays["test_labels"][0] = arrays["train_images"][3], arrays["train_labels"][3]
+    np.savez_compressed(root / "balls.npz", **arrays)
+    for split in counts:
+        for number, (volume, label) in enumerate(zip(arrays[f"{split}_images"], arrays[f"{split}_labels"][:, 0], strict=True)):
+            sha256 = record.hashlib.sha256(volume.tobytes()).hexdigest()
+            rows.append({"image_id": f"{split}/{number:06d}", "split": split, "label": int(label), "class_name": ("small", "large")[label], "sha256": sha256, "bytes": volume.nbytes})
+    table = pd.DataFrame(rows).sort_values("image_id")
+    table.to_csv(root / "manifest.csv", index=False)
+    entry = {"title": "Balls", "task": "binary", "kind": "volumes", "classes": ["small", "large"], "layout": {split: split for split in counts}, "embedded": False}
+    record.write_json(root / "dataset.json", {"name": name, "title": "Balls", "embedded": False, "entry": entry, "fingerprint": record.fingerprint(table), "incomplete": []})
+
+
+@pytest.fixture(scope="session")
+def balls(private_folders):
+    """A registered set of binary volumes of 16 voxels, two classes, easy to tell apart."""
+    write_balls(private_folders / "data" / "balls", "balls", {"train": 24, "val": 12, "test": 14}, 16)
+    return "balls"

@@ -194,10 +194,10 @@ def test_counts_stand_beside_the_published_ones(registered, monkeypatch):
     assert found["difference"].tolist() == [0, -1, pd.NA, pd.NA]
 
 
-def test_volumes_are_refused(monkeypatch):
-    monkeypatch.setattr(registry, "get", lambda name: registry.DataSet(name, "", "binary", "volumes", ("a", "b"), ("a", "b"), {}))
-    with pytest.raises(audit.NotAudited, match="holds volumes"):
-        audit.groups("cubes")
+def test_volumes_are_grouped_by_their_voxels(balls):
+    groups, index = audit.groups(balls), registry.index(balls)
+    assert not audit.leak_free(index, groups, index.loc[index["split"] == "train", "image_id"], ["test/000000", "test/000001"])[0]
+    assert (groups["exact_group"] == groups["pixel_group"]).all() and together(groups, "pixel_group") == {frozenset({"test/000000", "train/000003"})}
 
 
 @pytest.mark.parametrize("name", ["phantom4", "phantom-binary"])
