@@ -29,7 +29,7 @@ class Diverged(KitError):
 
 
 # settings that are part of a run's key only where they differ from these, so that adding one leaves earlier runs valid
-LATER = {"augmentation": None, "keep_best": False, "recalibrate_batchnorm": False, "graph": True}
+LATER = {"augmentation": None, "keep_best": False, "best_by": "val_loss", "recalibrate_batchnorm": False, "graph": True}
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,9 @@ class TrainConfig:
     augmenter : {"fused", "keras_generator", "autoaugment"}
         Which transform and implementation; see :func:`kit.data.epochs`.
     keep_best : bool
-        Also predict with the weights of the epoch with the lowest validation loss (the earliest of several).
+        Also predict with the weights of the best epoch (the earliest of several).
+    best_by : str
+        Column of the history that names the best epoch: the lowest if it is a loss, else the highest.
     recalibrate_batchnorm : bool
         Before predicting, replace the moving statistics of BatchNorm by those of the training images, not augmented. Where Keras' backbones
         forget slowly (momentum 0.999 in MobileNet), the moving statistics lag behind the weights after a short training.
@@ -83,6 +85,7 @@ class TrainConfig:
     augmentation: dict | None = None
     augmenter: str = "fused"
     keep_best: bool = False
+    best_by: str = "val_loss"
     recalibrate_batchnorm: bool = False
     graph: bool = True
 
@@ -236,7 +239,7 @@ def _compiled(config: TrainConfig, fresh):
 def _build_metrics(model) -> None:
     """Make the metrics' variables now: Keras makes them while it traces the first step, which TensorFlow therefore traces twice."""
     blank = np.zeros((1, *model.output_shape[1:]), np.float32)
-    model.compute_metrics(None, blank, blank)
+    model.compute_metrics(None, blank[:, :1] if blank.shape == (1, 2) else blank, blank)  # of two classes the targets are one column
     model.reset_metrics()
 
 
@@ -289,6 +292,8 @@ class EpochKeeper:
     def keep(self, model, logs: dict, seconds: float) -> None:
         """Append an epoch to the history and write the state."""
         self.rows.append({"epoch": len(self.rows) + 1, **{k: float(v) for k, v in logs.items()}, "seconds": round(seconds, 3)})
+        if self.config.keep_best and self.config.best_by not in logs:
+            raise BadConfig(f"best_by is {self.config.best_by!r}, but the history has {', '.join(logs)}.")
         if not np.isfinite(logs["loss"]):
             raise Diverged(f"{self.config.name}: the loss is {logs['loss']} in epoch {len(self.rows)}; lower learning_rate ({self.config.learning_rate}).")
         if self.config.keep_best and self.best_epoch() == len(self.rows) < self.config.epochs:
@@ -302,9 +307,10 @@ class EpochKeeper:
         record.write_csv(self.run.folder / "history.csv", pd.DataFrame(self.rows))
 
     def best_epoch(self) -> int:
-        """Number (from 1) of the epoch with the lowest validation loss so far, the earliest of several; NaN never wins."""
-        losses = [row.get("val_loss", np.nan) for row in self.rows]
-        return int(np.argmin(np.where(np.isnan(losses), np.inf, losses))) + 1
+        """Number (from 1) of the best epoch so far by `best_by`, the earliest of several; NaN never wins."""
+        sign = 1 if self.config.best_by.endswith("loss") else -1
+        found = sign * np.array([row.get(self.config.best_by, np.nan) for row in self.rows])
+        return int(np.argmin(np.where(np.isnan(found), np.inf, found))) + 1
 
     def restore_best(self, model) -> None:
         """Put the best epoch's weights into the model."""
