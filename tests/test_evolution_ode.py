@@ -234,7 +234,8 @@ def test_it_optimises_as_well_as_scipy():
     for seed in range(2):
         for kind, changes in kinds.items():
             found[kind].append(1 - searched(ODESettings(budget=budget, seed=seed, worst=(-100, -100), **changes), Box(6), sphere).best.fitness)
-        best = differential_evolution(lambda x: 1 - sphere(x), [(0, 1)] * 6, strategy="rand1bin", mutation=0.5, recombination=0.5, maxiter=59, popsize=1, init=np.random.default_rng(seed).random((20, 6)),
+        start = np.random.default_rng(seed).random((20, 6))
+        best = differential_evolution(lambda x: 1 - sphere(x), [(0, 1)] * 6, strategy="rand1bin", mutation=0.5, recombination=0.5, maxiter=59, popsize=1, init=start,
                                       updating="deferred", polish=False, tol=0, rng=seed)
         found.setdefault("scipy", []).append(best.fun)
         assert best.nfev == budget
@@ -243,7 +244,8 @@ def test_it_optimises_as_well_as_scipy():
 
 
 def test_mistakes():
-    for wrong in ({"mode": "fast"}, {"population": 2}, {"population": 3, "exclude_target": True}, {"budget": 0}, {"jumping": 1.5}, {"worst": (-1, float("nan"))}, {"algorithm": "swarm"}, {"stop": "late"}):
+    for wrong in ({"mode": "fast"}, {"population": 2}, {"population": 3, "exclude_target": True}, {"budget": 0}, {"jumping": 1.5}, {"worst": (-1, float("nan"))},
+                  {"algorithm": "swarm"}, {"stop": "late"}):
         with pytest.raises(BadSettings):
             ODESettings(**wrong)
     excluded = searched(ODESettings(population=6, budget=40, exclude_target=True), Box(3), sphere)

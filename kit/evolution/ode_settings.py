@@ -33,8 +33,10 @@ from dataclasses import dataclass
 from kit.errors import KitError
 
 MODES = {
-    "paper": {"dedup": "paper", "cached": "swap", "worst": (-1.0, 0.0), "streams": "same", "stop": "over", "last_in_best": False, "best_ties": "latest", "tie_break": False, "numbering": "paper"},
-    "clean": {"dedup": "phenotype", "cached": "keep", "worst": (-1.0, -1.0), "streams": "spawned", "stop": "exact", "last_in_best": True, "best_ties": "first", "tie_break": True, "numbering": "all"},
+    "paper": {"dedup": "paper", "cached": "swap", "worst": (-1.0, 0.0), "streams": "same", "stop": "over", "last_in_best": False, "best_ties": "latest",
+              "tie_break": False, "numbering": "paper"},
+    "clean": {"dedup": "phenotype", "cached": "keep", "worst": (-1.0, -1.0), "streams": "spawned", "stop": "exact", "last_in_best": True, "best_ties": "first",
+              "tie_break": True, "numbering": "all"},
 }  # fmt: skip
 _CHOICES = {"algorithm": ("ode", "random"), "mode": tuple(MODES), "cached": ("swap", "keep"), "streams": ("same", "spawned"), "stop": ("over", "exact"),
             "best_ties": ("latest", "first"), "numbering": ("paper", "all")}

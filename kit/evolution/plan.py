@@ -138,7 +138,10 @@ class SpacePlan(Plan):
         ------
         BadPlan
         """
-        return _imported(self.space)(**self.space_arguments)
+        try:
+            return _imported(self.space)(**self.space_arguments)
+        except TypeError as error:
+            raise BadPlan(f"The space {self.space} cannot be made ({error}); give it the arguments that it takes.") from error
 
     def search(self, state: dict | None = None):
         """The search, new or as it is in an oracle's state: a :class:`kit.evolution.population.OppositionSearch`."""
