@@ -1,0 +1,308 @@
+"""The runs of PBC-NAS in 3D: searches and their controls, final trainings, the benchmark's ResNets, transfer, and how well the proxy foretells.
+
+The publication has one search a data set, of which three candidates were retrained with five seeds each, and compares them with numbers that others published under another
+protocol. Here plain differential evolution and random search get the same budget and the same books; the ResNets are trained under both protocols; candidates of all ranks are
+retrained to see what a validation set of 24 to 47 volumes can tell; and the released architectures are trained beside the found ones. The published transfer
+study leaves its protocol open; card 9, item 15 settles it: the whole network is fine-tuned with a new head, and the architecture alone is retrained beside it.
+"""
+
+from dataclasses import asdict, dataclass, field
+
+import numpy as np
+
+from kit import data, outcome, papers, paths, record, registry, train, volumes
+from kit.errors import KitError
+from kit.evolution import plan as plans
+from kit.evolution import workers
+from kit.evolution.ode_settings import ODESettings
+from kit.nas import cells3d, final3d, proxy3d
+from kit.nas.cells3d import Network3D, Space
+from kit.nas.final3d import Recipe3D
+from kit.nas.proxy3d import Proxy
+from kit.nas.released3d import RELEASED
+
+KEYS = ("organ", "nodule", "fracture", "adrenal", "vessel", "synapse")
+METHODS = {"ode": {}, "de": {"opposite_init": False, "opposite_jumping": False}, "random": {"algorithm": "random"}}
+RESNETS = {f"resnet{depth}-{variant}": (depth, variant) for depth in (18, 50) for variant in ("2.5d", "3d", "acs")}
+PROTOCOLS = ("pbcnas", "benchmark")
+
+
+class BadPlan(KitError):
+    """A setting of the notebook is out of range, or a data set, method or network does not exist."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is run; the defaults are the published settings.
+
+    Attributes
+    ----------
+    profile : str
+    datasets : tuple of (str, str)
+        Published data set (`KEYS`) and the registered set that is used for it.
+    edge : int
+        Voxels along each axis that volumes are resized to.
+    images : int
+        Most training volumes of final trainings, by class proportion; 0: all.
+    searches : tuple of str
+        Of `METHODS`; "ode" is the publication's.
+    mode : {"clean", "paper"}
+        Slips of the released search settled or repeated, see :mod:`kit.evolution.ode_settings`.
+    population, budget, seeds
+        Members; models to train; random seeds of the searches.
+    operations, cells, stacks, filters : tuple of int
+        The search space, see :class:`kit.nas.cells3d.Space`.
+    most_gmacs : float
+        Candidates that need more billions of multiply-adds for a volume are rejected; 0: none, as published.
+    proxy : kit.nas.proxy3d.Proxy
+    finalists : int
+        Candidates of each search by opposition that are trained finally; the controls' best alone is.
+    released : tuple of str
+        Networks of :data:`kit.nas.released3d.RELEASED` to train as well, each on the set it was found on.
+    final, benchmark : kit.nas.final3d.Recipe3D
+        Protocols of the publication and of MedMNIST.
+    final_seeds : tuple of int
+    warm_start : bool
+        Biases and normalisations of the searched network are handed over, as in the released script.
+    resnets : tuple of str
+        Of `RESNETS`.
+    resnet_width : int
+        Channels of their first stage; 64.
+    protocols : tuple of str
+        Of `PROTOCOLS`, for the ResNets.
+    transfer_rates : tuple of float
+        Learning rates of fine-tuning; empty: no transfer.
+    transfer_epochs : int
+    fidelity, fidelity_epochs : int
+        Candidates of all ranks that are retrained with the first seed, and for how long; 0: none.
+    workers : int
+        Processes that judge candidates; 0: this one.
+
+    Raises
+    ------
+    BadPlan
+    """
+
+    profile: str
+    datasets: tuple = tuple((key, f"{key}mnist3d") for key in KEYS)
+    edge: int = 28
+    images: int = 0
+    searches: tuple = ("ode", "de", "random")
+    mode: str = "clean"
+    population: int = 20
+    budget: int = 200
+    seeds: tuple = (42,)
+    operations: tuple = tuple(range(15))
+    cells: tuple = cells3d.CELLS
+    stacks: tuple = cells3d.STACKS
+    filters: tuple = cells3d.FILTERS
+    most_gmacs: float = 0.0
+    proxy: Proxy = field(default_factory=Proxy)
+    finalists: int = 3
+    released: tuple = ()
+    final: Recipe3D = field(default_factory=Recipe3D)
+    benchmark: Recipe3D = final3d.BENCHMARK
+    final_seeds: tuple = (0, 42, 143, 1234, 3074)
+    warm_start: bool = False
+    resnets: tuple = tuple(RESNETS)
+    resnet_width: int = 64
+    protocols: tuple = PROTOCOLS
+    transfer_rates: tuple = (1e-4, 1e-3)
+    transfer_epochs: int = 100
+    fidelity: int = 15
+    fidelity_epochs: int = 200
+    workers: int = 0
+
+    def __post_init__(self):
+        object.__setattr__(self, "datasets", tuple((key, name) for key, name in dict(self.datasets).items()))
+        for name in ("searches", "seeds", "operations", "cells", "stacks", "filters", "released", "final_seeds", "resnets", "protocols", "transfer_rates"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        for chosen, known, what in ((dict(self.datasets), KEYS, "published data set"), (self.searches, METHODS, "search"), (self.released, RELEASED, "released network"),
+                                    (self.resnets, RESNETS, "ResNet"), (self.protocols, PROTOCOLS, "protocol")):  # fmt: skip
+            unknown = [name for name in chosen if name not in known]
+            if unknown:
+                raise BadPlan(f"There is no {what} {unknown[0]!r}; choose from {', '.join(known)}.")
+        if not self.datasets or "ode" not in self.searches or not self.seeds or not self.final_seeds:
+            raise BadPlan("The notebook needs a data set, the search ode, and a seed of searches and of final trainings.")
+        if min(self.finalists, self.edge - 3) < 1 or min(self.images, self.most_gmacs, self.fidelity, self.workers) < 0:
+            raise BadPlan("At least one finalist, 4 voxels along an edge, and no negative numbers.")
+
+    def settings(self, method: str, seed: int) -> ODESettings:
+        """Settings of one search."""
+        return ODESettings(self.population, self.budget, mode=self.mode, most_cost=self.most_gmacs * 1e9 or None, seed=seed, **METHODS[method])
+
+    def space(self, name: str) -> dict:
+        """Arguments of the search space for a registered set."""
+        shape = {part: list(getattr(self, part)) for part in ("operations", "cells", "stacks", "filters")}
+        return {"classes": len(registry.get(name).classes), "edge": self.edge, "channels": 1, **shape}
+
+
+# --- data -------------------------------------------------------------------------------------------------------------------------------------
+
+
+def load(plan: Plan, name: str) -> tuple:
+    """Volumes of a registered set, and row numbers of "train" (the plan's share), "val" and "test"."""
+    inputs = volumes.load(name, plan.edge)
+    rows = {part: np.flatnonzero(inputs.index["split"] == part) for part in ("train", "val", "test")}
+    rows["train"] = data.fewer(inputs.labels, rows["train"], plan.images)
+    return inputs, rows
+
+
+# --- searches ---------------------------------------------------------------------------------------------------------------------------------
+
+
+def search(plan: Plan, name: str, method: str, seed: int) -> plans.Result:
+    """One search, or the finished one of the same settings and volumes; an interrupted one goes on with the same candidates.
+
+    Raises
+    ------
+    kit.evolution.plan.AllFailed
+    """
+    space, proxy = plan.space(name), {key: value for key, value in asdict(plan.proxy).items() if key != "seed"}
+    arguments = {"dataset": name, "fingerprint": registry.facts(name)["fingerprint"], "space": space, "proxy": proxy}
+    asked = plans.SpacePlan(plans.numbers(cells3d.GENES), plan.settings(method, seed), "kit.nas.proxy3d:evaluate", arguments, space="kit.nas.cells3d:Space", space_arguments=space)
+    folder = paths.results_dir() / plan.profile / "pbcnas" / "searches" / f"{method}-{name}-seed{seed}-{record.digest(asdict(asked))[:10]}"
+    return workers.run(asked, folder, plan.workers)
+
+
+def search_all(plan: Plan) -> dict:
+    """All searches: published data set -> {method: {seed: result}}; one whose candidates all failed is reported and left out."""
+    found = {}
+    for key, name in plan.datasets:
+        for method in plan.searches:
+            for seed in plan.seeds:
+                try:
+                    found.setdefault(key, {}).setdefault(method, {})[seed] = search(plan, name, method, seed)
+                except plans.AllFailed as error:
+                    print(f"left out: {method} on {name}: {error}", flush=True)
+    return found
+
+
+def ranked(result: plans.Result) -> list:
+    """Candidates that a search trained, best first, the earlier of equals first."""
+    algorithm = result.algorithm
+    return sorted((c for c in algorithm.log if c.trained and c.duplicate is None), key=algorithm.rank, reverse=True)
+
+
+def network_of(result: plans.Result, candidate) -> Network3D:
+    """The network of a candidate."""
+    return Space(**result.plan.space_arguments).decode(candidate.genes)
+
+
+# --- trainings --------------------------------------------------------------------------------------------------------------------------------
+
+
+def _attempted(jobs: dict) -> dict:
+    finished = {}
+    for key, job in jobs.items():
+        try:
+            finished[key] = job()
+        except (train.Diverged, outcome.OutOfMemory) as error:
+            print(f"left out: {error}", flush=True)
+    return finished
+
+
+def contestants(plan: Plan, searched: dict) -> dict:
+    """Networks to be trained finally: (published data set, title) -> (network, weights of its proxy training or None).
+
+    The best of the first seed's search by opposition are "found 1", "found 2", ...; a control gives its best; released networks follow.
+    """
+    chosen = {}
+    for key, methods in searched.items():
+        for method, seeds in methods.items():
+            result = next(iter(seeds.values()))
+            for place, candidate in enumerate(ranked(result)[:plan.finalists if method == "ode" else 1], 1):
+                folder = plans.trial_folder(result.folder, candidate.evaluation)
+                warm = proxy3d.weights(folder) if plan.warm_start and (folder / proxy3d.WEIGHTS).exists() else None
+                chosen[key, f"found {place}" if method == "ode" else method] = network_of(result, candidate), warm
+    return chosen | {(key, name): (RELEASED[name].network, None) for name in plan.released for key in dict(plan.datasets) if RELEASED[name].data == f"{key}mnist3d"}
+
+
+def train_all(plan: Plan, chosen: dict, loaded: dict) -> dict:
+    """Final trainings of :func:`contestants`: (published data set, title) -> {seed: run}; those that fail are reported and left out."""
+    names = dict(plan.datasets)
+
+    def job(key, title, network, warm, seed):
+        first = title == "found 1" and seed == plan.final_seeds[0]  # what transfer starts from
+        return final3d.fit_network(network, plan.final, *loaded[key], warm=warm, biases=plan.proxy.biases, seed=seed, name=f"{names[key]}-{title.replace(' ', '')}-seed{seed}",
+                                   profile=plan.profile, keep_weights=first)
+
+    jobs = {(key, title, seed): lambda a=(key, title, network, warm, seed): job(*a) for (key, title), (network, warm) in chosen.items() for seed in plan.final_seeds}
+    return _by_seed(_attempted(jobs))
+
+
+def train_resnets(plan: Plan, loaded: dict) -> dict:
+    """The benchmark's networks: (published data set, "resnet18-3d (benchmark)") -> {seed: run}."""
+    names = dict(plan.datasets)
+
+    def job(key, network, protocol, seed):
+        recipe = plan.final if protocol == "pbcnas" else plan.benchmark
+        return final3d.fit_resnet(*RESNETS[network], recipe, *loaded[key], width=plan.resnet_width, seed=seed, name=f"{names[key]}-{network}-{protocol}-seed{seed}".replace(".", "-"),
+                                  profile=plan.profile)
+
+    jobs = {(key, f"{network} ({protocol})", seed): lambda a=(key, network, protocol, seed): job(*a)
+            for key in names for network in plan.resnets for protocol in plan.protocols for seed in plan.final_seeds}
+    return _by_seed(_attempted(jobs))
+
+
+def _by_seed(runs: dict) -> dict:
+    found = {}
+    for (key, title, seed), run in runs.items():
+        found.setdefault((key, title), {})[seed] = run
+    return found
+
+
+def transfer(plan: Plan, chosen: dict, trained: dict, loaded: dict) -> dict:
+    """Networks found on one set, on each of the sets: (source, target, kind) -> run of the first seed.
+
+    The kind is "weights, rate 0.001" (fine-tuned, one for each rate) or "architecture" (retrained from new weights, for another set).
+    """
+    names, seed, jobs = dict(plan.datasets), plan.final_seeds[0], {}
+    sources = [key for key in names if seed in trained.get((key, "found 1"), {})] if plan.transfer_rates else []
+    for source in sources:
+        network, start = chosen[source, "found 1"][0], trained[source, "found 1"][seed]
+        for target in names:
+            options = {"profile": plan.profile, "seed": seed}
+            for rate in plan.transfer_rates:
+                recipe = Recipe3D(plan.transfer_epochs, plan.final.batch_size, rate)
+                jobs[source, target, f"weights, rate {rate:g}"] = lambda a=(network, start, recipe), t=target, s=source, o=options: final3d.fine_tune(
+                    *a, *loaded[t], name=f"{names[s]}-to-{names[t]}", **o)
+            if target != source:
+                jobs[source, target, "architecture"] = lambda n=network, t=target, s=source, o=options: final3d.fit_network(
+                    n, plan.final, *loaded[t], biases=plan.proxy.biases, name=f"{names[s]}-cell-on-{names[t]}", **o)
+    return _attempted(jobs)
+
+
+def foretold(plan: Plan, searched: dict, loaded: dict) -> dict:
+    """Candidates of all ranks of the first search by opposition, retrained: published data set -> [(candidate, network, run), ...]."""
+    found = {}
+    for key, methods in searched.items():
+        if not plan.fidelity or "ode" not in methods:
+            continue
+        result = next(iter(methods["ode"].values()))
+        order = ranked(result)
+        picked = [order[n] for n in np.unique(np.linspace(0, len(order) - 1, min(plan.fidelity, len(order))).round().astype(int))]
+        recipe = Recipe3D(plan.fidelity_epochs, plan.final.batch_size, plan.final.learning_rate)
+        jobs = {n: lambda c=c: final3d.fit_network(network_of(result, c), recipe, *loaded[key], biases=plan.proxy.biases, seed=plan.final_seeds[0], profile=plan.profile,
+                                                   name=f"{dict(plan.datasets)[key]}-candidate{c.number}") for n, c in enumerate(picked)}  # fmt: skip
+        found[key] = [(picked[n], network_of(result, picked[n]), run) for n, run in _attempted(jobs).items()]
+    return found
+
+
+# --- declarations -----------------------------------------------------------------------------------------------------------------------------
+
+
+def notes(plan: Plan) -> list[str]:
+    """What the plan does otherwise than the released code."""
+    used = {"volume_size": [plan.edge] * 3, "operations": len(plan.operations), "cells": list(plan.cells), "stacks": list(plan.stacks), "filters": list(plan.filters),
+            "population": plan.population, "budget_models": plan.budget, "proxy_fraction": 1 / plan.proxy.fraction, "proxy_epochs": plan.proxy.epochs,
+            "proxy_patience": plan.proxy.patience, "proxy_batch_size": plan.proxy.batch_size, "proxy_learning_rate": plan.proxy.learning_rate, "final_epochs": plan.final.epochs,
+            "final_batch_size": plan.final.batch_size, "final_learning_rate": plan.final.learning_rate, "final_seeds": list(plan.final_seeds)}  # fmt: skip
+    if plan.resnets and "benchmark" in plan.protocols:
+        used |= {"baseline_epochs": plan.benchmark.epochs, "baseline_batch_size": plan.benchmark.batch_size}
+    found = papers.departures(papers.load("pbcnas"), used)
+    found += [f"at most {plan.images} training volumes in final trainings"] * bool(plan.images) + [f"candidates above {plan.most_gmacs:g} GMACs rejected"] * bool(plan.most_gmacs)
+    found += [f"ResNets with {plan.resnet_width} channels in their first stage instead of 64"] * (bool(plan.resnets) and plan.resnet_width != 64)
+    missing = [key for key in KEYS if key not in dict(plan.datasets)]
+    found += [f"without the data sets {', '.join(missing)}"] * bool(missing)
+    return found

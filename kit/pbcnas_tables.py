@@ -1,0 +1,322 @@
+"""The tables of PBC-NAS in 3D: from saved logs and predictions to numbers.
+
+Nothing here sees a model. No value of the method by data set is public, so Table 4 stands beside the benchmark's numbers, whose protocol it notes. AUC is MedMNIST's: of class 1
+for two classes, else the unweighted mean of one against the rest. Fractions, as printed. The means are over seeds of the final training; the 95 % intervals are over test volumes, of
+the first seed, and say nothing of what another search would find.
+"""
+
+import numpy as np
+import pandas as pd
+from scipy.stats import kendalltau, spearmanr
+
+from kit import evaluate, metrics, outcome, papers, registry, stats
+from kit.evolution.ode_settings import MODES
+from kit.nas import cells3d, proxy3d
+from kit.nas.released3d import RELEASED
+from kit.pbcnas_runs import KEYS, RESNETS
+
+METHODS = {"ode": "opposition-based DE", "de": "DE without opposition", "random": "random search"}
+RATES = {"auc": ("auc", "macro_auc"), "accuracy": ("accuracy", "accuracy")}  # of two classes, of more
+NAMES = {"found 1": "found, first", "found 2": "found, second", "found 3": "found, third", "de": "best of DE without opposition", "random": "best of random search"}
+RESNET_MACS = {"resnet18-2.5d": 5944439808, "resnet18-3d": 17749103616, "resnet18-acs": 5944439808, "resnet50-2.5d": 12489523200, "resnet50-3d": 23940882432, "resnet50-acs": 12489523200}
+RESNET_PARAMETERS = {"resnet18-2.5d": 11168706, "resnet18-3d": 33140802, "resnet18-acs": 11168706, "resnet50-2.5d": 23503298, "resnet50-3d": 46138946, "resnet50-acs": 23503298}
+
+
+def data_title(key: str, name: str) -> str:
+    """What tables and figures call a data set: published key, registered name."""
+    return f"{key.capitalize()}MNIST3D" if name == f"{key}mnist3d" else f"{name} (for {key.capitalize()}MNIST3D)"
+
+
+def title(row: str) -> str:
+    """What tables call a network."""
+    return NAMES.get(row, f"released, {row}" if row in RELEASED else row.replace("resnet", "ResNet-").replace("(pbcnas)", "(protocol of PBC-NAS)").replace("(benchmark)", "(benchmark's protocol)"))
+
+
+# --- Tables 1 to 3 ----------------------------------------------------------------------------------------------------------------------------
+
+
+def data_table(plan, loaded: dict) -> pd.DataFrame:
+    """Table 1: data set, size, classes, volumes by part and in the proxy, share of the largest test class, fingerprint."""
+    rows = []
+    for key, name in plan.datasets:
+        inputs, parts = loaded[key]
+        counts, proxy = inputs.index["split"].value_counts(), proxy3d.parts(inputs, plan.proxy)
+        rows.append({"data": data_title(key, name), "voxels": " × ".join(map(str, inputs.x.shape[1:4])), "classes": len(registry.get(name).classes), **{part: int(counts[part]) for part in ("train", "val", "test")},
+                     "proxy train": len(proxy["train"]), "proxy val": len(proxy["val"]), "largest test class": float(np.bincount(inputs.labels[parts["test"]]).max() / len(parts["test"])),
+                     "fingerprint": registry.facts(name)["fingerprint"][:12]})
+    return pd.DataFrame(rows)
+
+
+def store_data(writers: dict, table: pd.DataFrame, plan) -> None:
+    """Put our counts beside those of Table 1, and the total of the six sets beside the article's."""
+    for (key, name), (_, line) in zip(plan.datasets, table.iterrows(), strict=True):
+        for ours, published in (("train", "train"), ("val", "val"), ("test", "test"), ("proxy train", "proxy_train"), ("proxy val", "proxy_val"), ("classes", "classes")):
+            writers[key].value(f"table-1/{key}/{published}", line[ours], data=name)
+
+
+def space_table() -> pd.DataFrame:
+    """Table 2: operation, kernel, parameters at the three widths, multiply-adds at 28 voxels and 8 channels."""
+    return pd.DataFrame([{"index": n, "operation": o.name, "kernel": "×".join([str(o.kernel)] * 3), **{f"parameters, {c} channels": o.parameters(c) for c in cells3d.FILTERS},
+                          "MMACs, 8 channels": o.macs(8, 28**3) / 1e6} for n, o in enumerate(cells3d.OPERATIONS)])
+
+
+def genome_table(plan) -> pd.DataFrame:
+    """The layout of the genome: genes, meaning, published choices, choices of this run."""
+    rows = [("0 to 20", "edge between two of seven vertices", "off, on", "off, on"), ("21 to 25", "operation of vertices 1 to 5", "15", f"{len(plan.operations)}: " + ", ".join(cells3d.NAMES[n] for n in plan.operations)),
+            ("26", "cells in a stack", _listed(cells3d.CELLS), _listed(plan.cells)), ("27", "stacks", _listed(cells3d.STACKS), _listed(plan.stacks)),
+            ("28", "channels of the first stack", _listed(cells3d.FILTERS), _listed(plan.filters))]  # fmt: skip
+    return pd.DataFrame(rows, columns=["genes", "meaning", "published", "this run"])
+
+
+def settings_table(plan) -> pd.DataFrame:
+    """Table 3: setting, released code, this run."""
+    printed, used = papers.load("pbcnas").hyperparameters, plan.settings("ode", plan.seeds[0])
+    rows = [("Population", printed["population"], used.population), ("Models to train", printed["budget_models"], used.budget), ("Mutation", f"{printed['mutation']}, factor {printed['mutation_factor']}", f"DE/rand/1, factor {used.factor}"),
+            ("Crossover", f"binomial, rate {printed['crossover_rate']}", f"binomial, rate {used.crossover}"), ("Opposites at the start", "yes", "yes" if used.opposite_init else "no"),
+            ("Jumping rate", printed["jumping_rate"], used.jumping), ("Genes out of bounds", printed["bounds"], "drawn anew"), ("Selection", printed["selection"], "one to one, ties to the trial"),
+            ("Seeds of the search", printed["search_seed"], _listed(plan.seeds)), ("Objective", printed["objective"], printed["objective"]), ("Most multiply-adds", "none", f"{plan.most_gmacs:g} G" if plan.most_gmacs else "none"),
+            ("Proxy: share of the data", "1/4", f"1/{plan.proxy.fraction}"), ("Proxy: epochs, patience", f"{printed['proxy_epochs']}, {printed['proxy_patience']}", f"{plan.proxy.epochs}, {plan.proxy.patience}"),
+            ("Proxy: batch, rate", f"{printed['proxy_batch_size']}, {printed['proxy_learning_rate']}", f"{plan.proxy.batch_size}, {plan.proxy.learning_rate:g}"),
+            ("Final: epochs, batch, rate", f"{printed['final_epochs']}, {printed['final_batch_size']}, {printed['final_learning_rate']}", f"{plan.final.epochs}, {plan.final.batch_size}, {plan.final.learning_rate:g}"),
+            ("Final: seeds", _listed(printed["final_seeds"]), _listed(plan.final_seeds)), ("Final: initial weights", "kernels new, the rest from the search (not stated)", "kernels new, the rest from the search" if plan.warm_start else "new")]  # fmt: skip
+    return pd.DataFrame([{"setting": name, "released code": str(theirs), "this run": str(ours)} for name, theirs, ours in rows])
+
+
+def modes_table(plan) -> pd.DataFrame:
+    """Where the released search slips and the repaired one differs: choice, paper, clean, this run."""
+    used = plan.settings("ode", plan.seeds[0])
+    return pd.DataFrame([{"choice": name.replace("_", " "), "paper": _said(MODES["paper"][name]), "clean": _said(MODES["clean"][name]), "this run": _said(getattr(used, name))} for name in MODES["paper"]])
+
+
+def _listed(numbers) -> str:
+    return ", ".join(f"{number:g}" for number in numbers)
+
+
+def _said(value) -> str:
+    return {True: "yes", False: "no"}.get(value, _listed(value) if isinstance(value, tuple) else str(value)) if not isinstance(value, str) else value
+
+
+# --- Table 4 ----------------------------------------------------------------------------------------------------------------------------------
+
+
+def tested(run) -> pd.DataFrame:
+    """Test predictions with the weights of the chosen epoch."""
+    table = outcome.best_predictions(run)
+    return table[table["part"] == "test"].reset_index(drop=True)
+
+
+tested.__test__ = False  # not a pytest function
+
+
+def rate(predictions: pd.DataFrame, which: str) -> float:
+    """AUC or accuracy as the benchmark defines them, a fraction."""
+    if which == "accuracy":
+        return float(metrics.correct(predictions).mean())
+    found = metrics.binary_metrics(predictions) if "score_2" not in predictions else metrics.multiclass_metrics(predictions)
+    return float(found[RATES[which]["score_2" in predictions]])
+
+
+def interval(predictions: pd.DataFrame, which: str, resamples: int = 1000) -> stats.Interval | None:
+    """AUC or accuracy with its 95 % interval over volumes; None where it is undefined."""
+    if which == "auc" and predictions["label"].nunique() < 2:
+        return None
+    return evaluate.rate_interval(predictions, RATES[which]["score_2" in predictions], resamples)
+
+
+def result_table(runs: dict, plan, loaded: dict, resamples: int = 1000) -> pd.DataFrame:
+    """Test results of all networks.
+
+    Parameters
+    ----------
+    runs : dict
+        (published data set, row) -> {seed: run}.
+    plan : kit.pbcnas_runs.Plan
+    loaded : dict
+        Published data set -> inputs and row numbers.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Long: key, data, row, metric, seeds, value (mean over seeds), sd, best, first (of the first seed) with low, high, n, leak_free, leak_free_low, leak_free_high, leak_free_n, and epoch (chosen, of the first seed).
+    """
+    names, rows = dict(plan.datasets), []
+    for (key, row), seeds in runs.items():
+        tables = [tested(run) for run in seeds.values()]
+        inputs, parts = loaded[key]
+        clean = evaluate.leak_free(tables[0], names[key], inputs.index["image_id"].to_numpy()[parts["train"]])
+        for which in RATES:
+            found = np.array([rate(table, which) for table in tables])
+            line = {"key": key, "data": data_title(key, names[key]), "row": row, "metric": which, "seeds": len(found), "mean": found.mean(), "sd": found.std(ddof=1) if len(found) > 1 else np.nan, "best": found.max()}
+            for prefix, table in (("", tables[0]), ("leak_free", clean)):
+                line |= evaluate.columns(interval(table, which, resamples), prefix)
+            rows.append({**line, "epoch": next(iter(seeds.values())).metrics()["best_epoch"]})
+    return pd.DataFrame(rows)
+
+
+def wide(long: pd.DataFrame) -> pd.DataFrame:
+    """Table 4 to print: a line a network and data set, our own trainings first, then the benchmark's printed values, marked."""
+    lines = []
+    for (key, row), cells in long.groupby(["key", "row"], sort=False):
+        by = cells.set_index("metric")
+        lines.append({"data": cells["data"].iloc[0], "network": title(row), "source": "this run", "seeds": int(by.loc["auc", "seeds"]), **{
+            name: cell for which, label in (("auc", "AUC"), ("accuracy", "accuracy")) for name, cell in (
+                (label, by.loc[which, "mean"]), (f"{label}, sd", by.loc[which, "sd"]), (f"{label}, best seed", by.loc[which, "best"]), (f"{label} 95 %, first seed", _ends(by.loc[which])))},
+            "accuracy, leak-free": by.loc["accuracy", "leak_free"]})
+    return pd.DataFrame(lines + _printed(list(dict.fromkeys(long["key"]))))
+
+
+def _printed(keys: list) -> list:
+    values, lines = papers.load("pbcnas").values, []
+    for name in ("resnet18-2.5d", "resnet18-3d", "resnet18-acs", "resnet50-2.5d", "resnet50-3d", "resnet50-acs", "auto-sklearn", "autokeras"):
+        for key in keys:
+            auc, accuracy = (values[f"table-4/{name}.{key}/{which}"].value for which in ("auc", "accuracy"))
+            lines.append({"data": f"{key.capitalize()}MNIST3D", "network": title(name), "source": "MedMNIST v2", "AUC": auc, "accuracy": accuracy})
+    return lines
+
+
+def _ends(line) -> str:
+    return f"{line['low']:.3f} to {line['high']:.3f}" if np.isfinite(line["low"]) else "–"
+
+
+def store(writers: dict, long: pd.DataFrame, plan) -> None:
+    """Put our trainings of the benchmark's networks beside its printed values, and the average of the six sets beside the method's."""
+    known = papers.load("pbcnas").values
+    for (key, row), cells in long.groupby(["key", "row"], sort=False):
+        for _, line in cells.iterrows():
+            value_id = f"table-4/{row.split(' (')[0]}.{key}/{line['metric']}"
+            if row.endswith("(benchmark)") and value_id in known:
+                writers[key].value(value_id, line["mean"], n=line["n"])
+    best = long[long["row"].str.startswith("found")].groupby(["key", "metric"])["best"].max().unstack()
+    if set(best.index) == set(KEYS):
+        out = next(iter(writers.values()))
+        for which in RATES:
+            out.value(f"table-4/ours-3.average/{which}", best[which].mean())
+
+
+# --- Tables 5 to 9 ----------------------------------------------------------------------------------------------------------------------------
+
+
+def complexity_table(chosen: dict, plan) -> pd.DataFrame:
+    """Table 5: parameters with and without dead weights, multiply-adds and reductions against the benchmark's 3D ResNets, at the published volume size.
+
+    Parameters
+    ----------
+    chosen : dict
+        (published data set, row) -> (network, ...), from :func:`kit.pbcnas_runs.contestants`.
+    """
+    rows, names = [], dict(plan.datasets)
+    entries = [(data_title(key, names[key]), row, network, len(registry.get(names[key]).classes)) for (key, row), (network, _) in chosen.items() if row not in RELEASED]
+    entries += [("as published", name, released.network, released.classes) for name, released in RELEASED.items()]
+    for where, row, network, classes in entries:
+        parameters, macs = cells3d.parameters(network, classes), cells3d.macs(network, classes)
+        rows.append({"data": where, "network": title(row), "parameters": cells3d.parameters(network, classes, dead=False), "parameters, with dead weights": parameters, "GMACs": macs / 1e9, "2 × GMACs": 2 * macs / 1e9,
+                     **{f"{what} {name}": full[name] / mine for name in ("resnet18-3d", "resnet50-3d") for what, full, mine in (("times fewer parameters than", RESNET_PARAMETERS, parameters), ("times fewer MACs than", RESNET_MACS, macs))}})
+    for name in RESNETS:
+        rows.append({"data": "two classes", "network": title(name), "parameters": RESNET_PARAMETERS[name], "parameters, with dead weights": RESNET_PARAMETERS[name], "GMACs": RESNET_MACS[name] / 1e9, "2 × GMACs": 2 * RESNET_MACS[name] / 1e9})
+    return pd.DataFrame(rows).rename(columns=lambda name: name.replace("resnet18-3d", "ResNet-18 3D").replace("resnet50-3d", "ResNet-50 3D"))
+
+
+def store_reductions(out) -> None:
+    """Put the largest reductions of the released networks that the text may mean beside its claims: ResNet-18 3D over adrenal-90, ResNet-50 3D over synapse-223."""
+    adrenal, synapse = RELEASED["adrenal-90"], RELEASED["synapse-223"]
+    out.value("claims/flops-reduction", RESNET_MACS["resnet18-3d"] / cells3d.macs(adrenal.network, 2), exact=True)
+    out.value("claims/parameter-reduction", RESNET_PARAMETERS["resnet50-3d"] / cells3d.parameters(synapse.network, 2), exact=True)
+
+
+def transfer_table(runs: dict, trained: dict, plan) -> pd.DataFrame:
+    """Table 6: source, target, kind, AUC, accuracy; on the diagonal also the network's own training."""
+    names, seed, rows = dict(plan.datasets), plan.final_seeds[0], []
+    for key in names:
+        if seed in trained.get((key, "found 1"), {}):
+            runs = {(key, key, "own training"): trained[key, "found 1"][seed], **runs}
+    for (source, target, kind), run in runs.items():
+        table = tested(run)
+        rows.append({"source": data_title(source, names[source]), "target": data_title(target, names[target]), "kind": kind, **{which: rate(table, which) for which in RATES}})
+    return pd.DataFrame(rows, columns=["source", "target", "kind", *RATES])
+
+
+def cost_table(searched: dict, plan) -> pd.DataFrame:
+    """Table 7: what each search trained and what it cost."""
+    rows, names = [], dict(plan.datasets)
+    for key, methods in searched.items():
+        for method, seeds in methods.items():
+            for seed, result in seeds.items():
+                books = result.algorithm.books.counts()
+                rows.append({"data": data_title(key, names[key]), "search": METHODS[method], "seed": seed, "candidates": len(result.algorithm.log), **books, "seconds": result.history["seconds"].sum(),
+                             "best fitness": result.algorithm.best.fitness})
+    return pd.DataFrame(rows)
+
+
+def control_table(searched: dict, long: pd.DataFrame, plan) -> pd.DataFrame:
+    """Table 8: best fitness over search seeds and final test results of each method's best candidate, at the same budget."""
+    rows, names = [], dict(plan.datasets)
+    for key, methods in searched.items():
+        for method, seeds in methods.items():
+            fitness = np.array([result.algorithm.best.fitness for result in seeds.values()])
+            mine = long[(long["key"] == key) & (long["row"] == ("found 1" if method == "ode" else method))].set_index("metric") if len(long) else long
+            test = {name: mine.loc[which, column] if len(mine) else np.nan for which, label in (("auc", "AUC"), ("accuracy", "accuracy")) for name, column in ((label, "mean"), (f"{label}, sd", "sd"))}
+            rows.append({"data": data_title(key, names[key]), "search": METHODS[method], "search seeds": len(fitness), "best fitness": fitness.mean(), "best fitness, sd": fitness.std(ddof=1) if len(fitness) > 1 else np.nan, **test})
+    return pd.DataFrame(rows)
+
+
+def fidelity_rows(found: dict, plan) -> pd.DataFrame:
+    """One line a retrained candidate: data, candidate, fitness, parameters, AUC, accuracy.
+
+    Parameters
+    ----------
+    found : dict
+        From :func:`kit.pbcnas_runs.foretold`.
+    """
+    names = dict(plan.datasets)
+    rows = [{"data": data_title(key, names[key]), "candidate": candidate.number, "fitness": candidate.fitness, "parameters": cells3d.parameters(network, 2, dead=False), "macs": cells3d.macs(network, 2, plan.edge),
+             **{which: rate(tested(run), which) for which in RATES}} for key, entries in found.items() for candidate, network, run in entries]  # fmt: skip
+    return pd.DataFrame(rows, columns=["data", "candidate", "fitness", "parameters", "macs", *RATES])
+
+
+def fidelity_table(rows: pd.DataFrame, resamples: int = 1000, seed: int = 0) -> pd.DataFrame:
+    """Table 9: rank correlations of the proxy's fitness with test AUC and accuracy, with bootstrap intervals over candidates.
+
+    Returns
+    -------
+    pandas.DataFrame
+        data, metric, candidates, Spearman, low, high, Kendall; NaN where all values are equal or fewer than 3 candidates were retrained.
+    """
+    lines, rng = [], np.random.default_rng(seed)
+    for where, group in rows.groupby("data", sort=False):
+        draws = rng.integers(0, len(group), (resamples, len(group)))
+        for which, label in (("auc", "AUC"), ("accuracy", "accuracy")):
+            x, y = group["fitness"].to_numpy(), group[which].to_numpy()
+            found = [s for d in draws if np.isfinite(s := _spearman(x[d], y[d]))]
+            low, high = np.percentile(found, [2.5, 97.5]) if len(group) > 2 and found else (np.nan, np.nan)
+            kendall = kendalltau(x, y).statistic if len(group) > 2 else np.nan
+            lines.append({"data": where, "with test": label, "candidates": len(group), "Spearman": _spearman(x, y), "low": low, "high": high, "Kendall": kendall})
+    return pd.DataFrame(lines, columns=["data", "with test", "candidates", "Spearman", "low", "high", "Kendall"])
+
+
+def _spearman(x, y) -> float:
+    return spearmanr(x, y).statistic if len(x) > 2 and len(set(x)) > 1 and len(set(y)) > 1 else np.nan
+
+
+# --- answers ----------------------------------------------------------------------------------------------------------------------------------
+
+
+def differences(runs: dict, plan, other: str) -> pd.DataFrame:
+    """The first found network minus another row, paired by seed of the final training: data, metric, difference, and :func:`kit.evaluate.seed_spread`; in hundredths."""
+    rows, names = [], dict(plan.datasets)
+    for key in names:
+        a, b = runs.get((key, "found 1"), {}), runs.get((key, other), {})
+        seeds = [seed for seed in a if seed in b]
+        for which in RATES if seeds else ():
+            x, y = (100 * np.array([rate(tested(r[seed]), which) for seed in seeds]) for r in (a, b))
+            rows.append({"data": data_title(key, names[key]), "against": title(other), "metric": which, "seeds": len(seeds), "difference": (x - y).mean(), **evaluate.seed_spread(x, y)})
+    return pd.DataFrame(rows)
+
+
+def verdict(table: pd.DataFrame) -> str:
+    """The differences in sentences."""
+    if not len(table):
+        return "Nothing to compare: one of the two networks was not trained."
+    return "\n".join(f"{line['data']}, {line['metric']}: found network minus {line['against']} {line['difference']:+.1f} hundredths over {line['seeds']} seeds "
+                     + (f"({line['low']:+.1f} to {line['high']:+.1f}): " if np.isfinite(line["low"]) else ": ") + line["answer"] + "." for _, line in table.iterrows())
+
+
