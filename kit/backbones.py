@@ -281,7 +281,7 @@ def _layer_macs(layer) -> int:
     kernels = [math.prod(weight.shape) for weight in layer.weights if len(weight.shape) > 1]
     if not kernels:
         return 0
-    if type(layer) not in _COUNTED or None in layer.output.shape[1:]:
+    if not (type(layer) in _COUNTED or getattr(layer, "uses_kernel_once", False)) or None in layer.output.shape[1:]:
         raise UncountedLayer(f"Multiply-accumulates of layer {layer.name} ({type(layer).__name__}) cannot be counted; give a flat model of convolutions and dense "
                              "layers with a fixed input size.")
     return math.prod(layer.output.shape[1:-1]) * sum(kernels)

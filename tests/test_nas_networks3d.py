@@ -9,7 +9,7 @@ import tensorflow as tf
 from keras import layers
 
 from kit import backbones
-from kit.nas import cells3d, layers3d, networks3d
+from kit.nas import cells3d, layers3d, networks3d, released3d
 from kit.nas.cells3d import Network3D
 from kit.torchfile import DamagedWeights
 
@@ -51,7 +51,7 @@ def _state(model) -> dict:
 
 @pytest.mark.parametrize("name", RELEASED)
 def test_released_networks_have_the_published_parameters(name):
-    known = cells3d.RELEASED[name]
+    known = released3d.RELEASED[name]
     model = networks3d.build(known.network, known.classes)
     total, trainable = RELEASED[name]
     assert model.count_params() == total and sum(math.prod(weight.shape) for weight in model.trainable_weights) == trainable

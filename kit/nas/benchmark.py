@@ -81,15 +81,18 @@ class Torch:
     python : str
         Interpreter that has PyTorch.
     settings : Settings
+        A dataclass of what the program reads.
+    script : path-like, optional
+        The program; None is this benchmark's.
 
     Raises
     ------
     NoTorch
     """
 
-    def __init__(self, python: str, settings: Settings):
+    def __init__(self, python: str, settings: Settings, script=None):
         try:
-            self.process = subprocess.Popen([python, str(SCRIPT), json.dumps(asdict(settings))], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            self.process = subprocess.Popen([python, str(script or SCRIPT), json.dumps(asdict(settings))], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         except OSError as error:
             raise NoTorch(f"{python} could not be started ({error.strerror}); give --torch an interpreter that has PyTorch.") from error
         self.facts = self._answer()
