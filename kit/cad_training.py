@@ -237,8 +237,7 @@ def attempt(plan: dict, jobs: list, timed: list) -> None:
 
 def tested(run: record.Run, weights: str = "last") -> pd.DataFrame:
     """Test predictions of a run with the weights of its "last" or "best" epoch."""
-    table = run.predictions() if weights == "last" else train.best_predictions(run)
-    return table[table["part"] == "test"].reset_index(drop=True)
+    return run.predictions("test") if weights == "last" else train.best_predictions(run, "test")
 
 
 def measure(plan: Plan, name: str, image_ids, repeats: int = 1, model=None) -> tuple[dict, list]:

@@ -134,9 +134,10 @@ def recalibrate(model, batches, seed: int = 0) -> None:
         variable.assign((value / seen).astype(np.float32))
 
 
-def best_predictions(run: record.Run) -> pd.DataFrame:
-    """predictions_best.csv of a run trained with `keep_best`; columns as ``run.predictions()``."""
-    return _read_predictions(run.folder / "predictions_best.csv")
+def best_predictions(run: record.Run, part: str | None = None) -> pd.DataFrame:
+    """predictions_best.csv of a run trained with `keep_best`; columns as ``run.predictions()``, of one part or of all."""
+    table = _read_predictions(run.folder / "predictions_best.csv")
+    return table if part is None else table[table["part"] == part].reset_index(drop=True)
 
 
 def _read_predictions(file) -> pd.DataFrame:

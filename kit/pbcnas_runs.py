@@ -10,12 +10,12 @@ from dataclasses import asdict, dataclass, field
 
 import numpy as np
 
-from kit import data, outcome, papers, paths, record, registry, train, volumes
+from kit import data, outcome, papers, paths, record, registry, timing, train, volumes
 from kit.errors import KitError
 from kit.evolution import plan as plans
 from kit.evolution import workers
 from kit.evolution.ode_settings import ODESettings
-from kit.nas import cells3d, final3d, proxy3d
+from kit.nas import cells3d, final3d, networks3d, proxy3d, resnet3d
 from kit.nas.cells3d import Network3D, Space
 from kit.nas.final3d import Recipe3D
 from kit.nas.proxy3d import Proxy
@@ -23,7 +23,7 @@ from kit.nas.released3d import RELEASED
 
 KEYS = ("organ", "nodule", "fracture", "adrenal", "vessel", "synapse")
 METHODS = {"ode": {}, "de": {"opposite_init": False, "opposite_jumping": False}, "random": {"algorithm": "random"}}
-RESNETS = {f"resnet{depth}-{variant}": (depth, variant) for depth in (18, 50) for variant in ("2.5d", "3d", "acs")}
+RESNETS = {f"{network}-{variant}": (network, variant) for network in ("resnet18", "resnet50") for variant in ("2.5d", "3d", "acs")}
 PROTOCOLS = ("pbcnas", "benchmark")
 
 
@@ -66,8 +66,8 @@ class Plan:
         Biases and normalisations of the searched network are handed over, as in the released script.
     resnets : tuple of str
         Of `RESNETS`.
-    resnet_width : int
-        Channels of their first stage; 64.
+    resnet_width : float
+        Share of their channels.
     protocols : tuple of str
         Of `PROTOCOLS`, for the ResNets.
     transfer_rates : tuple of float
@@ -105,7 +105,7 @@ class Plan:
     final_seeds: tuple = (0, 42, 143, 1234, 3074)
     warm_start: bool = False
     resnets: tuple = tuple(RESNETS)
-    resnet_width: int = 64
+    resnet_width: float = 1.0
     protocols: tuple = PROTOCOLS
     transfer_rates: tuple = (1e-4, 1e-3)
     transfer_epochs: int = 100
@@ -146,6 +146,14 @@ def load(plan: Plan, name: str) -> tuple:
     rows = {part: np.flatnonzero(inputs.index["split"] == part) for part in ("train", "val", "test")}
     rows["train"] = data.fewer(inputs.labels, rows["train"], plan.images)
     return inputs, rows
+
+
+def examples(inputs, parts: dict, most: int = 4) -> tuple:
+    """Test volumes to look at, one after the other of each class: uint8 (k, edge, edge, edge), and the names of their classes."""
+    labels, names = inputs.labels[parts["test"]], registry.get(inputs.name).display
+    kinds = np.unique(labels)
+    rows = [parts["test"][np.flatnonzero(labels == kind)[turn]] for turn in range(-(-most // len(kinds))) for kind in kinds if (labels == kind).sum() > turn][:most]
+    return np.asarray(inputs.x[np.sort(rows)])[..., 0], [names[label] for label in inputs.labels[np.sort(rows)]]
 
 
 # --- searches ---------------------------------------------------------------------------------------------------------------------------------
@@ -252,6 +260,33 @@ def _by_seed(runs: dict) -> dict:
     return found
 
 
+def explained(seeds: dict, inputs, parts: dict) -> tuple:
+    """A network to explain and what it says of a test volume of the last class, the first that it calls right if there is one.
+
+    Parameters
+    ----------
+    seeds : dict
+        Of :func:`train_all`; the first seed's run kept its weights.
+
+    Returns
+    -------
+    model : keras.Model
+    volume : numpy.ndarray
+        float32 (1, edge, edge, edge, 1).
+    said : str
+        The class it calls, and the true one.
+    """
+    import keras
+
+    run, names = next(iter(seeds.values())), registry.get(inputs.name).display
+    table = outcome.best_predictions(run, "test")
+    called = table.filter(like="score_").to_numpy().argmax(axis=1)
+    last = np.flatnonzero(table["label"] == len(names) - 1)
+    place = next((n for n in last if called[n] == len(names) - 1), last[0])
+    model = keras.models.load_model(run.folder / outcome.WEIGHTS["best"], compile=False)
+    return model, inputs.batch(inputs.rows([table["image_id"].iloc[place]])), f"{names[called[place]]} (is {names[-1]})"
+
+
 def transfer(plan: Plan, chosen: dict, trained: dict, loaded: dict) -> dict:
     """Networks found on one set, on each of the sets: (source, target, kind) -> run of the first seed.
 
@@ -289,6 +324,26 @@ def foretold(plan: Plan, searched: dict, loaded: dict) -> dict:
     return found
 
 
+def latency(plan: Plan, chosen: dict, volumes_timed: int = 5) -> dict:
+    """Milliseconds for one volume by a compiled function, of the first found network of each set and of the ResNets: title -> [:class:`kit.timing.Times`].
+
+    Measured once and kept beside the runs. Random weights, which do not change the time.
+    """
+    builds = {f"{dict(plan.datasets)[key]}, found 1": lambda n=network: networks3d.build(n, 2, plan.edge) for (key, title), (network, _) in chosen.items() if title == "found 1"}
+    builds |= {title: lambda name=name: resnet3d.build(*RESNETS[name], edge=plan.edge, width=plan.resnet_width) for name in plan.resnets for title in [resnet3d.title(*RESNETS[name])]}
+    found, grey = {}, np.random.default_rng(0).random((volumes_timed, *[plan.edge] * 3, 1), np.float32)
+    for title, build in builds.items():
+        key = {"title": title, "edge": plan.edge, "width": plan.resnet_width, "volumes": volumes_timed, "device": record.device_name(),
+               "networks": sorted(record.digest(cells3d.to_json(network)) for network, _ in chosen.values())}  # fmt: skip
+        file = paths.results_dir() / plan.profile / "pbcnas" / "timings" / f"{record.digest(key)[:10]}.json"
+        if not file.exists():
+            times = timing.compiled_times(build(), grey)
+            record.write_json(file, {**key, "ms": times.ms.tolist(), "first_ms": times.first_ms})
+        stored = record.read_json(file)
+        found[title] = [timing.Times("compiled", stored["device"], np.array(stored["ms"]), stored["first_ms"])]
+    return found
+
+
 # --- declarations -----------------------------------------------------------------------------------------------------------------------------
 
 
@@ -302,7 +357,7 @@ def notes(plan: Plan) -> list[str]:
         used |= {"baseline_epochs": plan.benchmark.epochs, "baseline_batch_size": plan.benchmark.batch_size}
     found = papers.departures(papers.load("pbcnas"), used)
     found += [f"at most {plan.images} training volumes in final trainings"] * bool(plan.images) + [f"candidates above {plan.most_gmacs:g} GMACs rejected"] * bool(plan.most_gmacs)
-    found += [f"ResNets with {plan.resnet_width} channels in their first stage instead of 64"] * (bool(plan.resnets) and plan.resnet_width != 64)
+    found += [resnet3d.reduction(plan.resnet_width)] * (bool(plan.resnets) and plan.resnet_width != 1)
     missing = [key for key in KEYS if key not in dict(plan.datasets)]
     found += [f"without the data sets {', '.join(missing)}"] * bool(missing)
     return found

@@ -11,15 +11,13 @@ from scipy.stats import kendalltau, spearmanr
 
 from kit import evaluate, metrics, outcome, papers, registry, stats
 from kit.evolution.ode_settings import MODES
-from kit.nas import cells3d, proxy3d
+from kit.nas import cells3d, proxy3d, resnet3d
 from kit.nas.released3d import RELEASED
-from kit.pbcnas_runs import KEYS, RESNETS
+from kit.pbcnas_runs import KEYS, RESNETS, network_of, ranked
 
 METHODS = {"ode": "opposition-based DE", "de": "DE without opposition", "random": "random search"}
 RATES = {"auc": ("auc", "macro_auc"), "accuracy": ("accuracy", "accuracy")}  # of two classes, of more
 NAMES = {"found 1": "found, first", "found 2": "found, second", "found 3": "found, third", "de": "best of DE without opposition", "random": "best of random search"}
-RESNET_MACS = {"resnet18-2.5d": 5944439808, "resnet18-3d": 17749103616, "resnet18-acs": 5944439808, "resnet50-2.5d": 12489523200, "resnet50-3d": 23940882432, "resnet50-acs": 12489523200}
-RESNET_PARAMETERS = {"resnet18-2.5d": 11168706, "resnet18-3d": 33140802, "resnet18-acs": 11168706, "resnet50-2.5d": 23503298, "resnet50-3d": 46138946, "resnet50-acs": 23503298}
 
 
 def data_title(key: str, name: str) -> str:
@@ -99,15 +97,6 @@ def _said(value) -> str:
 # --- Table 4 ----------------------------------------------------------------------------------------------------------------------------------
 
 
-def tested(run) -> pd.DataFrame:
-    """Test predictions with the weights of the chosen epoch."""
-    table = outcome.best_predictions(run)
-    return table[table["part"] == "test"].reset_index(drop=True)
-
-
-tested.__test__ = False  # not a pytest function
-
-
 def rate(predictions: pd.DataFrame, which: str) -> float:
     """AUC or accuracy as the benchmark defines them, a fraction."""
     if which == "accuracy":
@@ -137,11 +126,11 @@ def result_table(runs: dict, plan, loaded: dict, resamples: int = 1000) -> pd.Da
     Returns
     -------
     pandas.DataFrame
-        Long: key, data, row, metric, seeds, value (mean over seeds), sd, best, first (of the first seed) with low, high, n, leak_free, leak_free_low, leak_free_high, leak_free_n, and epoch (chosen, of the first seed).
+        Long: key, data, row, metric, seeds, mean, sd and best over seeds, value (of the first seed) with low, high, n, leak_free, leak_free_low, leak_free_high, leak_free_n, and epoch (chosen, of the first seed).
     """
     names, rows = dict(plan.datasets), []
     for (key, row), seeds in runs.items():
-        tables = [tested(run) for run in seeds.values()]
+        tables = [outcome.best_predictions(run, "test") for run in seeds.values()]
         inputs, parts = loaded[key]
         clean = evaluate.leak_free(tables[0], names[key], inputs.index["image_id"].to_numpy()[parts["train"]])
         for which in RATES:
@@ -209,18 +198,42 @@ def complexity_table(chosen: dict, plan) -> pd.DataFrame:
     entries += [("as published", name, released.network, released.classes) for name, released in RELEASED.items()]
     for where, row, network, classes in entries:
         parameters, macs = cells3d.parameters(network, classes), cells3d.macs(network, classes)
-        rows.append({"data": where, "network": title(row), "parameters": cells3d.parameters(network, classes, dead=False), "parameters, with dead weights": parameters, "GMACs": macs / 1e9, "2 × GMACs": 2 * macs / 1e9,
-                     **{f"{what} {name}": full[name] / mine for name in ("resnet18-3d", "resnet50-3d") for what, full, mine in (("times fewer parameters than", RESNET_PARAMETERS, parameters), ("times fewer MACs than", RESNET_MACS, macs))}})
-    for name in RESNETS:
-        rows.append({"data": "two classes", "network": title(name), "parameters": RESNET_PARAMETERS[name], "parameters, with dead weights": RESNET_PARAMETERS[name], "GMACs": RESNET_MACS[name] / 1e9, "2 × GMACs": 2 * RESNET_MACS[name] / 1e9})
-    return pd.DataFrame(rows).rename(columns=lambda name: name.replace("resnet18-3d", "ResNet-18 3D").replace("resnet50-3d", "ResNet-50 3D"))
+        line = {"data": where, "network": title(row), "parameters": cells3d.parameters(network, classes, dead=False), "parameters, with dead weights": parameters, "GMACs": macs / 1e9, "2 × GMACs": 2 * macs / 1e9}
+        for name in ("resnet18", "resnet50"):
+            full = resnet3d.costs(name, "3d", classes)
+            line |= {f"times fewer parameters than {resnet3d.title(name, '3d')}": full[0] / parameters, f"times fewer MACs than {resnet3d.title(name, '3d')}": full[1] / macs}
+        rows.append(line)
+    for name, (network, variant) in RESNETS.items():
+        parameters, macs = resnet3d.costs(network, variant)
+        rows.append({"data": "two classes", "network": title(name), "parameters": parameters, "parameters, with dead weights": parameters, "GMACs": macs / 1e9, "2 × GMACs": 2 * macs / 1e9})
+    return pd.DataFrame(rows)
 
 
 def store_reductions(out) -> None:
     """Put the largest reductions of the released networks that the text may mean beside its claims: ResNet-18 3D over adrenal-90, ResNet-50 3D over synapse-223."""
     adrenal, synapse = RELEASED["adrenal-90"], RELEASED["synapse-223"]
-    out.value("claims/flops-reduction", RESNET_MACS["resnet18-3d"] / cells3d.macs(adrenal.network, 2), exact=True)
-    out.value("claims/parameter-reduction", RESNET_PARAMETERS["resnet50-3d"] / cells3d.parameters(synapse.network, 2), exact=True)
+    out.value("claims/flops-reduction", resnet3d.costs("resnet18", "3d")[1] / cells3d.macs(adrenal.network, 2), exact=True)
+    out.value("claims/parameter-reduction", resnet3d.costs("resnet50", "3d")[0] / cells3d.parameters(synapse.network, 2), exact=True)
+
+
+def trade_off_rows(searched: dict, long: pd.DataFrame, chosen: dict, plan) -> pd.DataFrame:
+    """Rows of Figure 3: title, kind, accuracy (percent; of candidates the proxy's validation accuracy) with low and high, parameters, macs, all at this run's volume size."""
+    rows, names = [], dict(plan.datasets)
+    for key, methods in searched.items():
+        classes, result = len(registry.get(names[key]).classes), next(iter(methods["ode"].values()))
+        rows += [{"title": f"candidate {c.number}", "kind": "candidate", "accuracy": 100 * c.fitness, **_size(network_of(result, c), classes, plan.edge)} for c in ranked(result)]
+        for row, cells in long[long["key"] == key].groupby("row", sort=False):
+            line, resnet = cells.set_index("metric").loc["accuracy"], RESNETS.get(row.removesuffix(" (pbcnas)"))
+            if row.endswith("(benchmark)"):
+                continue
+            size = dict(zip(("parameters", "macs"), resnet3d.costs(*resnet, classes, plan.edge, 1, plan.resnet_width), strict=True)) if resnet else _size(chosen[key, row][0], classes, plan.edge)
+            kind = "ResNet" if resnet else "released" if row in RELEASED else "found"
+            rows.append({"title": title(row), "kind": kind, "accuracy": 100 * line["value"], "low": 100 * line["low"], "high": 100 * line["high"], **size})
+    return pd.DataFrame(rows)
+
+
+def _size(network, classes: int, edge: int) -> dict:
+    return {"parameters": cells3d.parameters(network, classes, dead=False), "macs": cells3d.macs(network, classes, edge)}
 
 
 def transfer_table(runs: dict, trained: dict, plan) -> pd.DataFrame:
@@ -230,7 +243,7 @@ def transfer_table(runs: dict, trained: dict, plan) -> pd.DataFrame:
         if seed in trained.get((key, "found 1"), {}):
             runs = {(key, key, "own training"): trained[key, "found 1"][seed], **runs}
     for (source, target, kind), run in runs.items():
-        table = tested(run)
+        table = outcome.best_predictions(run, "test")
         rows.append({"source": data_title(source, names[source]), "target": data_title(target, names[target]), "kind": kind, **{which: rate(table, which) for which in RATES}})
     return pd.DataFrame(rows, columns=["source", "target", "kind", *RATES])
 
@@ -269,7 +282,7 @@ def fidelity_rows(found: dict, plan) -> pd.DataFrame:
     """
     names = dict(plan.datasets)
     rows = [{"data": data_title(key, names[key]), "candidate": candidate.number, "fitness": candidate.fitness, "parameters": cells3d.parameters(network, 2, dead=False), "macs": cells3d.macs(network, 2, plan.edge),
-             **{which: rate(tested(run), which) for which in RATES}} for key, entries in found.items() for candidate, network, run in entries]  # fmt: skip
+             **{which: rate(outcome.best_predictions(run, "test"), which) for which in RATES}} for key, entries in found.items() for candidate, network, run in entries]  # fmt: skip
     return pd.DataFrame(rows, columns=["data", "candidate", "fitness", "parameters", "macs", *RATES])
 
 
@@ -307,7 +320,7 @@ def differences(runs: dict, plan, other: str) -> pd.DataFrame:
         a, b = runs.get((key, "found 1"), {}), runs.get((key, other), {})
         seeds = [seed for seed in a if seed in b]
         for which in RATES if seeds else ():
-            x, y = (100 * np.array([rate(tested(r[seed]), which) for seed in seeds]) for r in (a, b))
+            x, y = (100 * np.array([rate(outcome.best_predictions(r[seed], "test"), which) for seed in seeds]) for r in (a, b))
             rows.append({"data": data_title(key, names[key]), "against": title(other), "metric": which, "seeds": len(seeds), "difference": (x - y).mean(), **evaluate.seed_spread(x, y)})
     return pd.DataFrame(rows)
 

@@ -164,12 +164,12 @@ def fit_network(network: Network3D, recipe: Recipe3D, inputs, parts: dict, *, wa
     return fit(make, described, recipe, inputs, parts, seed=seed, **options)
 
 
-def fit_resnet(depth: int, variant: str, recipe: Recipe3D, inputs, parts: dict, *, width: int = 64, seed: int = 0, **options) -> record.Run:
+def fit_resnet(network: str, variant: str, recipe: Recipe3D, inputs, parts: dict, *, width: float = 1.0, seed: int = 0, **options) -> record.Run:
     """Train one of the benchmark's networks; `options` as for :func:`fit`.
 
     Parameters
     ----------
-    depth, variant, width
+    network, variant, width
         See :func:`kit.nas.resnet3d.build`.
     seed : int
     """
@@ -178,9 +178,9 @@ def fit_resnet(depth: int, variant: str, recipe: Recipe3D, inputs, parts: dict, 
     def make():
         from kit.nas import resnet3d
 
-        return resnet3d.build(depth, variant, seed=seed, **shape)
+        return resnet3d.build(network, variant, seed=seed, **shape)
 
-    return fit(make, {"kind": "resnet3d", "depth": depth, "variant": variant, **shape}, recipe, inputs, parts, seed=seed, **options)
+    return fit(make, {"kind": "resnet3d", "network": network, "variant": variant, **shape}, recipe, inputs, parts, seed=seed, **options)
 
 
 def fine_tune(network: Network3D, source: record.Run, recipe: Recipe3D, inputs, parts: dict, *, seed: int = 0, **options) -> record.Run:

@@ -231,10 +231,13 @@ def evaluate(values: dict, folder, *, dataset: str, fingerprint: str, space: dic
     settings, chosen = replace(Proxy(**proxy), seed=values["search"]["seed"]), Space(**space)
     inputs, network = _volumes(dataset, fingerprint, chosen.edge), chosen.decode(values["search"]["genes"])
     judged = judge(network, inputs, parts(inputs, settings), settings)
+    size, known = parameters(network, chosen.classes, dead=False, channels=chosen.channels), values["search"]
+    print(f"{dataset}, candidate {known.get('number', '-')} ({known.get('origin', 'alone')}): {size:,} parameters, {len(judged.history)} epochs, fitness {judged.fitness:.4f}, "
+          f"{judged.history['seconds'].sum():.1f} s", flush=True)
     record.write_csv(Path(folder) / "history.csv", judged.history)
     with record.atomic_write(Path(folder) / WEIGHTS) as temporary:
         np.savez(temporary, **{str(number): array for number, array in enumerate(judged.weights)})
-    return judged.fitness, -judged.lowest_loss, -parameters(network, chosen.classes, dead=False, channels=chosen.channels)
+    return judged.fitness, -judged.lowest_loss, -size
 
 
 def _volumes(dataset: str, fingerprint: str, edge: int) -> Inputs:

@@ -8,6 +8,7 @@ are ours: kernels start as PyTorch's layers do, the 2D kernels of ImageNet are n
 Layers carry PyTorch's module paths as names (``layer2.0.conv1``) and pad as PyTorch does, zeros on both sides, so PyTorch's weights give the same function.
 """
 
+import functools
 import math
 
 from kit import compat  # noqa: F401  before Keras: silences TensorFlow's start-up log
@@ -166,6 +167,7 @@ def reduction(width: float) -> str:
     return "" if width == 1 else f"ResNets {width:g} times as wide as published"
 
 
+@functools.cache
 def costs(name: str, variant: str = "3d", classes: int = 2, edge: int = 28, channels: int = 1, width: float = 1.0) -> tuple:
     """Trainable parameters and multiply-accumulates of one volume, counted layer by layer on shapes alone, without drawing a weight.
 

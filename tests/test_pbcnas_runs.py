@@ -1,0 +1,108 @@
+"""Notebook 70's runs and tables, from the search to the answers, on balls of 8 voxels."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import spearmanr
+
+from kit import papers, pbcnas_runs, pbcnas_tables
+from kit.nas.final3d import Recipe3D
+from kit.nas.proxy3d import Proxy
+
+SHORT = Recipe3D(2, 8, 0.01)
+
+
+@pytest.fixture(scope="module")
+def plan(balls):
+    return pbcnas_runs.Plan("test", {"adrenal": balls}, 8, 0, ("ode", "random"), population=3, budget=3, operations=(9, 12), stacks=(1,), cells=(1,), filters=(8,), most_gmacs=0.02,
+                            proxy=Proxy(1, epochs=2, batch_size=8, learning_rate=0.01), finalists=2, released=("adrenal-90",), final=SHORT, benchmark=replace(SHORT, best_by="val_auc"), final_seeds=(0, 1),
+                            resnets=("resnet18-3d",), resnet_width=0.0625, protocols=("pbcnas",), transfer_rates=(0.001,), transfer_epochs=1, fidelity=2, fidelity_epochs=1)
+
+
+@pytest.fixture(scope="module")
+def done(plan, balls):
+    loaded = {"adrenal": pbcnas_runs.load(plan, balls)}
+    searched = pbcnas_runs.search_all(plan)
+    chosen = pbcnas_runs.contestants(plan, searched)
+    trained = pbcnas_runs.train_all(plan, chosen, loaded)
+    runs = {**trained, **pbcnas_runs.train_resnets(plan, loaded)}
+    return loaded, searched, chosen, trained, runs, pbcnas_tables.result_table(runs, plan, loaded, 50)
+
+
+def test_search_and_final_trainings(plan, done):
+    loaded, searched, chosen, trained, runs, long = done
+    assert set(searched["adrenal"]) == {"ode", "random"} and all(r.algorithm.books.trained == 3 for seeds in searched["adrenal"].values() for r in seeds.values())
+    order = pbcnas_runs.ranked(searched["adrenal"]["ode"][42])
+    assert [c.fitness for c in order] == sorted((c.fitness for c in order), reverse=True) and len(loaded["adrenal"][1]["train"]) == 24
+    assert list(chosen) == [("adrenal", row) for row in ("found 1", "found 2", "random", "adrenal-90")] and chosen["adrenal", "found 1"][0] == pbcnas_runs.network_of(searched["adrenal"]["ode"][42], order[0])
+    assert {row for _, row in runs} == {"found 1", "found 2", "random", "adrenal-90", "resnet18-3d (pbcnas)"} and set(trained["adrenal", "found 1"]) == {0, 1}
+    first = long[(long["row"] == "found 1") & (long["metric"] == "accuracy")].iloc[0]
+    assert first["seeds"] == 2 and first["low"] <= first["value"] <= first["high"] and first["best"] >= first["mean"] and first["n"] == 14 and first["leak_free_n"] == 13
+    with pytest.raises(Exception, match="another network"):
+        pbcnas_runs.final3d.fine_tune(chosen["adrenal", "adrenal-90"][0], trained["adrenal", "found 1"][0], SHORT, *loaded["adrenal"], name="x", profile="test")
+
+
+def test_tables(plan, done):
+    loaded, searched, chosen, trained, runs, long = done
+    wide = pbcnas_tables.wide(long)
+    assert wide["source"].tolist() == ["this run"] * 5 + ["MedMNIST v2"] * 8
+    assert wide[wide["network"] == "ResNet-50-3d"]["AUC"].tolist() == [papers.load("pbcnas").values["table-4/resnet50-3d.adrenal/auc"].value]
+    costs = pbcnas_tables.cost_table(searched, plan)
+    assert costs["trained"].tolist() == [3, 3] and (costs["candidates"] >= 6).any()
+    control = pbcnas_tables.control_table(searched, long, plan).set_index("search")
+    assert control.loc["random search", "accuracy"] == long[(long["row"] == "random") & (long["metric"] == "accuracy")]["mean"].item()
+    data = pbcnas_tables.data_table(plan, loaded)
+    assert data[["train", "val", "test", "proxy train", "proxy val"]].iloc[0].tolist() == [24, 12, 14, 24, 12]
+    rows = pbcnas_tables.trade_off_rows(searched, long, chosen, plan)
+    assert rows["kind"].value_counts().to_dict() == {"candidate": 3, "found": 3, "released": 1, "ResNet": 1} and rows[["parameters", "macs"]].notna().all(axis=None)
+    moved = pbcnas_tables.transfer_table(pbcnas_runs.transfer(plan, chosen, trained, loaded), trained, plan)
+    assert moved["kind"].tolist() == ["own training", "weights, rate 0.001"]
+    retrained = pbcnas_tables.fidelity_rows(pbcnas_runs.foretold(plan, searched, loaded), plan)
+    assert len(retrained) == 2 and np.isnan(pbcnas_tables.fidelity_table(retrained)["Spearman"]).all()
+    assert "hundredths over 2 seeds" in pbcnas_tables.verdict(pbcnas_tables.differences(runs, plan, "random")) and "Nothing to compare" in pbcnas_tables.verdict(pbcnas_tables.differences(runs, plan, "de"))
+
+
+def test_what_is_looked_at(plan, done):
+    loaded, _, _, trained, _, _ = done
+    volumes, names = pbcnas_runs.examples(*loaded["adrenal"])
+    assert volumes.shape == (4, 8, 8, 8) and sorted(names) == ["large", "large", "small", "small"]
+    model, volume, said = pbcnas_runs.explained(trained["adrenal", "found 1"], *loaded["adrenal"])
+    assert volume.shape == (1, 8, 8, 8, 1) and said.endswith("(is large)") and model.predict(volume, verbose=0).sum() == pytest.approx(1, abs=1e-5)
+
+
+def test_a_second_call_trains_nothing(plan, done, monkeypatch):
+    monkeypatch.setattr(pbcnas_runs.train, "_train", lambda *a: pytest.fail("trained again"))
+    monkeypatch.setattr("kit.nas.proxy3d.judge", lambda *a: pytest.fail("judged again"))
+    again = pbcnas_runs.search_all(plan)
+    assert again["adrenal"]["ode"][42].history.equals(done[1]["adrenal"]["ode"][42].history)
+    assert set(pbcnas_runs.train_all(plan, done[2], done[0])) == set(done[3])
+
+
+def test_printed_reductions_follow_from_the_released_networks(tmp_path):
+    stored = {}
+    out = type("Out", (), {"value": lambda self, key, ours, **more: stored.update({key: (ours, more)})})()
+    pbcnas_tables.store_reductions(out)
+    assert stored["claims/flops-reduction"][0] == pytest.approx(45.06, abs=0.005) and stored["claims/parameter-reduction"][0] == pytest.approx(211.43, abs=0.005)
+    table = pbcnas_tables.complexity_table({}, pbcnas_runs.Plan("x")).set_index("network")
+    assert table.loc["released, organ-72", "times fewer MACs than ResNet-18 (3D)"] == pytest.approx(0.94, abs=0.005) and len(table) == 12
+
+
+def test_rank_correlations():
+    rows = pd.DataFrame({"data": ["a"] * 6, "fitness": [1, 2, 3, 4, 5, 6], "auc": [1, 3, 2, 4, 6, 5], "accuracy": [2.0] * 6})
+    table = pbcnas_tables.fidelity_table(rows).set_index("with test")
+    assert table.loc["AUC", "Spearman"] == spearmanr(rows["fitness"], rows["auc"]).statistic and table.loc["AUC", "low"] < table.loc["AUC", "Spearman"] and np.isnan(table.loc["accuracy", "Spearman"])
+
+
+def test_the_defaults_are_the_published_settings():
+    plan = pbcnas_runs.Plan("paper")
+    assert pbcnas_runs.notes(plan) == [] and len(plan.datasets) == 6
+    assert "population 5 instead of 20" in pbcnas_runs.notes(replace(plan, population=5))
+    assert pbcnas_tables.modes_table(plan)["this run"].tolist() == pbcnas_tables.modes_table(plan)["clean"].tolist()
+
+
+@pytest.mark.parametrize("wrong", [{"datasets": {"lung": "x"}}, {"searches": ("grid",)}, {"searches": ("random",)}, {"resnets": ("resnet34-3d",)}, {"edge": 3}, {"final_seeds": ()}, {"released": ("organ-58",)}])
+def test_bad_plans(wrong):
+    with pytest.raises(pbcnas_runs.BadPlan):
+        pbcnas_runs.Plan("x", **wrong)
