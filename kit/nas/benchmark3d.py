@@ -32,7 +32,8 @@ wide (16 filters, one 3^3 with norm, one 5^3)                0.91 / 1.48 = 0.62 
 seven (8 filters, one 7^3 with norm)                         0.62 / 1.86 = 0.33   0.18 / 0.27 = 0.69
 ===========================================================  ===================  ====================
 
-Before pairing, adrenal-90 took 0.46 and 0.94 of PyTorch's time, seven 0.45 and 1.04; with Keras' own layers throughout adrenal-90 took 0.78 s a step, three 0.62, seven 0.87, wide 0.92.
+Before pairing, adrenal-90 took 0.46 and 0.94 of PyTorch's time, seven 0.45 and 1.04, three 0.45 and 0.74; with Keras' own layers throughout adrenal-90 took 0.78 s a step, three 0.62, seven 0.87, wide 0.92.
+Batches of 128 and XLA over the whole step have not been timed on an idle machine.
 """
 
 import argparse
