@@ -1,4 +1,39 @@
 """Time of a 3D candidate's step against the same network in PyTorch, alternating in one run: ``python -m kit.nas.benchmark3d --torch PYTHON``.
+
+Both sides make a training step (forward, backward, Adam) and an evaluation with its loss on one batch; ours are Keras' own compiled steps. PyTorch's network
+(`kit.nas.benchmark3d_torch`) runs in a process of its own, as in `kit.nas.benchmark`.
+
+What was tried, in milliseconds of two hyperthreads for one convolution of 8 volumes of 28^3, forward and then both gradients:
+
+===========================================  ==============  ==============  ==============
+filters and kernel                           8, 3^3          8, 7^3          16, 5^3
+===========================================  ==============  ==============  ==============
+TensorFlow's conv3d (oneDNN, channels last)  8.3 + 13.8      68.5 + 118.6    48.4 + 97.4
+sum over depth taps of 2D convolutions       10.5 + 60.6     73.3 + 218.3    61.6 + 231.5
+depth taps stacked into input channels       11.0 + 61.4     68.3 + 208.5    58.5 + 261.7
+depth taps as output channels, then a sum    11.5 + 71.3     56.8 + 244.2    64.1 + 342.4
+matrix product of unfolded volumes           39.0 + 380.5                    381.8 + 3725.4
+===========================================  ==============  ==============  ==============
+
+- Two neighbouring voxels' outputs at once (`kit.nas.convolution3d`), all three passes, 16 volumes: 31.6 in place of 37.4 for 8 filters of 3^3, 98.8 for 139.3 of 5^3, 255.3 for
+  360.5 of 7^3; four voxels less (43 against 32 forward, 5^3); for 16 filters slower (30.6 against 24.2, 108.2 against 92.5 forward). Kept for up to 8 filters.
+- Normalisation with the activation and its gradient compiled by XLA as one layer (`kit.nas.layers3d`): instance normalisation of 32 volumes, 8 channels, 26 in place of 62 with
+  its gradient, Mish 20 in place of 43 (beside other work; fused batch normalisation volume by volume 27, but unrolled). Of a step it saved 1 to 18 %; a new shape costs about 0.3 s.
+- TensorFlow's inverse FFT of volumes has no gradient.
+
+Measured on two hyperthreads of an EPYC, everything else stopped, PyTorch 2.15 eager, 28^3, batches of 32; seconds, ours over PyTorch's:
+
+===========================================================  ===================  ====================
+network                                                      training step        evaluation
+===========================================================  ===================  ====================
+adrenal-90 (8 filters, two 5^3, one 3^3)                     0.60 / 1.79 = 0.33   0.22 / 0.26 = 0.83
+three (8 and 16 filters, 3^3 only, 2 x 2 cells)              0.56 / 1.22 = 0.46   0.19 / 0.28 = 0.66
+wide (16 filters, one 3^3 with norm, one 5^3)                0.91 / 1.48 = 0.62   0.28 / 0.61 = 0.46
+seven (8 filters, one 7^3 with norm)                         0.62 / 1.86 = 0.33   0.18 / 0.27 = 0.69
+===========================================================  ===================  ====================
+
+Before pairing, adrenal-90 took 0.46 and 0.94 of PyTorch's time, seven 0.45 and 1.04, three 0.45 and 0.74; with Keras' own layers throughout adrenal-90 took 0.78 s a step, three 0.62, seven 0.87, wide 0.92.
+Batches of 128 and XLA over the whole step have not been timed on an idle machine.
 """
 
 import argparse
@@ -67,7 +102,7 @@ class Ours:
     ----------
     chosen : Settings
     plain : bool
-        With Keras' normalisations and activations in place of those of `kit.nas.layers3d`.
+        With Keras' own convolutions, normalisations and activations.
     xla : bool
         Compile the whole step.
     """
@@ -98,7 +133,7 @@ class Ours:
 
 
 def _plain(layer):
-    """Keras' counterpart of a layer of `kit.nas.layers3d`; other layers are copied."""
+    """Keras' counterpart of a layer of `kit.nas.layers3d` or `kit.nas.convolution3d`; other layers are copied."""
     import keras
 
     from kit.nas import layers3d
@@ -122,7 +157,7 @@ def _plain(layer):
         return Pair(keras.layers.GroupNormalization(-1, epsilon=layer.epsilon), layer.activation, layer.name)
     if isinstance(layer, layers3d.BatchNorm):
         return Pair(keras.layers.BatchNormalization(momentum=layer.momentum, epsilon=layer.epsilon), layer.activation, layer.name)
-    return type(layer).from_config(layer.get_config())
+    return (keras.layers.Conv3D if isinstance(layer, keras.layers.Conv3D) else type(layer)).from_config(layer.get_config())
 
 
 def compare(chosen: Settings, python: str | None = None, rounds: int = 5, also=()) -> pd.DataFrame:

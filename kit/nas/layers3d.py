@@ -1,7 +1,7 @@
 """Normalisations and activations of the 3D networks, each one pass forward and one back; they have the weights of Keras' own layers.
 
 Keras composes GroupNormalization, the BatchNormalization of volumes and Mish of a dozen TensorFlow operations, and on a processor each reads and writes
-all maps: of a network of 3x3x3 convolutions that was half of the time of a step (`kit.nas.benchmark3d`). Here a normalisation and the activation behind it
+all maps: up to a fifth of a step in networks of 3x3x3 convolutions (`kit.nas.benchmark3d`). Here a normalisation and the activation behind it
 are one layer with the gradient written out; XLA compiles the two formulas, about 0.3 s once for a shape and an activation, whatever the network.
 On a GPU nothing is compiled here, since `kit.compat.use_xla` leaves the whole step to XLA there.
 """

@@ -23,6 +23,7 @@ from keras import layers
 from kit import ported_weights
 from kit.errors import KitError
 from kit.nas.cells3d import OPERATIONS, Network3D
+from kit.nas.convolution3d import PairedConv3D, pays
 from kit.nas.layers3d import Activate, BatchNorm, InstanceNorm
 from kit.torchfile import DamagedWeights
 
@@ -92,7 +93,8 @@ def build(network: Network3D, classes: int, edge: int = 28, channels: int = 1, s
 
 
 def _conv(x, filters: int, kernel: int, draw, name: str):
-    return layers.Conv3D(filters, kernel, padding="same", name=name, **draw(kernel**3 * x.shape[-1]))(x)
+    kind = PairedConv3D if pays(filters, kernel, x.shape[3]) else layers.Conv3D
+    return kind(filters, kernel, padding="same", name=name, **draw(kernel**3 * x.shape[-1]))(x)
 
 
 def _sum(tensors: list, name: str):
