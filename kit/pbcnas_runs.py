@@ -358,6 +358,7 @@ def notes(plan: Plan) -> list[str]:
     found = papers.departures(papers.load("pbcnas"), used)
     found += [f"at most {plan.images} training volumes in final trainings"] * bool(plan.images) + [f"candidates above {plan.most_gmacs:g} GMACs rejected"] * bool(plan.most_gmacs)
     found += [resnet3d.reduction(plan.resnet_width)] * (bool(plan.resnets) and plan.resnet_width != 1)
+    found += [f"volumes of {plan.edge} voxels made from 64, not the official small ones" for _, name in plan.datasets if name.endswith("-64") and plan.edge != 64][:1]
     missing = [key for key in KEYS if key not in dict(plan.datasets)]
     found += [f"without the data sets {', '.join(missing)}"] * bool(missing)
     return found

@@ -22,7 +22,7 @@ NAMES = {"found 1": "found, first", "found 2": "found, second", "found 3": "foun
 
 def data_title(key: str, name: str) -> str:
     """What tables and figures call a data set: published key, registered name."""
-    return f"{key.capitalize()}MNIST3D" if name == f"{key}mnist3d" else f"{name} (for {key.capitalize()}MNIST3D)"
+    return f"{key.capitalize()}MNIST3D" if name in (f"{key}mnist3d", f"{key}mnist3d-64") else f"{name} (for {key.capitalize()}MNIST3D)"
 
 
 def title(row: str) -> str:

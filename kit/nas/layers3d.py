@@ -7,6 +7,7 @@ On a GPU nothing is compiled here, since `kit.compat.use_xla` leaves the whole s
 """
 
 import functools
+import math
 
 from kit import compat
 
@@ -15,6 +16,7 @@ import tensorflow as tf
 from keras import layers
 
 ACTIVATIONS = ("linear", "relu", "mish")
+COMPILED_VOXELS = 16**3  # of a volume
 _SPACE = (1, 2, 3)
 
 
@@ -33,6 +35,11 @@ def _activate(z, activation: str):
 @functools.cache
 def _compiled(function):
     return tf.function(function, jit_compile=not compat.use_xla(), autograph=False)
+
+
+def _chosen(function, x):
+    """The function, compiled where volumes are large enough for that to pay: 0.3 s for every shape, which small volumes never win back."""
+    return _compiled(function) if math.prod(x.shape[1:4]) >= COMPILED_VOXELS else function
 
 
 def _normalised(x, gamma, beta, epsilon: float, axes: tuple, activation: str):
@@ -72,8 +79,8 @@ def normalise(x, gamma, beta, epsilon: float, axes: tuple, activation: str = "li
     """
     @tf.custom_gradient
     def run(x, gamma, beta):
-        y, mean, variance, root = _compiled(_normalised)(x, gamma, beta, epsilon, axes, activation)
-        return (y, mean, variance), lambda dy, *_: _compiled(_normalised_gradient)(dy, x, mean, root, gamma, beta, axes, activation)
+        y, mean, variance, root = _chosen(_normalised, x)(x, gamma, beta, epsilon, axes, activation)
+        return (y, mean, variance), lambda dy, *_: _chosen(_normalised_gradient, x)(dy, x, mean, root, gamma, beta, axes, activation)
 
     y, mean, variance = run(x, gamma, beta)
     return y, tf.stop_gradient(mean), tf.stop_gradient(variance)
@@ -95,7 +102,7 @@ def activate(x, activation: str):
     """An activation that keeps nothing but its input for the gradient."""
     if activation != "mish":
         return _value(x, activation)
-    return tf.custom_gradient(lambda x: (_compiled(_value)(x, activation), lambda dy: _compiled(_slope)(dy, x, activation)))(x)
+    return tf.custom_gradient(lambda x: (_chosen(_value, x)(x, activation), lambda dy: _chosen(_slope, x)(dy, x, activation)))(x)
 
 
 class _Activated:
