@@ -13,7 +13,7 @@ from kit.errors import KitError
 from kit.evolution import genome, plan, tuner, workers
 from kit.evolution.genetic import GASettings, GeneticAlgorithm
 from kit.evolution.genome import Gene, Genome
-from kit.evolution.oracle import INDIVIDUAL, GeneticOracle
+from kit.evolution.oracle import INDIVIDUAL, PopulationOracle
 from kit.evolution.plan import AllFailed, BadPlan, OtherSearch, Plan, SearchBroken
 
 SPACE = Genome((Gene("optimizer", ("adam", "sgd", "lbfgs")), Gene("learning_rate", low=1e-5, high=1.0), Gene("weight_decay", low=1e-9, high=0.1)))
@@ -62,7 +62,7 @@ def expected(settings=SETTINGS):
 
 
 def same(result, search):
-    return json.dumps(result.genetic.state()) == json.dumps(search.state())
+    return json.dumps(result.algorithm.state()) == json.dumps(search.state())
 
 
 def counted(log):
@@ -88,7 +88,7 @@ def test_interrupted_it_goes_on_and_repeats_nothing(tmp_path):
 
 
 def plan_result_generations(folder):
-    return plan.result(folder).genetic.generation
+    return plan.result(folder).algorithm.generation
 
 
 def test_what_fails_is_worst_with_a_reason(tmp_path):
@@ -151,7 +151,7 @@ class Server:
         self.start()
 
     def start(self):
-        self.oracle, self.error = GeneticOracle(self.plan, chief=True), None
+        self.oracle, self.error = PopulationOracle(self.plan, chief=True), None
         self.oracle._set_project_dir(str(self.folder.parent), self.folder.name)
         self.oracle.reload()
         self.oracle.save()
@@ -166,9 +166,11 @@ class Server:
 
     def kill(self):
         kept = self.folder.parent / "kept"
-        with self.oracle._lock:
+        with self.oracle._lock:  # who calls now gets no answer
             shutil.copytree(self.folder, kept)
-            self.oracle.broken = RuntimeError("killed")
+            self.oracle.expire, self.oracle.broken = lambda: None, RuntimeError("killed")
+            self.oracle.save = self.oracle._save_trial = lambda *_: None
+            self.thread.join(3)
         self.thread.join(20)
         shutil.rmtree(self.folder)
         kept.rename(self.folder)
@@ -205,7 +207,7 @@ def ended(server, threads, seconds=30):
         thread.join(seconds)
     assert server.error is None and not any(thread.is_alive() for thread in [*threads, server.thread])
     result = plan.result(server.folder)
-    assert result.genetic.finished
+    assert result.algorithm.finished
     return result
 
 
@@ -261,7 +263,7 @@ def test_without_workers_a_chief_gives_up(tmp_path):
 
 
 def an_oracle(folder, chief=True):
-    oracle = GeneticOracle(a_plan(), chief)
+    oracle = PopulationOracle(a_plan(), chief)
     oracle._set_project_dir(str(folder.parent), folder.name)
     oracle.reload()
     return oracle
@@ -280,8 +282,8 @@ def test_an_individual_that_kills_every_worker_is_given_up(tmp_path):
     assert oracle.create_trial("w#3").trial_id == "0001"
     for number in range(1, 5):
         finish(oracle, oracle.create_trial("w#3"), number / 10)
-    assert oracle.genetic.told[0]["reasons"] == ["its worker died, 3 times", None, None, None, None]
-    assert oracle.genetic.told[0]["fitness"].tolist() == [-1, 0.1, 0.2, 0.3, 0.4]
+    assert oracle.algorithm.told[0]["reasons"] == ["its worker died, 3 times", None, None, None, None]
+    assert oracle.algorithm.told[0]["fitness"].tolist() == [-1, 0.1, 0.2, 0.3, 0.4]
 
 
 def test_asking_twice_is_no_death(tmp_path):
@@ -298,7 +300,7 @@ def test_a_late_second_result_changes_nothing(tmp_path):
     assert again.trial_id == late.trial_id
     finish(oracle, again, 0.7)
     finish(oracle, late, 0.1)
-    assert oracle.end_order == ["0000"] and GeneticOracle._outcome(oracle.trials["0000"])["fitness"] == 0.7
+    assert oracle.end_order == ["0000"] and PopulationOracle._outcome(oracle.trials["0000"])["fitness"] == 0.7
 
 
 def test_a_generation_is_waited_for(tmp_path):
@@ -321,10 +323,10 @@ def test_a_kill_between_two_files_loses_nothing(tmp_path, chief):
     last = oracle.create_trial("w#1")
     before = (folder / "oracle.json").read_bytes()
     finish(oracle, last, 0.9)
-    assert oracle.genetic.generation == 1
+    assert oracle.algorithm.generation == 1
     (folder / "oracle.json").write_bytes(before)  # the trial's file was written, the oracle's not
     again = an_oracle(folder, chief)
-    assert again.genetic.generation == 1 and again.genetic.told[0]["fitness"].tolist() == [0.0, 0.1, 0.2, 0.3, 0.9]
+    assert again.algorithm.generation == 1 and again.algorithm.told[0]["fitness"].tolist() == [0.0, 0.1, 0.2, 0.3, 0.9]
     held = again.create_trial("w#1")
     (folder / "oracle.json").write_bytes(before)  # a trial's file that the oracle's does not know
     assert held.trial_id == "0005" and an_oracle(folder, chief).create_trial("x#1").trial_id == "0005"

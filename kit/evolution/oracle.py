@@ -1,6 +1,7 @@
-"""The genetic algorithm as an oracle of KerasTuner: it hands out individuals and takes their fitness, from one process or from workers over the network.
+"""An evolutionary algorithm as an oracle of KerasTuner: it hands out individuals and takes their fitness, from one process or from workers over the network.
 
-The publication evaluates one individual after the other in one process and stores its state between generations, so that a crash loses the current one. Here every
+One oracle serves the genetic algorithm and the differential evolution; what they differ in is in :mod:`kit.evolution.population`. The publications evaluate one individual after the
+other in one process; one stores its state between generations, so that a crash loses the current one, the other not at all. Here every
 individual is a trial of KerasTuner's, on disk as soon as it ends. What KerasTuner 1.4.8 leaves open is closed: its files are written in place and a kill in
 between leaves them unreadable (here: atomically); a worker that dies keeps its trial for ever and the chief never ends (here: a worker
 shows that it lives, and its individual goes to another when it stops doing so); results travel as 32-bit floats and reasons not at all (here: both travel as
@@ -17,12 +18,10 @@ import time
 from pathlib import Path
 
 import keras_tuner
-import numpy as np
 from keras_tuner.engine.trial import Trial, TrialStatus
 
 from kit import record
 from kit.evolution import plan as plans
-from kit.evolution.genetic import GeneticAlgorithm
 from kit.evolution.plan import Plan
 
 INDIVIDUAL, OUTCOME = "search/individual", "search/outcome"  # entries of a trial's values, JSON text
@@ -35,7 +34,7 @@ def name_of(tuner_id: str) -> str:
     return tuner_id.partition("#")[0]
 
 
-class GeneticOracle(keras_tuner.Oracle):
+class PopulationOracle(keras_tuner.Oracle):
     """One search.
 
     Parameters
@@ -46,7 +45,7 @@ class GeneticOracle(keras_tuner.Oracle):
 
     Attributes
     ----------
-    genetic : kit.evolution.genetic.GeneticAlgorithm
+    search : kit.evolution.population.GeneticSearch or OppositionSearch
     failure : str or None
         Why the search ended without a result.
     broken : Exception or None
@@ -57,7 +56,8 @@ class GeneticOracle(keras_tuner.Oracle):
         super().__init__(objective=keras_tuner.Objective(FITNESS, "max"), hyperparameters=plan.genome.hyperparameters(), seed=plan.settings.seed + 1,
                          max_consecutive_failed_trials=math.inf)
         self.verbose, self.plan, self.chief = 0, plan, chief
-        self.genetic, self.failure, self.broken = GeneticAlgorithm(plan.settings), None, None
+        self.search, self.broken = plan.search(), None
+        self.failure = self.search.failure()  # a space in which nothing is feasible
         self.seconds, self.losses = {}, {}
         self._seen, self._restored, self._lock = {}, set(), threading.RLock()
 
@@ -72,29 +72,24 @@ class GeneticOracle(keras_tuner.Oracle):
                 raise
 
     @property
+    def algorithm(self):
+        """The algorithm itself."""
+        return self.search.algorithm
+
+    @property
     def over(self) -> bool:
         """True once nothing is left to evaluate."""
-        return bool(self.failure) or self.genetic.finished
+        return bool(self.failure) or self.search.finished
 
     def populate_space(self, trial_id):
-        """The next individual, or IDLE while the generation is not complete; see ``keras_tuner.Oracle``."""
+        """The next individual, or IDLE while others have to end first; see ``keras_tuner.Oracle``."""
         if self.over:
             return {"status": TrialStatus.STOPPED}
-        first, genes = plans.first_of(self.plan.settings, self.genetic.generation), self.genetic.ask()
-        row = int(trial_id) - first
-        if row >= len(genes):
+        task = self.search.task(int(trial_id))
+        if task is None:
             return {"status": TrialStatus.IDLE}
-        values = self.plan.genome.decode(genes[row])
-        return {"status": TrialStatus.RUNNING, "values": {**values, INDIVIDUAL: json.dumps({"values": values, "search": self._standing(row)})}}
-
-    def _standing(self, row: int) -> dict:
-        """Where an individual stands in the search, as its evaluation is told."""
-        generation, lineage, settings = self.genetic.generation, self.genetic.lineage, self.plan.settings
-        before = plans.first_of(settings, generation - 1) if generation else 0
-        parents = [before + int(n) for n in lineage.parents[row]] if generation else []
-        seed = int(np.random.SeedSequence([settings.seed, generation, row]).generate_state(1)[0])
-        return {"generation": generation, "individual": row, "origin": lineage.origin[row], "seed": seed, "parents": parents,
-                "shares": lineage.shares[row].tolist(), "better": int(lineage.better[row])}
+        values = self.plan.genome.decode(task[0])
+        return {"status": TrialStatus.RUNNING, "values": {**values, INDIVIDUAL: json.dumps({"values": values, "search": task[1]})}}
 
     def create_trial(self, tuner_id):
         """The next trial of a worker; what an earlier incarnation of the same worker held goes back to the queue first."""
@@ -154,28 +149,18 @@ class GeneticOracle(keras_tuner.Oracle):
         self.end_trial(trial)
 
     def _gather(self) -> None:
-        """Tell the algorithm once the generation is complete."""
-        first, ended = plans.first_of(self.plan.settings, self.genetic.generation), {int(n): n for n in self.end_order}
-        ids = [ended.get(n) for n in range(first, first + len(self.genetic.ask()))]
-        if None not in ids:
-            outcomes = [self._outcome(self.trials[n]) for n in ids]
-            self.seconds.update({str(int(n)): outcome["seconds"] for n, outcome in zip(ids, outcomes, strict=True)})
-            self.genetic.tell([outcome["fitness"] for outcome in outcomes], [outcome["reason"] for outcome in outcomes])
-            if self.genetic.best is None:
-                self.failure = f"All {len(self.end_order)} individuals failed, so there is nothing to select; the first: {outcomes[0]['reason']}."
+        """Tell the algorithm what it waits for."""
+        outcomes = {int(n): self._outcome(self.trials[n]) for n in self.end_order}
+        moved = self.search.gather(outcomes)
+        self.seconds.update({str(n): outcome["seconds"] for n, outcome in outcomes.items()})
+        self.failure = self.search.failure() if moved else None
         self.save()
-        if None not in ids:
+        if moved:
             self._prune()
 
     def _prune(self) -> None:
-        """Remove the weights of every individual that has no offspring to train and is not the best."""
-        alive, best = set(), self.genetic.best
-        if best is not None:
-            alive.add(plans.first_of(self.plan.settings, best["generation"]) + best["individual"])
-        if not self.over:
-            before = plans.first_of(self.plan.settings, self.genetic.generation - 1)
-            alive |= {before + int(n) for n in self.genetic.lineage.parents.ravel()}
-        for number in sorted({int(n) for n in self.end_order} - alive):
+        """Remove the weights of every individual that the rest of the search does not need."""
+        for number in sorted({int(n) for n in self.end_order} - self.search.alive()):
             for path in plans.trial_folder(self._project_dir, number).iterdir():
                 if path.is_dir():
                     shutil.rmtree(path, ignore_errors=True)
@@ -184,12 +169,12 @@ class GeneticOracle(keras_tuner.Oracle):
 
     def get_state(self):
         """KerasTuner's state, the algorithm's, seconds and losses."""
-        return {**super().get_state(), "genetic": self.genetic.state(), "seconds": self.seconds, "losses": self.losses, "failure": self.failure}
+        return {**super().get_state(), self.search.KEY: self.algorithm.state(), "seconds": self.seconds, "losses": self.losses, "failure": self.failure}
 
     def set_state(self, state):
         """The inverse of :meth:`get_state`; trials must be there."""
         super().set_state(state)
-        self.genetic, self.seconds, self.losses, self.failure = GeneticAlgorithm.from_state(state["genetic"]), state["seconds"], state["losses"], state["failure"]
+        self.search, self.seconds, self.losses, self.failure = self.plan.search(state), state["seconds"], state["losses"], state["failure"]
         self.verbose = 0
 
     def save(self):

@@ -2,7 +2,9 @@
 
 The function is named "module:function" and imported by the process that calls it: ``evaluate(values, folder, **arguments) -> float``. `values` holds
 the decoded genes by name and, under "search", where the individual stands: generation, individual, origin, seed, and the folders,
-shares and ranks of its parents. `folder` is the individual's own; what it leaves there is there for its offspring, and is removed once it has none.
+shares and ranks of its parents. `folder` is the individual's own; what it leaves there is there for its offspring, and is removed once it has none. A plan with a space searches by
+differential evolution: "search" then also holds the candidate's number and its genes, no candidate inherits from another, the weights of the population and the best stay, and
+the function may return a sequence, the fitness and the values that decide between equals.
 """
 
 import importlib
@@ -13,8 +15,10 @@ import pandas as pd
 
 from kit import record
 from kit.errors import KitError
-from kit.evolution.genetic import GASettings, GeneticAlgorithm
-from kit.evolution.genome import Genome
+from kit.evolution.genetic import GASettings
+from kit.evolution.genome import Gene, Genome
+from kit.evolution.ode_settings import ODESettings
+from kit.evolution.population import GeneticSearch, OppositionSearch
 
 PLAN, STATE = "search.json", "oracle.json"
 
@@ -37,7 +41,7 @@ class SearchBroken(KitError):
 
 @dataclass(frozen=True)
 class Plan:
-    """A search.
+    """A search by the genetic algorithm.
 
     Attributes
     ----------
@@ -65,10 +69,13 @@ class Plan:
     most_losses: int = 3
 
     def __post_init__(self):
-        if len(self.genome) != self.settings.genes:
-            raise BadPlan(f"The genome has {len(self.genome)} genes, but the settings give probabilities for {self.settings.genes}.")
+        self._check_genes()
         if self.evaluate.count(":") != 1 or self.lease <= 0 or self.most_losses < 1:
             raise BadPlan('The function is named "module:function", the lease is above 0 seconds and at least one loss ends an individual.')
+
+    def _check_genes(self):
+        if len(self.genome) != self.settings.genes:
+            raise BadPlan(f"The genome has {len(self.genome)} genes, but the settings give probabilities for {self.settings.genes}.")
 
     def function(self):
         """The function, imported.
@@ -77,11 +84,11 @@ class Plan:
         ------
         BadPlan
         """
-        module, name = self.evaluate.split(":")
-        try:
-            return getattr(importlib.import_module(module), name)
-        except (ImportError, AttributeError) as error:
-            raise BadPlan(f"{self.evaluate} cannot be imported ({error}); name a function of a module that every worker finds.") from error
+        return _imported(self.evaluate)
+
+    def search(self, state: dict | None = None):
+        """The search, new or as it is in an oracle's state: a :class:`kit.evolution.population.GeneticSearch`."""
+        return GeneticSearch(self.settings, state and state[GeneticSearch.KEY])
 
     def write(self, folder) -> None:
         """Write the plan into its folder, or check that the one there is the same.
@@ -97,21 +104,63 @@ class Plan:
         elif record.digest(there) != record.digest(mine):
             raise OtherSearch(f"{folder} holds a search with other settings; delete it or choose another folder.")
 
-    @classmethod
-    def read(cls, folder) -> "Plan":
-        """The plan of a folder."""
+    @staticmethod
+    def read(folder) -> "Plan":
+        """The plan of a folder; a :class:`SpacePlan` if it names a space."""
         told = record.read_json(Path(folder) / PLAN)
-        return cls(Genome(**told.pop("genome")), GASettings(**told.pop("settings")), **told)
+        kind, settings = (SpacePlan, ODESettings) if "space" in told else (Plan, GASettings)
+        return kind(Genome(**told.pop("genome")), settings(**told.pop("settings")), **told)
+
+
+@dataclass(frozen=True)
+class SpacePlan(Plan):
+    """A search by differential evolution, or at random with the same books; its settings are :class:`kit.evolution.ode_settings.ODESettings`.
+
+    Attributes
+    ----------
+    space : str
+        "module:class" of the space, see :mod:`kit.evolution.ode`.
+    space_arguments : dict
+        Keyword arguments that make it; what JSON can hold.
+    """
+
+    space: str = "kit.evolution.ode_settings:Box"
+    space_arguments: dict = field(default_factory=dict)
+
+    def _check_genes(self):
+        if len(self.genome) != self.made_space().genes:
+            raise BadPlan(f"The genome has {len(self.genome)} genes, but the space {self.made_space().genes}.")
+
+    def made_space(self):
+        """The space.
+
+        Raises
+        ------
+        BadPlan
+        """
+        return _imported(self.space)(**self.space_arguments)
+
+    def search(self, state: dict | None = None):
+        """The search, new or as it is in an oracle's state: a :class:`kit.evolution.population.OppositionSearch`."""
+        return OppositionSearch(self.settings, self.made_space(), state and state[OppositionSearch.KEY])
+
+
+def numbers(genes: int) -> Genome:
+    """A genome of so many plain numbers in [0, 1], for a space that decodes them itself."""
+    return Genome(tuple(Gene(f"gene_{n}") for n in range(genes)))
+
+
+def _imported(name: str):
+    module, _, thing = name.partition(":")
+    try:
+        return getattr(importlib.import_module(module), thing)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise BadPlan(f"{name} cannot be imported ({error}); name a function of a module that every worker finds.") from error
 
 
 def trial_folder(folder, number: int) -> Path:
-    """Folder of the n-th individual of a search, counted from 0 over all generations."""
+    """Folder of the n-th training of a search, counted from 0 over all generations."""
     return Path(folder) / f"trial_{number:04d}"
-
-
-def first_of(settings: GASettings, generation: int) -> int:
-    """Number of the first individual of a generation."""
-    return sum(settings.sizes[:generation])
 
 
 @dataclass(frozen=True)
@@ -121,24 +170,28 @@ class Result:
     Attributes
     ----------
     plan : Plan
-    genetic : kit.evolution.genetic.GeneticAlgorithm
+    search : kit.evolution.population.GeneticSearch or OppositionSearch
     history : pandas.DataFrame
-        One row an individual of the generations that are complete: the columns of :meth:`GeneticAlgorithm.history` (genes named ``gene.<name>``), then the decoded
-        values and seconds.
+        One row an individual of the generations that are complete (genetic) or a candidate (differential evolution): the columns of the algorithm's ``history``, genes named
+        ``gene.<name>``, then the decoded values and seconds.
     folder : pathlib.Path
     """
 
     plan: Plan
-    genetic: GeneticAlgorithm
+    search: GeneticSearch | OppositionSearch
     history: pd.DataFrame
     folder: Path
 
     @property
+    def algorithm(self):
+        """The :class:`kit.evolution.genetic.GeneticAlgorithm` or :class:`kit.evolution.ode.ODE`."""
+        return self.search.algorithm
+
+    @property
     def best(self) -> dict:
-        """The best individual of the run: generation, individual, fitness, genes, values, folder."""
-        found = self.genetic.best
-        number = first_of(self.plan.settings, found["generation"]) + found["individual"]
-        return {**found, "values": self.plan.genome.decode(found["genes"]), "folder": trial_folder(self.folder, number)}
+        """The best individual of the run: generation, individual, fitness, genes, values, folder; of a candidate also its number."""
+        found = self.search.best()
+        return {**found, "values": self.plan.genome.decode(found["genes"]), "folder": trial_folder(self.folder, found.pop("training"))}
 
 
 def result(folder) -> Result:
@@ -155,10 +208,9 @@ def result(folder) -> Result:
     state = record.read_json(folder / STATE)
     if state["failure"]:
         raise AllFailed(state["failure"])
-    genetic = GeneticAlgorithm.from_state(state["genetic"])
-    table = genetic.history([f"gene.{name}" for name in plan.genome.names])
-    for name in plan.genome.names if len(table) else ():
-        gene = next(g for g in plan.genome.genes if g.name == name)
-        table[name] = [gene.decode(value) for value in table[f"gene.{name}"]]
-    table["seconds"] = [state["seconds"].get(str(n)) for n in range(len(table))]
-    return Result(plan, genetic, table, folder)
+    search = plan.search(state)
+    table = search.algorithm.history([f"gene.{name}" for name in plan.genome.names])
+    for gene in plan.genome.genes if len(table) else ():
+        table[gene.name] = [gene.decode(value) for value in table[f"gene.{gene.name}"]]
+    table["seconds"] = [state["seconds"].get(str(number)) for number in search.trainings()]
+    return Result(plan, search, table, folder)

@@ -34,8 +34,9 @@ from keras_tuner.src.distribute import oracle_chief, oracle_client
 from kit.errors import KitError
 from kit.evolution import plan as plans
 from kit.evolution.genetic import NOT_FINITE
-from kit.evolution.oracle import FITNESS, HEARTBEAT, INDIVIDUAL, OUTCOME, GeneticOracle
+from kit.evolution.oracle import FITNESS, HEARTBEAT, INDIVIDUAL, OUTCOME, PopulationOracle
 from kit.evolution.plan import Plan, SearchBroken
+from kit.evolution.population import ended
 
 POLL, PATIENCE = 0.1, 600.0  # seconds between questions while the generation is not complete; to wait for a chief, or for a worker
 RETRIED = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.DEADLINE_EXCEEDED}
@@ -58,7 +59,7 @@ class PopulationTuner(BaseTuner):
         folder = Path(folder)
         self.plan, self.role, self.folder, self._asked = plan, role, folder, 0
         with contextlib.redirect_stdout(sys.stderr):  # KerasTuner says where it reloads from
-            super().__init__(GeneticOracle(plan, chief=role == "chief"), directory=str(folder.parent), project_name=folder.name)
+            super().__init__(PopulationOracle(plan, chief=role == "chief"), directory=str(folder.parent), project_name=folder.name)
         if role == "worker":
             self.oracle = PatientClient(self.oracle, folder)
 
@@ -94,18 +95,19 @@ class PopulationTuner(BaseTuner):
             trial.status = TrialStatus.COMPLETED
 
     def _evaluate(self, trial) -> dict:
-        """Fitness, reason and seconds of an individual; exactly one of the first two is None."""
+        """Fitness, reason and seconds of an individual; exactly one of the first two is None. What decides between equals only if the function tells it."""
         told, own, started = json.loads(trial.hyperparameters.values[INDIVIDUAL]), Path(self.get_trial_dir(trial.trial_id)), time.monotonic()
         told["search"]["parents"] = [str(plans.trial_folder(self.folder, n)) for n in told["search"]["parents"]]
-        fitness, reason = None, None
+        fitness, reason, ties = None, None, []
         try:
             with self._alive(trial.trial_id):
-                fitness = float(self.plan.function()({**told["values"], "search": told["search"]}, own, **self.plan.arguments))
-            fitness, reason = (fitness, None) if math.isfinite(fitness) else (None, NOT_FINITE)
+                found = self.plan.function()({**told["values"], "search": told["search"]}, own, **self.plan.arguments)
+            fitness, *ties = map(float, found) if isinstance(found, tuple | list) else [float(found)]
+            fitness, reason = (fitness, None) if all(map(math.isfinite, (fitness, *ties))) else (None, NOT_FINITE)
         except Exception as error:
             reason = _reason(error)
             record.write_text(own / "traceback.txt", traceback.format_exc())
-        return {"fitness": fitness, "reason": reason, "seconds": round(time.monotonic() - started, 3)}
+        return {"fitness": fitness, "reason": reason, "seconds": round(time.monotonic() - started, 3), **({"ties": ties} if ties and reason is None else {})}
 
     @contextlib.contextmanager
     def _alive(self, trial_id):
@@ -168,7 +170,7 @@ class PatientClient:
 def over(folder) -> bool:
     """True once the search in a folder has ended."""
     state = record.read_json(Path(folder) / plans.STATE, default=None)
-    return state is not None and (bool(state["failure"]) or state["genetic"]["generation"] == state["genetic"]["settings"]["generations"])
+    return state is not None and ended(state)
 
 
 def alone(folder) -> plans.Result:
@@ -180,7 +182,9 @@ def alone(folder) -> plans.Result:
     kit.record.FolderBusy
     """
     with record.FolderLock(folder):
-        PopulationTuner(Plan.read(folder), folder).search()
+        tuner = PopulationTuner(Plan.read(folder), folder)
+        tuner.save()
+        tuner.search()
     return plans.result(folder)
 
 
@@ -200,7 +204,7 @@ def chief(folder, patience: float = PATIENCE) -> plans.Result:
     return plans.result(folder)
 
 
-def serve(oracle: GeneticOracle, address: str, patience: float = PATIENCE) -> None:
+def serve(oracle: PopulationOracle, address: str, patience: float = PATIENCE) -> None:
     """KerasTuner's service, until the search is over and every worker that lives knows it."""
     server = grpc.server(futures.ThreadPoolExecutor(max_workers=1), options=[("grpc.so_reuseport", 0)])
     protos.get_service_grpc().add_OracleServicer_to_server(oracle_chief.OracleServicer(oracle), server)

@@ -15,6 +15,7 @@ from pathlib import Path
 from kit import paths, record
 from kit.evolution import plan as plans
 from kit.evolution.plan import AllFailed, Plan, SearchBroken
+from kit.evolution.population import ended
 
 FRUITLESS = 3  # deaths of a worker in a row between which no individual ended
 
@@ -64,7 +65,7 @@ def _state(folder) -> dict | None:
 
 def _over(folder) -> bool:
     state = _state(folder)
-    return state is not None and not state["failure"] and state["genetic"]["generation"] == state["genetic"]["settings"]["generations"]
+    return state is not None and not state["failure"] and ended(state)
 
 
 def free_port() -> int:
