@@ -33,7 +33,10 @@ def parts(ax):
 
 def holder(boxes, x, y):
     """Number of the box on whose border or in which a point lies."""
-    return next((k for k, box in enumerate(boxes) if box.get_x() - 1e-6 <= x <= box.get_x() + box.get_width() + 1e-6 and box.get_y() - 1e-6 <= y <= box.get_y() + box.get_height() + 1e-6), None)
+    def within(box):
+        return abs(x - box.get_x() - box.get_width() / 2) <= box.get_width() / 2 + 1e-6 and abs(y - box.get_y() - box.get_height() / 2) <= box.get_height() / 2 + 1e-6
+
+    return next((k for k, box in enumerate(boxes) if within(box)), None)
 
 
 @pytest.mark.parametrize("network", random_networks())

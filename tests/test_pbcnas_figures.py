@@ -51,15 +51,18 @@ def history(seed=0, epochs=40):
 def results():
     rng, rows = np.random.default_rng(0), []
     for data in SETS[:2]:
-        rows += [{"data": data, "title": "", "kind": "candidate", "accuracy": rng.uniform(60, 90), "parameters": 10 ** rng.uniform(4, 7), "macs": 10 ** rng.uniform(8, 10.5)} for _ in range(20)]
-        rows += [{"data": data, "title": f"found network #{k}", "kind": "found", "accuracy": 80 + k, "low": 75, "high": 88, "parameters": 18026 * k, "macs": 4e8 * k} for k in (1, 2, 3)]
+        rows += [{"data": data, "title": "", "kind": "candidate", "accuracy": rng.uniform(60, 90), "parameters": 10 ** rng.uniform(4, 7), "macs": 10 ** rng.uniform(8, 10.5)}
+                 for _ in range(20)]  # fmt: skip
+        rows += [{"data": data, "title": f"found network #{k}", "kind": "found", "accuracy": 80 + k, "low": 75, "high": 88, "parameters": 18026 * k, "macs": 4e8 * k}
+                 for k in (1, 2, 3)]  # fmt: skip
         rows += [{"data": data, "title": "ResNet-18 3D", "kind": "ResNet", "accuracy": 76.0, "parameters": 33140802, "macs": 17749103616}]
     return pd.DataFrame(rows)
 
 
 def fidelity_table():
     fitness = np.array([0.5, 0.625, 0.75, 0.875, 1.0])
-    return pd.DataFrame({"data": ["OrganMNIST3D"] * 5 + ["NoduleMNIST3D"] * 5, "fitness": [*fitness, *fitness], "accuracy": [*(fitness / 2 + 0.3), *fitness[::-1]], "auc": [*fitness / 1.2, *[0.8] * 5]})
+    data = ["OrganMNIST3D"] * 5 + ["NoduleMNIST3D"] * 5
+    return pd.DataFrame({"data": data, "fitness": [*fitness, *fitness], "accuracy": [*(fitness / 2 + 0.3), *fitness[::-1]], "auc": [*fitness / 1.2, *[0.8] * 5]})
 
 
 OUTCOMES = {
@@ -119,7 +122,8 @@ def test_convergence_draws_median_range_and_jumps(drawn):
     assert len(ax.collections) == 1  # the band of the two searches; one search has none
     jumps = [line for line in ax.lines if line.get_gid() == "jumps"]
     told = search(1)
-    expected = [(told.loc[:first - 1, "evaluation"].notna() & ~told.loc[:first - 1, "failed"]).sum() for first in told.index[told["phase"] == "jump"].to_series().groupby(told["generation"]).first()]
+    starts = told.index[told["phase"] == "jump"].to_series().groupby(told["generation"]).first()
+    expected = [(told.loc[:first - 1, "evaluation"].notna() & ~told.loc[:first - 1, "failed"]).sum() for first in starts]
     assert list(jumps[0].get_xdata())[:len(expected)] == expected and expected and not len(jumps[1].get_xdata())
     assert {line.get_linestyle() for line in ax.lines[::3]} == {"-", "--"}
     with pytest.raises(NothingToPlot, match="one trained model"):
@@ -131,7 +135,8 @@ def test_trade_off_draws_both_costs_and_names_every_network(drawn):
     assert [ax.get_xscale() for ax in fig.axes] == ["log"] * 4 and fig.axes[2].get_xlabel() == "Parameters (log scale)"
     first = table[table["data"] == SETS[0]]
     np.testing.assert_array_equal(fig.axes[1].lines[0].get_xydata(), first.loc[first["kind"] == "candidate", ["macs", "accuracy"]])
-    assert [text.get_text() for text in fig.legends[0].get_texts()] == ["candidates (validation accuracy, proxy training)", *(f"found network #{k} (test)" for k in (1, 2, 3)), "ResNet-18 3D (test)"]
+    said = [text.get_text() for text in fig.legends[0].get_texts()]
+    assert said == ["candidates (validation accuracy, proxy training)", *(f"found network #{k} (test)" for k in (1, 2, 3)), "ResNet-18 3D (test)"]
     handles = fig.legends[0].legend_handles
     assert len({(handle.get_color(), handle.get_marker()) for handle in handles}) == 5
     with pytest.raises(NothingToPlot, match="no kind guess"):
