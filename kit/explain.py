@@ -59,7 +59,7 @@ def gradcam(model, images, layer=None, target=None, variant="gradcam", score="lo
     model : keras.Model
         Flat or nested functional, Sequential, or loaded from a file; its first output is explained.
     images : float array (N, H, W, C)
-        Scaled as the model expects. Volumes (N, D, H, W, C) work too.
+        Scaled as the model expects. Volumes (N, D, H, W, C) work alike: weights are means over all voxels, maps are (N, d, h, w).
     layer : str, optional
         Name or path (``backbone/layer``) of the layer whose feature map is weighted; None takes the last one before pooling.
     target : None, int, array of int (N,) or "logit"
@@ -69,7 +69,7 @@ def gradcam(model, images, layer=None, target=None, variant="gradcam", score="lo
     score : {"logit", "probability"}
         What is differentiated: the value before the final sigmoid or softmax, or the model's output.
     upsample : bool
-        Resize the maps bilinearly to the input's size.
+        Resize the maps linearly along each axis to the input's size.
     rectify : bool
         False returns the raw signed maps, neither rectified nor normalised.
     batch : int
@@ -78,7 +78,7 @@ def gradcam(model, images, layer=None, target=None, variant="gradcam", score="lo
     Returns
     -------
     numpy.ndarray
-        float32 (N, h, w); in [0, 1] with maximum 1 unless a map has no positive value: that one is all zeros.
+        float32 (N, h, w) or (N, d, h, w); in [0, 1] with maximum 1 unless a map has no positive value: that one is all zeros.
 
     Raises
     ------
@@ -214,7 +214,7 @@ def normalise(maps) -> np.ndarray:
 
 
 def resize(maps, size) -> np.ndarray:
-    """Resize maps (N, h, w) to `size` bilinearly, pixel centres half a pixel from the border as TensorFlow and OpenCV do."""
+    """Resize maps (N, h, w) or (N, d, h, w) to `size`, of two or three sides: linearly along each axis, centres half a pixel from the border as TensorFlow and OpenCV do."""
     maps = np.asarray(maps, np.float32)
     factors = (1, *(new / old for new, old in zip(size, maps.shape[1:], strict=True)))
     return maps if tuple(size) == maps.shape[1:] else ndimage.zoom(maps, factors, order=1, mode="nearest", grid_mode=True)

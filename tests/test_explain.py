@@ -9,6 +9,8 @@ import tensorflow as tf
 from keras import layers
 
 from kit import explain, models
+from kit.nas import networks3d
+from kit.nas.cells3d import Network3D
 
 
 @pytest.fixture(scope="module")
@@ -199,6 +201,53 @@ def test_volumes():
     volume = np.random.default_rng(0).random((2, 8, 8, 8, 1), np.float32)
     assert explain.gradcam(model, volume, target=1).shape == (2, 6, 6, 6)
     assert explain.gradcam(model, volume, upsample=True).shape == (2, 8, 8, 8)
+
+
+@pytest.fixture(scope="module")
+def searched():
+    """A found network of two stacks with the direct edge, three classes, volumes of 8 x 8 x 8."""
+    cell = ((0, 1, 1, 1), (0, 0, 1, 0), (0, 0, 0, 1), (0, 0, 0, 0))
+    model = networks3d.build(Network3D(cell, (3, 9), 1, 2, 8), 3, edge=8, seed=2)
+    return model, np.random.default_rng(1).random((3, 8, 8, 8, 1), np.float32)
+
+
+@pytest.mark.parametrize("variant", ["gradcam", "hirescam"])
+def test_found_3d_networks_give_the_classic_cam(searched, variant):
+    """Behind global average pooling the weight of channel k is W[k, c] / voxels, in three dimensions too."""
+    model, volumes = searched
+    last = networks3d.feature_layer(model)
+    assert explain.find_layer(model).name == last
+    features = keras.Model(model.input, model.get_layer(last).output).predict(volumes, verbose=0)
+    for target in range(3):
+        cam = features @ model.get_layer("logit").get_weights()[0][:, target] / 4**3
+        np.testing.assert_allclose(explain.gradcam(model, volumes, last, target, variant, rectify=False), cam, atol=1e-6)
+
+
+@pytest.mark.parametrize("variant", explain.VARIANTS)
+@pytest.mark.parametrize("layer", ["stem_norm", "cell1_out", "cell2_node1_norm", None])
+def test_every_variant_and_map_of_a_found_3d_network(searched, variant, layer):
+    model, volumes = searched
+    predicted = model.predict(volumes, verbose=0).argmax(1)
+    maps = explain.gradcam(model, volumes, layer, variant=variant, upsample=True)
+    assert (maps.shape, maps.dtype) == ((3, 8, 8, 8), np.float32) and 0 <= maps.min() and set(maps.max((1, 2, 3))) <= {0, 1}
+    np.testing.assert_allclose(explain.gradcam(model, volumes, layer, predicted, variant, upsample=True, batch=2), maps, atol=1e-4)
+
+
+def test_variants_of_volumes_by_their_formulas():
+    rng = np.random.default_rng(0)
+    a, g = rng.random((2, 3, 4, 5, 6)), rng.normal(size=(2, 3, 4, 5, 6))
+    flat_a, flat_g = a.reshape(2, 12, 5, 6), g.reshape(2, 12, 5, 6)
+    np.testing.assert_allclose(explain.VARIANTS["gradcam"](a, g), np.einsum("nk,ndhwk->ndhw", g.mean((1, 2, 3)), a))
+    for name, combine in explain.VARIANTS.items():  # the formulas do not care how the places are arranged
+        np.testing.assert_allclose(combine(a, g).reshape(2, 12, 5), combine(flat_a, flat_g), err_msg=name)
+
+
+@pytest.mark.parametrize("size", [(8, 12, 20), (4, 5, 7)])
+def test_resized_volumes_are_linear_along_each_axis(size):
+    maps = np.random.default_rng(0).random((2, 4, 5, 6), np.float32)
+    plane = tf.image.resize(maps.transpose(0, 2, 3, 1), size[1:]).numpy().transpose(0, 3, 1, 2)  # height and width, then depth
+    expected = tf.image.resize(plane.reshape(2, 4, -1, 1), (size[0], plane[0, 0].size)).numpy().reshape(2, *size)
+    np.testing.assert_allclose(explain.resize(maps, size), expected, atol=1e-5)
 
 
 def test_layers_that_are_not_there(gap_model, images):
