@@ -217,18 +217,19 @@ def store_reductions(out) -> None:
 
 
 def trade_off_rows(searched: dict, long: pd.DataFrame, chosen: dict, plan) -> pd.DataFrame:
-    """Rows of Figure 3: title, kind, accuracy (percent; of candidates the proxy's validation accuracy) with low and high, parameters, macs, all at this run's volume size."""
+    """Rows of Figure 3: data, title, kind, accuracy (percent; of candidates the proxy's validation accuracy) with low and high, parameters, macs, all at this run's volume size."""
     rows, names = [], dict(plan.datasets)
     for key, methods in searched.items():
         classes, result = len(registry.get(names[key]).classes), next(iter(methods["ode"].values()))
-        rows += [{"title": f"candidate {c.number}", "kind": "candidate", "accuracy": 100 * c.fitness, **_size(network_of(result, c), classes, plan.edge)} for c in ranked(result)]
+        where = data_title(key, names[key])
+        rows += [{"data": where, "title": f"candidate {c.number}", "kind": "candidate", "accuracy": 100 * c.fitness, **_size(network_of(result, c), classes, plan.edge)} for c in ranked(result)]
         for row, cells in long[long["key"] == key].groupby("row", sort=False):
             line, resnet = cells.set_index("metric").loc["accuracy"], RESNETS.get(row.removesuffix(" (pbcnas)"))
             if row.endswith("(benchmark)"):
                 continue
             size = dict(zip(("parameters", "macs"), resnet3d.costs(*resnet, classes, plan.edge, 1, plan.resnet_width), strict=True)) if resnet else _size(chosen[key, row][0], classes, plan.edge)
             kind = "ResNet" if resnet else "released" if row in RELEASED else "found"
-            rows.append({"title": title(row), "kind": kind, "accuracy": 100 * line["value"], "low": 100 * line["low"], "high": 100 * line["high"], **size})
+            rows.append({"data": where, "title": title(row), "kind": kind, "accuracy": 100 * line["value"], "low": 100 * line["low"], "high": 100 * line["high"], **size})
     return pd.DataFrame(rows)
 
 

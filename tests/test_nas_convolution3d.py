@@ -31,17 +31,18 @@ def test_three_passes_are_those_of_keras(kernel, entering, filters):
 
 def test_it_is_taken_for_few_filters_on_a_processor(monkeypatch, tmp_path):
     cell = Network3D(((0, 1, 0), (0, 0, 1), (0, 0, 0)), (9,), 1, 2, 8)
-    model = networks3d.build(cell, 2, 8)
+    model = networks3d.build(cell, 2, 16)
     kinds = {layer.name: type(layer) for layer in model.layers if isinstance(layer, layers.Conv3D)}
     few, many = convolution3d.PairedConv3D, layers.Conv3D
     assert kinds == {"stem_conv": few, "cell1_node1_conv": few, "cell2_entry": many, "cell2_node1_conv": many}
     model.save(tmp_path / "model.keras")
-    loaded, x = keras.models.load_model(tmp_path / "model.keras"), np.random.default_rng(0).random((2, 8, 8, 8, 1), np.float32)
+    loaded, x = keras.models.load_model(tmp_path / "model.keras"), np.random.default_rng(0).random((2, 16, 16, 16, 1), np.float32)
     assert np.array_equal(model(x), loaded(x)) and type(loaded.get_layer("stem_conv")) is few
     monkeypatch.setattr(compat, "use_xla", lambda: True)
-    other = networks3d.build(cell, 2, 8)
+    other = networks3d.build(cell, 2, 16)
     assert type(other.get_layer("stem_conv")) is many and backbones.macs(other) == backbones.macs(model)
     other.set_weights(model.get_weights())
     assert np.allclose(other(x), model(x), atol=1e-5)
     monkeypatch.undo()
-    assert type(networks3d.build(cell, 2, 7).get_layer("stem_conv")) is many
+    assert type(networks3d.build(cell, 2, 8).get_layer("stem_conv")) is many
+    assert type(networks3d.build(cell, 2, 17).get_layer("stem_conv")) is many

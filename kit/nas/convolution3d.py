@@ -12,12 +12,12 @@ from keras import layers
 
 from kit import compat
 
-PAIRED = 8  # most filters that gain
+PAIRED, LEAST = 8, 16  # most filters that gain; voxels along an edge below which laying the operation out costs more than it gains
 
 
 def pays(filters: int, kernel: int, edge: int) -> bool:
-    """Whether `PairedConv3D` is faster than Keras' layer: few filters, a kernel that is not 1, an even edge, no GPU."""
-    return filters <= PAIRED and kernel > 1 and edge % 2 == 0 and not compat.use_xla()
+    """Whether `PairedConv3D` is faster than Keras' layer: few filters, a kernel that is not 1, an even edge and not a small one, no GPU."""
+    return filters <= PAIRED and kernel > 1 and edge >= LEAST and edge % 2 == 0 and not compat.use_xla()
 
 
 def _pair(kernel):

@@ -19,7 +19,7 @@ from kit import record, registry, train
 from kit.errors import KitError
 from kit.nas import cells3d, networks3d
 from kit.nas.cells3d import Network3D
-from kit.nas.proxy3d import EPSILON
+from kit.nas.proxy3d import EAGER_STEPS, EPSILON
 
 
 class BadFinal(KitError):
@@ -93,8 +93,8 @@ class MeanAUC(keras.metrics.Metric):
         return {**super().get_config(), "classes": self.classes}
 
 
-def compiled(logits: keras.Model, recipe: Recipe3D, images: int) -> keras.Model:
-    """A network that gives probabilities, ready to train by `recipe` on so many images."""
+def compiled(logits: keras.Model, recipe: Recipe3D, images: int, graph: bool = True) -> keras.Model:
+    """A network that gives probabilities, ready to train by `recipe` on so many images, traced or layer by layer."""
     classes, steps = logits.output_shape[-1], -(-images // recipe.batch_size)
     rate = recipe.learning_rate
     if recipe.drops:
@@ -102,7 +102,7 @@ def compiled(logits: keras.Model, recipe: Recipe3D, images: int) -> keras.Model:
         rate = keras.optimizers.schedules.PiecewiseConstantDecay(ends, [recipe.learning_rate * 0.1**k for k in range(len(ends) + 1)])
     model = keras.Model(logits.inputs, keras.layers.Softmax(name="probability")(logits.outputs[0]), name=logits.name)
     model.compile(keras.optimizers.Adam(rate, epsilon=EPSILON), "sparse_categorical_crossentropy" if classes == 2 else "categorical_crossentropy",
-                  metrics=["accuracy", MeanAUC(classes)], jit_compile=compat.use_xla())
+                  metrics=["accuracy", MeanAUC(classes)], jit_compile=graph and compat.use_xla(), run_eagerly=not graph)
     return model
 
 
@@ -134,10 +134,11 @@ def fit(make: Callable, description: dict, recipe: Recipe3D, inputs, parts: dict
     ------
     kit.train.Diverged, kit.outcome.OutOfMemory, kit.data.BadSplit
     """
+    graph = recipe.epochs * -(-len(parts["train"]) // recipe.batch_size) >= EAGER_STEPS
     config = train.TrainConfig(paper, profile, name, {**description, "recipe": asdict(recipe)}, epochs=recipe.epochs, batch_size=recipe.batch_size,
                                learning_rate=recipe.learning_rate, optimizer="adam", loss="categorical_crossentropy", seed=seed, keep_weights=keep_weights,
-                               keep_best=True, best_by=recipe.best_by)
-    return train.fit(config, lambda: compiled(make(), recipe, len(parts["train"])), inputs, parts, watch="val")
+                               keep_best=True, best_by=recipe.best_by, graph=graph)
+    return train.fit(config, lambda: compiled(make(), recipe, len(parts["train"]), graph), inputs, parts, watch="val")
 
 
 def fit_network(network: Network3D, recipe: Recipe3D, inputs, parts: dict, *, warm: list | None = None, biases: str = "zeros", seed: int = 0, **options) -> record.Run:

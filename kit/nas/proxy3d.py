@@ -28,6 +28,7 @@ from kit.train import Diverged
 
 EPSILON = 1e-8  # PyTorch's, of Adam
 WEIGHTS = "weights.npz"
+EAGER_STEPS = 8  # fewer training steps than these are not worth tracing a graph for, some 2 s a network; a step of it saves a quarter of a second
 
 
 class BadProxy(KitError):
@@ -162,7 +163,7 @@ def judge(network: Network3D, inputs: Inputs, rows: dict, proxy: Proxy) -> Judge
 
 def _train(model, data: dict, proxy: Proxy) -> Judged:
     (x, y), held, rule, history = data["train"], data["val"], Patience(proxy.patience), []
-    step, look = _functions(model, proxy.learning_rate)
+    step, look = _functions(model, proxy.learning_rate, traced=proxy.epochs * -(-len(x) // proxy.batch_size) >= EAGER_STEPS)
     for epoch in range(1, proxy.epochs + 1):
         started, order = time.perf_counter(), np.random.default_rng([proxy.seed, epoch]).permutation(len(x))
         batches = [order[start:start + proxy.batch_size] for start in range(0, len(x), proxy.batch_size)]
@@ -178,8 +179,8 @@ def _train(model, data: dict, proxy: Proxy) -> Judged:
     return Judged(float(table["val_accuracy"].max()), float(table["val_loss"].min()), table, model.get_weights())
 
 
-def _functions(model, learning_rate: float) -> tuple:
-    """Traced training step and evaluation: sums over a batch of cross-entropy and of right answers."""
+def _functions(model, learning_rate: float, traced: bool) -> tuple:
+    """Training step and evaluation: sums over a batch of cross-entropy and of right answers."""
     optimizer = keras.optimizers.Adam(learning_rate, epsilon=EPSILON)
     optimizer.build(model.trainable_variables)
     signature = [tf.TensorSpec((None, *model.input_shape[1:]), tf.float32), tf.TensorSpec((None,), tf.int64)]
@@ -189,7 +190,6 @@ def _functions(model, learning_rate: float) -> tuple:
         losses = tf.nn.sparse_softmax_cross_entropy_with_logits(y, logits)
         return losses, tf.stack([tf.reduce_sum(losses), tf.reduce_sum(tf.cast(tf.argmax(logits, 1) == y, tf.float32))])
 
-    @tf.function(input_signature=signature, jit_compile=compat.use_xla())
     def step(x, y):
         with tf.GradientTape() as tape:
             losses, found = sums(x, y, True)
@@ -197,7 +197,10 @@ def _functions(model, learning_rate: float) -> tuple:
         optimizer.apply_gradients(zip(tape.gradient(mean, model.trainable_variables), model.trainable_variables))
         return found
 
-    return step, tf.function(lambda x, y: sums(x, y, False)[1], input_signature=signature, jit_compile=compat.use_xla())
+    def look(x, y):
+        return sums(x, y, False)[1]
+
+    return [tf.function(one, input_signature=signature, jit_compile=compat.use_xla()) if traced else one for one in (step, look)]
 
 
 _LOADED = {}  # the volumes that this process loaded last
