@@ -2,8 +2,8 @@
 
     python -m kit.reference cpu
 
-Tables, figures, values, predictions, histories and the notebooks' records of time and memory are copied; models, locks and half-finished
-training states are not. What was published before of the same publication is replaced, everything else there stays, and the page is made anew.
+Tables, figures, values, predictions, histories and the notebooks' records of time and memory are copied; models, individuals of searches (their
+genes and fitness are in the search's own files), locks and half-finished training states are not. What was published before of the same publication is replaced, everything else there stays, and the page is made anew.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from kit import page, paths, record
 from kit.errors import KitError
 
 NAME = "reference"
-LEFT_OUT = shutil.ignore_patterns("*.keras", "*.npz", ".lock*", ".tmp-*", "*.ipynb", "*.log", "index.html")
+LEFT_OUT = shutil.ignore_patterns("*.keras", "*.npz", "trial_*", ".lock*", ".tmp-*", "*.ipynb", "*.log", "index.html")
 
 
 def publish(profile: str) -> Path:
