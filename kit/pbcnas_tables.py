@@ -307,6 +307,18 @@ def fidelity_table(rows: pd.DataFrame, resamples: int = 1000, seed: int = 0) -> 
     return pd.DataFrame(lines, columns=["data", "with test", "candidates", "Spearman", "low", "high", "Kendall"])
 
 
+def validation_table(searched: dict, loaded: dict, plan) -> pd.DataFrame:
+    """What the proxy's few validation volumes can tell: data, volumes, weight of one, best fitness with Wilson's interval, and how many candidates share it or lie within the interval."""
+    rows, names = [], dict(plan.datasets)
+    for key, methods in searched.items():
+        n, result = len(proxy3d.parts(loaded[key][0], plan.proxy)["val"]), next(iter(methods["ode"].values()))
+        fitness = np.array([candidate.fitness for candidate in ranked(result)])
+        found = stats.wilson(round(fitness[0] * n), n)
+        rows.append({"data": data_title(key, names[key]), "validation volumes": n, "one volume (pp)": 100 / n, "best fitness": fitness[0], "low": found.low, "high": found.high, "candidates": len(fitness),
+                     "as good": int((fitness == fitness[0]).sum()), "within the interval": int((fitness >= found.low).sum())})
+    return pd.DataFrame(rows)
+
+
 def _spearman(x, y) -> float:
     return spearmanr(x, y).statistic if len(x) > 2 and len(set(x)) > 1 and len(set(y)) > 1 else np.nan
 

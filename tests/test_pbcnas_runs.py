@@ -60,6 +60,8 @@ def test_tables(plan, done):
     moved = pbcnas_tables.transfer_table(pbcnas_runs.transfer(plan, chosen, trained, loaded), trained, plan)
     assert moved["kind"].tolist() == ["own training", "weights, rate 0.001"]
     retrained = pbcnas_tables.fidelity_rows(pbcnas_runs.foretold(plan, searched, loaded), plan)
+    few = pbcnas_tables.validation_table(searched, loaded, plan).iloc[0]
+    assert few["validation volumes"] == 12 and few["low"] < few["best fitness"] <= few["high"] and 1 <= few["as good"] <= few["within the interval"] <= few["candidates"] == 3
     assert len(retrained) == 2 and np.isnan(pbcnas_tables.fidelity_table(retrained)["Spearman"]).all()
     assert "hundredths over 2 seeds" in pbcnas_tables.verdict(pbcnas_tables.differences(runs, plan, "random")) and "Nothing to compare" in pbcnas_tables.verdict(pbcnas_tables.differences(runs, plan, "de"))
 
