@@ -10,7 +10,6 @@ nine for both searches; ties go to the point nearest the last one, then to the s
 import itertools
 import json
 import math
-import time
 from dataclasses import asdict
 
 import numpy as np
@@ -69,9 +68,7 @@ def _run(plan, case, net, astrocytes, inputs, rows) -> record.Run:
     return record.Run(paths.results_dir() / plan.profile / PAPER / "runs", name, settings)
 
 
-def _search(run, plan, net, astrocytes, inputs, rows) -> float:
-    """The whole search; returns its seconds."""
-    started = time.perf_counter()
+def _search(run, plan, net, astrocytes, inputs, rows) -> None:
     doer, file = short_training.trainer(net), run.folder / "state.npz"
     state = _read(file) or {"epoch": 0, "centre": START, "lines": [], "best": -1.0, "best_epoch": 0, "current": doer.initial, "weights": doer.initial}
     while state["epoch"] < plan.exp2_epochs:
@@ -82,7 +79,6 @@ def _search(run, plan, net, astrocytes, inputs, rows) -> float:
     record.write_csv(run.folder / "predictions.csv", pd.concat(tables, ignore_index=True))
     record.write_json(run.folder / "metrics.json", {**{part: short_training.rates(t) for part, t in zip(("val", "test"), tables, strict=True)}, "best_epoch": state["best_epoch"]})
     file.unlink(missing_ok=True)
-    return time.perf_counter() - started
 
 
 def _epoch(state, doer, plan, astrocytes, inputs, rows) -> dict:

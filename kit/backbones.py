@@ -17,7 +17,6 @@ from keras import layers
 
 from kit.errors import KitError
 from kit.lite0 import efficientnet_lite0
-from kit.ported_networks import GroupedConv2D
 
 
 class UnknownBackbone(KitError):
@@ -241,8 +240,7 @@ def stage_layers(model: keras.Model, name: str) -> list:
     return [stage or gradcam_layer(model, name) for stage in entry(name).stages]
 
 
-_COUNTED = (layers.Dense, layers.Conv1D, layers.Conv2D, layers.Conv3D, layers.DepthwiseConv1D, layers.DepthwiseConv2D, layers.SeparableConv1D, layers.SeparableConv2D,
-            GroupedConv2D)
+_COUNTED = (layers.Dense, layers.Conv1D, layers.Conv2D, layers.Conv3D, layers.DepthwiseConv1D, layers.DepthwiseConv2D, layers.SeparableConv1D, layers.SeparableConv2D)
 
 
 def macs(model: keras.Model, table: bool = False):

@@ -91,7 +91,7 @@ def load(name: str, size: int, channels: int = 1, interpolation: str = "bilinear
     ------
     registry.DatasetMissing, imageio.UnreadableImage
     """
-    index = _index(name)
+    index = indexed(name)
     facts = {"name": name, "fingerprint": registry.facts(name)["fingerprint"], "size": size, "channels": channels,
              "interpolation": interpolation, "incomplete": registry.facts(name).get("incomplete") or []}
     file = paths.cache_dir() / "decoded" / f"{name}-{record.digest(facts)[:16]}.npy"
@@ -127,7 +127,7 @@ def prepared(name: str, tag: dict, prepare: Callable, size: int) -> Inputs:
         If `prepare` gives another type or shape. Its own errors pass through, and nothing is cached.
     registry.DatasetMissing
     """
-    index = _index(name)
+    index = indexed(name)
     facts = {"name": name, "fingerprint": registry.facts(name)["fingerprint"], "size": size, "channels": 3, "prepared": tag,
              "incomplete": registry.facts(name).get("incomplete") or []}
     file = paths.cache_dir() / "prepared" / f"{name}-{record.digest(facts)[:16]}.npy"
@@ -143,7 +143,8 @@ def prepared(name: str, tag: dict, prepare: Callable, size: int) -> Inputs:
     return Inputs(name, index, np.load(file, mmap_mode="r"), 1 / 255, facts)
 
 
-def _index(name: str) -> pd.DataFrame:
+def indexed(name: str) -> pd.DataFrame:
+    """Index of a registered set with the near-duplicate group of each image, "group"."""
     groups = audit.groups(name)[["image_id", "near_group"]].rename(columns={"near_group": "group"})
     return registry.index(name).merge(groups, on="image_id", validate="one_to_one")
 

@@ -110,6 +110,11 @@ def columns(found: stats.Interval | None, prefix: str) -> dict:
     return dict(zip(names, (found.estimate, found.low, found.high, found.n) if found else (np.nan, np.nan, np.nan, 0)))
 
 
+def ends(line, prefix: str = "", decimals: int = 3) -> str:
+    """An interval of a long table's row as text, "–" where it is undefined."""
+    return f"{line[prefix + 'low']:.{decimals}f} to {line[prefix + 'high']:.{decimals}f}" if np.isfinite(line[prefix + "low"]) else "–"
+
+
 def fold_table(table: pd.DataFrame, models: dict) -> pd.DataFrame:
     """The layout of the Br35H paper's Table 1: folds, then mean, sample variance and sample standard deviation, by model.
 

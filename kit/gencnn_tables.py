@@ -231,13 +231,9 @@ def comparison(role: str, lines: pd.DataFrame, architecture: str) -> pd.DataFram
     if len(lines):
         by, entry = lines.set_index("metric"), architectures.entry(architecture)
         rows.append({"reference": "Gen-CNN, this run", "approach": entry.label, "GFLOPs": entry.macs / 1e9, **{c: by.loc[c, "value"] for c in ("accuracy", "f1", "mcc")}, "source": "this run",
-                     "accuracy 95 %": _ends(by.loc["accuracy"], ""), "MCC 95 %": _ends(by.loc["mcc"], ""), "accuracy, leak-free": by.loc["accuracy", "leak_free"], "MCC, leak-free": by.loc["mcc", "leak_free"],
+                     "accuracy 95 %": evaluate.ends(by.loc["accuracy"]), "MCC 95 %": evaluate.ends(by.loc["mcc"]), "accuracy, leak-free": by.loc["accuracy", "leak_free"], "MCC, leak-free": by.loc["mcc", "leak_free"],
                      "leak-free n": str(int(by.loc["accuracy", "leak_free_n"])), "mean F1 of the classes": by.loc["f1_mean", "value"]})  # fmt: skip
     return pd.DataFrame(rows)
-
-
-def _ends(line, prefix: str) -> str:
-    return f"{line[prefix + 'low']:.3f} to {line[prefix + 'high']:.3f}" if np.isfinite(line[prefix + "low"]) else "–"
 
 
 def store_comparison(out, role: str, lines: pd.DataFrame, architecture: str) -> None:
@@ -272,7 +268,7 @@ def threshold_table(results: pd.DataFrame, limit: float = 0.85) -> pd.DataFrame:
     for row, cells in results.groupby("row", sort=False) if len(results) else ():
         by = cells.set_index("metric")
         met = {True: "yes", False: "no"}[bool(by.loc["recall", "value"] >= limit and by.loc["specificity", "value"] >= limit)]
-        rows.append({"data set": TITLES[row], "macro recall": by.loc["recall", "value"], "95 %": _ends(by.loc["recall"], ""), "macro specificity": by.loc["specificity", "value"], f"both at least {limit}": met})
+        rows.append({"data set": TITLES[row], "macro recall": by.loc["recall", "value"], "95 %": evaluate.ends(by.loc["recall"]), "macro specificity": by.loc["specificity", "value"], f"both at least {limit}": met})
     return pd.DataFrame(rows)
 
 

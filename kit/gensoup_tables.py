@@ -104,17 +104,12 @@ def wide(long: pd.DataFrame, experiment: str) -> pd.DataFrame:
         by, arm = cells.set_index("metric"), row.split(".")[1]
         accuracy, printed = by.loc["accuracy"], values.get(f"{table}/{row}/accuracy")
         lines.append({"data": accuracy["data"], "astrocytes": ARMS[arm], "prevailing architecture": architectures.entry(accuracy["architecture"]).label,
-                      **{metric: by.loc[metric, "value"] for metric in METRICS}, "accuracy 95 %": ends(accuracy), "MCC 95 %": ends(by.loc["mcc"]),
+                      **{metric: by.loc[metric, "value"] for metric in METRICS}, "accuracy 95 %": evaluate.ends(accuracy), "MCC 95 %": evaluate.ends(by.loc["mcc"]),
                       "accuracy, leak-free": accuracy["leak_free"], "leak-free n": int(accuracy["leak_free_n"]), "thesis: accuracy": printed.value if printed else np.nan,
                       "thesis: architecture": texts.get(f"{table}/{row}/architecture", "–")})
     columns = ["data", "astrocytes", "prevailing architecture", *METRICS, "accuracy 95 %", "MCC 95 %", "accuracy, leak-free", "leak-free n", "thesis: accuracy",
                "thesis: architecture"]
     return pd.DataFrame(lines, columns=columns)
-
-
-def ends(line, prefix: str = "") -> str:
-    """An interval as text."""
-    return f"{line[prefix + 'low']:.3f} to {line[prefix + 'high']:.3f}" if np.isfinite(line[prefix + "low"]) else "–"
 
 
 def store(writers: dict, long: pd.DataFrame) -> None:

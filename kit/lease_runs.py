@@ -185,7 +185,7 @@ def others(plan: dict, networks: list, methods: list) -> None:
     inputs, parts = inputs_and_parts(settings)
     train_baselines(settings, networks, inputs, parts)
     drawn = random_cells(settings, inputs, parts)
-    _attempted({"random": lambda: evaluate_cells(settings, "random", settings.seed, search.found(drawn), inputs, parts)})
+    train.attempted({"random": lambda: evaluate_cells(settings, "random", settings.seed, search.found(drawn), inputs, parts)})
     half_a, half_b = search.halves(inputs, parts["train"], settings.seed)
     waiting = [(method, config.seed, search.folder(config, inputs, half_a, half_b)) for method in methods for config in search_configs(settings, method)]
     last = False
@@ -240,25 +240,14 @@ def evaluate_all(plan: Plan, searched: dict, inputs, parts: dict) -> dict:
     searched : dict
         Method -> {seed: search run}, from :func:`search_all`.
     """
-    return {method: _attempted({seed: lambda m=method, s=seed, r=run: evaluate_cells(plan, m, s, search.found(r), inputs, parts) for seed, run in runs.items()})
+    return {method: train.attempted({seed: lambda m=method, s=seed, r=run: evaluate_cells(plan, m, s, search.found(r), inputs, parts) for seed, run in runs.items()})
             for method, runs in searched.items()}
 
 
 def train_baselines(plan: Plan, names, inputs, parts: dict) -> dict:
     """The hand-designed networks, name -> run, by the same recipe."""
     width = {} if plan.baseline_width == 1 else {"width": plan.baseline_width}
-    return _attempted({name: lambda n=name: evaluation.fit_baseline(n, recipe(plan), inputs, parts, build_options=width, name=n, keep_weights=False, **_options(plan)) for name in names})
-
-
-def _attempted(jobs: dict) -> dict:
-    """Results of `jobs` (functions without arguments) that did not diverge or run out of memory."""
-    finished = {}
-    for key, job in jobs.items():
-        try:
-            finished[key] = job()
-        except (train.Diverged, train.OutOfMemory) as error:
-            print(f"left out: {error}", flush=True)
-    return finished
+    return train.attempted({name: lambda n=name: evaluation.fit_baseline(n, recipe(plan), inputs, parts, build_options=width, name=n, keep_weights=False, **_options(plan)) for name in names})
 
 
 def notes(plan: Plan) -> list[str]:

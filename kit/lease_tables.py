@@ -100,13 +100,9 @@ def wide(long: pd.DataFrame, parameters: dict, columns=tuple(METRICS)) -> pd.Dat
     for row, cells in long.groupby("row", sort=False):
         by = cells.set_index("metric")
         accuracy = by.loc["accuracy"]
-        lines.append({"method": TITLES[row], **{c: by.loc[c, "value"] for c in columns}, "accuracy 95 %": _ends(accuracy, ""), "accuracy, leak-free": accuracy["leak_free"],
-                      "leak-free 95 %": _ends(accuracy, "leak_free_"), "leak-free n": int(accuracy["leak_free_n"]), "parameters (M)": parameters[row] / 1e6})
+        lines.append({"method": TITLES[row], **{c: by.loc[c, "value"] for c in columns}, "accuracy 95 %": evaluate.ends(accuracy, "", 1), "accuracy, leak-free": accuracy["leak_free"],
+                      "leak-free 95 %": evaluate.ends(accuracy, "leak_free_", 1), "leak-free n": int(accuracy["leak_free_n"]), "parameters (M)": parameters[row] / 1e6})
     return pd.DataFrame(lines)
-
-
-def _ends(line, prefix: str) -> str:
-    return f"{line[prefix + 'low']:.1f} to {line[prefix + 'high']:.1f}" if np.isfinite(line[prefix + "low"]) else "–"
 
 
 def renamed(long: pd.DataFrame, rows: dict, metric: str = "accuracy") -> pd.DataFrame:
@@ -118,7 +114,7 @@ def renamed(long: pd.DataFrame, rows: dict, metric: str = "accuracy") -> pd.Data
 def short(long: pd.DataFrame, rows: dict) -> pd.DataFrame:
     """Tables 4 and 5: method, accuracy with its interval, and both on the leak-free images; percent."""
     chosen = renamed(long, rows)
-    lines = [{"method": TITLES[rows[line["row"]]], "accuracy": line["value"], "95 %": _ends(line, ""), "leak-free": line["leak_free"], "leak-free 95 %": _ends(line, "leak_free_")}
+    lines = [{"method": TITLES[rows[line["row"]]], "accuracy": line["value"], "95 %": evaluate.ends(line, "", 1), "leak-free": line["leak_free"], "leak-free 95 %": evaluate.ends(line, "leak_free_", 1)}
              for line in chosen.to_dict("records")]  # fmt: skip
     return pd.DataFrame(lines, columns=["method", "accuracy", "95 %", "leak-free", "leak-free 95 %"])
 

@@ -18,8 +18,8 @@ from scipy import stats as sps
 from kit.evolution.ode_log import JUMP
 from kit.nas import drawing3d
 from kit.nas.cells3d import OPERATIONS, PAPER
-from kit.pbcnas_finals import Outcome, letter, outcomes, training_curves, wrapped
-from kit.plotstyle import BLACK, BLUE, DARK, GREEN, LINES, MARKERS, VERMILION, Figure, new_figure, require, style
+from kit.pbcnas_finals import Outcome, outcomes, training_curves, wrapped
+from kit.plotstyle import BLACK, BLUE, DARK, GREEN, LINES, MARKERS, VERMILION, Figure, letter, new_figure, require, style
 from kit.volume_figures import montage, slices
 
 __all__ = ["Outcome", "convergence", "fidelity", "frequencies", "montage", "outcomes", "slices", "trade_off", "trained", "training_curves", "transfer"]

@@ -13,17 +13,12 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from kit import metrics
-from kit.plotstyle import BLACK, DARK, LINES, Figure, new_figure, require, style
+from kit.plotstyle import BLACK, DARK, LINES, Figure, letter, new_figure, require, style
 
 
 def wrapped(title, inches: float, size: float = 10) -> str:
     """A title in lines that fit into so many inches."""
     return "\n".join(textwrap.wrap(str(title), max(12, int(inches * 125 / size))))
-
-
-def letter(number: int, many: bool) -> str:
-    """The letter of a panel, where there are many."""
-    return f"({chr(97 + number)}) " if many else ""
 
 
 class Outcome(NamedTuple):
@@ -150,14 +145,14 @@ def training_curves(histories: dict, chosen: dict) -> Figure:
     """
     require(histories and all(len(history) for history in histories.values()), "Training curves need at least one history with one epoch.")
     fig = new_figure(9.4, 3.6 + 0.2 * -(-len(histories) // 4))
-    for letter, ax, columns, words, factor in zip("ab", fig.subplots(1, 2), (("loss", "val_loss"), ("accuracy", "val_accuracy")), ("Loss", "Accuracy (%)"), (1, 100), strict=True):
+    for panel, (ax, columns, words, factor) in enumerate(zip(fig.subplots(1, 2), (("loss", "val_loss"), ("accuracy", "val_accuracy")), ("Loss", "Accuracy (%)"), (1, 100), strict=True)):
         for number, (label, history) in enumerate(histories.items()):
             epoch = chosen.get(label)
             _accuracies(ax, history, epoch, number, label if epoch is None else f"{label}: epoch {epoch}", columns, factor)
         values = np.concatenate([line.get_ydata() for line in ax.lines])
         values = values[np.isfinite(values) & (values > 0)]
         far = columns[0] == "loss" and len(values) and values.max() > 30 * values.min()
-        ax.set(yscale="log" if far else "linear", title=f"({letter}) {words.split(' (')[0]}", xlabel="Epoch", ylabel=words + ", log scale" * bool(far))
+        ax.set(yscale="log" if far else "linear", title=f"{letter(panel, True)}{words.split(' (')[0]}", xlabel="Epoch", ylabel=words + ", log scale" * bool(far))
         ax.grid(True)
     handles = [*ax.get_legend_handles_labels()[0], *_parts(bool(chosen))]
     fig.legend(handles=handles, loc="outside upper center", ncols=min(4, len(handles)), handlelength=3)

@@ -6,6 +6,7 @@ retrained to see what a validation set of 24 to 47 volumes can tell; and the rel
 study leaves its protocol open; card 9, item 15 settles it: the whole network is fine-tuned with a new head, and the architecture alone is retrained beside it.
 """
 
+import functools
 from dataclasses import asdict, dataclass, field
 
 import numpy as np
@@ -200,16 +201,6 @@ def network_of(result: plans.Result, candidate) -> Network3D:
 # --- trainings --------------------------------------------------------------------------------------------------------------------------------
 
 
-def _attempted(jobs: dict) -> dict:
-    finished = {}
-    for key, job in jobs.items():
-        try:
-            finished[key] = job()
-        except (train.Diverged, outcome.OutOfMemory) as error:
-            print(f"left out: {error}", flush=True)
-    return finished
-
-
 def contestants(plan: Plan, searched: dict) -> dict:
     """Networks to be trained finally: (published data set, title) -> (network, weights of its proxy training or None).
 
@@ -235,8 +226,8 @@ def train_all(plan: Plan, chosen: dict, loaded: dict) -> dict:
         return final3d.fit_network(network, plan.final, *loaded[key], warm=warm, biases=plan.proxy.biases, seed=seed, name=f"{names[key]}-{title.replace(' ', '')}-seed{seed}",
                                    profile=plan.profile, keep_weights=first)
 
-    jobs = {(key, title, seed): lambda a=(key, title, network, warm, seed): job(*a) for (key, title), (network, warm) in chosen.items() for seed in plan.final_seeds}
-    return _by_seed(_attempted(jobs))
+    jobs = {(key, title, seed): functools.partial(job, key, title, network, warm, seed) for (key, title), (network, warm) in chosen.items() for seed in plan.final_seeds}
+    return _by_seed(train.attempted(jobs))
 
 
 def train_resnets(plan: Plan, loaded: dict) -> dict:
@@ -248,9 +239,9 @@ def train_resnets(plan: Plan, loaded: dict) -> dict:
         return final3d.fit_resnet(*RESNETS[network], recipe, *loaded[key], width=plan.resnet_width, seed=seed, name=f"{names[key]}-{network}-{protocol}-seed{seed}".replace(".", "-"),
                                   profile=plan.profile)
 
-    jobs = {(key, f"{network} ({protocol})", seed): lambda a=(key, network, protocol, seed): job(*a)
+    jobs = {(key, f"{network} ({protocol})", seed): functools.partial(job, key, network, protocol, seed)
             for key in names for network in plan.resnets for protocol in plan.protocols for seed in plan.final_seeds}
-    return _by_seed(_attempted(jobs))
+    return _by_seed(train.attempted(jobs))
 
 
 def _by_seed(runs: dict) -> dict:
@@ -293,19 +284,19 @@ def transfer(plan: Plan, chosen: dict, trained: dict, loaded: dict) -> dict:
     The kind is "weights, rate 0.001" (fine-tuned, one for each rate) or "architecture" (retrained from new weights, for another set).
     """
     names, seed, jobs = dict(plan.datasets), plan.final_seeds[0], {}
+    options = {"profile": plan.profile, "seed": seed}
     sources = [key for key in names if seed in trained.get((key, "found 1"), {})] if plan.transfer_rates else []
     for source in sources:
         network, start = chosen[source, "found 1"][0], trained[source, "found 1"][seed]
         for target in names:
-            options = {"profile": plan.profile, "seed": seed}
             for rate in plan.transfer_rates:
                 recipe = Recipe3D(plan.transfer_epochs, plan.final.batch_size, rate)
-                jobs[source, target, f"weights, rate {rate:g}"] = lambda a=(network, start, recipe), t=target, s=source, o=options: final3d.fine_tune(
-                    *a, *loaded[t], name=f"{names[s]}-to-{names[t]}", **o)
+                jobs[source, target, f"weights, rate {rate:g}"] = functools.partial(
+                    final3d.fine_tune, network, start, recipe, *loaded[target], name=f"{names[source]}-to-{names[target]}", **options)
             if target != source:
-                jobs[source, target, "architecture"] = lambda n=network, t=target, s=source, o=options: final3d.fit_network(
-                    n, plan.final, *loaded[t], biases=plan.proxy.biases, name=f"{names[s]}-cell-on-{names[t]}", **o)
-    return _attempted(jobs)
+                jobs[source, target, "architecture"] = functools.partial(
+                    final3d.fit_network, network, plan.final, *loaded[target], biases=plan.proxy.biases, name=f"{names[source]}-cell-on-{names[target]}", **options)
+    return train.attempted(jobs)
 
 
 def foretold(plan: Plan, searched: dict, loaded: dict) -> dict:
@@ -318,9 +309,9 @@ def foretold(plan: Plan, searched: dict, loaded: dict) -> dict:
         order = ranked(result)
         picked = [order[n] for n in np.unique(np.linspace(0, len(order) - 1, min(plan.fidelity, len(order))).round().astype(int))]
         recipe = Recipe3D(plan.fidelity_epochs, plan.final.batch_size, plan.final.learning_rate)
-        jobs = {n: lambda c=c: final3d.fit_network(network_of(result, c), recipe, *loaded[key], biases=plan.proxy.biases, seed=plan.final_seeds[0], profile=plan.profile,
-                                                   name=f"{dict(plan.datasets)[key]}-candidate{c.number}") for n, c in enumerate(picked)}  # fmt: skip
-        found[key] = [(picked[n], network_of(result, picked[n]), run) for n, run in _attempted(jobs).items()]
+        jobs = {n: functools.partial(final3d.fit_network, network_of(result, c), recipe, *loaded[key], biases=plan.proxy.biases, seed=plan.final_seeds[0], profile=plan.profile,
+                                     name=f"{dict(plan.datasets)[key]}-candidate{c.number}") for n, c in enumerate(picked)}  # fmt: skip
+        found[key] = [(picked[n], network_of(result, picked[n]), run) for n, run in train.attempted(jobs).items()]
     return found
 
 
@@ -329,8 +320,8 @@ def latency(plan: Plan, chosen: dict, volumes_timed: int = 5) -> dict:
 
     Measured once and kept beside the runs. Random weights, which do not change the time.
     """
-    builds = {f"{dict(plan.datasets)[key]}, found 1": lambda n=network: networks3d.build(n, 2, plan.edge) for (key, title), (network, _) in chosen.items() if title == "found 1"}
-    builds |= {title: lambda name=name: resnet3d.build(*RESNETS[name], edge=plan.edge, width=plan.resnet_width) for name in plan.resnets for title in [resnet3d.title(*RESNETS[name])]}
+    builds = {f"{dict(plan.datasets)[key]}, found 1": functools.partial(networks3d.build, network, 2, plan.edge) for (key, title), (network, _) in chosen.items() if title == "found 1"}
+    builds |= {resnet3d.title(*RESNETS[name]): functools.partial(resnet3d.build, *RESNETS[name], edge=plan.edge, width=plan.resnet_width) for name in plan.resnets}
     found, grey = {}, np.random.default_rng(0).random((volumes_timed, *[plan.edge] * 3, 1), np.float32)
     for title, build in builds.items():
         key = {"title": title, "edge": plan.edge, "width": plan.resnet_width, "volumes": volumes_timed, "device": record.device_name(),

@@ -151,7 +151,7 @@ def wide(long: pd.DataFrame) -> pd.DataFrame:
         by = cells.set_index("metric")
         lines.append({"data": cells["data"].iloc[0], "network": title(row), "source": "this run", "seeds": int(by.loc["auc", "seeds"]), **{
             name: cell for which, label in (("auc", "AUC"), ("accuracy", "accuracy")) for name, cell in (
-                (label, by.loc[which, "mean"]), (f"{label}, sd", by.loc[which, "sd"]), (f"{label}, best seed", by.loc[which, "best"]), (f"{label} 95 %, first seed", _ends(by.loc[which])))},
+                (label, by.loc[which, "mean"]), (f"{label}, sd", by.loc[which, "sd"]), (f"{label}, best seed", by.loc[which, "best"]), (f"{label} 95 %, first seed", evaluate.ends(by.loc[which])))},
             "accuracy, leak-free": by.loc["accuracy", "leak_free"]})
     return pd.DataFrame(lines + _printed(list(dict.fromkeys(long["key"]))))
 
@@ -163,10 +163,6 @@ def _printed(keys: list) -> list:
             auc, accuracy = (values[f"table-4/{name}.{key}/{which}"].value for which in ("auc", "accuracy"))
             lines.append({"data": f"{key.capitalize()}MNIST3D", "network": title(name), "source": "MedMNIST v2", "AUC": auc, "accuracy": accuracy})
     return lines
-
-
-def _ends(line) -> str:
-    return f"{line['low']:.3f} to {line['high']:.3f}" if np.isfinite(line["low"]) else "–"
 
 
 def store(writers: dict, long: pd.DataFrame, plan) -> None:
@@ -284,7 +280,7 @@ def fidelity_rows(found: dict, plan) -> pd.DataFrame:
         From :func:`kit.pbcnas_runs.foretold`.
     """
     names = dict(plan.datasets)
-    rows = [{"data": data_title(key, names[key]), "candidate": candidate.number, "fitness": candidate.fitness, "parameters": cells3d.parameters(network, 2, dead=False), "macs": cells3d.macs(network, 2, plan.edge),
+    rows = [{"data": data_title(key, names[key]), "candidate": candidate.number, "fitness": candidate.fitness, **_size(network, 2, plan.edge),
              **{which: rate(outcome.best_predictions(run, "test"), which) for which in RATES}} for key, entries in found.items() for candidate, network, run in entries]  # fmt: skip
     return pd.DataFrame(rows, columns=["data", "candidate", "fitness", "parameters", "macs", *RATES])
 
@@ -334,8 +330,9 @@ def differences(runs: dict, plan, other: str) -> pd.DataFrame:
     for key in names:
         a, b = runs.get((key, "found 1"), {}), runs.get((key, other), {})
         seeds = [seed for seed in a if seed in b]
+        first, second = ([outcome.best_predictions(found[seed], "test") for seed in seeds] for found in (a, b))
         for which in RATES if seeds else ():
-            x, y = (100 * np.array([rate(outcome.best_predictions(r[seed], "test"), which) for seed in seeds]) for r in (a, b))
+            x, y = (100 * np.array([rate(table, which) for table in tables]) for tables in (first, second))
             rows.append({"data": data_title(key, names[key]), "against": title(other), "metric": which, "seeds": len(seeds), "difference": (x - y).mean(), **evaluate.seed_spread(x, y)})
     return pd.DataFrame(rows)
 

@@ -67,6 +67,11 @@ def legend_above(fig, handles, labels) -> None:
 
 
 @style()
+def letter(number: int, many: bool) -> str:
+    """The letter of a panel, where there are many."""
+    return f"({chr(97 + number)}) " if many else ""
+
+
 def note(fig, text: str):
     """Put a small footer under a figure, enlarging it by what the footer needs, and return the figure.
 

@@ -41,6 +41,8 @@ class ShuffleChannels(layers.Layer):
 class GroupedConv2D(layers.Conv2D):
     """A `Conv2D` with groups that calls TensorFlow's operation as it is, which by now has its gradients on CPUs too; channels last."""
 
+    uses_kernel_once = True  # `kit.backbones.macs`: every weight acts once at each position of the output
+
     def convolution_op(self, inputs, kernel):
         import tensorflow as tf
 

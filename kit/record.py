@@ -250,7 +250,7 @@ class Run:
         seed : int
             For environment.json.
         work : callable
-            () -> seconds for status.json.
+            () -> seconds for status.json, or None for those that passed.
 
         Raises
         ------
@@ -269,7 +269,7 @@ class Run:
                 except KitError as error:
                     self.close("failed", time.perf_counter() - started, str(error))
                     raise
-                self.close("finished", seconds)
+                self.close("finished", time.perf_counter() - started if seconds is None else seconds)
         return self
 
     def history(self) -> pd.DataFrame:

@@ -360,6 +360,17 @@ class EpochKeeper:
         return Keep()
 
 
+def attempted(jobs: dict) -> dict:
+    """Results of `jobs` (functions without arguments) that did not diverge or run out of memory; the others are reported."""
+    finished = {}
+    for key, job in jobs.items():
+        try:
+            finished[key] = job()
+        except (Diverged, OutOfMemory) as error:
+            print(f"left out: {error}", flush=True)
+    return finished
+
+
 def cross_validate(config: TrainConfig, build: Callable, inputs: data.Inputs, split) -> tuple[list, record.Run]:
     """The published protocol: one run a fold, then a final run on all development images, evaluated once on the test images.
 

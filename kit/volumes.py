@@ -10,8 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from scipy import ndimage
 
-from kit import audit, paths, record, registry
-from kit.data import Inputs
+from kit import paths, record, registry
+from kit.data import Inputs, indexed
 from kit.errors import KitError
 
 
@@ -96,8 +96,7 @@ def load(name: str, edge: int) -> Inputs:
     ------
     NoVolumes, registry.DatasetMissing
     """
-    groups = audit.groups(name)[["image_id", "near_group"]].rename(columns={"near_group": "group"})
-    index = registry.index(name).merge(groups, on="image_id", validate="one_to_one")
+    index = indexed(name)
     facts = {"name": name, "fingerprint": registry.facts(name)["fingerprint"], "edge": edge, "resizing": "trilinear, masks cut at one half",
              "incomplete": registry.facts(name).get("incomplete") or []}
     file = paths.cache_dir() / "decoded" / f"{name}-{record.digest(facts)[:16]}.npy"

@@ -36,6 +36,7 @@ LeaSE, exact, ResNet-18 with the 3x3 stem            7.22   that audience alone 
 
 import argparse
 import contextlib
+import functools
 import json
 import subprocess
 import sys
@@ -180,8 +181,32 @@ def _tensors(result):
     return [part for part in tf.nest.flatten(result) if part.shape.rank == 0]
 
 
+def alternate(steps: dict, rounds: int) -> pd.DataFrame:
+    """Time sides in turn; the first step of each, which traces or compiles, is told apart.
+
+    Parameters
+    ----------
+    steps : dict
+        Side -> callable () -> {part: seconds}.
+    rounds : int
+        Steps of each side after the first.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns side, part, first (seconds of the first step), then median, low and high over the rounds, in seconds.
+    """
+    times = {name: [] for name in steps}
+    for _ in range(rounds + 1):
+        for name, step in steps.items():
+            times[name].append(step())
+    rows = [{"side": name, "part": part, "first": found[0][part], "median": np.median(later), "low": min(later), "high": max(later)}
+            for name, found in times.items() for part in found[0] for later in ([one[part] for one in found[1:]],)]
+    return pd.DataFrame(rows)
+
+
 def compare(settings: Settings, python: str | None = None, rounds: int = 5, also=()) -> pd.DataFrame:
-    """Time both sides in turn; the first step of each, which traces or compiles, is told apart.
+    """Time both sides in turn.
 
     Parameters
     ----------
@@ -196,7 +221,7 @@ def compare(settings: Settings, python: str | None = None, rounds: int = 5, also
     Returns
     -------
     pandas.DataFrame
-        Columns side, part, first (seconds of the first step), then median, low and high over the rounds, in seconds.
+        As :func:`alternate`.
 
     Raises
     ------
@@ -206,17 +231,15 @@ def compare(settings: Settings, python: str | None = None, rounds: int = 5, also
     try:
         if torch:
             sides["pytorch compiled" if settings.compiled else "pytorch eager"] = torch
-        times = {name: [] for name in sides}
-        for _ in range(rounds + 1):
-            for name, side in sides.items():
-                found = side.step()
-                times[name].append({**found, "weights + arch": found["weights"] + found["arch"]})
+        return alternate({name: functools.partial(_with_sum, side) for name, side in sides.items()}, rounds)
     finally:
         if torch:
             torch.__exit__()
-    rows = [{"side": name, "part": part, "first": found[0][part], "median": np.median(later), "low": min(later), "high": max(later)}
-            for name, found in times.items() for part in found[0] for later in ([one[part] for one in found[1:]],)]
-    return pd.DataFrame(rows)
+
+
+def _with_sum(side) -> dict:
+    found = side.step()
+    return {**found, "weights + arch": found["weights"] + found["arch"]}
 
 
 def ratios(table: pd.DataFrame) -> dict:
@@ -227,7 +250,8 @@ def ratios(table: pd.DataFrame) -> dict:
     return result | {f"{part} over first order": (ours[part] + ours["weights"]) / ours["weights + arch"] for part in ("second", "finite", "lease") if part in ours}
 
 
-def _limit_threads(threads: int) -> None:
+def limit_threads(threads: int) -> None:
+    """Give TensorFlow so many threads, unless it has started."""
     import tensorflow as tf
 
     with contextlib.suppress(RuntimeError):  # TensorFlow has started already; it keeps its threads
@@ -246,7 +270,7 @@ def main(arguments=None) -> int:
     parser.add_argument("--out", type=Path, help="JSON file for the settings, times and ratios")
     options = vars(parser.parse_args(arguments))
     settings = Settings(**{name: options[name] for name in asdict(Settings())})
-    _limit_threads(settings.threads)
+    limit_threads(settings.threads)
     try:
         table = compare(settings, options["torch"], options["rounds"], options["also"])
     except KitError as error:

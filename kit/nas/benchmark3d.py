@@ -91,8 +91,7 @@ def network(name: str) -> cells3d.Network3D:
 def settings(name: str, **options) -> Settings:
     """Settings for a network by its name; see `network` and `Settings`."""
     found = network(name)
-    return Settings({"matrix": [list(row) for row in found.matrix], "operations": list(found.operations), "cells": found.cells, "stacks": found.stacks,
-                     "filters": found.filters}, **options)
+    return Settings(asdict(found), **options)
 
 
 class Ours:
@@ -187,17 +186,12 @@ def compare(chosen: Settings, python: str | None = None, rounds: int = 5, also=(
     try:
         if torch:
             sides["pytorch"] = torch
-        times = {name: [] for name in sides}
-        for _ in range(rounds + 1):
-            for name, side in sides.items():
-                times[name].append(side.step())
+        table = benchmark.alternate({name: side.step for name, side in sides.items()}, rounds)
     finally:
         if torch:
             torch.__exit__()
-    rows = [{"side": name, "part": part, "first": found[0][part], "median": np.median(later), "low": min(later), "high": max(later)}
-            for name, found in times.items() for part in found[0] for later in ([one[part] for one in found[1:]],)]
-    ours = {row["part"]: row["median"] for row in rows if row["side"] == "ours"}
-    return pd.DataFrame(rows).assign(ratio=[ours[row["part"]] / row["median"] for row in rows])
+    ours = table[table["side"] == "ours"].set_index("part")["median"]
+    return table.assign(ratio=table["part"].map(ours) / table["median"])
 
 
 def main(arguments=None) -> int:
@@ -212,7 +206,7 @@ def main(arguments=None) -> int:
     parser.add_argument("--also", nargs="*", default=(), choices=("plain", "xla"), help="Keras' own layers; the whole step compiled by XLA")
     parser.add_argument("--out", type=Path, help="JSON file for the settings and times")
     told = vars(parser.parse_args(arguments))
-    benchmark._limit_threads(told["threads"])
+    benchmark.limit_threads(told["threads"])
     found = {}
     try:
         for name in told["networks"]:

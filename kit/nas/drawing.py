@@ -8,7 +8,7 @@ line never passes a box, whatever the cell. What an operation is says its text; 
 from matplotlib.patches import FancyBboxPatch, Patch
 
 from kit.nas.genotype import NODES, PRIMITIVES, SHORT, Genotype
-from kit.plotstyle import Figure, new_figure, require, style
+from kit.plotstyle import Figure, letter, new_figure, require, style
 
 _KINDS = {  # name in the legend, fill, hatch
     "sep": ("separable convolution, twice", "#BFE0F5", ""), "dil": ("dilated separable convolution", "#F7DFA3", "////"),
@@ -62,8 +62,7 @@ def cells_figure(cells: list, columns: int = 2) -> Figure:
     for number, (title, cell) in enumerate(cells):
         ax = fig.add_subplot(rows, columns, number + 1, xlim=(0, _WIDE), ylim=(-_TALL + 0.45, 0.45), aspect="equal")
         ax.set_axis_off()
-        letter = f"({chr(97 + number)}) " if len(cells) > 1 else ""
-        ax.set_title(f"{letter}{title}".strip(), loc="left", fontweight="bold")
+        ax.set_title(f"{letter(number, len(cells) > 1)}{title}".strip(), loc="left", fontweight="bold")
         _draw(ax, Genotype(cell, cell).normal)
     used = {_kind(operation) for _, cell in cells for operation, _ in cell}
     patches = [Patch(fc=fill, hatch=hatch, ec="0.35", label=name) for kind, (name, fill, hatch) in _KINDS.items() if kind in used]

@@ -13,7 +13,7 @@ from matplotlib.patches import FancyBboxPatch, Patch
 
 from kit.diagrams import HEAD, INPUT, MODEL, OUT, STEP, arrow, box, canvas
 from kit.nas.cells3d import OPERATIONS, Network3D, macs, parameters
-from kit.plotstyle import Figure, new_figure, require, style
+from kit.plotstyle import Figure, letter, new_figure, require, style
 
 WORDS = {"relu": "ReLU", "mish": "Mish", "norm": "norm"}
 FILLS = {3: "#EEF4FA", 5: "#BFD9EE", 7: "#8DBCE0"}  # by kernel; dark enough to differ in grey, light enough for black text
@@ -64,8 +64,7 @@ def cells_figure(cells: list, columns: int = 2) -> Figure:
         height = heights[number // columns]
         ax = fig.add_subplot(grid[divmod(number, columns)], xlim=(-0.05, width), ylim=(height, 0), aspect="equal", anchor="NW")
         ax.set_axis_off()
-        letter = f"({chr(97 + number)}) " if len(cells) > 1 else ""
-        ax.set_title("\n".join(textwrap.wrap(f"{letter}{title}".strip(), int(13 * width))), loc="left", fontweight="bold")
+        ax.set_title("\n".join(textwrap.wrap(f"{letter(number, len(cells) > 1)}{title}".strip(), int(13 * width))), loc="left", fontweight="bold")
         _draw(ax, network)
     used = sorted({OPERATIONS[index].kernel for _, network in cells for index in network.operations})
     handles = [Patch(fc=FILLS[kernel], ec="0.35", label=f"kernel of {kernel} voxels") for kernel in used]
