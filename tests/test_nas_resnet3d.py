@@ -20,12 +20,18 @@ TORCH_AXES = {5: (4, 3, 0, 1, 2), 4: (3, 2, 0, 1), 2: (1, 0), 1: (0,)}
 @pytest.mark.parametrize("name, variant", COUNTS)
 def test_parameters_and_macs_are_the_published_ones(name, variant):
     parameters, macs = COUNTS[name, variant]
-    for classes, known in zip((2, 3, 11), parameters, strict=True):
-        if classes == 2 or name == "resnet18":
-            assert resnet3d.costs(name, variant, classes)[0] == known
+    assert [resnet3d.costs(name, variant, classes)[0] for classes in (2, 3, 11)] == list(parameters)
     assert resnet3d.costs(name, variant)[1] == macs
     features = {"resnet18": 512, "resnet50": 2048}[name]
     assert parameters[1] - parameters[0] == features + 1 and parameters[2] - parameters[0] == 9 * (features + 1)
+
+
+@pytest.mark.parametrize("variant", resnet3d.VARIANTS)
+@pytest.mark.parametrize("name", resnet3d.BLOCKS)
+def test_costs_are_those_of_the_built_network(name, variant):
+    options = {"classes": 3, "edge": 9, "channels": 2, "width": 0.07}
+    model = resnet3d.build(name, variant, **options)
+    assert resnet3d.costs(name, variant, **options) == (sum(np.prod(w.shape) for w in model.trainable_weights), backbones.macs(model))
 
 
 def test_stage_sizes_and_channels():

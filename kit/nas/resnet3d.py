@@ -8,8 +8,8 @@ are ours: kernels start as PyTorch's layers do, the 2D kernels of ImageNet are n
 Layers carry PyTorch's module paths as names (``layer2.0.conv1``) and pad as PyTorch does, zeros on both sides, so PyTorch's weights give the same function.
 """
 
-import functools
 import math
+from dataclasses import dataclass
 
 from kit import compat  # noqa: F401  before Keras: silences TensorFlow's start-up log
 
@@ -97,6 +97,18 @@ class _Maker:
     def norm(self, x, name: str, activation: str = "relu"):
         return BatchNorm(activation, momentum=0.9, epsilon=1e-5, name=name)(x)
 
+    def join(self, x, entering, name: str):
+        return layers.ReLU(name=f"{name}.out")(layers.Add(name=f"{name}.add")([x, entering]))
+
+    def body(self, x, name: str, width: float):
+        """Stem and stages, up to what the head averages."""
+        widths = [max(1, round(n * width)) for n in STAGES]
+        x = self.norm(self.conv(x, widths[0], 3, 1, "conv1"), "bn1")
+        for stage, (filters, count) in enumerate(zip(widths, BLOCKS[name], strict=True), start=1):
+            for number in range(count):
+                x = self.block(x, filters, 2 if stage > 1 and number == 0 else 1, name == "resnet50", f"layer{stage}.{number}")
+        return x
+
     def block(self, x, width: int, stride: int, bottleneck: bool, name: str):
         """Basic block of two 3x3 convolutions, or bottleneck of 1x1, 3x3 and 1x1 to four times the width."""
         kernels, out, entering = ((1, 3, 1), 4 * width, x) if bottleneck else ((3, 3), width, x)
@@ -106,7 +118,37 @@ class _Maker:
             x = self.norm(x, f"{name}.bn{number}", "linear" if last else "relu")
         if stride > 1 or entering.shape[-1] != out:
             entering = self.norm(self.conv(entering, out, 1, stride, f"{name}.shortcut.0"), f"{name}.shortcut.1", "linear")
-        return layers.ReLU(name=f"{name}.out")(layers.Add(name=f"{name}.add")([x, entering]))
+        return self.join(x, entering, name)
+
+
+class _Counter(_Maker):
+    """Counts weights and multiply-accumulates of the same body; `x` is a shape (edge, channels)."""
+
+    def __init__(self, variant: str):
+        self.variant, self.weights, self.macs = variant, 0, 0
+
+    def conv(self, x, filters: int, kernel: int, stride: int, name: str):
+        edge = -(-x.edge // stride)
+        size = kernel ** (3 if self.variant == "3d" else 2) * x.channels * filters
+        self.weights, self.macs = self.weights + size, self.macs + size * edge**3
+        return _Shape(edge, filters)
+
+    def norm(self, x, name: str, activation: str = "relu"):
+        self.weights += 2 * x.channels
+        return x
+
+    def join(self, x, entering, name: str):
+        return x
+
+
+@dataclass(frozen=True)
+class _Shape:
+    edge: int
+    channels: int
+
+    @property
+    def shape(self):
+        return (None, *[self.edge] * 3, self.channels)
 
 
 def build(name: str, variant: str = "3d", classes: int = 2, edge: int = 28, channels: int = 1, width: float = 1.0, seed: int = 0) -> keras.Model:
@@ -135,12 +177,8 @@ def build(name: str, variant: str = "3d", classes: int = 2, edge: int = 28, chan
     BadResNet
     """
     _check(name, variant, classes, edge, channels, width, seed)
-    make, inputs, bottleneck = _Maker(variant, seed), layers.Input((edge, edge, edge, channels), name="volume"), name == "resnet50"
-    widths = [max(1, round(n * width)) for n in STAGES]
-    x = make.norm(make.conv(inputs, widths[0], 3, 1, "conv1"), "bn1")
-    for stage, (filters, count) in enumerate(zip(widths, BLOCKS[name], strict=True), start=1):
-        for number in range(count):
-            x = make.block(x, filters, 2 if stage > 1 and number == 0 else 1, bottleneck, f"layer{stage}.{number}")
+    make, inputs = _Maker(variant, seed), layers.Input((edge, edge, edge, channels), name="volume")
+    x = make.body(inputs, name, width)
     x = layers.GlobalAveragePooling3D(name="gap")(x)
     bound = 1 / math.sqrt(x.shape[-1])
     bias = keras.initializers.RandomUniform(-bound, bound, seed)
@@ -167,16 +205,14 @@ def reduction(width: float) -> str:
     return "" if width == 1 else f"ResNets {width:g} times as wide as published"
 
 
-@functools.cache
 def costs(name: str, variant: str = "3d", classes: int = 2, edge: int = 28, channels: int = 1, width: float = 1.0) -> tuple:
-    """Trainable parameters and multiply-accumulates of one volume, counted layer by layer on shapes alone, without drawing a weight.
+    """Trainable parameters and multiply-accumulates of one volume, from shapes alone.
 
     Raises
     ------
     BadResNet
     """
-    from kit import backbones
-
-    with keras.StatelessScope():  # weights stay undrawn
-        model = build(name, variant, classes, edge, channels, width)
-        return sum(math.prod(weight.shape) for weight in model.trainable_weights), backbones.macs(model)
+    _check(name, variant, classes, edge, channels, width, 0)
+    counter = _Counter(variant)
+    last = counter.body(_Shape(edge, channels), name, width).channels
+    return counter.weights + (last + 1) * classes, counter.macs + last * classes
