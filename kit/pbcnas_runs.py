@@ -6,12 +6,15 @@ retrained to see what a validation set of 24 to 47 volumes can tell; and the rel
 study leaves its protocol open; card 9, item 15 settles it: the whole network is fine-tuned with a new head, and the architecture alone is retrained beside it.
 """
 
+import contextlib
 import functools
+import gc
+from concurrent import futures
 from dataclasses import asdict, dataclass, field
 
 import numpy as np
 
-from kit import data, outcome, papers, paths, record, registry, timing, train, volumes
+from kit import compat, data, outcome, papers, paths, peak, record, registry, timing, train, volumes
 from kit.errors import KitError
 from kit.evolution import plan as plans
 from kit.evolution import workers
@@ -171,7 +174,12 @@ def search(plan: Plan, name: str, method: str, seed: int) -> plans.Result:
     arguments = {"dataset": name, "fingerprint": registry.facts(name)["fingerprint"], "space": space, "proxy": proxy}
     asked = plans.SpacePlan(plans.numbers(cells3d.GENES), plan.settings(method, seed), "kit.nas.proxy3d:evaluate", arguments, space="kit.nas.cells3d:Space", space_arguments=space)
     folder = paths.results_dir() / plan.profile / "pbcnas" / "searches" / f"{method}-{name}-seed{seed}-{record.digest(asdict(asked))[:10]}"
-    return workers.run(asked, folder, plan.workers)
+    gc.collect()
+    gc.freeze()  # the collection after each candidate need not look at what is there already
+    try:
+        return workers.run(asked, folder, plan.workers)
+    finally:
+        gc.unfreeze()
 
 
 def search_all(plan: Plan) -> dict:
@@ -315,24 +323,65 @@ def foretold(plan: Plan, searched: dict, loaded: dict) -> dict:
     return found
 
 
-def latency(plan: Plan, chosen: dict, volumes_timed: int = 5) -> dict:
-    """Milliseconds for one volume by a compiled function, of the first found network of each set and of the ResNets: title -> [:class:`kit.timing.Times`].
+def measured_networks(plan: Plan, chosen: dict) -> dict:
+    """What time and memory are measured of: the first found network of each set and the ResNets; title -> arguments of :func:`made`."""
+    names = dict(plan.datasets)
+    found = {f"{names[key]}, found 1": {"network": cells3d.to_json(network)} for (key, title), (network, _) in chosen.items() if title == "found 1"}
+    return found | {resnet3d.title(*RESNETS[name]): {"resnet": name, "width": plan.resnet_width} for name in plan.resnets}
 
-    Measured once and kept beside the runs. Random weights, which do not change the time.
-    """
-    builds = {f"{dict(plan.datasets)[key]}, found 1": functools.partial(networks3d.build, network, 2, plan.edge) for (key, title), (network, _) in chosen.items() if title == "found 1"}
-    builds |= {resnet3d.title(*RESNETS[name]): functools.partial(resnet3d.build, *RESNETS[name], edge=plan.edge, width=plan.resnet_width) for name in plan.resnets}
+
+def made(edge: int, network: dict | None = None, resnet: str | None = None, width: float = 1.0):
+    """A network of :func:`measured_networks` for two classes, with random weights."""
+    return networks3d.build(cells3d.from_json(network), 2, edge) if network else resnet3d.build(*RESNETS[resnet], edge=edge, width=width)
+
+
+def latency(plan: Plan, chosen: dict, volumes_timed: int = 5) -> dict:
+    """Milliseconds for one volume by a compiled function: title -> [:class:`kit.timing.Times`]. Measured once and kept beside the runs."""
     found, grey = {}, np.random.default_rng(0).random((volumes_timed, *[plan.edge] * 3, 1), np.float32)
-    for title, build in builds.items():
-        key = {"title": title, "edge": plan.edge, "width": plan.resnet_width, "volumes": volumes_timed, "device": record.device_name(),
-               "networks": sorted(record.digest(cells3d.to_json(network)) for network, _ in chosen.values())}  # fmt: skip
-        file = paths.results_dir() / plan.profile / "pbcnas" / "timings" / f"{record.digest(key)[:10]}.json"
+    for title, network in measured_networks(plan, chosen).items():
+        key = {"edge": plan.edge, "volumes": volumes_timed, "device": record.device_name(), **network}
+        file = _measurement(plan, key)
         if not file.exists():
-            times = timing.compiled_times(build(), grey)
-            record.write_json(file, {**key, "ms": times.ms.tolist(), "first_ms": times.first_ms})
+            times = timing.compiled_times(made(plan.edge, **network), grey)
+            record.write_json(file, {"title": title, **key, "ms": times.ms.tolist(), "first_ms": times.first_ms})
         stored = record.read_json(file)
         found[title] = [timing.Times("compiled", stored["device"], np.array(stored["ms"]), stored["first_ms"])]
     return found
+
+
+def train_twice(edge: int, batch: int, graph: bool, network: dict) -> None:
+    """Two training steps on random volumes, traced or layer by layer, to measure their memory."""
+    rng, model = np.random.default_rng(0), final3d.compiled(made(edge, **network), Recipe3D(1, batch), batch, graph)
+    for _ in range(2):
+        model.train_on_batch(rng.random((batch, *[edge] * 3, 1), np.float32), np.zeros(batch, int))
+
+
+@contextlib.contextmanager
+def memory(plan: Plan, chosen: dict, loaded: dict):
+    """Measure the peak memory of training steps, on a processor in another process while the block runs; gives a dictionary, which is full after the block.
+
+    Title -> bytes that a step of the final training adds to a process with TensorFlow; None: it failed, or the system does not tell. Measured once and kept beside the runs.
+    """
+    found, waiting = {}, {}
+    graph = any(final3d.traced(plan.final, len(parts["train"])) for _, parts in loaded.values())
+    for title, network in measured_networks(plan, chosen).items():
+        key = {"edge": plan.edge, "batch": plan.final.batch_size, "graph": graph, "device": record.device_name(), "network": network}
+        file = _measurement(plan, key)
+        if file.exists():
+            found[title] = record.read_json(file)["bytes"]
+        else:
+            waiting[title] = file, key
+    asked = "kit.pbcnas_runs:train_twice", [{name: key[name] for name in ("edge", "batch", "graph", "network")} for _, key in waiting.values()]
+    with futures.ThreadPoolExecutor(1) as pool:
+        early = None if compat.use_xla() else pool.submit(peak.of_each, *asked)
+        yield found
+        for (title, (file, key)), size in zip(waiting.items(), early.result() if early else peak.of_each(*asked), strict=True):
+            found[title] = size
+            record.write_json(file, {"title": title, **key, "bytes": size})
+
+
+def _measurement(plan: Plan, key: dict):
+    return paths.results_dir() / plan.profile / "pbcnas" / "timings" / f"{record.digest(key)[:10]}.json"
 
 
 # --- declarations -----------------------------------------------------------------------------------------------------------------------------

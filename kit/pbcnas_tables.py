@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import kendalltau, spearmanr
 
-from kit import evaluate, metrics, outcome, papers, registry, stats
+from kit import evaluate, metrics, outcome, papers, registry, stats, timing
 from kit.evolution.ode_settings import MODES
 from kit.nas import cells3d, proxy3d, resnet3d
 from kit.nas.released3d import RELEASED
@@ -207,6 +207,19 @@ def complexity_table(chosen: dict, plan) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def speed_table(times: dict, peaks: dict, plan) -> pd.DataFrame:
+    """What was measured of the networks, beside Table 5: network, device, voxels, median, lowest and highest milliseconds for a volume, megabytes that a training step adds.
+
+    Parameters
+    ----------
+    times, peaks : dict
+        From :func:`kit.pbcnas_runs.latency` and :func:`kit.pbcnas_runs.memory`.
+    """
+    table = timing.timing_table(times).rename(columns={"model": "network", "median": "volume (ms)", "min": "fastest (ms)", "max": "slowest (ms)"})
+    table = table.assign(**{"voxels": " × ".join([str(plan.edge)] * 3), f"training step of {plan.final.batch_size} (MB)": [np.nan if peaks[name] is None else peaks[name] / 1e6 for name in table["network"]]})
+    return table[["network", "device", "voxels", "volume (ms)", "fastest (ms)", "slowest (ms)", table.columns[-1]]]
+
+
 def store_reductions(out) -> None:
     """Put the largest reductions of the released networks that the text may mean beside its claims: ResNet-18 3D over adrenal-90, ResNet-50 3D over synapse-223."""
     adrenal, synapse = RELEASED["adrenal-90"], RELEASED["synapse-223"]
@@ -254,8 +267,8 @@ def cost_table(searched: dict, plan) -> pd.DataFrame:
         for method, seeds in methods.items():
             for seed, result in seeds.items():
                 books = result.algorithm.books.counts()
-                rows.append({"data": data_title(key, names[key]), "search": METHODS[method], "seed": seed, "candidates": len(result.algorithm.log), **books, "seconds": result.history["seconds"].sum(),
-                             "best fitness": result.algorithm.best.fitness})
+                rows.append({"data": data_title(key, names[key]), "search": METHODS[method], "seed": seed, "candidates": len(result.algorithm.log), **books, "best fitness": result.algorithm.best.fitness,
+                             "hours": result.history["seconds"].sum() / 3600})
     return pd.DataFrame(rows)
 
 

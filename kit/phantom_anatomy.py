@@ -139,7 +139,7 @@ def _both_sides(points, centre, radii):
     return ellipsoid((np.abs(points[0]), points[1], points[2]), centre, radii)
 
 
-def tissues(points, texture, soft: float, skull: float) -> np.ndarray:
+def tissues(points, texture, soft: float, skull: float, sampled: dict | None = None) -> np.ndarray:
     """Tissue fractions at `points`.
 
     Parameters
@@ -151,20 +151,22 @@ def tissues(points, texture, soft: float, skull: float) -> np.ndarray:
         Width in mm of the partial-volume transition, about one pixel.
     skull : float
         Thickness of the skull in mm.
+    sampled : dict, optional
+        Volumes of the template that have been sampled at `points` already: name -> what `Template.at` gave.
 
     Returns
     -------
     ndarray, float32, (len(TISSUES), N)
         Fractions that sum to 1.
     """
-    head = template()
-    hull, skin = head.at("hull", points), head.at("skin", points)
+    head, sampled = template(), sampled or {}
+    hull, skin, brain, grey, white = (sampled[name] if name in sampled else head.at(name, points) for name in ("hull", "skin", "brain", "grey", "white"))
     fractions = np.zeros((len(TISSUES), points.shape[1]), np.float32)
     _soft_parts(fractions, points, texture, skin, soft)
     _air_and_orbits(fractions, points, texture, soft)
     _skull(fractions, points, texture, hull, skull, soft)
     _over(fractions, "air", 1 - ramp(skin, soft))
-    _brain(fractions, points, texture, hull, soft)
+    _brain(fractions, points, texture, hull, (brain, grey, white), soft)
     return fractions
 
 
@@ -205,12 +207,10 @@ def _skull(fractions, points, texture, hull, thickness, soft):
     _over(fractions, "marrow", np.clip(0.75 + 0.2 * texture, 0, 1) * ramp(middle, soft + 0.5) * keep)
 
 
-def _brain(fractions, points, texture, hull, soft):
-    head = template()
-    inside = ramp(hull, soft)
+def _brain(fractions, points, texture, hull, parts, soft):
+    (brain, grey, white), inside = parts, ramp(hull, soft)
     _over(fractions, "dura", 0.8 * ramp(np.abs(hull - 0.8) - 0.7, soft))
     _over(fractions, "csf", ramp(hull, soft))
-    brain, grey, white = (head.at(name, points) for name in ("brain", "grey", "white"))
     for tissue, part in (("grey", grey), ("white", white)):
         fractions[TISSUES.index(tissue)] += part * inside
     fractions[TISSUES.index("csf")] -= (grey + white) * inside

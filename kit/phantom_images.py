@@ -167,11 +167,11 @@ def _signal(points, kind, nuisance, seed, soft, cell, least):
     spot = np.clip((spots - 1.9 + 0.6 * nuisance.spots) * 2, 0, 1) * scene.white * (nuisance.spots > 0)
     layers = [(spot.astype(np.float32), "oedema")]
 
-    def anatomy(where, shift):
-        fractions = phantom_anatomy.tissues(points[:, where] + shift, texture[where], soft, nuisance.skull)
+    def anatomy(where=slice(None), shift=0, sampled=None):
+        fractions = phantom_anatomy.tissues(points[:, where] + shift, texture[where], soft, nuisance.skull, sampled)
         return np.einsum("t,tn->n", table.astype(np.float32), fractions)  # no BLAS: its sums depend on its number of threads
 
-    plain = anatomy(slice(None), 0)
+    plain = anatomy(sampled={name: getattr(scene, name) for name in ("hull", "brain", "white")})
     control = _painted(plain, layers, nuisance.contrast, seed, points)
     if kind == "none":
         return control, np.zeros(len(control), bool)

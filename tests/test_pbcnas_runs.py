@@ -50,6 +50,7 @@ def test_tables(plan, done):
     assert wide["source"].tolist() == ["this run"] * 5 + ["MedMNIST v2"] * 8
     assert wide[wide["network"] == "ResNet-50-3d"]["AUC"].tolist() == [papers.load("pbcnas").values["table-4/resnet50-3d.adrenal/auc"].value]
     costs = pbcnas_tables.cost_table(searched, plan)
+    assert costs["hours"].tolist() == pytest.approx([seeds[42].history["seconds"].sum() / 3600 for seeds in searched["adrenal"].values()]) and (costs["hours"] > 0).all()
     assert costs["trained"].tolist() == [3, 3] and (costs["candidates"] >= 6).any()
     control = pbcnas_tables.control_table(searched, long, plan).set_index("search")
     assert control.loc["random search", "accuracy"] == long[(long["row"] == "random") & (long["metric"] == "accuracy")]["mean"].item()
@@ -64,6 +65,22 @@ def test_tables(plan, done):
     assert few["validation volumes"] == 12 and few["low"] < few["best fitness"] <= few["high"] and 1 <= few["as good"] <= few["within the interval"] <= few["candidates"] == 3
     assert len(retrained) == 2 and np.isnan(pbcnas_tables.fidelity_table(retrained)["Spearman"]).all()
     assert "hundredths over 2 seeds" in pbcnas_tables.verdict(pbcnas_tables.differences(runs, plan, "random")) and "Nothing to compare" in pbcnas_tables.verdict(pbcnas_tables.differences(runs, plan, "de"))
+
+
+def test_time_and_memory_are_measured_once_and_kept(plan, done, monkeypatch):
+    loaded, _, chosen = done[:3]
+    with pbcnas_runs.memory(plan, chosen, loaded) as peaks:
+        assert peaks == {}
+    assert list(peaks) == ["balls, found 1", "ResNet-18 (3D)"] and all(5e6 < size < 1e9 for size in peaks.values())
+    monkeypatch.setattr(pbcnas_runs.peak, "of_each", lambda *_: [])
+    times = pbcnas_runs.latency(plan, chosen)
+    monkeypatch.setattr(pbcnas_runs, "made", None)
+    with pbcnas_runs.memory(plan, chosen, loaded) as again:
+        pass
+    assert again == peaks and [one.ms.tolist() for one, in pbcnas_runs.latency(plan, chosen).values()] == [one.ms.tolist() for one, in times.values()]
+    table = pbcnas_tables.speed_table(times, {**peaks, "ResNet-18 (3D)": None}, plan).set_index("network")
+    assert table.loc["balls, found 1", "training step of 8 (MB)"] == peaks["balls, found 1"] / 1e6 and table["training step of 8 (MB)"].isna().tolist().count(True) == 1
+    assert (table["fastest (ms)"] <= table["volume (ms)"]).all() and (table["voxels"] == "8 × 8 × 8").all()
 
 
 def test_what_is_looked_at(plan, done):

@@ -106,6 +106,11 @@ def compiled(logits: keras.Model, recipe: Recipe3D, images: int, graph: bool = T
     return model
 
 
+def traced(recipe: Recipe3D, images: int) -> bool:
+    """Whether a training on so many images is long enough for its steps to be traced."""
+    return recipe.epochs * -(-images // recipe.batch_size) >= EAGER_STEPS
+
+
 def fit(make: Callable, description: dict, recipe: Recipe3D, inputs, parts: dict, *, name: str, profile: str, paper: str = "pbcnas", seed: int = 0, keep_weights: bool = False) -> record.Run:
     """Train any network of volumes, or return the finished run of the same settings.
 
@@ -134,7 +139,7 @@ def fit(make: Callable, description: dict, recipe: Recipe3D, inputs, parts: dict
     ------
     kit.train.Diverged, kit.outcome.OutOfMemory, kit.data.BadSplit
     """
-    graph = recipe.epochs * -(-len(parts["train"]) // recipe.batch_size) >= EAGER_STEPS
+    graph = traced(recipe, len(parts["train"]))
     config = train.TrainConfig(paper, profile, name, {**description, "recipe": asdict(recipe)}, epochs=recipe.epochs, batch_size=recipe.batch_size,
                                learning_rate=recipe.learning_rate, optimizer="adam", loss="categorical_crossentropy", seed=seed, keep_weights=keep_weights,
                                keep_best=True, best_by=recipe.best_by, graph=graph)

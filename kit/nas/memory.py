@@ -9,15 +9,12 @@ order 2,720 and 2,801; PC-DARTS, 16 channels, batch 32: first order 480 and 507,
 3,242, by finite differences 1,860 and 1,891. The estimate is of memory on a CPU; a GPU holds the same activations, its workspace differs.
 """
 
-import json
 import math
-import os
-import subprocess
-import sys
 from dataclasses import asdict, dataclass, replace
 
 import psutil
 
+from kit import peak
 from kit.nas import audience as audiences
 from kit.nas import supernet
 from kit.outcome import OutOfMemory
@@ -262,14 +259,14 @@ def measured(needed: Estimate) -> int:
     TooLarge
         If that process does not end well.
     """
-    facts = json.dumps({**asdict(needed), "space": asdict(needed.space)})
-    done = subprocess.run([sys.executable, "-m", "kit.nas.memory", facts], capture_output=True, text=True, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"})
-    if done.returncode:
-        raise TooLarge(f"The measured step ended with code {done.returncode} ({done.stderr.strip()[-200:]}); try a smaller one.")
-    return int(done.stdout.split()[-1])
+    found = peak.of_each("kit.nas.memory:take_steps", [{**asdict(needed), "space": asdict(needed.space)}])[0]
+    if found is None:
+        raise TooLarge("The measured step did not end well; try a smaller one.")
+    return found
 
 
-def _run(facts: dict) -> int:
+def take_steps(**facts) -> None:
+    """Take the step of an `Estimate`, given by its fields, twice."""
     import numpy as np
     import tensorflow as tf
 
@@ -279,10 +276,8 @@ def _run(facts: dict) -> int:
     shape = (facts["batch"], facts["size"], facts["size"], space.input_channels)
     batches = [(rng.random(shape, np.float32), rng.integers(0, space.classes, facts["batch"]).astype(np.int32)) for _ in range(2)]
     step = tf.function(_step(space, kind, facts["audience"]))
-    loaded = _resident("VmRSS")
     for _ in range(2):
         step(*(tf.nest.map_structure(tf.constant, value) for value in (weights, list(told), arch, *batches)))
-    return _resident("VmHWM") - loaded
 
 
 def _step(space, kind: str, audience):
@@ -303,12 +298,3 @@ def _step(space, kind: str, audience):
                                     audience_lr=0.025, order=1 if space.family != "darts" else 2, mode=mode).gradients
 
     return step
-
-
-def _resident(field: str) -> int:
-    with open("/proc/self/status") as lines:
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))
-
-
-if __name__ == "__main__":
-    print(_run(json.loads(sys.argv[1])))
