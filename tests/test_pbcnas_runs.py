@@ -125,3 +125,20 @@ def test_the_defaults_are_the_published_settings():
 def test_bad_plans(wrong):
     with pytest.raises(pbcnas_runs.BadPlan):
         pbcnas_runs.Plan("x", **wrong)
+
+
+@pytest.mark.parametrize("classes, volumes, auc, accuracy", [(2, 298, 0.8110795454545455, 0.738255033557047), (3, 240, 0.7742701255672487, 0.5958333333333333), (11, 610, 0.7072267995639817, 0.2360655737704918)])
+def test_auc_and_accuracy_are_those_of_medmnists_evaluator(classes, volumes, auc, accuracy):
+    """Values of medmnist 3.0.2's getAUC and getACC on the same scores, some of which are equal, four of them at one half."""
+    rng = np.random.RandomState(11)
+    for size, count in ((2, 298), (3, 240), (11, 610)):
+        labels, scores = rng.randint(0, size, count), rng.normal(size=(count, size))
+        if size == classes:
+            break
+    scores[np.arange(count), labels] += 0.7
+    chances = np.exp(scores - scores.max(1, keepdims=True))
+    chances = np.round(chances / chances.sum(1, keepdims=True), 2)
+    if classes == 2:
+        chances[:, 0] = 1 - chances[:, 1]
+    table = pd.DataFrame({"image_id": np.arange(volumes).astype(str), "label": labels, **{f"score_{k}": chances[:, k] for k in range(classes)}})
+    assert (pbcnas_tables.rate(table, "auc"), pbcnas_tables.rate(table, "accuracy")) == pytest.approx((auc, accuracy), abs=1e-12)
