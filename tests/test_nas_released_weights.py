@@ -51,7 +51,7 @@ def test_a_file_is_checked_and_a_missing_one_is_named(file, monkeypatch):
     with pytest.raises(weights.DamagedWeights, match="is not the published file"):
         released_weights.find("adrenal-90")
     monkeypatch.setenv("KIT_OFFLINE", "1")
-    with pytest.raises(weights.WeightsUnavailable, match=r"nodule-197 are unavailable \(downloads are off.*: put https://raw.*/nodulemnist3d/model_197.pt into .* as nodule-197.pt"):
+    with pytest.raises(weights.WeightsUnavailable, match=r"nodule-197 are unavailable \(downloads are off.*: put https://raw.*/nodulemnist3d/model_197.pt as nodule-197.pt into the repository's folder weights"):
         released_weights.find("nodule-197")
     with pytest.raises(weights.WeightsUnavailable, match="No weights of organ-32 were released"):
         released_weights.find("organ-32")

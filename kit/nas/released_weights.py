@@ -50,7 +50,7 @@ def find(name: str, download: bool = True) -> Path:
             return path
     path = folders[-1] / f"{name}.pt"
     if reason := weights.fetch(ADDRESS + below, path, checksum, HOST) if download else "downloads are off":
-        raise WeightsUnavailable(f"The released weights of {name} are unavailable ({reason}): put {ADDRESS + below} into {folders[0]} as {name}.pt.")
+        raise WeightsUnavailable(f"The released weights of {name} are unavailable ({reason}): put {ADDRESS + below} as {name}.pt into the repository's folder weights, or into that of KIT_WEIGHTS.")
     return path
 
 
