@@ -76,7 +76,9 @@ def _training(ax, outcome: Outcome) -> None:
     _accuracies(ax, outcome.history, outcome.chosen, 0)
     ax.set(xlabel="Epoch", ylabel="Accuracy (%)", title="" if outcome.chosen is None else f"chosen: epoch {outcome.chosen}")
     ax.grid(True)
-    ax.legend(handles=_parts(outcome.chosen is not None), loc="lower right", frameon=True, framealpha=0.85, edgecolor="none", fontsize=7.5)
+    low, high = ax.get_ylim()
+    ax.set_ylim(low - 0.4 * (high - low), high)  # room for the legend below the curves
+    ax.legend(handles=_parts(outcome.chosen is not None), loc="lower right", fontsize=7.5)
 
 
 def _roc(ax, outcome: Outcome) -> None:

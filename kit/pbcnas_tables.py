@@ -27,7 +27,10 @@ def data_title(key: str, name: str) -> str:
 
 def title(row: str) -> str:
     """What tables call a network."""
-    return NAMES.get(row, f"released, {row}" if row in RELEASED else row.replace("resnet", "ResNet-").replace("(pbcnas)", "(protocol of PBC-NAS)").replace("(benchmark)", "(benchmark's protocol)"))
+    network, _, protocol = row.removesuffix(")").partition(" (")
+    if network in RESNETS:
+        return resnet3d.title(*RESNETS[network]) + {"pbcnas": ", protocol of PBC-NAS", "benchmark": ", benchmark's protocol"}.get(protocol, "")
+    return NAMES.get(row, f"released, {row}" if row in RELEASED else row)
 
 
 # --- Tables 1 to 3 ----------------------------------------------------------------------------------------------------------------------------
@@ -290,8 +293,9 @@ def cost_table(searched: dict, plan) -> pd.DataFrame:
     for key, methods in searched.items():
         for method, seeds in methods.items():
             for seed, result in seeds.items():
-                books = result.algorithm.books.counts()
-                rows.append({"data": data_title(key, names[key]), "search": METHODS[method], "seed": seed, "candidates": len(result.algorithm.log), **books, "best fitness": result.algorithm.best.fitness,
+                log, books = result.algorithm.log, result.algorithm.books.counts()
+                books = {"infeasible": books.pop("infeasible") - books["rejected"], "too costly": books.pop("rejected"), **books, "left at the end": sum(c.dropped for c in log)}
+                rows.append({"data": data_title(key, names[key]), "search": METHODS[method], "seed": seed, "candidates": len(log), "trained": books.pop("trained"), **books, "best fitness": result.algorithm.best.fitness,
                              "hours": result.history["seconds"].sum() / 3600})
     return pd.DataFrame(rows)
 

@@ -47,10 +47,12 @@ def test_search_and_final_trainings(plan, done):
 def test_tables(plan, done):
     loaded, searched, chosen, trained, runs, long = done
     wide = pbcnas_tables.wide(long)
+    assert [pbcnas_tables.title(row) for row in ("found 1", "adrenal-90", "auto-sklearn", "resnet18-2.5d (benchmark)")] == ["found, first", "released, adrenal-90", "auto-sklearn", "ResNet-18 (2.5D), benchmark's protocol"]
     assert wide["source"].tolist() == ["this run"] * 5 + ["MedMNIST v2"] * 8
-    assert wide[wide["network"] == "ResNet-50-3d"]["AUC"].tolist() == [papers.load("pbcnas").values["table-4/resnet50-3d.adrenal/auc"].value]
+    assert wide[wide["network"] == "ResNet-50 (3D)"]["AUC"].tolist() == [papers.load("pbcnas").values["table-4/resnet50-3d.adrenal/auc"].value]
     costs = pbcnas_tables.cost_table(searched, plan)
     assert costs["hours"].tolist() == pytest.approx([seeds[42].history["seconds"].sum() / 3600 for seeds in searched["adrenal"].values()]) and (costs["hours"] > 0).all()
+    assert (costs[["trained", "infeasible", "too costly", "duplicates", "failed", "left at the end"]].sum(axis=1) == costs["candidates"]).all()
     assert costs["trained"].tolist() == [3, 3] and (costs["candidates"] >= 6).any()
     control = pbcnas_tables.control_table(searched, long, plan).set_index("search")
     assert control.loc["random search", "accuracy"] == long[(long["row"] == "random") & (long["metric"] == "accuracy")]["mean"].item()
