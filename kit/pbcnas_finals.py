@@ -77,7 +77,7 @@ def _training(ax, outcome: Outcome) -> None:
     ax.set(xlabel="Epoch", ylabel="Accuracy (%)", title="" if outcome.chosen is None else f"chosen: epoch {outcome.chosen}")
     ax.grid(True)
     low, high = ax.get_ylim()
-    ax.set_ylim(low - 0.4 * (high - low), high)  # room for the legend below the curves
+    ax.set_ylim(low - 0.6 * (high - low), high)  # room for the legend below the curves
     ax.legend(handles=_parts(outcome.chosen is not None), loc="lower right", fontsize=7.5)
 
 

@@ -176,6 +176,9 @@ def test_outcomes_draw_each_class_against_the_rest_and_the_chosen_epoch(drawn):
     np.testing.assert_array_equal(np.reshape(counts, (11, 11)), metrics.confusion(table["label"], table.filter(like="score").to_numpy().argmax(1), 11))
     star = next(line for line in axes[0, 2].lines if line.get_gid() == "chosen")
     assert np.ravel(star.get_xydata()).tolist() == [12, 100 * history()["val_accuracy"][11]]
+    for ax in (axes[0, 2], axes[2, 2]):  # the legend lies below the curves
+        top = ax.get_legend().get_window_extent().transformed(ax.transData.inverted()).y1
+        assert top < min(line.get_ydata().min() for line in ax.lines)
     with pytest.raises(NothingToPlot, match="Epoch 41"):
         pbcnas_figures.outcomes({"": OUTCOMES["OrganMNIST3D"]._replace(chosen=41)})
 
