@@ -144,3 +144,17 @@ def test_auc_and_accuracy_are_those_of_medmnists_evaluator(classes, volumes, auc
         chances[:, 0] = 1 - chances[:, 1]
     table = pd.DataFrame({"image_id": np.arange(volumes).astype(str), "label": labels, **{f"score_{k}": chances[:, k] for k in range(classes)}})
     assert (pbcnas_tables.rate(table, "auc"), pbcnas_tables.rate(table, "accuracy")) == pytest.approx((auc, accuracy), abs=1e-12)
+
+
+def test_counts_of_the_published_set_hold_whatever_the_settings():
+    calls = []
+
+    class Writer:
+        def value(self, value_id, ours, *, data, exact):
+            calls.append((value_id, ours, exact))
+
+    table = pd.DataFrame([{"train": 1188, "val": 98, "test": 298, "proxy train": 297, "proxy val": 24, "classes": 2}])
+    for name, fraction in (("phantom3d", 4), ("adrenalmnist3d-64", 4), ("adrenalmnist3d-64", 8)):
+        pbcnas_tables.store_data({"adrenal": Writer()}, table, pbcnas_runs.Plan("test", {"adrenal": name}, 14, proxy=Proxy(fraction)))
+    assert len(calls) == 12 and calls[3] == ("table-1/adrenal/proxy_train", 297, True)  # nothing of a stand-in
+    assert {value_id.split("/")[2] for value_id, _, exact in calls if not exact} == {"proxy_train", "proxy_val"}
