@@ -153,7 +153,7 @@ def wide(long: pd.DataFrame) -> pd.DataFrame:
     lines = []
     for (key, row), cells in long.groupby(["key", "row"], sort=False):
         by = cells.set_index("metric")
-        lines.append({"data": cells["data"].iloc[0], "network": title(row), "source": "this run", "seeds": int(by.loc["auc", "seeds"]), **{
+        lines.append({"data": cells["data"].iloc[0], "network": title(row), "source": "this run", "seeds": str(int(by.loc["auc", "seeds"])), **{
             name: cell for which, label in (("auc", "AUC"), ("accuracy", "accuracy")) for name, cell in (
                 (label, by.loc[which, "mean"]), (f"{label}, sd", by.loc[which, "sd"]), (f"{label}, best seed", by.loc[which, "best"]), (f"{label} 95 %, first seed", evaluate.ends(by.loc[which])))},
             "accuracy, leak-free": by.loc["accuracy", "leak_free"]})
@@ -165,7 +165,7 @@ def _printed(keys: list) -> list:
     for name in ("resnet18-2.5d", "resnet18-3d", "resnet18-acs", "resnet50-2.5d", "resnet50-3d", "resnet50-acs", "auto-sklearn", "autokeras"):
         for key in keys:
             auc, accuracy = (values[f"table-4/{name}.{key}/{which}"].value for which in ("auc", "accuracy"))
-            lines.append({"data": f"{key.capitalize()}MNIST3D", "network": title(name), "source": "MedMNIST v2", "AUC": auc, "accuracy": accuracy})
+            lines.append({"data": f"{key.capitalize()}MNIST3D", "network": title(name), "source": "MedMNIST v2", "seeds": "–", "AUC": auc, "accuracy": accuracy})
     return lines
 
 
