@@ -44,7 +44,7 @@ def expected():
 
 
 def a_plan(function="judge", **arguments):
-    return Plan(SPACE, SETTINGS, f"tests.test_evolution_workers:{function}", arguments, lease=20.0)
+    return Plan(SPACE, SETTINGS, f"tests.test_evolution_workers:{function}", arguments, lease=10.0)
 
 
 def wait_for(condition, seconds=240):
