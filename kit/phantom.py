@@ -93,7 +93,7 @@ VARIANTS = {
         "MRI phantoms, 8 imbalanced classes", tuple(_EIGHT), {"": tuple(_EIGHT.values())}, {"": "all"},
         {f"/{name}": f"{name}_" for name in _EIGHT}),
     "phantom3d": Variant(
-        "MRI phantom volumes, tumour yes or no", ("normal", "lesion"), {"train": (250, 250), "val": (40, 40), "test": (60, 60)},
+        "MRI phantom volumes, tumour yes or no", ("normal", "lesion"), {"train": (160, 160), "val": (40, 40), "test": (50, 50)},
         {"train": "train", "val": "val", "test": "test"}, {}, size=28, byte=0, pixel=0, near=0),
     "digits": Variant(
         "UCI optical handwritten digits (scikit-learn)", tuple("0123456789"), {"": (178, 182, 177, 183, 181, 182, 181, 179, 174, 180)},
