@@ -66,12 +66,12 @@ def legend_above(fig, handles, labels) -> None:
     fig.legend(handles, labels, loc="outside upper center", ncols=len(labels) if len(labels) <= 5 else -(-len(labels) // 2), handlelength=2.8)
 
 
-@style()
 def letter(number: int, many: bool) -> str:
     """The letter of a panel, where there are many."""
     return f"({chr(97 + number)}) " if many else ""
 
 
+@style()
 def note(fig, text: str):
     """Put a small footer under a figure, enlarging it by what the footer needs, and return the figure.
 
