@@ -65,8 +65,13 @@ def main(function: str, arguments: str, parent: str) -> None:
     """Call ``module:name`` with the arguments in `arguments` (JSON)."""
     threading.Thread(target=end_with, args=[int(parent)], daemon=True).start()
     threading.Thread(target=_watch, daemon=True).start()
+    named(function)(**json.loads(arguments))
+
+
+def named(function: str):
+    """The function "module:name"."""
     module, name = function.split(":")
-    getattr(importlib.import_module(module), name)(**json.loads(arguments))
+    return getattr(importlib.import_module(module), name)
 
 
 if __name__ == "__main__":

@@ -6,21 +6,18 @@ retrained to see what a validation set of 24 to 47 volumes can tell; and the rel
 study leaves its protocol open; card 9, item 15 settles it: the whole network is fine-tuned with a new head, and the architecture alone is retrained beside it.
 """
 
-import contextlib
-import dataclasses
 import functools
 import gc
-from concurrent import futures
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 
-from kit import compat, data, outcome, papers, paths, peak, record, registry, timing, train, volumes
+from kit import data, outcome, papers, paths, record, registry, train, volumes
 from kit.errors import KitError
 from kit.evolution import plan as plans
 from kit.evolution import workers
 from kit.evolution.ode_settings import ODESettings
-from kit.nas import cells3d, final3d, networks3d, proxy3d, released_weights, resnet3d
+from kit.nas import cells3d, final3d, proxy3d, released_weights, resnet3d
 from kit.nas.cells3d import Network3D, Space
 from kit.nas.final3d import Recipe3D
 from kit.nas.proxy3d import Proxy
@@ -225,7 +222,7 @@ def contestants(plan: Plan, searched: dict) -> dict:
                 folder = plans.trial_folder(result.folder, candidate.evaluation)
                 warm = proxy3d.weights(folder) if plan.warm_start and (folder / proxy3d.WEIGHTS).exists() else None
                 chosen[key, f"found {place}" if method == "ode" else method] = network_of(result, candidate), warm
-    return chosen | {(key, name): (RELEASED[name].network, None) for name in plan.released for key in dict(plan.datasets) if RELEASED[name].data == f"{key}mnist3d"}
+    return chosen | {(key, name): (RELEASED[name].network, None) for name in plan.released for key in dict(plan.datasets) if RELEASED[name].key == key}
 
 
 def train_all(plan: Plan, chosen: dict, loaded: dict) -> dict:
@@ -330,78 +327,17 @@ def released_tests(plan: Plan) -> dict:
     """The released weights of the plan's released networks on the official test part, at 28 voxels: name -> run, or one sentence why there is none."""
     names, found = dict(plan.datasets), {}
     for name in plan.released:
-        key = RELEASED[name].data.removesuffix("mnist3d")
+        key = RELEASED[name].key
         if not names.get(key, "").startswith(RELEASED[name].data):
             found[name] = f"Not tested: {RELEASED[name].data} is not used here."
             continue
         try:
             path = released_weights.find(name)
-            inputs, parts = load(dataclasses.replace(plan, edge=released_weights.EDGE), names[key])
+            inputs, parts = load(replace(plan, edge=released_weights.EDGE), names[key])
             found[name] = released_weights.test(name, path, inputs, parts["test"], paths.results_dir() / plan.profile / "pbcnas" / "runs")
         except (WeightsUnavailable, DamagedWeights) as error:
             found[name] = str(error)
     return found
-
-
-def measured_networks(plan: Plan, chosen: dict) -> dict:
-    """What time and memory are measured of: the first found network of each set and the ResNets; title -> arguments of :func:`made`."""
-    names = dict(plan.datasets)
-    found = {f"{names[key]}, found 1": {"network": cells3d.to_json(network)} for (key, title), (network, _) in chosen.items() if title == "found 1"}
-    return found | {resnet3d.title(*RESNETS[name]): {"resnet": name, "width": plan.resnet_width} for name in plan.resnets}
-
-
-def made(edge: int, network: dict | None = None, resnet: str | None = None, width: float = 1.0):
-    """A network of :func:`measured_networks` for two classes, with random weights."""
-    return networks3d.build(cells3d.from_json(network), 2, edge) if network else resnet3d.build(*RESNETS[resnet], edge=edge, width=width)
-
-
-def latency(plan: Plan, chosen: dict, volumes_timed: int = 5) -> dict:
-    """Milliseconds for one volume by a compiled function: title -> [:class:`kit.timing.Times`]. Measured once and kept beside the runs."""
-    found, grey = {}, np.random.default_rng(0).random((volumes_timed, *[plan.edge] * 3, 1), np.float32)
-    for title, network in measured_networks(plan, chosen).items():
-        key = {"edge": plan.edge, "volumes": volumes_timed, "device": record.device_name(), **network}
-        file = _measurement(plan, key)
-        if not file.exists():
-            times = timing.compiled_times(made(plan.edge, **network), grey)
-            record.write_json(file, {"title": title, **key, "ms": times.ms.tolist(), "first_ms": times.first_ms})
-        stored = record.read_json(file)
-        found[title] = [timing.Times("compiled", stored["device"], np.array(stored["ms"]), stored["first_ms"])]
-    return found
-
-
-def train_twice(edge: int, batch: int, graph: bool, network: dict) -> None:
-    """Two training steps on random volumes, traced or layer by layer, to measure their memory."""
-    rng, model = np.random.default_rng(0), final3d.compiled(made(edge, **network), Recipe3D(1, batch), batch, graph)
-    for _ in range(2):
-        model.train_on_batch(rng.random((batch, *[edge] * 3, 1), np.float32), np.zeros(batch, int))
-
-
-@contextlib.contextmanager
-def memory(plan: Plan, chosen: dict, loaded: dict):
-    """Measure the peak memory of training steps, on a processor in another process while the block runs; gives a dictionary, which is full after the block.
-
-    Title -> bytes that a step of the final training adds to a process with TensorFlow; None: it failed, or the system does not tell. Measured once and kept beside the runs.
-    """
-    found, waiting = {}, {}
-    graph = any(final3d.traced(plan.final, len(parts["train"])) for _, parts in loaded.values())
-    for title, network in measured_networks(plan, chosen).items():
-        key = {"edge": plan.edge, "batch": plan.final.batch_size, "graph": graph, "device": record.device_name(), "network": network}
-        file = _measurement(plan, key)
-        if file.exists():
-            found[title] = record.read_json(file)["bytes"]
-        else:
-            waiting[title] = file, key
-    asked = "kit.pbcnas_runs:train_twice", [{name: key[name] for name in ("edge", "batch", "graph", "network")} for _, key in waiting.values()]
-    with futures.ThreadPoolExecutor(1) as pool:
-        early = None if compat.use_xla() else pool.submit(peak.of_each, *asked)
-        yield found
-        for (title, (file, key)), size in zip(waiting.items(), early.result() if early else peak.of_each(*asked), strict=True):
-            found[title] = size
-            record.write_json(file, {"title": title, **key, "bytes": size})
-
-
-def _measurement(plan: Plan, key: dict):
-    return paths.results_dir() / plan.profile / "pbcnas" / "timings" / f"{record.digest(key)[:10]}.json"
 
 
 # --- declarations -----------------------------------------------------------------------------------------------------------------------------

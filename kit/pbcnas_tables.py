@@ -198,7 +198,7 @@ def released_table(found: dict, plan, loaded: dict, resamples: int = 1000) -> pd
         if isinstance(run, str):
             rows.append({**line, "tested": run})
             continue
-        key, table = RELEASED[name].data.removesuffix("mnist3d"), run.predictions("test")
+        key, table = RELEASED[name].key, run.predictions("test")
         index = loaded[key][0].index
         clean = evaluate.leak_free(table, dict(plan.datasets)[key], index["image_id"][index["split"] == "train"].to_numpy())
         line["logit difference"] = run.metrics()["logit_difference"]
@@ -241,7 +241,7 @@ def speed_table(times: dict, peaks: dict, plan) -> pd.DataFrame:
     Parameters
     ----------
     times, peaks : dict
-        From :func:`kit.pbcnas_runs.latency` and :func:`kit.pbcnas_runs.memory`.
+        From :func:`kit.pbcnas_speed.latency` and :func:`kit.pbcnas_speed.memory`.
     """
     table = timing.timing_table(times).rename(columns={"model": "network", "median": "volume (ms)", "min": "fastest (ms)", "max": "slowest (ms)"})
     table = table.assign(**{"voxels": " × ".join([str(plan.edge)] * 3), f"training step of {plan.final.batch_size} (MB)": [np.nan if peaks[name] is None else peaks[name] / 1e6 for name in table["network"]]})
@@ -294,9 +294,9 @@ def cost_table(searched: dict, plan) -> pd.DataFrame:
     for key, methods in searched.items():
         for method, seeds in methods.items():
             for seed, result in seeds.items():
-                log, books = result.algorithm.log, result.algorithm.books.counts()
-                books = {"infeasible": books.pop("infeasible") - books["rejected"], "too costly": books.pop("rejected"), **books, "left at the end": sum(c.dropped for c in log)}
-                rows.append({"data": data_title(key, names[key]), "search": METHODS[method], "seed": seed, "candidates": len(log), "trained": books.pop("trained"), **books, "best fitness": result.algorithm.best.fitness,
+                log, books = result.algorithm.log, result.algorithm.books
+                rows.append({"data": data_title(key, names[key]), "search": METHODS[method], "seed": seed, "candidates": len(log), "trained": books.trained, "infeasible": books.infeasible - books.rejected,
+                             "too costly": books.rejected, "duplicates": books.duplicates, "failed": books.failed, "left at the end": sum(c.dropped for c in log), "best fitness": result.algorithm.best.fitness,
                              "hours": result.history["seconds"].sum() / 3600})
     return pd.DataFrame(rows)
 

@@ -4,7 +4,6 @@ An allocator keeps what it once got, so a second measurement of resident memory 
 off from there. What is measured is what the work adds to a process that has imported its module. On a GPU TensorFlow's allocator counts what is in use, and this process can ask it.
 """
 
-import importlib
 import json
 import os
 import subprocess
@@ -12,7 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from kit import compat, paths
+from kit import beside, compat, paths
 
 FIELDS = "/proc/self/status"
 
@@ -33,7 +32,7 @@ def of_each(function: str, arguments: list) -> list:
         Bytes; None where the work failed or was killed, and without a GPU on systems other than Linux, which do not tell.
     """
     if arguments and compat.use_xla():
-        return [_on_gpu(_named(function), one) for one in arguments]
+        return [_on_gpu(beside.named(function), one) for one in arguments]
     if not arguments or not os.path.exists(FIELDS):
         return [None] * len(arguments)
     with tempfile.TemporaryDirectory() as folder:
@@ -44,13 +43,8 @@ def of_each(function: str, arguments: list) -> list:
 
 def main(function: str, arguments: str, found: str) -> None:
     """Measure and write the peaks, a JSON list, to the file `found`."""
-    call = _named(function)
+    call = beside.named(function)
     Path(found).write_text(json.dumps([_one(call, one) for one in json.loads(arguments)]))
-
-
-def _named(function: str):
-    module, name = function.split(":")
-    return getattr(importlib.import_module(module), name)
 
 
 def _one(call, arguments: dict) -> int | None:

@@ -65,10 +65,8 @@ def find(name: str, download: bool = True) -> Path:
 
 def _keras_file(name: str, download: bool) -> Path:
     below, file, checksum = KERAS_FILES[name]
-    for path in (folder / file for folder in folders()):
-        if path.is_file():
-            weights.check(path, checksum)
-            return path
+    if path := weights.here((folder / file for folder in folders()), checksum):
+        return path
     address, path = weights.KERAS_URL + below + file, weights._keras_models() / file
     if reason := weights.fetch(address, path, checksum, weights.KERAS_URL) if download else "downloads are off":
         raise WeightsUnavailable(f"The ImageNet weights of {name} are unavailable ({reason}): put {file} from {address} into {folders()[0]}, or start at random.")

@@ -226,10 +226,8 @@ def find(name: str, download: bool = True) -> Path:
         models.entry(name)
     _, filename, md5 = KERAS_FILES[name]
     folders, names = [paths.ROOT / "weights", _keras_models()], [_CACHED_AS.get(filename, filename), filename]
-    for path in (folder / file for folder in folders for file in dict.fromkeys(names)):
-        if path.is_file():
-            check(path, md5)
-            return path
+    if path := here((folder / file for folder in folders for file in dict.fromkeys(names)), md5):
+        return path
     path = folders[-1] / names[0]
     if reason := fetch(_address(name), path, md5, KERAS_URL) if download else "they are not on this machine":
         raise _unavailable(name, reason)
@@ -247,6 +245,14 @@ def _address(name: str) -> str:
 def _unavailable(name: str, reason) -> WeightsUnavailable:
     return WeightsUnavailable(f"The ImageNet weights of {name} are unavailable ({reason}): put {KERAS_FILES[name][1]} from {_address(name)} "
                               f"into {paths.ROOT / 'weights'} or {_keras_models()}, or choose the backbone efficientnet_lite0.")
+
+
+def here(places, checksum: str | None) -> Path | None:
+    """The first of several places where a file of weights lies, checked as :func:`check` does; None: it lies in none."""
+    path = next((path for path in places if path.is_file()), None)
+    if path:
+        check(path, checksum)
+    return path
 
 
 def fetch(address: str, path: Path, checksum: str | None, host: str) -> str | None:

@@ -1,6 +1,7 @@
 """The authors' weights: found or refused in one sentence, compared with known logits, tested once."""
 
 import hashlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -83,7 +84,7 @@ def test_released_weights_are_tested_once_at_full_size(file, plan, monkeypatch):
     line, predictions = table.loc["adrenal-90"], found["adrenal-90"].predictions("test")
     assert line["tested"] == "yes" and line["logit difference"] == pytest.approx(0.25, abs=1e-4) and line["volumes"] == 9 and line["leak-free volumes"] == 8
     assert line["accuracy"] == metrics.correct(predictions).mean() and line["AUC"] == pytest.approx(metrics.binary_metrics(predictions)["auc"])
-    wide, rows = pbcnas_runs.load(pbcnas_runs.dataclasses.replace(plan, edge=28), "adrenalmnist3d-balls")
+    wide, rows = pbcnas_runs.load(replace(plan, edge=28), "adrenalmnist3d-balls")
     logits = np.asarray(model(wide.batch(rows["test"]), training=False))
     assert np.abs(predictions["score_1"] - 1 / (1 + np.exp(logits[:, 0] - logits[:, 1]))).max() < 1e-5
     monkeypatch.setattr(released_weights, "build", None)

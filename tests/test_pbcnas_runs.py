@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy.stats import spearmanr
 
-from kit import papers, pbcnas_runs, pbcnas_tables
+from kit import papers, pbcnas_runs, pbcnas_speed, pbcnas_tables
 from kit.nas.final3d import Recipe3D
 from kit.nas.proxy3d import Proxy
 
@@ -71,15 +71,15 @@ def test_tables(plan, done):
 
 def test_time_and_memory_are_measured_once_and_kept(plan, done, monkeypatch):
     loaded, _, chosen = done[:3]
-    with pbcnas_runs.memory(plan, chosen, loaded) as peaks:
+    with pbcnas_speed.memory(plan, chosen, loaded) as peaks:
         assert peaks == {}
     assert list(peaks) == ["balls, found 1", "ResNet-18 (3D)"] and all(5e6 < size < 1e9 for size in peaks.values())
-    monkeypatch.setattr(pbcnas_runs.peak, "of_each", lambda *_: [])
-    times = pbcnas_runs.latency(plan, chosen)
-    monkeypatch.setattr(pbcnas_runs, "made", None)
-    with pbcnas_runs.memory(plan, chosen, loaded) as again:
+    monkeypatch.setattr(pbcnas_speed.peak, "of_each", lambda *_: [])
+    times = pbcnas_speed.latency(plan, chosen)
+    monkeypatch.setattr(pbcnas_speed, "made", None)
+    with pbcnas_speed.memory(plan, chosen, loaded) as again:
         pass
-    assert again == peaks and [one.ms.tolist() for one, in pbcnas_runs.latency(plan, chosen).values()] == [one.ms.tolist() for one, in times.values()]
+    assert again == peaks and [one.ms.tolist() for one, in pbcnas_speed.latency(plan, chosen).values()] == [one.ms.tolist() for one, in times.values()]
     table = pbcnas_tables.speed_table(times, {**peaks, "ResNet-18 (3D)": None}, plan).set_index("network")
     assert table.loc["balls, found 1", "training step of 8 (MB)"] == peaks["balls, found 1"] / 1e6 and table["training step of 8 (MB)"].isna().tolist().count(True) == 1
     assert (table["fastest (ms)"] <= table["volume (ms)"]).all() and (table["voxels"] == "8 × 8 × 8").all()

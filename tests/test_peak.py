@@ -34,5 +34,5 @@ def test_on_a_gpu_the_allocator_is_asked(monkeypatch):
     monkeypatch.setattr(compat, "use_xla", lambda: True)
     monkeypatch.setattr(tf.config.experimental, "reset_memory_stats", lambda device: held.update(peak=held["current"]))
     monkeypatch.setattr(tf.config.experimental, "get_memory_info", lambda device: dict(held))
-    monkeypatch.setattr(peak, "_named", lambda function: work)
+    monkeypatch.setattr(peak.beside, "named", lambda function: work)
     assert peak.of_each("some:work", [{"size": 30}, {"size": 7}, {"size": 100}]) == [30, 7, None]

@@ -190,3 +190,9 @@ def test_note_makes_room_below():
 def test_nothing_to_plot_gets_one_sentence(call):
     with pytest.raises(plots.NothingToPlot, match=r"^[A-Z].*\.$"):
         call()
+
+
+def test_a_footer_has_the_house_style_whatever_the_callers():
+    with mpl.rc_context({"font.family": ["serif"]}):
+        fig = plots.note(plots.new_figure(4, 3), "Reduced settings.")
+    assert fig.texts[-1].get_fontfamily() != ["serif"]

@@ -32,6 +32,11 @@ class Released:
     note: str
 
     @property
+    def key(self) -> str:
+        """What the publication calls the data set."""
+        return self.data.removesuffix("mnist3d")
+
+    @property
     def network(self) -> Network3D:
         """The architecture."""
         return PAPER.decode(PAPER.genome(self.levels))

@@ -34,7 +34,7 @@ LOGITS = {  # of `probes`, one row a volume
 }  # fmt: skip
 
 
-def find(name: str, download: bool = True) -> Path:
+def find(name: str) -> Path:
     """The file of a network's released weights, checked against its checksum: ``<name>.pt`` where weights are looked for, else downloaded.
 
     Raises
@@ -44,12 +44,10 @@ def find(name: str, download: bool = True) -> Path:
     if name not in FILES:
         raise WeightsUnavailable(f"No weights of {name} were released; there are those of {', '.join(FILES)}.")
     (below, checksum), folders = FILES[name], ported_weights.folders()
-    for path in (folder / f"{name}.pt" for folder in folders):
-        if path.is_file():
-            weights.check(path, checksum)
-            return path
+    if path := weights.here((folder / f"{name}.pt" for folder in folders), checksum):
+        return path
     path = folders[-1] / f"{name}.pt"
-    if reason := weights.fetch(ADDRESS + below, path, checksum, HOST) if download else "downloads are off":
+    if reason := weights.fetch(ADDRESS + below, path, checksum, HOST):
         raise WeightsUnavailable(f"The released weights of {name} are unavailable ({reason}): put {ADDRESS + below} as {name}.pt into the repository's folder weights, or into that of KIT_WEIGHTS.")
     return path
 

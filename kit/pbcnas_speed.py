@@ -1,0 +1,74 @@
+"""Time and memory of the networks of PBC-NAS in 3D, measured beside Table 5: milliseconds for a volume, peak memory of a training step.
+
+The publication gives neither. Both are of random weights and random volumes, which changes neither, at the volume size of the run; each is measured once and kept beside the runs.
+"""
+
+import contextlib
+from concurrent import futures
+
+import numpy as np
+
+from kit import compat, paths, pbcnas_runs, peak, record, timing
+from kit.nas import cells3d, final3d, networks3d, resnet3d
+from kit.nas.final3d import Recipe3D
+
+
+def networks(plan, chosen: dict) -> dict:
+    """What time and memory are measured of: the first found network of each set and the ResNets; title -> arguments of :func:`made`."""
+    names = dict(plan.datasets)
+    found = {f"{names[key]}, found 1": {"network": cells3d.to_json(network)} for (key, title), (network, _) in chosen.items() if title == "found 1"}
+    return found | {resnet3d.title(*pbcnas_runs.RESNETS[name]): {"resnet": name, "width": plan.resnet_width} for name in plan.resnets}
+
+
+def made(edge: int, network: dict | None = None, resnet: str | None = None, width: float = 1.0):
+    """A network of :func:`networks` for two classes, with random weights."""
+    return networks3d.build(cells3d.from_json(network), 2, edge) if network else resnet3d.build(*pbcnas_runs.RESNETS[resnet], edge=edge, width=width)
+
+
+def latency(plan, chosen: dict, volumes_timed: int = 5) -> dict:
+    """Milliseconds for one volume by a compiled function: title -> [:class:`kit.timing.Times`]."""
+    found, grey = {}, np.random.default_rng(0).random((volumes_timed, *[plan.edge] * 3, 1), np.float32)
+    for title, network in networks(plan, chosen).items():
+        key = {"edge": plan.edge, "volumes": volumes_timed, "device": record.device_name(), **network}
+        file = _measurement(plan, key)
+        if not file.exists():
+            times = timing.compiled_times(made(plan.edge, **network), grey)
+            record.write_json(file, {"title": title, **key, "ms": times.ms.tolist(), "first_ms": times.first_ms})
+        stored = record.read_json(file)
+        found[title] = [timing.Times("compiled", stored["device"], np.array(stored["ms"]), stored["first_ms"])]
+    return found
+
+
+def train_twice(edge: int, batch: int, graph: bool, network: dict) -> None:
+    """Two training steps on random volumes, traced or layer by layer, to measure their memory."""
+    rng, model = np.random.default_rng(0), final3d.compiled(made(edge, **network), Recipe3D(1, batch), batch, graph)
+    for _ in range(2):
+        model.train_on_batch(rng.random((batch, *[edge] * 3, 1), np.float32), np.zeros(batch, int))
+
+
+@contextlib.contextmanager
+def memory(plan, chosen: dict, loaded: dict):
+    """Measure the peak memory of training steps, on a processor in another process while the block runs; gives a dictionary, which is full after the block.
+
+    Title -> bytes that a step of the final training adds to a process with TensorFlow; None: it failed, or the system does not tell.
+    """
+    found, waiting = {}, {}
+    graph = any(final3d.traced(plan.final, len(parts["train"])) for _, parts in loaded.values())
+    for title, network in networks(plan, chosen).items():
+        step = {"edge": plan.edge, "batch": plan.final.batch_size, "graph": graph, "network": network}
+        file = _measurement(plan, step | {"device": record.device_name()})
+        if file.exists():
+            found[title] = record.read_json(file)["bytes"]
+        else:
+            waiting[title] = file, step
+    asked = "kit.pbcnas_speed:train_twice", [step for _, step in waiting.values()]
+    with futures.ThreadPoolExecutor(1) as pool:
+        early = None if compat.use_xla() else pool.submit(peak.of_each, *asked)
+        yield found
+        for (title, (file, step)), size in zip(waiting.items(), early.result() if early else peak.of_each(*asked), strict=True):
+            found[title] = size
+            record.write_json(file, {"title": title, **step, "device": record.device_name(), "bytes": size})
+
+
+def _measurement(plan, key: dict):
+    return paths.results_dir() / plan.profile / "pbcnas" / "timings" / f"{record.digest(key)[:10]}.json"
