@@ -42,9 +42,3 @@ def profiles_dir() -> Path:
 def notebooks_dir() -> Path:
     """Folder of the notebooks."""
     return ROOT / "notebooks"
-
-
-def shared_data() -> Path | None:
-    """Folder of real archives beside the checkout, for tests; None where there is none."""
-    folder = ROOT.parent / "shared" / "data"
-    return folder if folder.is_dir() else None

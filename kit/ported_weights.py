@@ -35,9 +35,9 @@ _BN_PARTS = ("weight", "bias", "running_mean", "running_var")
 
 
 def folders() -> list[Path]:
-    """Where files of weights are looked for: ``KIT_WEIGHTS`` if set, ``weights`` beside the package, ``shared/weights`` beside the checkout, Keras' cache."""
+    """Where files of weights are looked for: ``KIT_WEIGHTS`` if set, ``weights`` beside the package, Keras' cache."""
     own = [Path(os.environ["KIT_WEIGHTS"])] if os.environ.get("KIT_WEIGHTS") else []
-    return [*own, paths.ROOT / "weights", paths.ROOT.parent / "shared" / "weights", weights._keras_models()]
+    return [*own, paths.ROOT / "weights", weights._keras_models()]
 
 
 def find(name: str, download: bool = True) -> Path:

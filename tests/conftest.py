@@ -5,7 +5,13 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from kit import record
+from kit import paths, record
+
+
+def shared_data():
+    """Folder of the real archives that may lie beside the checkout; None where there is none. Nothing of the product knows it."""
+    folder = paths.ROOT.parent / "shared" / "data"
+    return folder if folder.is_dir() else None
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from kit import audit, imageio, paths, phantom, record, registry
+from conftest import shared_data
+from kit import audit, imageio, phantom, record, registry
 
 TRAIN, TEST = "Training", "Testing"
 
@@ -213,9 +214,9 @@ def test_planted_copies_of_the_embedded_sets(name, tmp_path):
 
 def unpacked(archive, folder):
     """A real archive, laid out below `folder`."""
-    if paths.shared_data() is None:
+    if shared_data() is None:
         pytest.skip("the real archives are not beside this checkout")
-    with zipfile.ZipFile(paths.shared_data() / archive) as content:
+    with zipfile.ZipFile(shared_data() / archive) as content:
         content.extractall(folder)
     return folder
 

@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 from sklearn.metrics import classification_report
 
-from kit import cad, cad_errors, evaluate, forensics, papers, paths, record, registry, report, split, stats, timing
+from conftest import shared_data
+from kit import cad, cad_errors, evaluate, forensics, papers, record, registry, report, split, stats, timing
 
 FLAGGED = {"mobilenetv2.pituitary", "inceptionv3.notumor", "inceptionv3.pituitary", "xception.pituitary"}
 ACCURACIES = {"resnet50": 98.7033, "vgg19": 97.1777, "mobilenetv2": 95.1945, "inceptionv3": 98.5507, "nasnetlarge": 97.5591, "xception": 98.6270,
@@ -88,7 +89,7 @@ def test_leak_free_images_have_no_copy_in_the_training_folder(mini):
 @pytest.fixture(scope="module")
 def real_set(private_folders):
     """The 7,023-image set as names and hashes, from its archive."""
-    archive = paths.shared_data() and paths.shared_data() / "brain-tumor-mri-dataset-224px.zip"
+    archive = shared_data() and shared_data() / "brain-tumor-mri-dataset-224px.zip"
     if not archive or not archive.exists():
         pytest.skip("the archive of the 7,023-image set is not here")
     with zipfile.ZipFile(archive) as file:

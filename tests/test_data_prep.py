@@ -24,6 +24,7 @@ from PIL import Image
 
 from data_prep import __main__ as command
 from data_prep import archive, fetch, folder, ingest, layout, sources, stand_in, verify
+from conftest import shared_data
 from kit import paths, record, registry
 
 COUNTS = {"Training/a": 3, "Training/b": 2, "Testing/a": 1, "Testing/b": 2}
@@ -673,9 +674,9 @@ FOUR = [f"Training/notumor/Tr-no_{number}.jpg" for number in (1011, 1012, 1019, 
 
 @pytest.fixture(scope="module")
 def real(tmp_path_factory):
-    if paths.shared_data() is None:
+    if shared_data() is None:
         pytest.skip("the real archives are not beside the checkout")
-    return paths.shared_data(), tmp_path_factory.mktemp("real")
+    return shared_data(), tmp_path_factory.mktemp("real")
 
 
 @pytest.mark.parametrize("name", REAL)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.optimize import differential_evolution
 
-from kit import paths
+from conftest import shared_data
 from kit.evolution.genetic import OutOfTurn
 from kit.evolution.ode import BUDGET, EXHAUSTED, ODE, run
 from kit.evolution.ode_settings import BadSettings, Box, ODESettings
@@ -59,7 +59,7 @@ def test_traces_of_the_released_code(name):
         assert [told["best_fitness"], np.mean(told["fitness"])] == pytest.approx([best, mean], abs=6e-11) and sums[told["generation"]] == pytest.approx(genes, abs=6e-9)
     number, edges, rest = BEST[name]
     assert search.best.number == number and cells3d.levels(search.best.genes) == (*(int(bit) for bit in edges.replace(" ", "")), *rest) and search.ended == BUDGET
-    folder = paths.shared_data() and paths.shared_data().parent / "papers" / "pbcnas"
+    folder = shared_data() and shared_data().parent / "papers" / "pbcnas"
     if folder and folder.exists():
         final = json.loads((folder / "oracle_de_trace_seed42.json").read_text())[name]["final"]
         assert search.best.genes.tolist() == final["best_chrom"] and search.best.fitness == final["best"]

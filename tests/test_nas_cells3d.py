@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from kit import paths
+from conftest import shared_data
 from kit.nas import cells3d
 from kit.nas.cells3d import OPERATIONS, BadNetwork, Infeasible, Network3D, Space
 from kit.nas.released3d import RELEASED
@@ -56,7 +56,7 @@ def test_the_forty_initial_candidates():
 
 
 def test_the_forty_against_the_file():
-    folder = paths.shared_data() and paths.shared_data().parent / "papers" / "pbcnas"
+    folder = shared_data() and shared_data().parent / "papers" / "pbcnas"
     if not folder or not folder.exists():
         pytest.skip("the oracle files of the card are not beside this checkout")
     for item in json.loads((folder / "oracle_p0_seed42.json").read_text())["items"]:

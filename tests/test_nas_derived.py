@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from kit import paths
+from conftest import shared_data
 from kit.nas import derived, genotype, ops
 from kit.nas.genotype import LITERALS, PRIMITIVES, Genotype
 
@@ -81,7 +81,7 @@ def test_primitives_are_those_of_the_supernet():
 
 @pytest.fixture(scope="module", params=["DARTS_V2", "PDARTS"])
 def oracle(request):
-    folder = paths.shared_data() and paths.shared_data().parent / "papers" / "lease" / "oracles"
+    folder = shared_data() and shared_data().parent / "papers" / "lease" / "oracles"
     if folder is None or not (folder / f"derived_{request.param}.npz").exists():
         pytest.skip("the oracle files lie beside the checkout only")
     with np.load(folder / f"derived_{request.param}.npz") as stored:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kit import paths
+from conftest import shared_data
 from kit.nas import hypergradient, ops, supernet
 
 SPACES = {"darts_tiny": supernet.Space("darts", 4, 3), "pcdarts_tiny": supernet.Space("pcdarts", 16, 3)}
@@ -15,7 +15,7 @@ TINY = list(SPACES)
 
 @functools.lru_cache(maxsize=None)
 def oracle(name):
-    folder = paths.shared_data() and paths.shared_data().parent / "papers" / "lease" / "oracles"
+    folder = shared_data() and shared_data().parent / "papers" / "lease" / "oracles"
     if not folder or not folder.exists():
         pytest.skip("the reference values of the LeaSE paper are not beside this checkout")
     with np.load(folder / f"{name}.npz") as file:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kit import paths
+from conftest import shared_data
 from kit.nas import hypergradient, lease, supernet
 from kit.nas.hypergradient import cross_entropy, derivatives
 from kit.nas.lease import LeaseSettings
@@ -22,7 +22,7 @@ NORMS = {"raw_literal_soft_asc": 3.69576885e-05, "raw_literal_hard_asc": 7.94567
 
 @functools.lru_cache(maxsize=None)
 def oracle(name):
-    folder = paths.shared_data() and paths.shared_data().parent / "papers" / "lease" / "oracles"
+    folder = shared_data() and shared_data().parent / "papers" / "lease" / "oracles"
     if not folder or not folder.exists():
         pytest.skip("the reference values of the LeaSE paper are not beside this checkout")
     with np.load(folder / f"{name}.npz") as file:

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kit import paths
+from conftest import shared_data
 from kit.nas import ops, supernet
 
 
 @pytest.fixture(scope="module")
 def oracle():
-    folder = paths.shared_data() and paths.shared_data().parent / "papers" / "lease" / "oracles"
+    folder = shared_data() and shared_data().parent / "papers" / "lease" / "oracles"
     if folder is None or not folder.is_dir():
         pytest.skip("the oracles beside the checkout are absent")
     return np.load(folder / "ops.npz")

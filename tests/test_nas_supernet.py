@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kit import paths
+from conftest import shared_data
 from kit.nas import ops, supernet
 from kit.nas.supernet import EDGES, Space
 
@@ -17,7 +17,7 @@ MACS = {0: 1.201, 5: 0.226, 8: 0.747, 9: 1.36, 10: 1.16}  # 1e9 at 64 pixels
 
 
 def oracle(name):
-    folder = paths.shared_data() and paths.shared_data().parent / "papers" / "lease" / "oracles"
+    folder = shared_data() and shared_data().parent / "papers" / "lease" / "oracles"
     if folder is None or not folder.is_dir():
         pytest.skip("the oracles beside the checkout are absent")
     return np.load(folder / f"{name}.npz")

@@ -35,10 +35,3 @@ def test_the_cache_follows_the_data(monkeypatch, tmp_path):
     monkeypatch.delenv("KIT_CACHE")
     monkeypatch.setenv("KIT_DATA", str(tmp_path))
     assert paths.cache_dir() == tmp_path.resolve() / ".cache"
-
-
-def test_shared_archives_are_optional(monkeypatch, tmp_path):
-    monkeypatch.setattr(paths, "ROOT", tmp_path / "checkout")
-    assert paths.shared_data() is None
-    (tmp_path / "shared" / "data").mkdir(parents=True)
-    assert paths.shared_data() == tmp_path / "shared" / "data"

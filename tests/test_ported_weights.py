@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
+from conftest import shared_data
 from kit import architectures, paths, ported_weights, weights
 
 # Logits of PyTorch 2.15 for the second image of `_images` under the weights of `_state`, five classes, from definitions written for this purpose
@@ -241,7 +242,7 @@ def test_efficientnet_lite0_starts_from_the_packaged_weights():
 @pytest.fixture(scope="module")
 def caffe():
     """SqueezeNet's real ImageNet weights without class convolution."""
-    path = paths.ROOT.parent / "shared" / "weights" / "squeezenet1_1_imagenet_notop.h5"
+    path = (shared_data() or paths.ROOT).parent / "weights" / "squeezenet1_1_imagenet_notop.h5"
     if not path.is_file():
         pytest.skip("SqueezeNet's ImageNet weights are not on this machine")
     return path
@@ -275,8 +276,9 @@ def _alignment(a, b) -> float:
     return np.linalg.norm(a.T @ b) ** 2 / (np.linalg.norm(a.T @ a) * np.linalg.norm(b.T @ b))
 
 
-def test_squeezenet_sees_in_photographs_what_another_imagenet_network_sees(caffe):
+def test_squeezenet_sees_in_photographs_what_another_imagenet_network_sees(caffe, monkeypatch):
     """Features of 50 crops agree with EfficientNet-Lite0's, those of a random start and of shuffled kernels do not (the file has no classes to name)."""
+    monkeypatch.setenv("KIT_WEIGHTS", str(caffe.parent))
     random, crops = np.random.RandomState(0), []
     for picture in ("china.jpg", "flower.jpg"):
         image = load_sample_image(picture)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from conftest import shared_data
 from kit import imageio, paths, preprocess
 
 REAL = {  # file: box at 224 px, box at 512 px (bicubic), mean BGR, pixel [100, 100]
@@ -161,7 +162,7 @@ def test_unknown_modes_and_unreadable_files_are_refused(head, tmp_path):
 
 @pytest.fixture(scope="module")
 def archive():
-    file = (paths.shared_data() or paths.ROOT) / "brain-tumor-mri-dataset-224px.zip"
+    file = (shared_data() or paths.ROOT) / "brain-tumor-mri-dataset-224px.zip"
     if not file.exists():
         pytest.skip("the 224 px copy of the 7,023-image set is not beside the checkout")
     with zipfile.ZipFile(file) as opened:

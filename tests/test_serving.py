@@ -14,7 +14,8 @@ from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.sequence import Sequence
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, MRImageStorage
 
-from kit import explain, familiarity, imageio, paths, preprocess, record, serving, uploads
+from conftest import shared_data
+from kit import explain, familiarity, imageio, preprocess, record, serving, uploads
 from kit.phantom import slice_image
 
 CLASSES = ["glioma", "meningioma", "notumor", "pituitary"]
@@ -81,7 +82,7 @@ def test_one_file_gives_the_same_scores_on_every_path(tmp_path, slices, model_fo
 def test_a_real_file_keeps_its_scores_too(classifier):
     import zipfile
 
-    archive = paths.shared_data() and paths.shared_data() / "brain-tumor-mri-dataset-224px.zip"
+    archive = shared_data() and shared_data() / "brain-tumor-mri-dataset-224px.zip"
     if not archive or not archive.exists():
         pytest.skip("the 224 px copy is not beside the checkout")
     with zipfile.ZipFile(archive) as file:

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from kit import paths, registry, volumes
+from conftest import shared_data
+from kit import registry, volumes
 
 
 def test_volumes_come_in_the_order_of_the_index(balls):
@@ -39,7 +40,7 @@ def test_images_are_refused(discs):
 
 
 def test_foreground_of_the_real_archive():
-    file = paths.shared_data() and next(paths.shared_data().rglob("adrenalmnist3d_64.npz"), None)
+    file = shared_data() and next(shared_data().rglob("adrenalmnist3d_64.npz"), None)
     if not file:
         pytest.skip("the archive adrenalmnist3d_64.npz is not beside the repository")
     with np.load(file) as arrays:
