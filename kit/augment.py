@@ -11,10 +11,7 @@ TensorFlow's ImageProjectiveTransformV3 640 (uint8 690, cut off instead of round
 
 import functools
 import itertools
-import os
-import sys
-import time
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 
 import cv2
 import numpy as np
@@ -225,43 +222,3 @@ def examples(images: np.ndarray, augmentation: Augmentation, seed: int = 0, vers
     check_images(images)
     drawn = [matrices(draw(augmentation, seed, v, len(images), images.shape[1:]), images.shape[1:]) for v in range(versions)]
     return np.rint(np.stack([warp(images, m) for m in drawn], axis=1)).astype(np.uint8)
-
-
-def benchmark(size: int = 200, images: int = 512, rounds: int = 3, seed: int = 0) -> pd.DataFrame:
-    """Time both augmenters side by side, in turns, on random images: batches of 32 as they reach the network.
-
-    The generator is iterated as published, without what tf.data would cost on top; the fused path includes tf.data, shuffling and scaling.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row an augmenter: images/s of the median round, slowest and fastest round, and ratio to the generator; indexed by augmenter.
-    """
-    from kit import data
-
-    x = np.random.default_rng(seed).integers(0, 256, (images, size, size, 3), dtype=np.uint8)
-    targets = np.zeros((images, 4), np.float32)
-    fused = iter(data.augmented(x, targets, np.arange(images), 1 / 255, 32, seed, 0, Augmentation()))
-    streams = {"keras_generator": generator_batches(x, targets, 1 / 255, 32, Augmentation(), seed), "fused": fused}
-    rates = {name: [] for name in streams}
-    for _, (name, stream) in itertools.product(range(rounds), streams.items()):
-        for _ in range(3):
-            next(stream)
-        started, seen = time.perf_counter(), 0
-        while seen < images:
-            seen += len(next(stream)[1])
-        rates[name].append(seen / (time.perf_counter() - started))
-        time.sleep(0.2)  # lets the prefetching of the fused stream finish, so that it takes no time from the other
-    table = pd.DataFrame([{"augmenter": n, "images/s": np.median(r), "slowest": min(r), "fastest": max(r)} for n, r in rates.items()])
-    table = table.set_index("augmenter")
-    return table.assign(ratio=table["images/s"] / table.loc["keras_generator", "images/s"])
-
-
-def _main(arguments) -> None:
-    if arguments != ["--benchmark"]:
-        raise SystemExit("Usage: python -m kit.augment --benchmark")
-    print(f"{benchmark().round(1)}\n{os.cpu_count()} cores, OpenCV {cv2.__version__}, {asdict(Augmentation())}")
-
-
-if __name__ == "__main__":
-    _main(sys.argv[1:])

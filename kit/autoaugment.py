@@ -10,10 +10,6 @@ builds anew in Python loops for every image. Measured at 64 px, images/s: 3,000 
 """
 
 import functools
-import itertools
-import os
-import sys
-import time
 from dataclasses import dataclass, fields
 
 import cv2
@@ -310,50 +306,3 @@ def table(encoding: str = "torchvision", size: int = 64) -> pd.DataFrame:
 
     rows = [[words(*one) for one in pair] for pair in _plan(encoding, size, size)]
     return pd.DataFrame(rows, columns=["first", "second"], index=pd.RangeIndex(1, len(rows) + 1, name="sub-policy"))
-
-
-def benchmark(size: int = 64, images: int = 2048, rounds: int = 3, batch_size: int = 96, seed: int = 0) -> pd.DataFrame:
-    """Images/s of this augmentation, in one thread and as it reaches the network through ``tf.data``, in turns, on random images.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Indexed by way and encoding: images/s of the median round, slowest and fastest round.
-    """
-    from kit import data
-
-    x = np.random.default_rng(seed).integers(0, 256, (images, size, size, 3), dtype=np.uint8)
-    rows, targets = np.arange(images), np.zeros((images, 4), np.float32)
-
-    def alone(settings):
-        for start in itertools.cycle(range(0, images - batch_size, batch_size)):
-            yield batch(x[start:start + batch_size], rows[start:start + batch_size], 0, settings, seed)
-
-    streams = {}
-    for settings in (AutoAugment(name, cutout=16) for name in ENCODINGS):
-        streams["one thread", settings.encoding] = alone(settings)
-        streams["tf.data", settings.encoding] = iter(data.augmented(x, targets, rows, 1 / 255, batch_size, seed, 0, settings))
-    rates = {key: [] for key in streams}
-    for _, (key, stream) in itertools.product(range(rounds), streams.items()):
-        for _ in range(3):
-            next(stream)
-        started, seen = time.perf_counter(), 0
-        while seen < images:
-            one = next(stream)
-            seen += len(one[1]) if isinstance(one, tuple) else len(one)
-        rates[key].append(seen / (time.perf_counter() - started))
-        time.sleep(0.2)  # lets a stream's prefetching finish, so that it takes no time from the next one
-    index = pd.MultiIndex.from_tuples(rates, names=["way", "encoding"])
-    return pd.DataFrame([{"images/s": np.median(r), "slowest": min(r), "fastest": max(r)} for r in rates.values()], index=index)
-
-
-def _main(arguments) -> None:
-    if arguments != ["--benchmark"]:
-        raise SystemExit("Usage: python -m kit.autoaugment --benchmark")
-    from kit import autoaugment  # the module that kit.data knows; this one is called __main__
-
-    print(f"{autoaugment.benchmark().round(0)}\n{os.cpu_count()} cores, OpenCV {cv2.__version__}, Pillow {Image.__version__}")
-
-
-if __name__ == "__main__":
-    _main(sys.argv[1:])

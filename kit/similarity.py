@@ -6,12 +6,10 @@ back, so that its value changes when a channel is shifted or scaled, and it stop
 definition is the default and ``mode="svcca"`` gives the package's numbers where it has any. Both come from one product of the joined features with
 themselves (in float64, each channel scaled by its deviation) and small triangular factors; nothing of the size of the data is decomposed unless the
 features are almost dependent. PWCCA of unrelated features is far from 0 (0.71 for 960 channels and 1,600 images), hence :func:`null_floor`; debiased
-CKA has no such floor. Measured at 960 channels and 10,000 images, seconds of one core (:func:`benchmark`): the definition with both sides' weights 1.4,
+CKA has no such floor. Measured at 960 channels and 10,000 images, seconds of one core (:func:`kit.benchmark_similarity.benchmark`): the definition with both sides' weights 1.4,
 of which 0.8 are the products of the features, the floor of any way; the package's procedure, one side's weights a call, 5.7 to 6.5.
 """
 
-import sys
-import time
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -309,7 +307,7 @@ def null_floor(n: int, channels, seed: int = 0, repeats: int = 3) -> Floor:
 
 
 def svcca_procedure(x, y, epsilon=1e-10) -> float:
-    """The package's chain of computations step by step, for :func:`benchmark` only: two pseudo-inverses, their roots, an SVD and a QR of all images."""
+    """The package's chain of computations step by step, for :mod:`kit.benchmark_similarity` only: two pseudo-inverses, their roots, an SVD and a QR of all images."""
     split, means = x.shape[1], x.mean(0)
     covariance = np.cov(x, y, rowvar=False)
     blocks = [covariance[:split, :split], covariance[split:, split:]]
@@ -322,36 +320,3 @@ def svcca_procedure(x, y, epsilon=1e-10) -> float:
     basis, _ = np.linalg.qr((u.T @ (x - means).T + means[:, None]).T)
     weights = np.abs(basis.T @ x).sum(1)
     return float(weights @ rho / weights.sum())
-
-
-def benchmark(channels: int = 960, n: int = 10_000, seed: int = 0, rounds: int = 3) -> dict:
-    """Seconds (best of the rounds) of the package's procedure, of :func:`cca` in both modes, and of the one matrix product that no way can avoid.
-
-    Returns
-    -------
-    dict
-        seconds by name, "speedup" (procedure / definition) and "difference" (of the two svcca results).
-    """
-    rng = np.random.default_rng(seed)
-    x = rng.standard_normal((n, channels))
-    y = 0.7 * x + 0.3 * rng.standard_normal((n, channels))
-    joined = np.concatenate([x, y], axis=1)
-    ways = {"procedure": lambda: svcca_procedure(x, y), "svcca": lambda: pwcca(x, y, "svcca", "x"), "definition": lambda: pwcca(x, y),
-            "product": lambda: joined.T @ joined}
-    seconds, values = dict.fromkeys(ways, np.inf), {}
-    for _ in range(rounds):
-        for name, way in ways.items():
-            started = time.perf_counter()
-            values[name] = way()
-            seconds[name] = min(seconds[name], time.perf_counter() - started)
-    return {**seconds, "speedup": seconds["procedure"] / seconds["definition"], "difference": abs(values["procedure"] - values["svcca"])}
-
-
-def _main(arguments) -> None:
-    if arguments != ["--benchmark"]:
-        raise SystemExit("Usage: python -m kit.similarity --benchmark")
-    print({name: round(value, 12 if name == "difference" else 3) for name, value in benchmark().items()})
-
-
-if __name__ == "__main__":
-    _main(sys.argv[1:])

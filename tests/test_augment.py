@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 from scipy import ndimage, stats
 
-from kit import augment, data
+from kit import augment, benchmark_augment, data
 
 PAPER = augment.Augmentation()
 ORACLE = {0: (0.97627, 4.30379, 2.05527, False), 1: (-1.65956, 4.40649, -9.99771, True), 2: (-1.28016, -9.48148, 0.99325, True)}
@@ -154,6 +154,6 @@ def test_the_generators_stream_shows_every_image_with_its_label(inputs):
 
 
 def test_the_fused_warp_is_several_times_faster():
-    table = augment.benchmark(size=200, images=64, rounds=2)
+    table = benchmark_augment.affine(size=200, images=64, rounds=2)
     assert list(table.index) == ["keras_generator", "fused"] and table.loc["keras_generator", "ratio"] == 1
     assert table.loc["fused", "ratio"] > 3  # 13 on an idle machine; loaded ones must not fail

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from kit import similarity
+from kit import benchmark_similarity, similarity
 
 
 def case(name):
@@ -140,7 +140,7 @@ def test_null_floor_is_the_oracles(channels, n, expected):
 def test_the_benchmarked_procedure_is_the_packages():
     x, y = case("F")
     assert similarity.svcca_procedure(x, y) == pytest.approx(ORACLE["F"][3], abs=1e-6)
-    found = similarity.benchmark(40, 400, rounds=1)
+    found = benchmark_similarity.benchmark(40, 400, rounds=1)
     assert found["difference"] < 1e-6 and found["definition"] > 0
 
 
