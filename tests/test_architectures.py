@@ -6,11 +6,11 @@ import pytest
 
 from kit import architectures, ported_networks
 
-# Convolutions that Algorithm 3 reaches in torchvision's networks (thesis card 4.6 and published reference), SqueezeNet's class convolution included
+# Convolutions that Algorithm 3 reaches in torchvision's networks (thesis and published reference), SqueezeNet's class convolution included
 CONVOLUTIONS = {"convnext_tiny": 22, "efficientnetv2_s": 170, "regnety_400mf": 85, "regnetx_400mf": 71, "mobilenetv3_small": 52, "mobilenetv3_large": 62,
                 "shufflenetv2_x1.0": 56, "shufflenetv2_x1.5": 56, "shufflenetv2_x2.0": 56, "mnasnet_1.0": 52, "squeezenet_1.1": 26,
                 "efficientnet_lite0": 49}
-# Channels compared by PWCCA (thesis card 4.26; the others are the last maps' widths)
+# Channels compared by PWCCA (thesis; the others are the last maps' widths)
 FEATURES = {"convnext_tiny": 768, "efficientnetv2_s": 1280, "regnety_400mf": 440, "regnetx_400mf": 400, "mobilenetv3_small": 576, "mobilenetv3_large": 960,
             "shufflenetv2_x1.0": 464, "shufflenetv2_x1.5": 704, "shufflenetv2_x2.0": 976, "mnasnet_1.0": 1280, "squeezenet_1.1": 512,
             "efficientnet_lite0": 1280}

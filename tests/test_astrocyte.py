@@ -19,7 +19,7 @@ PER_STEP = [[0.995041, -0.995090, 0.151948, 0.921008], [0.983264, -0.997211, 0.1
 
 
 def oracle(dtype=None):
-    """The single convolution of oracle section 5, and its four batches in NHWC."""
+    """The single convolution on which the released NeuronGliaUnit was run with PyTorch, and its four batches in NHWC."""
     kernel = np.random.RandomState(1).randn(4, 3, 3, 3) * 0.2
     kernel[2] *= 0.02
     batches = np.random.RandomState(2).randn(4, 2, 3, 8, 8).transpose(0, 1, 3, 4, 2).astype(np.float32)

@@ -10,7 +10,7 @@ import pytest
 from kit import backbones, explain, models
 from kit.lite0 import LITE0_STAGES
 
-# total, trainable, not trainable, layers of the paper's model, trainable tensors, last map, layer inventory: cad/oracle.md sections 1 and 1.1
+# total, trainable, not trainable, layers of the paper's model, trainable tensors, last map, layer inventory, counted in plain Keras
 ORACLE = {
     "vgg19": (20_026_436, 20_026_436, 0, 25, 34, (6, 6, 512), {"Conv2D": 16, "MaxPooling2D": 5}),
     "inceptionv3": (21_810_980, 21_776_548, 34_432, 314, 190, (4, 4, 2048),
@@ -117,7 +117,7 @@ def test_efficientnet_lite0_starts_from_imagenet_and_can_be_trained_whole(lite0)
 
 
 def test_gradcam_of_the_logit_is_the_class_activation_map(lite0):
-    """oracle.md section 6: with GAP and one dense layer, Grad-CAM equals the dense kernel's weighting of the last map."""
+    """With GAP and one dense layer, Grad-CAM equals the dense kernel's weighting of the last map."""
     images = np.random.default_rng(0).random((2, 64, 64, 3), np.float32)
     inner = keras.Model(lite0.input, lite0.get_layer("top_relu").output)
     kernel = lite0.get_layer("logit").kernel.numpy()

@@ -106,7 +106,7 @@ def real_set(private_folders):
 
 
 def test_real_set_has_the_published_counts(real_set):
-    """Card 1.2: Table 2 but for the absent files, 1,095 images that are not in training, 61 validation images with a copy in training."""
+    """Table 2 of the paper but for the absent files, 1,095 images that are not in training, 61 validation images with a copy in training."""
     parts, free, group = cad.published_parts(real_set), cad.leak_free_ids(real_set), cad.copies(real_set)
     counts = {part: pd.Series(ids).str.split("/").str[1].value_counts().reindex(cad.CLASSES).tolist() for part, ids in parts.items()}
     assert counts == {"train": [1060, 1072, 1275, 1158], "val": [261, 267, 316, 299], "test": [300, 306, 405, 300]}

@@ -125,6 +125,7 @@ def test_shown_errors_are_the_most_confident_ones(finished):
     assert len(twins["wrong"]) == 1 and twins["wrong"]["image_id"].iloc[0] == rows["wrong"]["image_id"].iloc[0]
 
 
+@pytest.mark.slow
 def test_two_processes_give_what_one_gives(plan, finished, monkeypatch):
     names, timed = ["mobilenetv2", "vgg19", "efficientnet_lite0"], cad.published_parts("phantom4")["test"][:1]
     both = cad_training.run_all(plan, names, timed=timed, processes=2)

@@ -1,4 +1,4 @@
-"""The differential evolution against the traces of the released code (oracle.md sections 4 and 5), its repaired mode, resume, and a function that it optimises."""
+"""The differential evolution against the traces of the released code (tests/oracles/README.md), its repaired mode, resume, and a function that it optimises."""
 
 import json
 
@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from scipy.optimize import differential_evolution
 
-from conftest import shared_data
 from kit.evolution.genetic import OutOfTurn
 from kit.evolution.ode import BUDGET, EXHAUSTED, ODE, run
 from kit.evolution.ode_settings import BadSettings, Box, ODESettings
 from kit.nas import cells3d
+from reference_values import oracle
 
 PAPER = ODESettings(mode="paper")
 TRACES = {  # generation: trained, number, best fitness, best number, mean fitness, sum of genes, infeasible, duplicates
@@ -59,10 +59,8 @@ def test_traces_of_the_released_code(name):
         assert [told["best_fitness"], np.mean(told["fitness"])] == pytest.approx([best, mean], abs=6e-11) and sums[told["generation"]] == pytest.approx(genes, abs=6e-9)
     number, edges, rest = BEST[name]
     assert search.best.number == number and cells3d.levels(search.best.genes) == (*(int(bit) for bit in edges.replace(" ", "")), *rest) and search.ended == BUDGET
-    folder = shared_data() and shared_data().parent / "papers" / "pbcnas"
-    if folder and folder.exists():
-        final = json.loads((folder / "oracle_de_trace_seed42.json").read_text())[name]["final"]
-        assert search.best.genes.tolist() == final["best_chrom"] and search.best.fitness == final["best"]
+    final = oracle("pbcnas", "de_trace_seed42")[name]["final"]
+    assert search.best.genes.tolist() == final["best_chrom"] and search.best.fitness == final["best"]
 
 
 def test_first_candidates_of_trace_a():

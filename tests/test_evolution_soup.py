@@ -25,7 +25,7 @@ def test_equation_5_1():
 
 @pytest.fixture(scope="module")
 def kitchen():
-    """Six linear models of the card's oracle 6.2, their scores, and the score."""
+    """Six linear models drawn around one, their scores, and the score."""
     rs = np.random.RandomState(12)
     w = rs.randn(8, 3)
     x = rs.randn(200, 8)

@@ -58,6 +58,7 @@ def done(folder):
     return len(list((folder / "done").glob("*.json")))
 
 
+@pytest.mark.slow
 def test_killed_worker_and_killed_chief_lose_nothing_and_the_search_ends(tmp_path):
     found, folder = {}, tmp_path / "s"
     search = threading.Thread(target=lambda: found.update(result=workers.run(a_plan(pause=0.5), folder, 2, 1)))
@@ -84,6 +85,7 @@ def test_all_failed_is_an_error_of_every_process(tmp_path):
     assert "tensorboard" in (tmp_path / "s" / "chief.log").read_text() and tuner.main(["alone", str(tmp_path / "s")]) == 1
 
 
+@pytest.mark.slow
 def test_a_poisonous_individual_is_given_up(tmp_path):
     result = workers.run(dataclasses.replace(a_plan(poison=1), most_losses=2), tmp_path / "s", 1, 1)
     assert result.history.loc[1, "reason"] == "its worker died, 2 times" and result.history["reason"].notna().sum() == 1

@@ -7,7 +7,7 @@ import pytest
 from kit import models
 from kit.lite0 import efficientnet_lite0
 
-# channels, kernel, padding, pool, (conv1, conv2) parameters, map sizes, flatten length, total: br35h/oracle.md section 1
+# channels, kernel, padding, pool, (conv1, conv2) parameters, map sizes, flatten length, total, counted in plain Keras
 CNN_ORACLE = [
     (1, 3, "valid", 2, (320, 9_248), (238, 119, 117, 58), 107_648, 53_834_569),
     (1, 3, "same", 2, (320, 9_248), (240, 120, 120, 60), 115_200, 57_610_569),

@@ -1,4 +1,4 @@
-"""The genome, its networks and their costs against the oracles of the card (oracle.md sections 1 to 3)."""
+"""The genome, its networks and their costs against the released code (tests/oracles/README.md)."""
 
 import itertools
 import json
@@ -6,10 +6,10 @@ import json
 import numpy as np
 import pytest
 
-from conftest import shared_data
 from kit.nas import cells3d
 from kit.nas.cells3d import OPERATIONS, BadNetwork, Infeasible, Network3D, Space
 from kit.nas.released3d import RELEASED
+from reference_values import oracle
 
 P0 = np.random.RandomState(42).uniform(size=(20, 29))
 START = dict(enumerate(P0)) | {21 + n: 1 - x for n, x in enumerate(P0)}
@@ -56,16 +56,13 @@ def test_the_forty_initial_candidates():
 
 
 def test_the_forty_against_the_file():
-    folder = shared_data() and shared_data().parent / "papers" / "pbcnas"
-    if not folder or not folder.exists():
-        pytest.skip("the oracle files of the card are not beside this checkout")
-    for item in json.loads((folder / "oracle_p0_seed42.json").read_text())["items"]:
+    for item in oracle("pbcnas", "p0_seed42")["items"]:
         x = START[item["number"]]
         assert cells3d.levels(x) == tuple(item["config"]) and cells3d.raw(x)[0].sum() == item["raw_edges"]
         if item["status"] == "ok":
             matrix, operations, kept = cells3d.prune(*cells3d.raw(x))
             assert (list(kept), matrix.sum(), list(operations)) == (item["kept_vertices"], item["pruned_edges"], item["pruned_ops"])
-    for name, told in json.loads((folder / "oracle_models.json").read_text()).items():
+    for name, told in oracle("pbcnas", "models").items():
         x, short = np.array(told["chromosome"]), f"{name.split('mnist')[0]}-{told['solNo']}"
         assert cells3d.levels(x) == tuple(told["config"]) == RELEASED[short].levels and cells3d.raw(x)[0].tolist() == told["org_matrix"]
         assert cells3d.decode(x) == Network3D(told["matrix"], told["ops"], told["cells"], told["stacks"], told["filters"]) == RELEASED[short].network
@@ -84,7 +81,7 @@ def test_released_networks(name, operations, shape, total, dead, macs):
     assert cells3d.from_json(json.loads(json.dumps(cells3d.to_json(net)))) == net
 
 
-def test_adrenal_cell_is_the_one_of_the_card():
+def test_adrenal_cell_is_the_published_one():
     edges = {(a, b) for a, row in enumerate(RELEASED["adrenal-90"].network.matrix) for b, on in enumerate(row) if on}
     assert edges == {(0, 1), (0, 2), (1, 3), (2, 4), (3, 4)}
 
@@ -99,7 +96,7 @@ def test_extremes_of_the_space():
 
 
 def test_rates_over_the_space():
-    """Card 1.3, of 100,000 genomes; here 6,000, whose standard errors are below 0.01."""
+    """Rates measured with the released code over 100,000 genomes; here 6,000, whose standard errors are below 0.01."""
     genomes = np.random.default_rng(5).random((6000, 29))
     told = [cells3d.reason(x) for x in genomes]
     rates = {reason: told.count(reason) / len(told) for reason in {*told}}
@@ -139,7 +136,7 @@ def test_the_order_of_vertices_does_not_count():
 
 
 def dense_distance(a, b):
-    """The released code's distance on its dense codes, written from the card: Hamming distance over itself plus the intersection."""
+    """The released code's distance on its dense codes, written from its description: Hamming distance over itself plus the intersection."""
     universe = {side: sorted(a[side] | b[side], key=str) for side in (0, 1)}
     one, two = (np.array([item in code[side] for side in (0, 1) for item in universe[side]]) for code in (a, b))
     apart, common = (one != two).sum(), (one & two).sum()

@@ -1,4 +1,4 @@
-"""Genotype parsers against the oracles of the card (oracle.md sections 1 and 7), the file format, and what is refused."""
+"""Genotype parsers against what the parsers of the original code give, the file format, and what is refused."""
 
 import json
 from types import SimpleNamespace

@@ -1,30 +1,19 @@
 """Architecture gradients against those of the reference networks and against brute force, and the trap of BatchNorm's second derivative."""
 
-import functools
-
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from conftest import shared_data
 from kit.nas import hypergradient, ops, supernet
+from reference_values import oracle
 
 SPACES = {"darts_tiny": supernet.Space("darts", 4, 3), "pcdarts_tiny": supernet.Space("pcdarts", 16, 3)}
 TINY = list(SPACES)
 
 
-@functools.lru_cache(maxsize=None)
-def oracle(name):
-    folder = shared_data() and shared_data().parent / "papers" / "lease" / "oracles"
-    if not folder or not folder.exists():
-        pytest.skip("the reference values of the LeaSE paper are not beside this checkout")
-    with np.load(folder / f"{name}.npz") as file:
-        return dict(file)
-
-
 def reference(name):
     """The reference supernet as (forward, weights, arch, training batch, validation batch), float64."""
-    data, space = oracle(name), SPACES[name]
+    data, space = oracle("lease", name), SPACES[name]
     mapping = {key[2:]: value for key, value in data.items() if key.startswith("w:")}
     weights = [tf.constant(w) for w in supernet.from_torch(space, mapping)]
     arch = [tf.constant(data[f"arch:{i}"]) for i in range(4 if space.family == "pcdarts" else 2)]
@@ -45,9 +34,9 @@ def assert_gradients(got, data, key, tolerance):
 def test_first_order_of_the_reference(name):
     forward, weights, arch, _, val = reference(name)
     result = hypergradient.first_order(forward, weights, arch, val)
-    assert float(result.loss) == pytest.approx(float(oracle(name)["loss_val"]), abs=1e-10)
+    assert float(result.loss) == pytest.approx(float(oracle("lease", name)["loss_val"]), abs=1e-10)
     assert float(result.norm) == pytest.approx({"darts_tiny": 2.03742792e-01, "pcdarts_tiny": 3.88033062e-02}[name], rel=1e-7)
-    assert_gradients(result.gradients, oracle(name), "dA_first_order", 1e-9)
+    assert_gradients(result.gradients, oracle("lease", name), "dA_first_order", 1e-9)
 
 
 @pytest.mark.parametrize("mode, tolerance", [("exact", 1e-6), ("finite", 1e-3)])
@@ -56,7 +45,7 @@ def test_second_order_of_the_reference(name, mode, tolerance):
     forward, weights, arch, train, val = reference(name)
     buffers = [tf.zeros_like(w) for w in weights]
     result = hypergradient.second_order(forward, weights, arch, train, val, 0.025, buffers, mode=mode)
-    data = oracle(name)
+    data = oracle("lease", name)
     assert float(result.loss) == pytest.approx(float(data["loss_unrolled"]), abs=1e-9)
     assert float(result.train_loss) == pytest.approx(float(data["loss_train"]), abs=1e-9)
     assert float(result.vector_norm) == pytest.approx(float(data["vnorm"]), rel=1e-7)

@@ -7,26 +7,20 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from conftest import shared_data
 from kit.nas import hypergradient, lease, supernet
 from kit.nas.hypergradient import cross_entropy, derivatives
 from kit.nas.lease import LeaseSettings
+from reference_values import oracle
 
 TAU = 8 / 255
 BARE = LeaseSettings(virtual_momentum=False, clip=False)  # the pipeline that the reference values were computed with
 VARIANTS = [f"{step}_{through}_{target}_asc" for step in ("raw", "linf") for through in ("literal", "total") for target in ("soft", "hard")] + ["linf_literal_soft_desc"]
+GATE = {  # every pair of answers about step, path and target occurs, and both directions
+    "raw_literal_soft_asc", "raw_total_hard_asc", "linf_literal_hard_asc", "linf_total_soft_asc", "linf_literal_soft_desc",
+}  # fmt: skip
 NORMS = {"raw_literal_soft_asc": 3.69576885e-05, "raw_literal_hard_asc": 7.94567885e-04, "raw_total_soft_asc": 2.77426735e-04, "raw_total_hard_asc": 2.92310034e-03,
          "linf_literal_soft_asc": 2.62398023e-02, "linf_literal_soft_desc": 2.44488900e-02, "linf_literal_hard_asc": 1.49215572e-03,
          "linf_total_soft_asc": 6.18765719e-02, "linf_total_hard_asc": 6.04739635e-03}
-
-
-@functools.lru_cache(maxsize=None)
-def oracle(name):
-    folder = shared_data() and shared_data().parent / "papers" / "lease" / "oracles"
-    if not folder or not folder.exists():
-        pytest.skip("the reference values of the LeaSE paper are not beside this checkout")
-    with np.load(folder / f"{name}.npz") as file:
-        return dict(file)
 
 
 def nhwc(array):
@@ -45,15 +39,15 @@ def listener(weights, x):
 @functools.lru_cache(maxsize=None)
 def reference():
     """Keyword arguments of `lease_gradient` for the reference values, but the settings."""
-    data, space = oracle("darts_tiny"), supernet.Space("darts", 4, 3)
+    data, space = oracle("lease", "darts_tiny"), supernet.Space("darts", 4, 3)
     mapping = {key[2:]: value for key, value in data.items() if key.startswith("w:")}
-    told = [oracle("lease_tiny")[f"audience_w{i}"] for i in range(4)]
+    told = [oracle("lease", "lease_tiny")[f"audience_w{i}"] for i in range(4)]
     batches = {part: (nhwc(data[f"x_{part}"]), tf.constant(data[f"y_{part}"])) for part in ("train", "val")}
     return {
         "explainer": lambda weights, arch, x: supernet.forward(space, weights, arch, x), "audience": listener,
         "weights": [tf.constant(w) for w in supernet.from_torch(space, mapping)], "arch": [tf.constant(data[f"arch:{i}"]) for i in range(2)],
         "audience_weights": [tf.constant(w.transpose(2, 3, 1, 0) if w.ndim == 4 else w.T) for w in told],
-        "delta0": nhwc(oracle("lease_tiny")["delta0"]), "lr": 0.025, "audience_lr": 0.025, **batches,
+        "delta0": nhwc(oracle("lease", "lease_tiny")["delta0"]), "lr": 0.025, "audience_lr": 0.025, **batches,
     }
 
 
@@ -81,9 +75,9 @@ def one_step(monkeypatch):
     monkeypatch.setattr(lease, "unroll", lambda *given: _TAKEN[0] if _TAKEN else _TAKEN.append(unroll(*given)) or _TAKEN[0])
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", [v if v in GATE else pytest.param(v, marks=pytest.mark.slow) for v in VARIANTS])
 def test_audience_of_a_reference_variant(variant, one_step):
-    data = oracle("lease_tiny")
+    data = oracle("lease", "lease_tiny")
     result = lease.lease_gradient(**reference(), settings=settings_of(variant), gamma=2.0, order=1)  # which keeps the terms apart at no cost
     audience = [data[f"{variant}:g_a_{cell}"] for cell in ("normal", "reduce")]
     assert_close(result.audience, audience, 1e-6)
@@ -95,8 +89,8 @@ def test_audience_of_a_reference_variant(variant, one_step):
 
 
 def test_both_terms_of_the_reference_in_one_product(one_step):
-    """Oracle (e): the merged product is the sum of the two reference gradients."""
-    data = oracle("lease_tiny")
+    """The merged product is the sum of the two reference gradients."""
+    data = oracle("lease", "lease_tiny")
     result = lease.lease_gradient(**reference(), settings=settings_of("linf_literal_soft_asc"), gamma=2.0)
     wanted = [data[f"g_e_{cell}"] + 2 * data[f"linf_literal_soft_asc:g_a_{cell}"] for cell in ("normal", "reduce")]
     assert_close(result.gradients, wanted, 1e-6)
@@ -161,7 +155,7 @@ def test_audience_term_by_brute_force(through, mode, tolerance):
 @pytest.mark.parametrize("mode", hypergradient.MODES)
 @pytest.mark.parametrize("order", [1, 2])
 def test_gamma_0_is_the_base_method(mode, order):
-    """A17, with gamma a tensor as in a search."""
+    """With gamma a tensor as in a search."""
     given = problem()
     result = lease.lease_gradient(**given, settings=LeaseSettings(), gamma=tf.constant(0.0), order=order, mode=mode)
     shared = (given["explainer"], given["weights"], given["arch"])
@@ -190,7 +184,7 @@ def test_the_merged_product_is_linear_in_gamma():
 @pytest.mark.parametrize("settings", [LeaseSettings(initial="zero", step="raw"), LeaseSettings(step="sign")])
 @pytest.mark.parametrize("mode", hypergradient.MODES)
 def test_where_the_audience_has_no_say(settings, mode):
-    """Oracles (b) and (c): soft target at delta 0, where its gradient vanishes, and a step along the sign, which has no derivative."""
+    """A soft target at delta 0, where its gradient vanishes, and a step along the sign, which has no derivative."""
     given = problem()
     if settings.initial == "zero":
         given["delta0"] = lease.initial_delta(given["train"][0], settings, [0, 0])
@@ -226,7 +220,7 @@ def test_what_the_audience_is_shown():
 
 
 def test_perturbations_are_made_without_skip_dropout():
-    """A18: the noisy explainer is asked for training and validation only."""
+    """The noisy explainer is asked for training and validation only."""
     given, asked = problem(), []
     quiet = lambda weights, arch, x: asked.append("quiet") or explainer(weights, arch, x)  # noqa: E731
     given["explainer"] = lambda weights, arch, x: asked.append("noisy") or explainer(weights, arch, x)

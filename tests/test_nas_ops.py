@@ -4,21 +4,18 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from conftest import shared_data
 from kit.nas import ops, supernet
+from reference_values import oracle as stored_values
 
 
 @pytest.fixture(scope="module")
 def oracle():
-    folder = shared_data() and shared_data().parent / "papers" / "lease" / "oracles"
-    if folder is None or not folder.is_dir():
-        pytest.skip("the oracles beside the checkout are absent")
-    return np.load(folder / "ops.npz")
+    return stored_values("lease", "ops")
 
 
 def torch_weights(oracle, prefix, kind=np.float64):
     """Kernels of one operation in the layout of `ops.primitive`."""
-    kernels = [oracle[name] for name in oracle.files if name.startswith(f"{prefix}__w")]
+    kernels = [oracle[name] for name in oracle if name.startswith(f"{prefix}__w")]
     if prefix.startswith("skip"):
         return [tf.constant(kernel[:, :, 0, 0].T[None, :, None], kind) for kernel in kernels]
     return [tf.constant(kernel.transpose(2, 3, 0, 1) if kernel.shape[2] > 1 else kernel.transpose(2, 3, 1, 0), kind) for kernel in kernels]

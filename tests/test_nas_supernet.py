@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from conftest import shared_data
 from kit.nas import ops, supernet
 from kit.nas.supernet import EDGES, Space
+from reference_values import oracle
 
 PUBLISHED = [
     (Space("darts", 16, 8, 10), 1930618), (Space("darts"), 1929076), (Space("darts", 8, 5), 393436), (Space("darts", 4, 3), 72464),
@@ -14,13 +14,6 @@ PUBLISHED = [
     (Space("pdarts", 16, 11, normal=((1, 3, 4, 5, 6),) * 14, reduce=((1, 3, 4, 5, 6),) * 14), 2134932),
     (Space("pdarts", 16, 17, normal=((3, 4, 6),) * 14, reduce=((3, 4, 6),) * 14), 1859860)]
 MACS = {0: 1.201, 5: 0.226, 8: 0.747, 9: 1.36, 10: 1.16}  # 1e9 at 64 pixels
-
-
-def oracle(name):
-    folder = shared_data() and shared_data().parent / "papers" / "lease" / "oracles"
-    if folder is None or not folder.is_dir():
-        pytest.skip("the oracles beside the checkout are absent")
-    return np.load(folder / f"{name}.npz")
 
 
 @pytest.mark.parametrize("number", range(len(PUBLISHED)))
@@ -53,10 +46,10 @@ def cross_entropy(logits, labels):
 @pytest.mark.parametrize("family, channels", [("darts", 4), ("pcdarts", 16)])
 def test_original_network(family, channels):
     """Logits, losses, gradients and the exact second-order gradient of the tiny reference supernets, float64."""
-    data, space = oracle(f"{family}_tiny"), Space(family, channels, 3)
+    data, space = oracle("lease", f"{family}_tiny"), Space(family, channels, 3)
 
     def weights_of(prefix):
-        return supernet.from_torch(space, {key[len(prefix) :]: data[key] for key in data.files if key.startswith(prefix)})
+        return supernet.from_torch(space, {key[len(prefix) :]: data[key] for key in data if key.startswith(prefix)})
 
     weights, arch = [tf.constant(weight) for weight in weights_of("w:")], [tf.constant(data[f"arch:{i}"]) for i in range(2 if family == "darts" else 4)]
     train, val = (tf.constant(data[f"x_{part}"].transpose(0, 2, 3, 1)) for part in ("train", "val"))

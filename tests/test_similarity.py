@@ -5,7 +5,7 @@ from kit import benchmark_similarity, similarity
 
 
 def case(name):
-    """Inputs of oracle section 1, transposed to (datapoints, channels)."""
+    """Inputs from one random stream, on which the reference code was run too, transposed to (datapoints, channels)."""
     rs = np.random.RandomState("ABCDEFG".index(name) if name < "E" else {"E": 1, "F": 4, "G": 5}[name])
     if name == "F":
         maps = np.maximum(rs.randn(300, 4, 4, 12), 0).mean((1, 2))
