@@ -1,11 +1,26 @@
-"""Fixtures that several test files share: private data, results and cache folders, and a small data set made of drawn images."""
+"""Fixtures that several test files share: private data, results and cache folders, a small data set made of drawn images, the notebooks' results."""
 
-import numpy as np
-import pandas as pd
-import pytest
-from PIL import Image
+import fcntl
+import os
+import subprocess
+import sys
 
-from kit import paths, record
+# one thread a process, because each core has a worker; TensorFlow reads this when it is imported
+for _variable in ("TF_NUM_INTRAOP_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(_variable, "1")
+
+import numpy as np  # noqa: E402
+import pandas as pd  # noqa: E402
+import pytest  # noqa: E402
+from PIL import Image  # noqa: E402
+from suite_rules import (  # noqa: E402, F401 (hooks)
+    pytest_cmdline_main,
+    pytest_collection_modifyitems,
+    pytest_fixture_setup,
+    pytest_runtest_makereport,
+)
+
+from kit import paths, record  # noqa: E402
 
 
 def shared_data():
@@ -24,6 +39,41 @@ def private_folders(tmp_path_factory):
         patch.setenv("KIT_BATCH", "1")
         patch.setenv("MPLBACKEND", "agg")
         yield home
+
+
+def run_notebooks(home) -> dict:
+    """Run every notebook at the profile smoke by the kit's own runner; return exit code and words.
+
+    Two at a time even beside another worker: the notebooks are the longest single thing here.
+    """
+    command = [sys.executable, "-m", "kit.runner", "--profile", "smoke", "--jobs", "2"]
+    places = {f"KIT_{name.upper()}": str(home / name) for name in ("data", "results", "cache")}
+    done = subprocess.run(command, cwd=paths.ROOT, env={**os.environ, **places},
+                          capture_output=True, text=True)
+    return {"code": done.returncode, "said": done.stdout + done.stderr}
+
+
+@pytest.fixture(scope="session")
+def smoke(request, tmp_path_factory):
+    """Folder ``results/smoke`` of this test run, in which all notebooks have been run.
+
+    The first test that asks for it runs the notebooks, in a folder that the workers of pytest-xdist
+    share; the others wait for a lock and then only read. So a test of any file may look at
+    ``smoke / "br35h" / "tables"`` and the like for a few microseconds instead of training anew.
+    Change nothing in it: copy what you want to change. The data sets that were made for it lie in
+    ``smoke.parents[1] / "data"``. A file that uses it is run after those that do not, and the time
+    that it takes counts for no test.
+    """
+    base = tmp_path_factory.getbasetemp()
+    home = (base.parent if hasattr(request.config, "workerinput") else base) / "notebooks-smoke"
+    home.mkdir(exist_ok=True)
+    with open(home / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (home / "outcome.json").exists():
+            record.write_json(home / "outcome.json", run_notebooks(home))
+    outcome = record.read_json(home / "outcome.json")
+    assert outcome["code"] == 0, outcome["said"][-4000:]
+    return home / "results" / "smoke"
 
 
 def disc(size: int, rng, bright: bool) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Every notebook: its form, a run by nbmake at the smoke profile, and a run by the runner that is killed and goes on."""
+"""Every notebook: its form, a run at the smoke profile, one run by nbmake, and a run by the runner that is killed and goes on."""
 
 import ast
 import json
@@ -16,6 +16,7 @@ from kit import params, paths, record, report, runner
 
 NOTEBOOKS = sorted(paths.notebooks_dir().glob("*.ipynb"))
 TRAINING = "10_br35h_cnn_vs_resnet50v2"
+BY_NBMAKE = "00_data_audit"  # the cheapest that loads data, draws, and writes tables and figures
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda n: n.stem)
@@ -56,29 +57,45 @@ def test_the_paper_profile_of_the_cad_framework_is_the_published_setting():
     assert values["initial"] == "imagenet" and not (values["images"] or values["large_images"] or values["bn_momentum"] or values["random_epochs"])
 
 
-@pytest.fixture(scope="module")
-def smoke(tmp_path_factory):
-    """Results of all notebooks, run by nbmake one after the other, each in a folder that is not the repository."""
+def by_nbmake(folder, notebooks, *arguments):
+    """Write notebooks with the parameters of profile smoke into `folder`, which is not the repository, and start pytest with nbmake there."""
     runner.install_kernel()
-    folder, results = tmp_path_factory.mktemp("notebooks"), tmp_path_factory.mktemp("results")
-    for notebook in NOTEBOOKS:
+    for notebook in notebooks:
         filled = parameterize_notebook(load_notebook_node(str(notebook)), params.resolve(notebook, "smoke"))
         (folder / notebook.name).write_text(json.dumps(filled))
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--rootdir={folder}", "--nbmake", f"--nbmake-kernel={runner.KERNEL}",
-               "--nbmake-timeout=500", *sorted(str(f) for f in folder.glob("*.ipynb"))]
-    done = subprocess.run(command, cwd=folder, env={**os.environ, "KIT_RESULTS": str(results)}, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout[-4000:]
-    return results / "smoke"
+               "--nbmake-timeout=500", *arguments, *sorted(str(f) for f in folder.glob("*.ipynb"))]
+    return subprocess.run(command, cwd=folder, env={**os.environ, "KIT_RESULTS": str(folder / "results")}, capture_output=True, text=True)
 
 
-@pytest.mark.timeout(1800)  # runs all notebooks
-def test_nbmake_runs_every_notebook_and_every_artefact_is_written(smoke, monkeypatch):
+def test_every_notebook_runs_and_every_artefact_is_written(smoke, monkeypatch):
     monkeypatch.setenv("KIT_RESULTS", str(smoke.parent))
     for notebook in NOTEBOOKS:
         job = runner.Job(notebook, "smoke", {})
         missing = [a for a in runner.collect(job) if a["status"] != "written"]
         assert not missing, (notebook.stem, missing)
+        status = record.read_json(job.status_file)
+        assert status["state"] == "finished" and status["exit_code"] == 0, status
     assert (smoke / "index.html").stat().st_size > 10_000
+
+
+def test_nbmake_finds_every_notebook(tmp_path):
+    done = by_nbmake(tmp_path, NOTEBOOKS, "--collect-only")
+    assert done.returncode == 0, done.stdout[-4000:]
+    assert all(f"{notebook.name}::" in done.stdout for notebook in NOTEBOOKS) and f"{len(NOTEBOOKS)} tests collected" in done.stdout
+
+
+def test_nbmake_runs_a_notebook_outside_the_repository(smoke, tmp_path, monkeypatch):
+    notebook = paths.notebooks_dir() / f"{BY_NBMAKE}.ipynb"
+    done = by_nbmake(tmp_path, [notebook])
+    assert done.returncode == 0 and "1 passed" in done.stdout, done.stdout[-4000:]
+    monkeypatch.setenv("KIT_RESULTS", str(tmp_path / "results"))
+    missing = [a for a in runner.collect(runner.Job(notebook, "smoke", {})) if a["status"] != "written"]
+    assert not missing, missing
+    tables = sorted((tmp_path / "results/smoke").glob("*/tables/*.csv"))
+    assert len(tables) > 2
+    for table in tables:
+        assert table.read_bytes() == (smoke / table.relative_to(tmp_path / "results/smoke")).read_bytes(), table.name
 
 
 def test_results_on_embedded_data_say_so_everywhere(smoke):
@@ -98,20 +115,66 @@ def results_of(folder):
     return {f.relative_to(folder).as_posix(): f.read_bytes() for f in files}
 
 
-def test_a_run_killed_at_random_moments_ends_as_an_uninterrupted_one(smoke, tmp_path):
-    environment = {**os.environ, "KIT_RESULTS": str(tmp_path)}
-    command = [sys.executable, "-m", "kit.runner", "--profile", "smoke", "--only", "10"]
-    moments = random.Random(os.environ.get("KIT_KILL_SEED", 3))
-    for _ in range(3):
-        process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        time.sleep(moments.uniform(8, 25))
-        process.kill()
-        process.wait()
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+KILL_SEED = int(os.environ.get("KIT_KILL_SEED", 3))
+# how far a run has come when it is killed: (file below its results folder, text, times that the text stands in the file)
+STAGES = {"before training": ("br35h/figures/figure-1.png", None, 0),
+          "in training": (f"notebooks/{TRAINING}.log", "epoch", random.Random(KILL_SEED).randint(2, 5)),
+          "after training": ("br35h/tables/table-1.csv", None, 0)}
+
+
+def reached(folder, file, text, times):
+    """True once the run that writes into `folder` has come so far."""
+    path = folder / file
+    return path.exists() and (text is None or path.read_text(encoding="utf-8").count(text) >= times)
+
+
+class Killed:
+    """Notebook 10 at profile smoke in a results folder of its own, killed at each stage in turn."""
+
+    def __init__(self, home, data):
+        self.home, self.folder, self.stages = home, home / "smoke", []
+        self.command = [sys.executable, "-m", "kit.runner", "--profile", "smoke", "--only", "10"]
+        self.environment = {**os.environ, "KIT_RESULTS": str(home), "KIT_DATA": str(data)}
+
+    def whole(self):
+        """The run from here to its end."""
+        return subprocess.run(self.command, cwd=paths.ROOT, env=self.environment, capture_output=True, text=True)
+
+    def at(self, stage):
+        """Start the run and kill it once it has reached `stage`, and before that at the stages before it."""
+        for name in list(STAGES)[len(self.stages):list(STAGES).index(stage) + 1]:
+            (self.folder / f"notebooks/{TRAINING}.log").unlink(missing_ok=True)  # of the run before
+            process = subprocess.Popen(self.command, cwd=paths.ROOT, env=self.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            while not reached(self.folder, *STAGES[name]):
+                assert process.poll() is None, "ended before it could be killed"
+                time.sleep(0.05)
+            process.kill()
+            process.wait()
+            self.stages.append(name)
+
+
+@pytest.fixture(scope="module")
+def killed(smoke, tmp_path_factory):
+    return Killed(tmp_path_factory.mktemp("killed"), smoke.parents[1] / "data")
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_killed_run_is_not_taken_for_a_finished_one(killed, stage, monkeypatch):
+    killed.at(stage)
+    monkeypatch.setenv("KIT_RESULTS", str(killed.home))
+    job = runner.Job(paths.notebooks_dir() / f"{TRAINING}.ipynb", "smoke", {})
+    assert not job.status_file.exists() and not runner.up_to_date(job)
+    assert any(a["status"] != "written" for a in runner.collect(job))
+
+
+def test_a_run_killed_at_three_stages_ends_as_an_uninterrupted_one(smoke, killed):
+    killed.at("after training")
+    assert killed.stages == list(STAGES)
+    done = killed.whole()
     assert done.returncode == 0, done.stdout + done.stderr
-    killed, whole = results_of(tmp_path / "smoke"), results_of(smoke)
-    assert sorted(killed) == sorted(whole) and len(whole) > 12
-    assert [name for name in whole if killed[name] != whole[name]] == []
+    after, whole = results_of(killed.folder), results_of(smoke)
+    assert sorted(after) == sorted(whole) and len(whole) > 12
+    assert [name for name in whole if after[name] != whole[name]] == []
     started = time.monotonic()
-    again = subprocess.run(command, env=environment, capture_output=True, text=True)
+    again = killed.whole()
     assert again.returncode == 0 and "up to date" in again.stdout and time.monotonic() - started < 30

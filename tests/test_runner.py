@@ -91,7 +91,7 @@ def test_a_wrong_call_is_refused_before_anything_starts(place, capsys, arguments
     assert not (place / "results").exists()
 
 
-def started(place, name, seconds=30):
+def started(place, name, seconds=60):
     """Wait until a notebook's kernel has printed its first line; return the processes of the runner's children."""
     log = place / "results" / "smoke" / "notebooks" / f"{name}.log"
     deadline = time.monotonic() + seconds
@@ -129,6 +129,11 @@ def test_fresh_deletes_what_the_notebook_left(place):
     stale.mkdir(parents=True)
     assert runner.main(["--profile", "smoke", "--fresh"]) == 0
     assert not stale.exists() and status(place, "11_good")["state"] == "finished"
+
+
+def test_the_runner_needs_no_tensorflow():
+    script = "import sys; import kit.runner; sys.exit(bool({'tensorflow', 'keras'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", script], cwd=paths.ROOT).returncode == 0
 
 
 def test_the_kernel_is_this_interpreter():

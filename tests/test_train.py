@@ -118,25 +118,48 @@ def test_a_finished_run_is_not_repeated(whole, inputs, parts):
     assert (whole.folder / "status.json").stat().st_mtime_ns == before
 
 
-@pytest.mark.parametrize("epoch", [1, 4])
-def test_a_killed_run_ends_bit_identical(whole, inputs, parts, epoch):
-    profile = f"killed{epoch}"
-    script = MODEL + f"""
-import os, signal
-import numpy as np
+DEADLY = """
+import os, signal, sys
+import keras, numpy as np
 from kit import data, train
-keep = train.EpochKeeper.keep
-def keep_then_die(self, *arguments):
-    keep(self, *arguments)
-    if len(self.rows) == {epoch}:
-        os.kill(os.getpid(), signal.SIGKILL)
-train.EpochKeeper.keep = keep_then_die
-rows = np.random.default_rng(0).permutation(60)
-config = train.TrainConfig("discs", {profile!r}, "tiny", {{"name": "tiny"}}, epochs=6, batch_size=8, learning_rate=1e-2)
-train.fit(config, build, data.load("discs", 24), {{"train": rows[:40], "validation": rows[40:50], "test": rows[50:]}})
+
+def die(builder, name, epoch, settings):
+    keep = train.EpochKeeper.keep
+    def keep_then_die(self, *arguments):
+        keep(self, *arguments)
+        if len(self.rows) == epoch:
+            os.kill(os.getpid(), signal.SIGKILL)
+    train.EpochKeeper.keep = keep_then_die
+    rows = np.random.default_rng(0).permutation(60)
+    config = train.TrainConfig("discs", name, "tiny", {"name": "tiny"}, epochs=6, batch_size=8, **settings)
+    train.fit(config, builder, data.load("discs", 24), {"train": rows[:40], "validation": rows[40:50], "test": rows[50:]})
+
+for case in CASES:
+    child = os.fork()
+    if child == 0:
+        try:
+            die(globals()[case[0]], *case[1:])
+        finally:
+            os._exit(1)
+    print("ended", case[1], os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
-    died = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert died.returncode == -signal.SIGKILL, died.stderr[-500:]
+
+
+@pytest.fixture(scope="module")
+def killed(discs):
+    """Exit codes by profile of runs that were killed in training; one process imports TensorFlow for all and forks one for each."""
+    cases = [("build", f"killed{epoch}", epoch, {"learning_rate": 1e-2}) for epoch in (1, 4)]
+    cases.append(("build_normed", "normed-killed", 3, {"learning_rate": 5e-2, **AUGMENTED}))
+    done = subprocess.run([sys.executable, "-c", f"{MODEL}\n{SMALL_NORMED}\nCASES = {cases!r}\n{DEADLY}"], capture_output=True, text=True)
+    codes = {line.split()[1]: int(line.split()[2]) for line in done.stdout.splitlines() if line.startswith("ended ")}
+    assert done.returncode == 0 and len(codes) == len(cases), done.stderr[-2000:]
+    return codes
+
+
+@pytest.mark.parametrize("epoch", [1, 4])
+def test_a_killed_run_ends_bit_identical(killed, whole, inputs, parts, epoch):
+    profile = f"killed{epoch}"
+    assert killed[profile] == -signal.SIGKILL
     resumed = train.fit(config(profile), build, inputs, parts)
     assert resumed.folder.name == whole.folder.name and resumed.status["resumed_at"] == epoch
     for name in ("predictions.csv", "metrics.json"):
@@ -266,23 +289,8 @@ def test_augmentation_changes_the_training_and_the_seed_repeats_it(whole, inputs
     assert first.config["augmentation"] == {"rotation": 10, "width_shift": 0.05, "height_shift": 0.05, "horizontal_flip": True}
 
 
-def test_an_augmented_run_killed_in_training_ends_bit_identical(normed, inputs, parts):
-    script = SMALL_NORMED + f"""
-import os, signal
-import numpy as np
-from kit import data, train
-keep = train.EpochKeeper.keep
-def keep_then_die(self, *arguments):
-    keep(self, *arguments)
-    if len(self.rows) == 3:
-        os.kill(os.getpid(), signal.SIGKILL)
-train.EpochKeeper.keep = keep_then_die
-rows = np.random.default_rng(0).permutation(60)
-config = train.TrainConfig("discs", "normed-killed", "tiny", {{"name": "tiny"}}, epochs=6, batch_size=8, learning_rate=5e-2, **{AUGMENTED!r})
-train.fit(config, build_normed, data.load("discs", 24), {{"train": rows[:40], "validation": rows[40:50], "test": rows[50:]}})
-"""
-    died = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert died.returncode == -signal.SIGKILL, died.stderr[-500:]
+def test_an_augmented_run_killed_in_training_ends_bit_identical(killed, normed, inputs, parts):
+    assert killed["normed-killed"] == -signal.SIGKILL
     resumed = train.fit(config("normed-killed", learning_rate=5e-2, **AUGMENTED), build_normed, inputs, parts)
     assert resumed.status["resumed_at"] == 3
     for name in OUTCOME:
