@@ -1,4 +1,4 @@
-"""What a public repository has beside its code: versions that agree, files that parse, names that exist."""
+"""What a public repository has beside its code: it agrees, parses, and names what exists."""
 
 import re
 import shutil
