@@ -38,6 +38,13 @@ def use_xla() -> bool:
     return bool(tf.config.list_physical_devices("GPU"))
 
 
+def onednn() -> bool:
+    """Whether TensorFlow calculates with oneDNN's CPU kernels, as it says itself."""
+    from tensorflow.python.util import _pywrap_util_port  # there is no public way to ask
+
+    return _pywrap_util_port.IsMklEnabled()
+
+
 def seed_generators(model: keras.Model) -> list:
     """All seed generators (dropout, noise, augmentation layers) of a model, in layer order, nested models included."""
     found = []
@@ -62,3 +69,72 @@ def reseed(model: keras.Model, seed: int, epoch: int) -> None:
 def in_batch() -> bool:
     """True where output goes to a log (run_all.sh, papermill jobs), False in an interactive Jupyter session."""
     return os.environ.get("KIT_BATCH") == "1"
+
+
+def grouped_gradients() -> bool:
+    """Whether TensorFlow's grouped convolution has gradients here: on a GPU, or where oneDNN is on.
+
+    Its own CPU kernel, which runs where oneDNN is off, only goes forward.
+    """
+    return onednn() or bool(tf.config.list_physical_devices("GPU"))
+
+
+def grouped_convolution(inputs, kernel, strides, padding, dilations):
+    """A grouped convolution of images that can be differentiated on every machine.
+
+    Parameters
+    ----------
+    inputs : tensor
+        (N, H, W, groups * channels).
+    kernel : tensor
+        (height, width, channels, filters), the filters of the first group first.
+    strides, dilations : tuple of int
+        Along height and width.
+    padding : {"SAME", "VALID"}
+
+    Returns
+    -------
+    tensor
+        (N, H', W', filters), always of TensorFlow's own kernel.
+    """
+    def convolve(x, k):
+        return tf.nn.conv2d(x, k, strides, padding, dilations=dilations)
+
+    @tf.custom_gradient
+    def convolve_with_gradient(x, k):
+        def gradient(upstream):
+            with tf.GradientTape() as tape:
+                tape.watch([x, k])
+                same = _convolution_by_taps(x, k, strides, padding, dilations)
+            return tape.gradient(same, [x, k], upstream)
+
+        return convolve(x, k), gradient
+
+    if grouped_gradients():
+        return convolve(inputs, kernel)
+    return convolve_with_gradient(inputs, tf.convert_to_tensor(kernel))
+
+
+def _convolution_by_taps(x, kernel, strides, padding, dilations):
+    """The grouped convolution as one matrix product a group, over shifted copies of the maps.
+
+    Its work does not grow with the number of groups, as that of one convolution a group would.
+    """
+    height, width, channels, filters = kernel.shape
+    groups = x.shape[-1] // channels
+    sizes = tf.shape(x)[1:3]
+    spans = [(n - 1) * d for n, d in zip((height, width), dilations, strict=True)]
+    if padding == "SAME":
+        lacking = [tf.maximum((-(-n // step) - 1) * step + span + 1 - n, 0)
+                   for n, step, span in zip(tf.unstack(sizes), strides, spans, strict=True)]
+        x = tf.pad(x, [(0, 0), *((lack // 2, lack - lack // 2) for lack in lacking), (0, 0)])
+        sizes = tf.shape(x)[1:3]
+    x = tf.reshape(x, [-1, sizes[0], sizes[1], groups, channels])
+    x = tf.transpose(x, [3, 0, 1, 2, 4])
+    ends = [sizes[0] - spans[0], sizes[1] - spans[1]]
+    taps = [x[:, :, i * dilations[0]:i * dilations[0] + ends[0]:strides[0],
+              j * dilations[1]:j * dilations[1] + ends[1]:strides[1]]
+            for i in range(height) for j in range(width)]
+    k = tf.reshape(kernel, [height * width * channels, groups, filters // groups])
+    product = tf.einsum("gnhwc,cgf->nhwgf", tf.concat(taps, -1), k)
+    return tf.reshape(product, [-1, *tf.unstack(tf.shape(product)[1:3]), filters])

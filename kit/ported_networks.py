@@ -8,6 +8,8 @@ compiles each of them anew by XLA for every size of the map. Without weights, ke
 SqueezeNet's as its own.
 """
 
+from kit import compat  # before TensorFlow: silences its start-up log
+
 import keras
 from keras import layers, ops
 
@@ -39,14 +41,16 @@ class ShuffleChannels(layers.Layer):
 
 @keras.saving.register_keras_serializable(package="kit")
 class GroupedConv2D(layers.Conv2D):
-    """A `Conv2D` with groups that calls TensorFlow's operation as it is, which by now has its gradients on CPUs too; channels last."""
+    """A `Conv2D` with groups that calls TensorFlow's operation as it is; channels last.
+
+    Where that has no gradients (CPUs without oneDNN), `kit.compat.grouped_convolution` adds them.
+    """
 
     uses_kernel_once = True  # `kit.backbones.macs`: every weight acts once at each position of the output
 
     def convolution_op(self, inputs, kernel):
-        import tensorflow as tf
-
-        return tf.nn.conv2d(inputs, kernel, self.strides, self.padding.upper(), dilations=self.dilation_rate)
+        return compat.grouped_convolution(inputs, kernel, self.strides, self.padding.upper(),
+                                          self.dilation_rate)
 
 
 def conv(x, name: str, filters: int, kernel: int = 1, stride: int = 1, groups: int = 1, bias: bool = False, pad: bool = True, initializer=None):
