@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 
-from kit import data, outcome, papers, paths, registry, train, volumes
+from kit import data, outcome, papers, paths, registry, saved_models, train, volumes
 from kit.errors import KitError
 from kit.evolution import plan as plans
 from kit.evolution import workers
@@ -275,14 +275,12 @@ def explained(seeds: dict, inputs, parts: dict) -> tuple:
     said : str
         The class it calls, and the true one.
     """
-    import keras
-
     run, names = next(iter(seeds.values())), registry.get(inputs.name).display
     table = outcome.best_predictions(run, "test")
     called = table.filter(like="score_").to_numpy().argmax(axis=1)
     last = np.flatnonzero(table["label"] == len(names) - 1)
     place = next((n for n in last if called[n] == len(names) - 1), last[0])
-    model = keras.models.load_model(run.folder / outcome.WEIGHTS["best"], compile=False)
+    model = saved_models.load(run.folder / outcome.WEIGHTS["best"])
     return model, inputs.batch(inputs.rows([table["image_id"].iloc[place]])), f"{names[called[place]]} (is {names[-1]})"
 
 
