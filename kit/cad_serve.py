@@ -5,7 +5,7 @@ The authors' repository names weights files that it does not hold; here the run 
 
 from pathlib import Path
 
-from kit import backbones, cad, cad_training, metrics, paths, record, registry, serving
+from kit import backbones, cad, cad_training, metrics, paths, record, registry, saved_models, serving
 
 
 def leave(plan, run, name: str, free_ids, images: int = 600) -> Path:
@@ -26,9 +26,7 @@ def leave(plan, run, name: str, free_ids, images: int = 600) -> Path:
     folder = paths.results_dir() / plan.profile / "cad" / "model"
     if record.read_json(folder / serving.CARD, default={}).get("run") == run.folder.name:
         return folder
-    import keras
-
-    model = keras.saving.load_model(run.folder / "model.keras", compile=False)
+    model = saved_models.load(run.folder / "model.keras")
     info, parts, root = card(plan, run, name, model, free_ids), cad.published_parts(plan.dataset), registry.root(plan.dataset)
     files = ([root / i for i in parts[part][:most]] for part, most in (("train", images), ("val", images // 2)))
     return serving.save_model(folder, model, info, serving.familiarity_statistics(model, info, *files))

@@ -14,6 +14,30 @@ from kit import paths, registry
 
 EXPECTED = {"tensorflow": "2.21", "keras": "3.15"}
 
+VARIABLES = (
+    ("KIT_DATA", "folder of the data sets", "data in the checkout"),
+    ("KIT_RESULTS", "folder of results and runs", "results in the checkout"),
+    ("KIT_CACHE", "folder of what can be computed again", ".cache in the data folder"),
+    ("KIT_WEIGHTS", "one more folder to look for files of weights in", "none"),
+    ("KIT_MODEL", "model folder that the application serves", "the best profile's in the results"),
+    ("KIT_OFFLINE", "anything but 0: no weights are fetched", "0"),
+    ("KIT_EXTRA", "cpu or gpu: which TensorFlow run_all.sh installs", "gpu with an NVIDIA driver"),
+    ("KIT_VENV", "folder of the environment that run_all.sh makes", ".venv in the checkout"),
+    ("KIT_BATCH", "1 in notebooks that run_all.sh runs; set by it", "not set"),
+    ("KIT_MEASURE", "1: the tests measure time and memory too", "not set"),
+    ("KIT_KILL_SEED", "seed of the moments at which a test kills a run", "3"),
+    ("KERAS_HOME", "folder of Keras, where it keeps fetched weights", "~/.keras"),
+    ("KERAS_BACKEND", "tensorflow, which the kit needs", "tensorflow"),
+    ("KERASTUNER_ORACLE_IP", "address of a search's chief; set by it", "not set"),
+    ("KERASTUNER_ORACLE_PORT", "port of a search's chief; set by it", "not set"),
+    ("KERASTUNER_TUNER_ID", "name of a process of a search; set by it", "not set"),
+    ("TF_CPP_MIN_LOG_LEVEL", "how much TensorFlow logs; 0 is all", "2"),
+    ("TF_NUM_INTEROP_THREADS", "threads between operations; set for workers", "TensorFlow's"),
+    ("TF_NUM_INTRAOP_THREADS", "threads within operations; set for workers", "TensorFlow's"),
+    ("CUDA_VISIBLE_DEVICES", "GPUs that may be used; empty for none", "all"),
+    ("KAGGLEHUB_CACHE", "folder of downloads from Kaggle; set by data_prep", "set by kagglehub"),
+)  # name, meaning, default
+
 
 def _version(package: str) -> str | None:
     for name in (package, f"{package}-cpu"):
@@ -90,9 +114,19 @@ def disk() -> list[tuple[str, str, str]]:
     return rows
 
 
+def variables() -> list[tuple[str, str, str]]:
+    """One row an environment variable that the kit reads or sets: value or default, and meaning."""
+    rows = []
+    for name, meaning, default in VARIABLES:
+        value = os.environ.get(name)
+        now = f"default {default}" if value is None else f"set to {value!r}"
+        rows.append(("note" if value is not None else "ok", name, f"{now}; {meaning}"))
+    return rows
+
+
 def main() -> int:
     """Print all findings; 1 if any is bad."""
-    rows = [*versions(), *gpu(), *disk(), *weights(), *data()]
+    rows = [*versions(), *gpu(), *disk(), *weights(), *data(), *variables()]
     width = max(len(what) for _, what, _ in rows)
     for mark, what, finding in rows:
         print(f"{mark:<5} {what:<{width}}  {finding}")

@@ -261,8 +261,8 @@ def search(plan: Plan, dataset: str, seed: int, generations: int, individuals: i
     ------
     kit.evolution.plan.AllFailed
     """
-    asked = plans.Plan(plan.genome(), plan.settings(generations, individuals, seed), "kit.gencnn_runs:evaluate", task(plan, dataset, fitness))
-    result = workers.run(asked, searches_folder(plan) / f"genetic-{dataset}-seed{seed}-{record.digest(asdict(asked))[:10]}", plan.workers)
+    asked = plans.Plan(plan.genome(), plan.settings(generations, individuals, seed), "gencnn.fitness", task(plan, dataset, fitness))
+    result = workers.run(asked, searches_folder(plan) / f"genetic-{dataset}-seed{seed}-{asked.key()[:10]}", plan.workers)
     best, history = result.best, result.history
     trace = history[["generation", "fitness", "reason", "seconds"]].assign(best=history["fitness"].where(history["reason"].isna()).cummax().ffill(), cost=1.0)
     return Found("genetic", dataset, seed, best["fitness"], best["values"], record.read_json(best["folder"] / RATES), trace, history)

@@ -10,7 +10,7 @@ import os
 import numpy as np
 import pandas as pd
 
-from kit import compat, data, metrics, record
+from kit import compat, data, metrics, record, saved_models
 from kit.errors import KitError
 
 _LOADED = {}  # the model asked last; a network is often asked again, on other inputs
@@ -169,8 +169,6 @@ def predict(run: record.Run, inputs: data.Inputs, rows, part: str, weights: str 
     ------
     NoWeights, OutOfMemory
     """
-    import keras
-
     if weights not in WEIGHTS:
         raise NoWeights(f"There are no weights {weights!r}; choose one of {', '.join(WEIGHTS)}.")
     rows = np.asarray(rows)
@@ -181,7 +179,7 @@ def predict(run: record.Run, inputs: data.Inputs, rows, part: str, weights: str 
             raise NoWeights(f"{run.folder.name} has no {stored.name}; train it with keep_weights=True{' and keep_best=True' * (weights == 'best')}.")
         with memory(run.folder.name, 2 * run.config["batch_size"]):
             if _LOADED.get("file") != (stored, stored.stat().st_mtime_ns):
-                _LOADED.update(file=(stored, stored.stat().st_mtime_ns), model=keras.saving.load_model(stored, compile=False))
+                _LOADED.update(file=(stored, stored.stat().st_mtime_ns), model=saved_models.load(stored))
             model = _LOADED["model"]
             model.run_eagerly = len(rows) <= 2 * EAGER_BATCHES * run.config["batch_size"]
             record.write_csv(file, _predict(model, inputs, rows, part, 2 * run.config["batch_size"]))

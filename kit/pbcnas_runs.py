@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 
-from kit import data, outcome, papers, paths, record, registry, train, volumes
+from kit import data, outcome, papers, paths, registry, saved_models, train, volumes
 from kit.errors import KitError
 from kit.evolution import plan as plans
 from kit.evolution import workers
@@ -172,8 +172,8 @@ def search(plan: Plan, name: str, method: str, seed: int) -> plans.Result:
     """
     space, proxy = plan.space(name), {key: value for key, value in asdict(plan.proxy).items() if key != "seed"}
     arguments = {"dataset": name, "fingerprint": registry.facts(name)["fingerprint"], "space": space, "proxy": proxy}
-    asked = plans.SpacePlan(plans.numbers(cells3d.GENES), plan.settings(method, seed), "kit.nas.proxy3d:evaluate", arguments, space="kit.nas.cells3d:Space", space_arguments=space)
-    folder = paths.results_dir() / plan.profile / "pbcnas" / "searches" / f"{method}-{name}-seed{seed}-{record.digest(asdict(asked))[:10]}"
+    asked = plans.SpacePlan(plans.numbers(cells3d.GENES), plan.settings(method, seed), "pbcnas.proxy", arguments, space="pbcnas.space", space_arguments=space)
+    folder = paths.results_dir() / plan.profile / "pbcnas" / "searches" / f"{method}-{name}-seed{seed}-{asked.key()[:10]}"
     gc.collect()
     gc.freeze()  # the collection after each candidate need not look at what is there already
     try:
@@ -275,14 +275,12 @@ def explained(seeds: dict, inputs, parts: dict) -> tuple:
     said : str
         The class it calls, and the true one.
     """
-    import keras
-
     run, names = next(iter(seeds.values())), registry.get(inputs.name).display
     table = outcome.best_predictions(run, "test")
     called = table.filter(like="score_").to_numpy().argmax(axis=1)
     last = np.flatnonzero(table["label"] == len(names) - 1)
     place = next((n for n in last if called[n] == len(names) - 1), last[0])
-    model = keras.models.load_model(run.folder / outcome.WEIGHTS["best"], compile=False)
+    model = saved_models.load(run.folder / outcome.WEIGHTS["best"])
     return model, inputs.batch(inputs.rows([table["image_id"].iloc[place]])), f"{names[called[place]]} (is {names[-1]})"
 
 

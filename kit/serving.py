@@ -15,7 +15,7 @@ from pathlib import Path, PurePath
 import numpy as np
 import pandas as pd
 
-from kit import explain, familiarity, paths, preprocess, record, uploads
+from kit import explain, familiarity, paths, preprocess, record, saved_models, uploads
 from kit.errors import KitError
 
 DISCLAIMER = "Research use only. Not for diagnosis: this is no medical device, and no finding may rest on what it shows."
@@ -342,10 +342,8 @@ def _check_files(folder: Path, info: dict) -> None:
 
 
 def _load(path: Path):
-    import keras
-
     try:
-        return keras.models.load_model(path, compile=False)
+        return saved_models.load(path)
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise DamagedModel(f"{path} cannot be loaded ({str(error).splitlines()[0]}); make the model again with `bash run_all.sh --only 20 --fresh`.") from error
 

@@ -1,4 +1,5 @@
 import os
+import re
 import subprocess
 from collections import namedtuple
 from types import SimpleNamespace
@@ -93,3 +94,28 @@ def test_the_exit_code_says_whether_the_kit_can_run(monkeypatch, capsys):
     assert doctor.main() == 0 and capsys.readouterr().out.count("so so") == 5
     monkeypatch.setattr(doctor, "disk", lambda: [("bad", "disk", "full")])
     assert doctor.main() == 1 and "bad   disk" in capsys.readouterr().out
+
+
+def named_variables() -> set:
+    """Environment variables of the kit, Keras, KerasTuner and TensorFlow that a source names."""
+    sources = [paths.ROOT / "run_all.sh", *(paths.ROOT / "notebooks").glob("*.ipynb")]
+    for folder in ("kit", "data_prep", "tests"):
+        sources += (paths.ROOT / folder).rglob("*.py")
+    text = "\n".join(f.read_text(encoding="utf-8") for f in sources if f.name != "doctor.py")
+    found = set(re.findall(r"\b(?:KIT|KERAS|KERASTUNER|TF)_[A-Z_]*[A-Z]\b", text))
+    return found - set(re.findall(r"^([A-Z_]+) = ", text, re.MULTILINE))  # constants of Python
+
+
+def test_every_variable_that_is_read_is_in_the_table_and_no_other():
+    told = {name for name, _, _ in doctor.VARIABLES}
+    found = named_variables()
+    assert {"KIT_DATA", "KIT_EXTRA", "KERAS_HOME", "TF_CPP_MIN_LOG_LEVEL"} <= found
+    assert found == {name for name in told if name.startswith(("KIT_", "KERAS", "TF_"))}
+
+
+def test_a_variable_is_shown_with_its_value_if_set_else_its_default(monkeypatch):
+    monkeypatch.setenv("KIT_DATA", "elsewhere")
+    monkeypatch.delenv("KIT_OFFLINE", raising=False)
+    rows = of(doctor.variables())
+    assert rows["KIT_DATA"] == ("note", "set to 'elsewhere'; folder of the data sets")
+    assert rows["KIT_OFFLINE"] == ("ok", "default 0; anything but 0: no weights are fetched")

@@ -66,7 +66,7 @@ def measure(individuals: int = 8, generations: int = 3, steps: int = 20, crews=C
     genome, rows = Genome((Gene("learning_rate", low=1e-4, high=1e-2),)), []
     for crew, threads in crews:
         with tempfile.TemporaryDirectory() as folder:
-            plan = Plan(genome, GASettings(generations, individuals, (0.9,), (0.2,), worst=-100.0), "kit.evolution.benchmark:train", {"steps": steps})
+            plan = Plan(genome, GASettings(generations, individuals, (0.9,), (0.2,), worst=-100.0), "benchmark.training", {"steps": steps})
             workers.run(plan, folder, crew, threads)
             last = [max(_ended(folder, g * individuals + n) for n in range(individuals)) for g in range(generations)]
         rows += [{"workers": crew, "threads": threads, "generation": g + 1, "seconds": b - a} for g, (a, b) in enumerate(zip(last, last[1:], strict=False))]

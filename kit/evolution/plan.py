@@ -1,6 +1,7 @@
 """What a search is: genome, settings, and the function that trains and judges an individual; written into its folder so that every process reads the same.
 
-The function is named "module:function" and imported by the process that calls it: ``evaluate(values, folder, **arguments) -> float``. `values` holds
+The function is named by an id of :mod:`kit.evolution.tasks` or as "module:function", and imported
+by the process that calls it: ``evaluate(values, folder, **arguments) -> float``. `values` holds
 the decoded genes by name and, under "search", where the individual stands: generation, individual, origin, seed, and the folders,
 shares and ranks of its parents. `folder` is the individual's own; what it leaves there is there for its offspring, and is removed once it has none. A plan with a space searches by
 differential evolution: "search" then also holds the candidate's number and its genes, no candidate inherits from another, the weights of the population and the best stay, and
@@ -15,6 +16,7 @@ import pandas as pd
 
 from kit import record
 from kit.errors import KitError
+from kit.evolution import tasks
 from kit.evolution.genetic import GASettings
 from kit.evolution.genome import Gene, Genome
 from kit.evolution.ode_settings import ODESettings
@@ -48,7 +50,7 @@ class Plan:
     genome : kit.evolution.genome.Genome
     settings : kit.evolution.genetic.GASettings
     evaluate : str
-        "module:function".
+        An id of :data:`kit.evolution.tasks.TASKS`, or "module:function" of a function of your own.
     arguments : dict
         More keyword arguments of the function; what JSON can hold.
     lease : float
@@ -69,9 +71,18 @@ class Plan:
     most_losses: int = 3
 
     def __post_init__(self):
+        self._check_names()
         self._check_genes()
-        if self.evaluate.count(":") != 1 or self.lease <= 0 or self.most_losses < 1:
-            raise BadPlan('The function is named "module:function", the lease is above 0 seconds and at least one loss ends an individual.')
+        if self.lease <= 0 or self.most_losses < 1:
+            raise BadPlan("The lease is above 0 seconds and at least one loss ends an individual.")
+
+    def _check_names(self):
+        for field_name in (each for each in tasks.FIELDS if hasattr(self, each)):
+            given = getattr(self, field_name)
+            if tasks.unknown(given):
+                raise BadPlan(f"There is no task {given!r}; choose from {', '.join(tasks.TASKS)}, "
+                              'or name your own as "module:function".')
+            object.__setattr__(self, field_name, tasks.name(given))
 
     def _check_genes(self):
         if len(self.genome) != self.settings.genes:
@@ -90,6 +101,10 @@ class Plan:
         """The search, new or as it is in an oracle's state: a :class:`kit.evolution.population.GeneticSearch`."""
         return GeneticSearch(self.settings, state and state[GeneticSearch.KEY])
 
+    def key(self) -> str:
+        """Digest of all settings, which names folders: the same wherever the modules lie."""
+        return record.digest(tasks.historic(asdict(self)))
+
     def write(self, folder) -> None:
         """Write the plan into its folder, or check that the one there is the same.
 
@@ -97,11 +112,11 @@ class Plan:
         ------
         OtherSearch
         """
-        file, mine = Path(folder) / PLAN, asdict(self)
+        file = Path(folder) / PLAN
         there = record.read_json(file, default=None)
         if there is None:
-            record.write_json(file, mine)
-        elif record.digest(there) != record.digest(mine):
+            record.write_json(file, asdict(self))
+        elif record.digest(tasks.historic(there)) != self.key():
             raise OtherSearch(f"{folder} holds a search with other settings; delete it or choose another folder.")
 
     @staticmethod
@@ -119,12 +134,13 @@ class SpacePlan(Plan):
     Attributes
     ----------
     space : str
-        "module:class" of the space, see :mod:`kit.evolution.ode`.
+        An id of :data:`kit.evolution.tasks.TASKS`, or "module:class", of the space; see
+        :mod:`kit.evolution.ode`.
     space_arguments : dict
         Keyword arguments that make it; what JSON can hold.
     """
 
-    space: str = "kit.evolution.ode_settings:Box"
+    space: str = "box"
     space_arguments: dict = field(default_factory=dict)
 
     def _check_genes(self):
@@ -154,7 +170,7 @@ def numbers(genes: int) -> Genome:
 
 
 def _imported(name: str):
-    module, _, thing = name.partition(":")
+    module, _, thing = tasks.place(name).partition(":")
     try:
         return getattr(importlib.import_module(module), thing)
     except (ImportError, AttributeError, ValueError) as error:

@@ -15,7 +15,7 @@ from kit import compat  # noqa: F401  before Keras: silences TensorFlow's start-
 import keras
 import numpy as np
 
-from kit import record, registry, train
+from kit import record, registry, saved_models, train
 from kit.errors import KitError
 from kit.nas import cells3d, networks3d
 from kit.nas.cells3d import Network3D
@@ -216,7 +216,7 @@ def fine_tune(network: Network3D, source: record.Run, recipe: Recipe3D, inputs, 
         raise BadFinal(f"{source.folder.name} kept no weights; train it with keep_weights=True.")
 
     def make():
-        model, trained = networks3d.build(network, seed=seed, **shape), keras.models.load_model(file, compile=False)
+        model, trained = networks3d.build(network, seed=seed, **shape), saved_models.load(file)
         for layer in model.layers:
             if layer.name != "logit" and layer.weights:
                 layer.set_weights([np.array(w) for w in trained.get_layer(layer.name).get_weights()])

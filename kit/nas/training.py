@@ -12,6 +12,7 @@ from kit.nas import optim
 from kit.nas.cells import KIT, dropping
 
 
+@KIT
 class PerEpoch(optimizers.schedules.LearningRateSchedule):
     """A value for each epoch, looked up by the number of steps taken; the last one holds on.
 
