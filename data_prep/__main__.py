@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from data_prep import folder, ingest, stand_in, verify
-from kit import paths, record, registry
+from kit import files, paths, registry
 from kit.errors import KitError
 
 
@@ -63,7 +63,7 @@ def known(name: str, to: Path):
     kit.registry.DatasetMissing
         If it is not prepared there.
     """
-    facts = record.read_json(to / name / "dataset.json", default=None)
+    facts = files.read_json(to / name / "dataset.json", default=None)
     if facts is None:
         raise registry.DatasetMissing(f"{name} is not prepared in {to}; run the command without --check.")
     return folder.from_entry(name, facts["entry"]) if "entry" in facts else ingest.data_set(name)
@@ -79,7 +79,7 @@ def make(name: str, to, archives=(), accept_incomplete: bool = False, say=print)
 
 def listing(to: Path) -> str:
     """One line a data set: name, whether it is prepared, title; one's own sets at the end."""
-    prepared = {path.parent.name: record.read_json(path) for path in sorted(to.glob("*/dataset.json"))}
+    prepared = {path.parent.name: files.read_json(path) for path in sorted(to.glob("*/dataset.json"))}
     titles = {name: registry.get(name).title for name in ingest.real_names()}
     titles |= {name: "one's own" for name, facts in prepared.items() if "entry" in facts}
     state = {name: "incomplete" if facts["incomplete"] else "ready" for name, facts in prepared.items()}

@@ -11,7 +11,7 @@ from tqdm import tqdm
 from data_prep import sources
 from data_prep.archive import check_space
 from kit.errors import KitError
-from kit.record import read_json, write_json
+from kit.files import read_json, write_json
 
 BLOCK = 1 << 16
 TIMEOUT = (10, 60)

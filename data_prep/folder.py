@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from data_prep import archive, ingest, layout, verify
-from kit import record, registry
+from kit import files, registry
 from kit.errors import KitError
 from kit.imageio import SUFFIXES
 
@@ -89,7 +89,7 @@ def _folders(path: Path) -> list[str]:
 
 def _in_place(data, root: Path, to: Path, accept_incomplete: bool, say) -> dict:
     """Register a folder that already lies where the kit looks; only manifest.csv and dataset.json are added."""
-    with record.FolderLock(to / ".locks" / data.name):
+    with files.FolderLock(to / ".locks" / data.name):
         plan = layout.plan_folders(data, archive.FolderSource(root))
         verify.check_classes(data, plan.labels.values())
         manifest, notes, dropped = verify.images_manifest(data, root, plan.labels, accept_incomplete)

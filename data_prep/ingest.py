@@ -10,7 +10,7 @@ import shutil
 from pathlib import Path
 
 from data_prep import archive, fetch, layout, sources, verify
-from kit import record, registry
+from kit import files, record, registry
 from kit.errors import KitError
 
 GIGABYTE = 1 << 30
@@ -60,20 +60,20 @@ def prepare(data, to, archives=(), accept_incomplete: bool = False, say=print, e
     root = to / data.name
     if (root / "dataset.json").exists():
         say(f"{data.name} is already in {root}; delete that folder to make it anew.")
-        return record.read_json(root / "dataset.json")
+        return files.read_json(root / "dataset.json")
     if root.is_dir() and any(root.iterdir()):
         raise TargetTaken(f"{root} exists and is no prepared data set; move it away or choose another folder with --to.")
     try:
-        with record.FolderLock(to / ".locks" / data.name):
+        with files.FolderLock(to / ".locks" / data.name):
             return _prepare_locked(data, to, [Path(a).expanduser() for a in archives], accept_incomplete, say, extra or {})
-    except record.FolderBusy:
+    except files.FolderBusy:
         raise PrepBusy(f"Another process is making {data.name} in {to}; wait until it has finished.") from None
 
 
 def _prepare_locked(data, to: Path, archives: list, accept_incomplete: bool, say, extra: dict) -> dict:
     partial, root = to / f"{data.name}.partial", to / data.name
     if (root / "dataset.json").exists():
-        return record.read_json(root / "dataset.json")
+        return files.read_json(root / "dataset.json")
     try:
         found, temporary = (archives, None) if archives else fetch.obtain(data, to, say)
         facts = _build(data, partial, found, accept_incomplete, say, extra)
@@ -92,7 +92,7 @@ def disk_error(error: OSError, folder) -> KitError:
     """The sentence for an error of the file system."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return archive.NoSpace(f"The disk of {folder} is full; free some space or choose another folder with --to.")
-    return record.CannotWrite(f"Cannot read or write {error.filename or folder}: {error.strerror or error}; check the permissions or choose another folder with --to.")
+    return files.CannotWrite(f"Cannot read or write {error.filename or folder}: {error.strerror or error}; check the permissions or choose another folder with --to.")
 
 
 def _build(data, partial: Path, archives: list, accept_incomplete: bool, say, extra: dict) -> dict:
@@ -135,11 +135,11 @@ def _verify_file(data, path: Path, say) -> dict:
 def _begin(partial: Path, origins: list) -> None:
     """An empty working folder, or the one that a killed run with the same archives left."""
     mark = partial / ".origin.json"
-    same = record.read_json(mark, default=None) == origins and all(origin["known"] != "folder" for origin in origins)
+    same = files.read_json(mark, default=None) == origins and all(origin["known"] != "folder" for origin in origins)
     if partial.exists() and not same:
         shutil.rmtree(partial)
     partial.mkdir(parents=True, exist_ok=True)
-    record.write_json(mark, origins)
+    files.write_json(mark, origins)
     for leftover in partial.rglob(".tmp-*"):
         leftover.unlink()
 
@@ -164,7 +164,7 @@ def _finish(data, partial: Path, plan, origins: list, missing: list, accept_inco
 
 def write_facts(data, folder: Path, manifest, labels: dict, origins: list, missing: list, notes: dict, skipped=(), say=print, **more) -> dict:
     """Write manifest.csv and, last, dataset.json; returns the content of the latter."""
-    record.write_csv(folder / "manifest.csv", manifest.sort_values("image_id", kind="stable"))
+    files.write_csv(folder / "manifest.csv", manifest.sort_values("image_id", kind="stable"))
     facts = {"name": data.name, "title": data.title, "embedded": False,
              "source": data.source.get("kaggle") or data.source.get("page") or data.url,
              "fingerprint": record.fingerprint(manifest), "counts": verify.count(data, labels.values()), "incomplete": missing,
@@ -175,7 +175,7 @@ def write_facts(data, folder: Path, manifest, labels: dict, origins: list, missi
         say(f"  {number} images: {note}")
     if missing:
         say(f"INCOMPLETE, and every result will say so: {verify.shown(missing)}")
-    record.write_json(folder / "dataset.json", facts)
+    files.write_json(folder / "dataset.json", facts)
     return facts
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from data_prep import archive, ingest, layout, verify
-from kit import audit, record, registry
+from kit import audit, files, registry
 
 SEED = 35
 PER_CLASS = 500
@@ -36,11 +36,11 @@ def make(data, to, archives=(), accept_incomplete: bool = False, say=print) -> d
     facts = ingest.prepare(origin, to, archives, accept_incomplete, say)
     partial, root = to / f"{data.name}.partial", to / data.name
     try:
-        with record.FolderLock(to / ".locks" / data.name):
+        with files.FolderLock(to / ".locks" / data.name):
             shutil.rmtree(partial, ignore_errors=True)
             result = _build(data, to / origin.name, facts, partial, say)
             os.replace(partial, root)
-    except record.FolderBusy:
+    except files.FolderBusy:
         raise ingest.PrepBusy(f"Another process is making {data.name} in {to}; wait until it has finished.") from None
     except Exception as error:
         shutil.rmtree(partial, ignore_errors=True)

@@ -11,7 +11,7 @@ import pandas as pd
 
 from data_prep import sources
 from data_prep.layout import COLUMNS, WrongArchive
-from kit import imageio, record
+from kit import files, imageio, record
 from kit.errors import KitError
 
 NAMED = 20
@@ -200,7 +200,7 @@ def check_prepared(data, root: Path) -> int:
     else:
         now = {image_id: sources.checksums(root / image_id)["sha256"] for image_id in listed.image_id if (root / image_id).is_file()}
     wrong = [image_id for image_id, digest in zip(listed.image_id, listed.sha256) if now.get(image_id) != digest]
-    if record.fingerprint(listed) != record.read_json(root / "dataset.json")["fingerprint"]:
+    if record.fingerprint(listed) != files.read_json(root / "dataset.json")["fingerprint"]:
         wrong.insert(0, "manifest.csv")
     if wrong:
         raise DamagedSet(f"{len(wrong)} files of {root} are absent or have changed, {', '.join(wrong[:3])} first; delete the folder and prepare {data.name} again.")

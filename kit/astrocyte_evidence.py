@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats as sps
 
-from kit import astrocyte_runs, papers, stats
+from kit import astrocyte_plan, papers, stats
 
 ANSWERS = ("better, beyond seed noise", "worse, beyond seed noise", "within seed noise", "too few seeds: no answer")
 LEAST = 3  # seeds for an answer: two can agree to the image by luck, and their interval then has no width
@@ -79,7 +79,7 @@ def _same_weights(first, second) -> bool:
         return a.files == b.files and all(np.array_equal(a[key], b[key]) for key in a.files)
 
 
-def diverged_sentence(plan: astrocyte_runs.Plan, results: dict) -> str:
+def diverged_sentence(plan: astrocyte_plan.Plan, results: dict) -> str:
     """How many trainings of Experiment 3 ended with an infinite loss, by arm."""
     wanted = {arm: sum(arm in arms for arms in results.values()) * (1 if arm in plan.single else plan.exp3_repetitions) for arm in ("off", *plan.arms)}
     lost = {arm: count - sum(len(arms.get(arm, {})) for arms in results.values()) for arm, count in wanted.items()}
@@ -172,10 +172,10 @@ def control_sentence(grid: pd.DataFrame) -> str:
 
 def printed_differences() -> pd.DataFrame:
     """The printed accuracies of Tables 4.2 and 4.7 with and without astrocytes, in percent, and their difference in percentage points."""
-    printed, lines = papers.load(astrocyte_runs.PAPER).values, []
+    printed, lines = papers.load(astrocyte_plan.PAPER).values, []
     for table, columns in (("table-4-2", ("cnn_test", "cngn_test")), ("table-4-7", ("cnn", "cngn"))):
-        for dataset in astrocyte_runs.DATA:
-            for network in astrocyte_runs.NETWORKS:
+        for dataset in astrocyte_plan.DATA:
+            for network in astrocyte_plan.NETWORKS:
                 without, with_them = (100 * printed[f"{table}/{dataset}.{network}/{column}"].value for column in columns)
                 lines.append({"table": table, "row": f"{dataset}.{network}", "CNN": without, "CNGN": with_them, "difference (pp)": with_them - without})
     return pd.DataFrame(lines)

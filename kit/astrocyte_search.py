@@ -15,8 +15,8 @@ from dataclasses import asdict
 import numpy as np
 import pandas as pd
 
-from kit import astrocyte_runs, paths, record, short_training
-from kit.astrocyte_runs import PAPER, Case, Plan
+from kit import astrocyte_runs, files, paths, record, short_training
+from kit.astrocyte_plan import Case, PAPER, Plan
 from kit.errors import KitError
 from kit.train import Diverged
 
@@ -38,8 +38,8 @@ def search(plan: Plan, case: Case, loaded: dict, astrocytes: bool = True) -> rec
 
     Parameters
     ----------
-    plan : kit.astrocyte_runs.Plan
-    case : kit.astrocyte_runs.Case
+    plan : kit.astrocyte_plan.Plan
+    case : kit.astrocyte_plan.Case
     loaded : dict
         From :func:`kit.astrocyte_runs.inputs_and_parts`.
     astrocytes : bool
@@ -74,10 +74,10 @@ def _search(run, plan, net, astrocytes, inputs, rows) -> None:
     while state["epoch"] < plan.exp2_epochs:
         state = _epoch(state, doer, plan, astrocytes, inputs, rows)
         _write(file, state)
-    record.write_csv(run.folder / "history.csv", pd.DataFrame(state["lines"]))
+    files.write_csv(run.folder / "history.csv", pd.DataFrame(state["lines"]))
     tables = [doer.predict(inputs, np.sort(rows[part]), plan.image_size, part, weights=state["weights"]) for part in ("val", "test")]
-    record.write_csv(run.folder / "predictions.csv", pd.concat(tables, ignore_index=True))
-    record.write_json(run.folder / "metrics.json", {**{part: short_training.rates(t) for part, t in zip(("val", "test"), tables, strict=True)}, "best_epoch": state["best_epoch"]})
+    files.write_csv(run.folder / "predictions.csv", pd.concat(tables, ignore_index=True))
+    files.write_json(run.folder / "metrics.json", {**{part: short_training.rates(t) for part, t in zip(("val", "test"), tables, strict=True)}, "best_epoch": state["best_epoch"]})
     file.unlink(missing_ok=True)
 
 
@@ -110,7 +110,7 @@ def _candidate(state, doer, plan, point, number, astrocytes, inputs, rows) -> tu
 def _write(file, state: dict) -> None:
     plain = {key: value for key, value in state.items() if key not in ("current", "weights")}
     arrays = {f"{name}-{i}": array for name in ("current", "weights") for i, array in enumerate(state[name])}
-    with record.atomic_write(file) as temporary:
+    with files.atomic_write(file) as temporary:
         np.savez(temporary, state=json.dumps(plain), **arrays)
 
 

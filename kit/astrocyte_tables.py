@@ -12,9 +12,9 @@ import itertools
 import numpy as np
 import pandas as pd
 
-from kit import astrocyte_runs, astrocyte_search, evaluate, metrics, papers, short_training, similarity, stats
+from kit import astrocyte_plan, astrocyte_runs, astrocyte_search, evaluate, metrics, papers, short_training, similarity, stats
 
-PAPER = astrocyte_runs.PAPER
+PAPER = astrocyte_plan.PAPER
 SETTINGS = {
     "learning_rate": "learning rate (Adam)", "batch_size": "batch size", "image_size": "image size (px)", "weight_decay": "weight decay", "ng": "batches a decision (NG)",
     "activation_threshold": "activation threshold (AS)", "epochs_exp1": "epochs, experiment 1", "exp1_str": "Str, experiment 1", "exp1_weak": "Weak, experiment 1",
@@ -23,9 +23,9 @@ SETTINGS = {
 }  # fmt: skip
 
 
-def settings_table(plan: astrocyte_runs.Plan) -> pd.DataFrame:
+def settings_table(plan: astrocyte_plan.Plan) -> pd.DataFrame:
     """Table 4.1: each setting as published and as used here."""
-    used = astrocyte_runs.settings(plan)
+    used = astrocyte_plan.settings(plan)
     printed = papers.load(PAPER).hyperparameters
     return pd.DataFrame([{"setting": text, "published": _setting(printed[name]), "here": _setting(used[name])} for name, text in SETTINGS.items()])
 
@@ -46,7 +46,7 @@ def spread(values) -> tuple:
     return found.estimate, (max(0.0, found.low), min(1.0, found.high))
 
 
-def scores(predictions: pd.DataFrame, case: astrocyte_runs.Case, train_ids) -> dict:
+def scores(predictions: pd.DataFrame, case: astrocyte_plan.Case, train_ids) -> dict:
     """accuracy, f1 (mean over classes), mcc and the accuracy on the leak-free images (NaN without any) of one run; fractions."""
     rates = short_training.rates(predictions)
     free = evaluate.leak_free(predictions, case.data, train_ids)
@@ -186,10 +186,10 @@ def factor_table(dataset: str, searches: dict) -> pd.DataFrame:
     lines = []
     for epoch in range(1, 11):
         line = {"epoch": epoch}
-        for network in astrocyte_runs.NETWORKS:
+        for network in astrocyte_plan.NETWORKS:
             pairs = own.get(network, [])
             line[f"{network}, ours"] = f"{pairs[epoch - 1][0]:g}, {pairs[epoch - 1][1]:g}" if epoch <= len(pairs) else "–"
-            line[f"{network}, printed"] = ", ".join(f"{printed[f'{astrocyte_runs.TABLES[dataset]}/{network}.epoch{epoch}/{c}'].value:g}" for c in ("str", "weak"))
+            line[f"{network}, printed"] = ", ".join(f"{printed[f'{astrocyte_plan.TABLES[dataset]}/{network}.epoch{epoch}/{c}'].value:g}" for c in ("str", "weak"))
         lines.append(line)
     return pd.DataFrame(lines)
 
@@ -199,7 +199,7 @@ def store_factors(writers: dict, searches: dict) -> None:
     for case, runs in searches.items():
         for epoch, pair in enumerate(astrocyte_search.chosen(runs["astrocytes"]), 1):
             for column, value in zip(("str", "weak"), pair, strict=True):
-                writers[case.row].value(f"{astrocyte_runs.TABLES[case.dataset]}/{case.network}.epoch{epoch}/{column}", value)
+                writers[case.row].value(f"{astrocyte_plan.TABLES[case.dataset]}/{case.network}.epoch{epoch}/{column}", value)
 
 
 # --- similarity ---

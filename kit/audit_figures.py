@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 
 from kit import imageio, plotstyle, registry
-from kit.audit import LEVELS, Summary, cosine
+from kit.audit import cosine, LEVELS
+from kit.audit_tables import Summary
 
 
 def example_pairs(twins: pd.DataFrame, count: int = 6) -> pd.DataFrame:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import PIL
 
-from kit import augment, autoaugment, data
+from kit import augment, autoaugment, batches
 
 
 def affine(size: int = 200, images: int = 512, rounds: int = 3, seed: int = 0) -> pd.DataFrame:
@@ -26,7 +26,7 @@ def affine(size: int = 200, images: int = 512, rounds: int = 3, seed: int = 0) -
     """
     x = np.random.default_rng(seed).integers(0, 256, (images, size, size, 3), dtype=np.uint8)
     targets = np.zeros((images, 4), np.float32)
-    fused = iter(data.augmented(x, targets, np.arange(images), 1 / 255, 32, seed, 0, augment.Augmentation()))
+    fused = iter(batches.augmented(x, targets, np.arange(images), 1 / 255, 32, seed, 0, augment.Augmentation()))
     streams = {"keras_generator": augment.generator_batches(x, targets, 1 / 255, 32, augment.Augmentation(), seed), "fused": fused}
     rates = {name: [] for name in streams}
     for _, (name, stream) in itertools.product(range(rounds), streams.items()):
@@ -60,7 +60,7 @@ def auto(size: int = 64, images: int = 2048, rounds: int = 3, batch_size: int = 
     streams = {}
     for settings in (autoaugment.AutoAugment(name, cutout=16) for name in autoaugment.ENCODINGS):
         streams["one thread", settings.encoding] = alone(settings)
-        streams["tf.data", settings.encoding] = iter(data.augmented(x, targets, rows, 1 / 255, batch_size, seed, 0, settings))
+        streams["tf.data", settings.encoding] = iter(batches.augmented(x, targets, rows, 1 / 255, batch_size, seed, 0, settings))
     rates = {key: [] for key in streams}
     for _, (key, stream) in itertools.product(range(rounds), streams.items()):
         for _ in range(3):

@@ -12,9 +12,9 @@ test images. `writers` is a dict from the same keys to ``kit.report.Artefacts``,
 import numpy as np
 import pandas as pd
 
-from kit import audit, metrics, papers, registry, split, stats
-from kit.errors import KitError
+from kit import metrics, papers, registry, stats
 from kit.forensics_numbers import prints_as
+from kit import cad_split
 
 TITLES = {
     "resnet50": "ResNet-50", "vgg19": "VGG19", "mobilenetv2": "MobileNetV2", "inceptionv3": "InceptionV3", "nasnetlarge": "NASNetLarge", "xception": "Xception",
@@ -28,57 +28,15 @@ CLASS_METRICS = ("precision", "recall", "f1")
 PUBLISHED_PROTOCOL = "predict"
 
 
-class NoPublishedSplit(KitError):
-    """The split of the paper cannot be drawn from this data set."""
 
 
 # --- split -----------------------------------------------------------------------------------------------------------------------------------
 
 
-def published_parts(name: str) -> dict:
-    """The paper's seed-42 split: "train", "val" (from the training folder) and "test" (the test folder) -> image ids.
-
-    Absent files of an incomplete copy take part in the draw and are then dropped from their side, so that every other image keeps its
-    published side. Sets other than the paper's are divided by the same recipe.
-
-    Parameters
-    ----------
-    name : str
-        Registered data set with a training and a test folder.
-
-    Raises
-    ------
-    NoPublishedSplit
-        If there are no such folders, or the file names that are known are fewer or more than the published ones.
-    """
-    data, index = registry.get(name), registry.index(name)
-    if not {"train", "test"} <= set(data.layout):
-        raise NoPublishedSplit(f"{name} has no separate training and test folder; take a set such as nickparvar or phantom4.")
-    present = index[index["split"] == "train"][["image_id", "label"]]
-    absent = [i for i in registry.facts(name).get("incomplete") or [] if i.startswith(data.layout["train"] + "/")]
-    absent = pd.DataFrame({"image_id": absent, "label": [data.classes.index(i.split("/")[-2]) for i in absent]})
-    full = pd.concat([present, absent], ignore_index=True).astype({"label": int})
-    for label, class_name in enumerate(data.classes):
-        wanted, found = data.counts.get(f"{data.layout['train']}/{class_name}"), int((full["label"] == label).sum())
-        if wanted not in (None, found):
-            raise NoPublishedSplit(f"{name} has {found} known file names of training class {class_name} instead of {wanted}; prepare a copy with all names.")
-    there = set(present["image_id"])
-    parts = {part: [i for i in ids if i in there] for part, ids in split.cad_split(full).items()}
-    return parts | {"test": index[index["split"] == "test"]["image_id"].tolist()}
 
 
-def copies(name: str, level: str = "byte") -> pd.Series:
-    """Which images are one image: group number by image id; `level` as in :mod:`kit.audit` ("byte" needs no look at pixels)."""
-    index = registry.index(name)
-    codes = pd.factorize(index["sha256"])[0] if level == "byte" else audit.group_of(audit.groups(name), index["image_id"], level)
-    return pd.Series(codes, index["image_id"], name="copy")
 
 
-def leak_free_ids(name: str, level: str = "byte") -> list[str]:
-    """Ids of test images that have no copy in the training folder (train and val): 1,095 of the paper's 1,311 at level "byte"."""
-    group, parts = copies(name, level), published_parts(name)
-    seen = set(group.loc[parts["train"] + parts["val"]])
-    return [i for i in parts["test"] if group[i] not in seen]
 
 
 # --- published tables as data ------------------------------------------------------------------------------------------------------------------
@@ -125,8 +83,8 @@ def recomputed_report() -> pd.DataFrame:
 
 def count_table(name: str) -> pd.DataFrame:
     """Table 2: images a class in train, val and test, and the test images without a copy in the training folder (same bytes; also near)."""
-    parts, class_of = published_parts(name), registry.index(name).set_index("image_id")["class_name"]
-    parts |= {"test_leak_free": leak_free_ids(name), "test_without_near": leak_free_ids(name, "near")}
+    parts, class_of = cad_split.published_parts(name), registry.index(name).set_index("image_id")["class_name"]
+    parts |= {"test_leak_free": cad_split.leak_free_ids(name), "test_without_near": cad_split.leak_free_ids(name, "near")}
     classes = sorted(registry.get(name).classes, key=lambda c: ("glioma", "meningioma", "pituitary", "notumor").index(c) if c in CLASSES else 9)
     table = pd.DataFrame({part: class_of.loc[ids].value_counts().reindex(classes, fill_value=0) for part, ids in parts.items()})
     table.loc["total"] = table.sum()

@@ -4,7 +4,7 @@ What differs from the paper: it counts file names, of which several are the same
 every count is given by name and by image. It ranks models by accuracies 0.07 points apart; here every pair has an exact McNemar test,
 corrected for the number of pairs (Holm), also on images without copies. It does not look at calibration.
 
-`tables` and `writers` are those of :mod:`kit.cad`; `copy_of` comes from :func:`kit.cad.copies`.
+`tables` and `writers` are those of :mod:`kit.cad`; `copy_of` comes from :func:`kit.cad_split.copies`.
 """
 
 from itertools import combinations
@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 
 from kit import metrics, papers, stats
-from kit.cad import BEST, CLASSES, MODELS, TITLES, copies, published_parts
+from kit.cad import BEST, CLASSES, MODELS, TITLES
+from kit.cad_split import copies, published_parts
 
 
 def missed(tables: dict) -> pd.DataFrame:

@@ -5,7 +5,7 @@ The authors' repository names weights files that it does not hold; here the run 
 
 from pathlib import Path
 
-from kit import backbones, cad, cad_training, metrics, paths, record, registry, saved_models, serving
+from kit import backbone_catalog, backbones, cad, cad_plan, cad_split, cad_training, files as files_module, metrics, paths, record, registry, saved_models, serving
 
 
 def leave(plan, run, name: str, free_ids, images: int = 600) -> Path:
@@ -13,21 +13,21 @@ def leave(plan, run, name: str, free_ids, images: int = 600) -> Path:
 
     Parameters
     ----------
-    plan : kit.cad_training.Plan
+    plan : kit.cad_plan.Plan
     run : kit.record.Run
         Of :func:`kit.cad_training.run`, with its weights kept.
     name : str
-        Key of ``kit.backbones.BACKBONES``.
+        Key of ``kit.backbone_catalog.BACKBONES``.
     free_ids : collection of str
         Test images without a copy in the training folder.
     images : int
         Most training images that the statistics of familiar images are taken from; half as many validation images.
     """
     folder = paths.results_dir() / plan.profile / "cad" / "model"
-    if record.read_json(folder / serving.CARD, default={}).get("run") == run.folder.name:
+    if files_module.read_json(folder / serving.CARD, default={}).get("run") == run.folder.name:
         return folder
     model = saved_models.load(run.folder / "model.keras")
-    info, parts, root = card(plan, run, name, model, free_ids), cad.published_parts(plan.dataset), registry.root(plan.dataset)
+    info, parts, root = card(plan, run, name, model, free_ids), cad_split.published_parts(plan.dataset), registry.root(plan.dataset)
     files = ([root / i for i in parts[part][:most]] for part, most in (("train", images), ("val", images // 2)))
     return serving.save_model(folder, model, info, serving.familiarity_statistics(model, info, *files))
 
@@ -37,10 +37,10 @@ def card(plan, run, name: str, model, free_ids) -> dict:
     data, table = registry.get(plan.dataset), cad_training.tested(run)
     free = table[table["image_id"].isin(set(free_ids))]
     return {
-        "backbone": name, "title": backbones.entry(name).label, "classes": list(data.classes), "display": list(data.display),
+        "backbone": name, "title": backbone_catalog.entry(name).label, "classes": list(data.classes), "display": list(data.display),
         "preprocess": {"size": plan.size(name), "mode": "safe", "jpeg_round_trip": True, "upsample": plan.upsample or None},
         "gradcam_layer": backbones.gradcam_layer(model, name), "stages": backbones.stage_layers(model, name), "profile": plan.profile, "data": plan.dataset,
-        "data_fingerprint": registry.facts(plan.dataset)["fingerprint"], "stand_in": cad_training.stand_in(plan, name), "reductions": cad_training.notes(plan, name),
+        "data_fingerprint": registry.facts(plan.dataset)["fingerprint"], "stand_in": cad_plan.stand_in(plan, name), "reductions": cad_plan.notes(plan, name),
         "run": run.folder.name, "metrics": {"test": _summary(table), "leak_free": _summary(free)}, "code": record.code_digest()[:12]}
 
 

@@ -7,107 +7,22 @@ train on few images, without tracing a graph. Every departure stands in the run'
 """
 
 import contextlib
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 import numpy as np
 import pandas as pd
 
-from kit import backbones, beside, cad, data, papers, paths, preprocess, record, registry, timing, train, weights
-from kit.errors import KitError
-
-CHAINS = ("cad", "original", "coloured")
-EXPLAINED, SERVED = "resnet50", "efficientnet_lite0"  # networks whose weights are needed even if they saw few images
+from kit import backbones, beside, cad_split, data, data_inputs, files, macs, paths, preprocess, record, registry, timing, train
+from kit import cad_plan
+from kit.cad_plan import BadPlan, Plan
 
 
-class BadPlan(KitError):
-    """A setting of the CAD trainings is out of range."""
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What is trained, on what, and how.
-
-    Attributes
-    ----------
-    profile, dataset : str
-    image_size, large_size : int
-        Side of the input in pixels, and NASNetLarge's; a network that needs more gets its smallest size.
-    upsample : int
-        Enlarge smaller images to this side before the crop (see :func:`kit.preprocess.cad`); 0 leaves them.
-    epochs, batch_size, learning_rate, dropout, seed
-        As published (25, 32, 1e-4, 0.4), for networks that start from ImageNet weights.
-    initial : {"auto", "imagenet", "random"}
-        Weights the paper's networks start from; the seventh has its own weights in any case.
-    random_epochs, random_learning_rate
-        Of networks that start at random; 0 takes those of the others.
-    images, large_images, seventh_images : int
-        Training images of the paper's networks, of NASNetLarge, and of networks that are not in the paper; 0 takes all. Less is for looking at
-        the machinery.
-    limited_epochs : int
-        Epochs of networks trained on fewer images; 0 takes those of the others.
-    whole : tuple of str
-        Paper's networks that are trained on all images nevertheless.
-    bn_momentum : float
-        Of every BatchNorm layer; 0 leaves each network's own.
-    augmenter : {"fused", "keras_generator"}
-    """
-
-    profile: str
-    dataset: str
-    image_size: int = 200
-    large_size: int = 331
-    upsample: int = 0
-    epochs: int = 25
-    batch_size: int = 32
-    learning_rate: float = 1e-4
-    dropout: float = 0.4
-    initial: str = "auto"
-    random_epochs: int = 0
-    random_learning_rate: float = 0.0
-    images: int = 0
-    large_images: int = 0
-    seventh_images: int = 0
-    limited_epochs: int = 0
-    whole: tuple = ()
-    bn_momentum: float = 0.0
-    augmenter: str = "fused"
-    seed: int = 0
-
-    def __post_init__(self):
-        if self.initial not in ("auto", "imagenet", "random"):
-            raise BadPlan(f"initial is {self.initial!r}; choose auto, imagenet or random.")
-        for name in self.whole:
-            backbones.entry(name)
-        for name in ("images", "large_images", "seventh_images", "limited_epochs", "random_epochs", "upsample"):
-            if getattr(self, name) < 0:
-                raise BadPlan(f"{name} is {getattr(self, name)}; it must be 0 or more.")
-
-    def size(self, name: str) -> int:
-        """Side of a network's input in pixels."""
-        return max(self.large_size if name == "nasnetlarge" else self.image_size, backbones.entry(name).smallest)
-
-    def start(self, name: str):
-        """What a network starts from, see :func:`kit.weights.initialisation`."""
-        wanted = {"random": None}.get(self.initial, self.initial)
-        return weights.initialisation(name, wanted if backbones.entry(name).in_paper else "auto")
-
-    def limit(self, name: str) -> int:
-        """Most training images of a network; 0 for all."""
-        if name in self.whole:
-            return 0
-        if not backbones.entry(name).in_paper:
-            return self.seventh_images
-        return self.large_images if name == "nasnetlarge" else self.images
-
-    def schedule(self, name: str) -> tuple[int, float]:
-        """Epochs and learning rate of a network."""
-        pretrained = self.start(name).weights
-        epochs = self.epochs if pretrained else self.random_epochs or self.epochs
-        rate = self.learning_rate if pretrained else self.random_learning_rate or self.learning_rate
-        return self.limited_epochs or epochs if self.limit(name) else epochs, rate
 
 
-def prepared(plan: Plan, size: int, chain: str = "cad") -> data.Inputs:
+
+def prepared(plan: Plan, size: int, chain: str = "cad") -> data_inputs.Inputs:
     """All images of the plan's data set at one size.
 
     Parameters
@@ -117,26 +32,16 @@ def prepared(plan: Plan, size: int, chain: str = "cad") -> data.Inputs:
     chain : {"cad", "original", "coloured"}
         The whole chain; only resized; resized and in BONE colours (both for the ablation "no preprocessing").
     """
-    if chain not in CHAINS:
-        raise BadPlan(f"There is no chain {chain!r}; choose one of {', '.join(CHAINS)}.")
+    if chain not in cad_plan.CHAINS:
+        raise BadPlan(f"There is no chain {chain!r}; choose one of {', '.join(cad_plan.CHAINS)}.")
     if chain != "cad":
         return data.prepared(plan.dataset, {"chain": chain}, lambda path: preprocess.uncropped(path, size, coloured=chain == "coloured"), size)
     tag = {"chain": "cad", "mode": "safe", "jpeg_round_trip": True, "upsample": plan.upsample or None}
     return data.prepared(plan.dataset, tag, lambda path: preprocess.cad(path, size, "safe", True, plan.upsample or None).image, size)
 
 
-def notes(plan: Plan, name: str) -> list[str]:
-    """What a network's training does otherwise than the publication states."""
-    epochs, rate = plan.schedule(name)
-    size_key = "preprocessing_final_size_nasnetlarge" if name == "nasnetlarge" else "preprocessing_final_size"
-    found = papers.departures(papers.load("cad"), {"epochs": epochs, "learning_rate": rate, "batch_size": plan.batch_size, "dropout_rate": plan.dropout, size_key: plan.size(name)})
-    found += [f"trained on {plan.limit(name)} images"] * bool(plan.limit(name)) + [f"BatchNorm momentum {plan.bn_momentum:g}"] * bool(plan.bn_momentum)
-    return [line.replace("preprocessing final", "input").replace(" nasnetlarge", "") for line in found]
 
 
-def stand_in(plan: Plan, name: str) -> str | None:
-    """The sentence that results must carry where a network did not start from ImageNet weights."""
-    return plan.start(name).stand_in
 
 
 def run(plan: Plan, name: str, chain: str = "cad", augmented: bool = True) -> record.Run:
@@ -146,7 +51,7 @@ def run(plan: Plan, name: str, chain: str = "cad", augmented: bool = True) -> re
     ----------
     plan : Plan
     name : str
-        Key of ``kit.backbones.BACKBONES``.
+        Key of ``kit.backbone_catalog.BACKBONES``.
     chain : str
         See :func:`prepared`; other than "cad" retrains without preprocessing.
     augmented : bool
@@ -164,7 +69,7 @@ def run(plan: Plan, name: str, chain: str = "cad", augmented: bool = True) -> re
 
 def _job(plan: Plan, name: str, chain: str, augmented: bool) -> tuple:
     """Configuration, images and parts of a training."""
-    inputs, parts = prepared(plan, plan.size(name), chain), cad.published_parts(plan.dataset)
+    inputs, parts = prepared(plan, plan.size(name), chain), cad_split.published_parts(plan.dataset)
     chosen = {"train": _subset(plan, parts["train"], plan.limit(name)), "validation": _subset(plan, parts["val"], plan.limit(name)), "test": parts["test"]}
     rows = {part: inputs.rows(ids) for part, ids in chosen.items()}
     epochs, rate = plan.schedule(name)
@@ -172,7 +77,7 @@ def _job(plan: Plan, name: str, chain: str, augmented: bool) -> tuple:
     config = train.TrainConfig(
         "cad", plan.profile, "-".join([name] + [chain] * (chain != "cad") + ["noaug"] * (not augmented)), options, epochs=epochs, batch_size=plan.batch_size,
         learning_rate=rate, loss="categorical_crossentropy", seed=plan.seed, augmentation={} if augmented else None, augmenter=plan.augmenter, keep_best=True,
-        keep_weights=not plan.limit(name) or (augmented and name in (EXPLAINED, SERVED)), graph=len(rows["train"]) * epochs > 8 * plan.batch_size)
+        keep_weights=not plan.limit(name) or (augmented and name in (cad_plan.EXPLAINED, cad_plan.SERVED)), graph=len(rows["train"]) * epochs > 8 * plan.batch_size)
     return config, inputs, rows
 
 
@@ -231,7 +136,7 @@ def attempt(plan: dict, jobs: list, timed: list) -> None:
     """Train and time networks; leaves those that fail, or that another process works on, to :func:`run_all`."""
     settings = Plan(**{**plan, "whole": tuple(plan["whole"])})
     for job in jobs:
-        with contextlib.suppress(record.FolderBusy, train.Diverged, train.OutOfMemory):
+        with contextlib.suppress(files.FolderBusy, train.Diverged, train.OutOfMemory):
             _run_and_time(settings, tuple(job), timed)
 
 
@@ -261,15 +166,15 @@ def measure(plan: Plan, name: str, image_ids, repeats: int = 1, model=None) -> t
         Of the three protocols.
     """
     key = {"name": name, "size": plan.size(name), "images": list(image_ids), "repeats": repeats, "device": record.device_name(), "upsample": plan.upsample}
-    file = paths.results_dir() / plan.profile / "cad" / "timings" / f"{name}-{record.digest(key)[:10]}.json"
+    file = paths.results_dir() / plan.profile / "cad" / "timings" / f"{name}-{files.digest(key)[:10]}.json"
     if not file.exists():
         root = registry.root(plan.dataset)
         model = model or backbones.fine_tuned(name, plan.size(name), len(registry.get(plan.dataset).classes), plan.dropout, None)
         prepare = lambda content: preprocess.cad(content, plan.size(name), "safe", True, plan.upsample or None).image  # noqa: E731
         found = timing.all_protocols(model, [(root / i).read_bytes() for i in image_ids], prepare, repeats)
-        record.write_json(file, {**key, "parameters": model.count_params(), "macs": backbones.macs(model),
+        files.write_json(file, {**key, "parameters": model.count_params(), "macs": macs.macs(model),
                                  "times": [{"protocol": t.protocol, "device": t.device, "ms": t.ms.tolist(), "first_ms": t.first_ms} for t in found]})
-    stored = record.read_json(file)
+    stored = files.read_json(file)
     times = [timing.Times(t["protocol"], t["device"], np.array(t["ms"]), t["first_ms"]) for t in stored["times"]]
     return {part: stored[part] for part in ("parameters", "macs", "device")}, times
 
@@ -283,5 +188,5 @@ def costs(sizes: dict, runs: dict) -> pd.DataFrame:
 def unprepared(plan: Plan, finished: record.Run, name: str, chain: str):
     """Test predictions of a finished run on images without the chain (the paper's ablation, evaluation only)."""
     inputs = prepared(plan, plan.size(name), chain)
-    return train.predict(finished, inputs, inputs.rows(cad.published_parts(plan.dataset)["test"]), chain)
+    return train.predict(finished, inputs, inputs.rows(cad_split.published_parts(plan.dataset)["test"]), chain)
 

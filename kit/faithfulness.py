@@ -229,7 +229,7 @@ def lesion(name: str, inputs, rows, size: int) -> np.ndarray | None:
     ----------
     name : str
         Registered data set.
-    inputs : kit.data.Inputs
+    inputs : kit.data_inputs.Inputs
     rows : (1,) array
         Row of the image.
     """

@@ -17,7 +17,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from kit import record
+from kit import files
 from kit.errors import KitError
 
 SIDE = 128
@@ -123,7 +123,7 @@ class Statistics:
 
     def save(self, path) -> None:
         """Write a compressed npz file, atomically."""
-        with record.atomic_write(path) as temporary:
+        with files.atomic_write(path) as temporary:
             np.savez_compressed(temporary, **vars(self))
 
     @classmethod

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
-from kit import architectures, imageio, registry
+from kit import architecture_catalog, imageio, registry
 from kit.diagrams import HEAD, INPUT, MODEL, OUT, STEP, arrow, box, canvas
 from kit.evolution.genome import Genome
 from kit.plotstyle import LINES, MARKERS, OKABE_ITO, Figure, legend_above, new_figure, require, style
@@ -61,7 +61,7 @@ def _bins(ax, row: int, gene) -> None:
     width = 1 / len(gene.values)
     for number, value in enumerate(gene.values):
         ax.add_patch(_patch(number * width, row, width, ("#CFE3F3", "#F7DFA3")[number % 2]))
-        name = architectures.ARCHITECTURES[value].title.replace("-", "-\n", 2) if gene.name == "architecture" else value.replace("_", "\n")
+        name = architecture_catalog.ARCHITECTURES[value].title.replace("-", "-\n", 2) if gene.name == "architecture" else value.replace("_", "\n")
         ax.text((number + 0.5) * width, row, name, ha="center", va="center", fontsize=7 if len(gene.values) > 6 else 8)
 
 
@@ -99,7 +99,7 @@ def population(history: pd.DataFrame, genome: Genome, most: int = 8) -> Figure:
     image = ax.imshow(genes, cmap="viridis", vmin=0, vmax=1, aspect="auto", extent=(-0.5, len(genome) - 0.5, len(shown) - 0.5, -0.5))
     for row, line in enumerate(shown.to_dict("records")):
         for column, name in enumerate(genome.names):
-            value = architectures.ARCHITECTURES[line[name]].title if name == "architecture" else line[name].replace("_", " ") if isinstance(line[name], str) else f"{line[name]:.3g}"
+            value = architecture_catalog.ARCHITECTURES[line[name]].title if name == "architecture" else line[name].replace("_", " ") if isinstance(line[name], str) else f"{line[name]:.3g}"
             ax.text(column, row, f"{value}\n({genes[row, column]:.2f})", ha="center", va="center", fontsize=7.5, color="w" if genes[row, column] < 0.6 else "k")
         ax.text(len(genome), row, f"{line['fitness']:.3f}" if pd.isna(line["reason"]) else "failed", ha="center", va="center", fontsize=9)
     ax.set_xticks(range(len(genome) + 1), [*(f"{LETTERS[n]}\n{NAMES[n]}" for n in genome.names), "fitness\n(MCC)"])

@@ -9,10 +9,11 @@ macro averages (eq. 2.65), which fits the printed rows; the mean of the classes'
 import numpy as np
 import pandas as pd
 
-from kit import architectures, audit, evaluate, gencnn_runs, metrics, papers, plots, record, registry, report, split, stats
-from kit.evolution import genome as genomes
+from kit import architecture_catalog as genomes, audit, evaluate, files, gencnn_plan, gencnn_runs, metrics, papers, plots, record, registry, report, split, stats
+
 from kit.gencnn_answers import METHODS
-from kit.gencnn_runs import MEDICAL, PUBLISHED, TITLES, Found, Plan, thesis_name
+from kit.gencnn_plan import MEDICAL, Plan, PUBLISHED, thesis_name, TITLES
+from kit.gencnn_runs import Found
 
 NOTEBOOK = "40_gencnn_ga"
 COMPARISONS = dict(zip(MEDICAL, ("table-3-6", "table-3-7", "table-3-8"), strict=True))
@@ -33,7 +34,7 @@ def writer(plan: Plan, role: str | None = None) -> report.Artefacts:
         return report.Artefacts("gencnn", plan.profile, NOTEBOOK)
     dataset = plan.convergence if role == "sign-language-digits" else dict(plan.medical)[role]
     study = "medical" if role in MEDICAL else "convergence"
-    return report.Artefacts("gencnn", plan.profile, NOTEBOOK, dataset, gencnn_runs.stand_in(plan, role), gencnn_runs.notes(plan, study))
+    return report.Artefacts("gencnn", plan.profile, NOTEBOOK, dataset, gencnn_plan.stand_in(plan, role), gencnn_plan.notes(plan, study))
 
 
 def data_writer(plan: Plan, role: str) -> report.Artefacts:
@@ -49,7 +50,7 @@ def architecture_table(plan: Plan) -> pd.DataFrame:
     """Table 3.1: family and FLOPs as printed, multiply-accumulates at 224 px and parameters as counted here, and what this run searches; the last line is not the thesis'."""
     paper, rows = papers.load("gencnn"), []
     for name in dict.fromkeys([*genomes.TABLE_3_1, *plan.architectures]):
-        entry, key = architectures.entry(name), f"table-3-1/{thesis_name(name)}"
+        entry, key = genomes.entry(name), f"table-3-1/{thesis_name(name)}"
         start = {"imagenet": "ImageNet", None: "random"}[plan.initial()[name]] if name in plan.architectures else "not searched"
         rows.append({"family": paper.texts.get(f"{key}/family", "–"), "architecture": entry.label, "FLOPs, printed": paper.texts.get(f"{key}/flops_printed", "–"), "MACs at 224 px (M)": entry.macs / 1e6,
                      "parameters (M)": entry.parameters / 1e6, "weights in this run": start})  # fmt: skip
@@ -59,7 +60,7 @@ def architecture_table(plan: Plan) -> pd.DataFrame:
 def store_architectures(out) -> None:
     """Put the counted multiply-accumulates beside the printed FLOPs."""
     for name in genomes.TABLE_3_1:
-        out.value(f"table-3-1/{thesis_name(name)}/flops", architectures.entry(name).macs / 1e6, exact=True)
+        out.value(f"table-3-1/{thesis_name(name)}/flops", genomes.entry(name).macs / 1e6, exact=True)
 
 
 def split_rule() -> pd.DataFrame:
@@ -138,7 +139,7 @@ def best_table(searches: dict) -> pd.DataFrame:
 
 def _genes(found: Found) -> dict:
     values = found.values
-    return {"architecture": architectures.entry(values["architecture"]).label, "loss": values["loss"].replace("_", " "), "optimizer": values["optimizer"],
+    return {"architecture": genomes.entry(values["architecture"]).label, "loss": values["loss"].replace("_", " "), "optimizer": values["optimizer"],
             "factor on the learning rate": f"{values['learning_rate']:.4g}", "weight decay": f"{values['weight_decay']:.4g}"}
 
 
@@ -229,7 +230,7 @@ def comparison(role: str, lines: pd.DataFrame, architecture: str) -> pd.DataFram
         rows.append({"reference": "Gen-CNN, as printed" if key == "gen-cnn" else key.rsplit("-", 1)[0].title() + f" {key.rsplit('-', 1)[1]}", "approach": paper.texts[f"{artefact}/{key}/model"],
                      "GFLOPs": cells["flops"], **{c: cells[c] for c in ("accuracy", "f1", "mcc")}, "source": "thesis" if key == "gen-cnn" else "quoted by the thesis"})  # fmt: skip
     if len(lines):
-        by, entry = lines.set_index("metric"), architectures.entry(architecture)
+        by, entry = lines.set_index("metric"), genomes.entry(architecture)
         rows.append({"reference": "Gen-CNN, this run", "approach": entry.label, "GFLOPs": entry.macs / 1e9, **{c: by.loc[c, "value"] for c in ("accuracy", "f1", "mcc")}, "source": "this run",
                      "accuracy 95 %": evaluate.ends(by.loc["accuracy"]), "MCC 95 %": evaluate.ends(by.loc["mcc"]), "accuracy, leak-free": by.loc["accuracy", "leak_free"], "MCC, leak-free": by.loc["mcc", "leak_free"],
                      "leak-free n": str(int(by.loc["accuracy", "leak_free_n"])), "mean F1 of the classes": by.loc["f1_mean", "value"]})  # fmt: skip
@@ -241,7 +242,7 @@ def store_comparison(out, role: str, lines: pd.DataFrame, architecture: str) -> 
     chosen = lines[lines["metric"].isin(["accuracy", "f1", "mcc"])].assign(row="gen-cnn")
     evaluate.store({"gen-cnn": out}, COMPARISONS[role], chosen)
     if len(chosen):
-        out.value(f"{COMPARISONS[role]}/gen-cnn/flops", architectures.entry(architecture).macs / 1e9)
+        out.value(f"{COMPARISONS[role]}/gen-cnn/flops", genomes.entry(architecture).macs / 1e9)
 
 
 def show_role(plan: Plan, out, role: str, results: pd.DataFrame, found: Found | None, run: record.Run | None) -> None:
@@ -286,5 +287,5 @@ def cost_table(outcomes: dict, runs: dict) -> pd.DataFrame:
     for title, found in outcomes.items():
         run = runs.get(title)
         rows.append({"search": title, "evaluations": len(found.trace), "search (s)": float(pd.to_numeric(found.trace["seconds"]).sum()), "final training (s)": float(run.history()["seconds"].sum()) if run else np.nan,
-                     "device": record.read_json(run.folder / "environment.json")["device"] if run else "–"})  # fmt: skip
+                     "device": files.read_json(run.folder / "environment.json")["device"] if run else "–"})  # fmt: skip
     return pd.DataFrame(rows)

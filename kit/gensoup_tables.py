@@ -8,8 +8,10 @@ classes' F1, which lies as close below the accuracy as the printed ones. All rat
 import numpy as np
 import pandas as pd
 
-from kit import architectures, evaluate, gensoup_runs, metrics, papers, stats
-from kit.evolution.genome import FACTORS, LEARNING_RATES, LOSSES, OPTIMIZERS_5, TABLE_5_2, WEIGHT_DECAY
+from kit import architecture_catalog, evaluate, gensoup_plan, gensoup_runs, metrics, papers, stats
+from kit.architecture_catalog import TABLE_5_2
+from kit.evolution.genome import FACTORS, LEARNING_RATES, WEIGHT_DECAY
+from kit.training_names import LOSSES, OPTIMIZERS_5
 
 METRICS = {"accuracy": "accuracy", "f1": "macro_f1", "mcc": "mcc"}
 DATA = {"kvasir-v2": "KVASIR-v2", "breakhis": "BreaKHis"}
@@ -51,11 +53,11 @@ def _listed(numbers) -> str:
 
 def space_table(plan) -> pd.DataFrame:
     """Table 5.2: hyper-parameter, domain as printed, domain as run, and how the genes of this run's architectures start."""
-    starts = gensoup_runs.starts(plan)
-    used = "; ".join(f"{architectures.entry(name).label} ({start.text})" for name, start in starts.items())
+    starts = gensoup_plan.starts(plan)
+    used = "; ".join(f"{architecture_catalog.entry(name).label} ({start.text})" for name, start in starts.items())
     rates, decay, factors = (f"[{low:g}, {high:g}], linear" for low, high in (LEARNING_RATES["text"], WEIGHT_DECAY, FACTORS))
     optimizers = ", ".join("LBFGS" if name == "lbfgs" else name for name in OPTIMIZERS_5)
-    rows = [("architecture", ", ".join(architectures.entry(name).title for name in TABLE_5_2), used), ("loss", ", ".join(LOSSES).replace("_", " "), "the same"),
+    rows = [("architecture", ", ".join(architecture_catalog.entry(name).title for name in TABLE_5_2), used), ("loss", ", ".join(LOSSES).replace("_", " "), "the same"),
             ("optimizer", optimizers, "the same; LBFGS is told as failed, for it needs a closure"), ("learning-rate scale", rates, "the same"), ("weight decay", decay, "the same"),
             ("Str", factors, "the same"), ("Weak", factors, "the same")]
     return pd.DataFrame(rows, columns=["hyperparameter", "thesis", "this run"])
@@ -103,7 +105,7 @@ def wide(long: pd.DataFrame, experiment: str) -> pd.DataFrame:
     for row, cells in long[long["experiment"] == experiment].groupby("row", sort=False):
         by, arm = cells.set_index("metric"), row.split(".")[1]
         accuracy, printed = by.loc["accuracy"], values.get(f"{table}/{row}/accuracy")
-        lines.append({"data": accuracy["data"], "astrocytes": ARMS[arm], "prevailing architecture": architectures.entry(accuracy["architecture"]).label,
+        lines.append({"data": accuracy["data"], "astrocytes": ARMS[arm], "prevailing architecture": architecture_catalog.entry(accuracy["architecture"]).label,
                       **{metric: by.loc[metric, "value"] for metric in METRICS}, "accuracy 95 %": evaluate.ends(accuracy), "MCC 95 %": evaluate.ends(by.loc["mcc"]),
                       "accuracy, leak-free": accuracy["leak_free"], "leak-free n": int(accuracy["leak_free_n"]), "thesis: accuracy": printed.value if printed else np.nan,
                       "thesis: architecture": texts.get(f"{table}/{row}/architecture", "–")})
@@ -131,7 +133,7 @@ def store_claims(writers: dict, long: pd.DataFrame) -> None:
         free = line["leak_free"] if np.isfinite(line["leak_free"]) else None
         out.value(f"claims/best-kvasir.{metric}", line["value"], (line["low"], line["high"]), free, (line["leak_free_low"], line["leak_free_high"]), line["n"])
     ensemble = papers.load("gensoup").values["claims/ensemble.flops"].value * 1e9
-    out.value("claims/fewer-flops", ensemble / architectures.entry(first["architecture"].iloc[0]).macs)
+    out.value("claims/fewer-flops", ensemble / architecture_catalog.entry(first["architecture"].iloc[0]).macs)
 
 
 def model_table(runs: dict) -> pd.DataFrame:

@@ -7,137 +7,28 @@ last weights are reported, and the accuracy on the test images that Figure 2 fol
 """
 
 import contextlib
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 import numpy as np
 
-from kit import beside, data, lease_tables, papers, record, registry, train
-from kit.errors import KitError
+from kit import beside, data, data_inputs, record, registry, train
 from kit.nas import derived, evaluation, memory, random_search, search
 from kit.nas.genotype import Genotype
 from kit.nas.search_config import SearchConfig
+from kit.lease_plan import Plan
 
 
-class BadPlan(KitError):
-    """A setting of the LeaSE trainings is out of range, or a method does not exist."""
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What is searched and trained, and at what size; the defaults are the published ones.
-
-    Attributes
-    ----------
-    profile, dataset : str
-    image_size : int
-        Side in pixels, three equal channels.
-    images : int
-        Training images of searches and evaluations, by class proportion; 0 takes all.
-    channels, cells : int
-        Of the supernets of DARTS and PC-DARTS.
-    pdarts_cells : tuple of int
-        Of the three stages of P-DARTS.
-    search_epochs, pdarts_epochs : int
-        Of a search, and of a stage of P-DARTS.
-    search_batch, search_steps : int
-        Batch size, and most steps an epoch (0: all images of the half).
-    mode : {"exact", "finite"}
-        How second derivatives are taken; see :class:`kit.nas.search_config.SearchConfig`.
-    pruning : {"remove", "mask"}
-        Of P-DARTS, see there.
-    traced : bool
-        False for searches of a few steps, see there.
-    audience_width : int
-        Channels of the audience's first layer; 64 in the published networks.
-    search_augmented, augmented : bool
-        AutoAugment in the search and in the evaluation.
-    cutout : int
-        Side of the square that is cut out in the evaluation; 0 for none.
-    search_lr : float
-    arch_lr : float
-        Adam's rate for the architecture; 0 takes each family's own (3e-4, or 6e-4 for PC-DARTS and P-DARTS), by which the weights move a few
-        hundredths in a hundred steps.
-    evaluation_cells, evaluation_channels, evaluation_epochs, evaluation_batch : int
-    evaluation_lr, auxiliary : float
-    baseline_width : float
-        Share of the channels of the hand-designed networks.
-    seeds : dict
-        Method -> number of search seeds; 1 where it is absent.
-    random_budget : str
-        Method whose search the random search may cost as much as, in multiply-accumulates.
-    random_candidates, random_epochs : int
-        Most cells that it draws, and how long it trains each.
-    seed : int
-    """
-
-    profile: str
-    dataset: str
-    image_size: int = 64
-    images: int = 0
-    channels: int = 16
-    cells: int = 8
-    pdarts_cells: tuple = (5, 11, 17)
-    search_epochs: int = 50
-    pdarts_epochs: int = 25
-    search_batch: int = 64
-    search_steps: int = 0
-    mode: str = "exact"
-    pruning: str = "remove"
-    traced: bool = True
-    audience_width: int = 64
-    search_augmented: bool = True
-    augmented: bool = True
-    cutout: int = 0
-    search_lr: float = 0.025
-    arch_lr: float = 0.0
-    evaluation_cells: int = 12
-    evaluation_channels: int = 36
-    evaluation_epochs: int = 3000
-    evaluation_batch: int = 96
-    evaluation_lr: float = 0.025
-    auxiliary: float = 0.4
-    baseline_width: float = 1.0
-    seeds: tuple = ()
-    random_budget: str = "darts"
-    random_candidates: int = 100
-    random_epochs: int = 5
-    seed: int = 0
-
-    def __post_init__(self):
-        object.__setattr__(self, "pdarts_cells", tuple(self.pdarts_cells))
-        object.__setattr__(self, "seeds", tuple(sorted(dict(self.seeds).items())))
-        for method, count in self.seeds:
-            if method not in lease_tables.SEARCHES or count < 1:
-                raise BadPlan(f"seeds has {method}: {count}; give one of {', '.join(lease_tables.SEARCHES)} and a number of at least 1.")
-        methods([self.random_budget], lease_tables.SEARCHES)
-        if self.images < 0 or self.random_candidates < 1:
-            raise BadPlan(f"images is {self.images} and random_candidates {self.random_candidates}; they must be at least 0 and 1.")
-
-    def family(self, method: str) -> str:
-        """Search space of a method."""
-        return next(family for family in ("pcdarts", "pdarts", "darts") if family in method.split(".")[0].split("-"))
 
 
-def methods(wanted, among) -> list:
-    """`wanted` if all of them exist, all of `among` for ["all"].
-
-    Raises
-    ------
-    BadPlan
-    """
-    if list(wanted) == ["all"]:
-        return list(among)
-    unknown = [name for name in wanted if name not in among]
-    if unknown:
-        raise BadPlan(f"There is no method {unknown[0]!r}; choose from {', '.join(among)}, or all.")
-    return list(wanted)
 
 
-def inputs_and_parts(plan: Plan) -> tuple[data.Inputs, dict]:
+def inputs_and_parts(plan: Plan) -> tuple[data_inputs.Inputs, dict]:
     """The images, and row numbers of "train" (the plan's share of the training folder) and "test"."""
     inputs = data.load(plan.dataset, plan.image_size, channels=3)
     rows = {part: np.flatnonzero(inputs.index["split"] == part) for part in ("train", "test")}
-    rows["train"] = data.fewer(inputs.labels, rows["train"], plan.images)
+    rows["train"] = data_inputs.fewer(inputs.labels, rows["train"], plan.images)
     return inputs, rows
 
 
@@ -250,19 +141,6 @@ def train_baselines(plan: Plan, names, inputs, parts: dict) -> dict:
     return train.attempted({name: lambda n=name: evaluation.fit_baseline(n, recipe(plan), inputs, parts, build_options=width, name=n, keep_weights=False, **_options(plan)) for name in names})
 
 
-def notes(plan: Plan) -> list[str]:
-    """What the plan does otherwise than the publication states."""
-    used = {"search_cells": plan.cells, "search_init_channels": plan.channels, "search_batch_size": plan.search_batch, "search_epochs": plan.search_epochs,
-            "search_lr_initial": plan.search_lr, "evaluation_cells": plan.evaluation_cells, "evaluation_init_channels": plan.evaluation_channels,
-            "evaluation_batch_size": plan.evaluation_batch, "evaluation_epochs": plan.evaluation_epochs, "input_size": [plan.image_size] * 2,
-            "augmentation": "AutoAugment" if plan.augmented else "none", "code_pdarts_epochs_per_stage": plan.pdarts_epochs}  # fmt: skip
-    found = papers.departures(papers.load("lease"), used)
-    found += [f"at most {plan.search_steps} steps a search epoch"] * bool(plan.search_steps) + [f"{plan.images} training images"] * bool(plan.images)
-    found += [f"rate of the architecture {plan.arch_lr:g} instead of 3e-4 (DARTS) and 6e-4"] * bool(plan.arch_lr)
-    found += [f"audience of {plan.audience_width} instead of 64 channels"] * (plan.audience_width != 64)
-    found += [f"hand-designed networks with {plan.baseline_width:g} of their channels"] * (plan.baseline_width != 1)
-    found += [f"P-DARTS stages of {', '.join(map(str, plan.pdarts_cells))} cells instead of 5, 11, 17"] * (tuple(plan.pdarts_cells) != (5, 11, 17))
-    return [line.replace("code pdarts", "P-DARTS") for line in found]
 
 
 def parameters(run: record.Run) -> int:

@@ -12,26 +12,10 @@ import warnings
 import numpy as np
 import pandas as pd
 
-from kit import audit, evaluate, metrics, papers, record, registry, stats
+from kit import audit, evaluate, files, metrics, papers, registry, stats
 from kit.nas import baselines
+from kit import lease_plan
 
-TITLES = {
-    "densenet40": "DenseNet-40", "densenet101": "DenseNet-101", "vgg13": "VGG-13", "vgg16": "VGG-16", "resnet50": "ResNet-50", "resnet101": "ResNet-101",
-    "darts": "DARTS", "lease-darts": "LeaSE+DARTS", "pcdarts": "PC-DARTS", "lease-pcdarts.gamma0.1": "LeaSE+PC-DARTS, γ = 0.1",
-    "lease-pcdarts.gamma0.5": "LeaSE+PC-DARTS, γ = 0.5", "lease-pcdarts.gamma1": "LeaSE+PC-DARTS, γ = 1", "pdarts": "P-DARTS", "lease-pdarts": "LeaSE+P-DARTS",
-    "lease-darts.audience-only": "LeaSE+DARTS, audience loss only", "lease-pdarts.audience-only": "LeaSE+P-DARTS, audience loss only",
-    "lease-darts.vgg13": "LeaSE+DARTS, audience VGG-13", "lease-pdarts.vgg13": "LeaSE+P-DARTS, audience VGG-13", "random": "Random cells (not in the paper)",
-}  # fmt: skip
-BASELINES = tuple(TITLES)[:6]
-SEARCHES = tuple(TITLES)[6:18]
-TABLE_3 = tuple(TITLES)[:14]
-# rows that Tables 4 and 5 print -> the method they are
-TABLE_4 = {"lease-darts.audience-only": "lease-darts.audience-only", "lease-darts.both": "lease-darts",
-           "lease-pdarts.audience-only": "lease-pdarts.audience-only", "lease-pdarts.both": "lease-pdarts"}  # fmt: skip
-TABLE_5 = {"lease-darts.vgg13": "lease-darts.vgg13", "lease-darts.resnet18": "lease-darts", "lease-pdarts.vgg13": "lease-pdarts.vgg13",
-           "lease-pdarts.resnet18": "lease-pdarts"}  # fmt: skip
-PAIRS = (("lease-darts", "darts"), ("lease-pcdarts.gamma0.1", "pcdarts"), ("lease-pcdarts.gamma0.5", "pcdarts"), ("lease-pcdarts.gamma1", "pcdarts"),
-         ("lease-pdarts", "pdarts"))  # fmt: skip
 PRINTED_CLASSES = {"glioma_tumor": "glioma", "meningioma_tumor": "meningioma", "no_tumor": "healthy", "notumor": "healthy", "pituitary_tumor": "pituitary"}
 METRICS = {"accuracy": "accuracy", "precision": "macro_precision", "recall": "macro_recall", "f1": "f1_of_macros", "auc": "macro_auc",
            "specificity": "macro_specificity"}  # fmt: skip
@@ -100,7 +84,7 @@ def wide(long: pd.DataFrame, parameters: dict, columns=tuple(METRICS)) -> pd.Dat
     for row, cells in long.groupby("row", sort=False):
         by = cells.set_index("metric")
         accuracy = by.loc["accuracy"]
-        lines.append({"method": TITLES[row], **{c: by.loc[c, "value"] for c in columns}, "accuracy 95 %": evaluate.ends(accuracy, "", 1), "accuracy, leak-free": accuracy["leak_free"],
+        lines.append({"method": lease_plan.TITLES[row], **{c: by.loc[c, "value"] for c in columns}, "accuracy 95 %": evaluate.ends(accuracy, "", 1), "accuracy, leak-free": accuracy["leak_free"],
                       "leak-free 95 %": evaluate.ends(accuracy, "leak_free_", 1), "leak-free n": int(accuracy["leak_free_n"]), "parameters (M)": parameters[row] / 1e6})
     return pd.DataFrame(lines)
 
@@ -114,7 +98,7 @@ def renamed(long: pd.DataFrame, rows: dict, metric: str = "accuracy") -> pd.Data
 def short(long: pd.DataFrame, rows: dict) -> pd.DataFrame:
     """Tables 4 and 5: method, accuracy with its interval, and both on the leak-free images; percent."""
     chosen = renamed(long, rows)
-    lines = [{"method": TITLES[rows[line["row"]]], "accuracy": line["value"], "95 %": evaluate.ends(line, "", 1), "leak-free": line["leak_free"], "leak-free 95 %": evaluate.ends(line, "leak_free_", 1)}
+    lines = [{"method": lease_plan.TITLES[rows[line["row"]]], "accuracy": line["value"], "95 %": evaluate.ends(line, "", 1), "leak-free": line["leak_free"], "leak-free 95 %": evaluate.ends(line, "leak_free_", 1)}
              for line in chosen.to_dict("records")]  # fmt: skip
     return pd.DataFrame(lines, columns=["method", "accuracy", "95 %", "leak-free", "leak-free 95 %"])
 
@@ -151,7 +135,7 @@ def search_table(searched: dict) -> pd.DataFrame:
     for method, runs in searched.items():
         for seed, run in runs.items():
             last = run.history().iloc[-1]
-            rows.append({"method": TITLES[method], "seed": seed, "accuracy (%)": 100 * last["val_accuracy"], "skips (normal)": int(last["skips_normal"]),
+            rows.append({"method": lease_plan.TITLES[method], "seed": seed, "accuracy (%)": 100 * last["val_accuracy"], "skips (normal)": int(last["skips_normal"]),
                          "skips (reduction)": int(last["skips_reduce"]), "entropy (normal)": last["entropy_normal"], "audience / explainer": last.get("ratio", np.nan),
                          "collapsed": "yes" if last["collapse"] else "no"})  # fmt: skip
     return pd.DataFrame(rows)
@@ -162,15 +146,15 @@ def cost_table(searched: dict, final: dict) -> pd.DataFrame:
     rows = []
     for row, run in final.items():
         seconds = float(next(iter(searched[row].values())).history()["seconds"].sum()) if row in searched else np.nan
-        rows.append({"method": TITLES[row], "search (s)": seconds, "training (s)": float(run.history()["seconds"].sum()), "epochs": len(run.history()),
-                     "device": record.read_json(run.folder / "environment.json")["device"]})  # fmt: skip
+        rows.append({"method": lease_plan.TITLES[row], "search (s)": seconds, "training (s)": float(run.history()["seconds"].sum()), "epochs": len(run.history()),
+                     "device": files.read_json(run.folder / "environment.json")["device"]})  # fmt: skip
     return pd.DataFrame(rows)
 
 
 def store(writers: dict, long: pd.DataFrame) -> None:
     """Put the numbers of Tables 3, 4 and 5 beside the printed ones; arguments as :func:`kit.evaluate.store`."""
     evaluate.store(writers, "table-3", long)
-    for artefact, rows in (("table-4", TABLE_4), ("table-5", TABLE_5)):
+    for artefact, rows in (("table-4", lease_plan.TABLE_4), ("table-5", lease_plan.TABLE_5)):
         evaluate.store(writers, artefact, renamed(long, rows))
 
 
@@ -179,7 +163,7 @@ def store_parameters(writers: dict, parameters: dict) -> None:
     known = papers.load("lease").values
     for row, count in parameters.items():
         if f"table-3/{row}/parameters" in known:
-            exact = row in BASELINES and count == baselines.entry(row).parameters
+            exact = row in lease_plan.BASELINES and count == baselines.entry(row).parameters
             writers[row.split(".")[0]].value(f"table-3/{row}/parameters", count / 1e6, exact=exact)
 
 
@@ -204,7 +188,7 @@ def store_claims(writers: dict, long: pd.DataFrame, parameters: dict, images: in
 # --- beyond seed noise? ---------------------------------------------------------------------------------------------------------------------------
 
 
-def difference_table(accuracies: dict, pairs=PAIRS) -> pd.DataFrame:
+def difference_table(accuracies: dict, pairs=lease_plan.PAIRS) -> pd.DataFrame:
     """LeaSE minus its base method, paired by search seed.
 
     Parameters
@@ -223,7 +207,7 @@ def difference_table(accuracies: dict, pairs=PAIRS) -> pd.DataFrame:
         shared = sorted(set(accuracies.get(first, {})) & set(accuracies.get(second, {})))
         if shared:
             a, b = (np.array([accuracies[method][seed] for seed in shared], float) for method in (first, second))
-            rows.append({"comparison": f"{TITLES[first]} − {TITLES[second]}", "seeds": len(shared), "difference (pp)": float((a - b).mean()), **evaluate.seed_spread(a, b)})
+            rows.append({"comparison": f"{lease_plan.TITLES[first]} − {lease_plan.TITLES[second]}", "seeds": len(shared), "difference (pp)": float((a - b).mean()), **evaluate.seed_spread(a, b)})
     return pd.DataFrame(rows, columns=["comparison", "seeds", "difference (pp)", "low", "high", "sd of a seed (pp)", "answer"])
 
 
@@ -240,5 +224,5 @@ def verdict(table: pd.DataFrame) -> str:
 def leak_effect(long: pd.DataFrame) -> pd.DataFrame:
     """What the copies are worth: accuracy on all test images, on those without a copy in training, and the difference in percentage points."""
     chosen = long[long["metric"] == "accuracy"]
-    return pd.DataFrame({"method": chosen["row"].map(TITLES), "all images": chosen["value"], "n": chosen["n"], "leak-free": chosen["leak_free"], "leak-free n": chosen["leak_free_n"],
+    return pd.DataFrame({"method": chosen["row"].map(lease_plan.TITLES), "all images": chosen["value"], "n": chosen["n"], "leak-free": chosen["leak_free"], "leak-free n": chosen["leak_free_n"],
                          "difference (pp)": chosen["value"] - chosen["leak_free"]}).reset_index(drop=True)  # fmt: skip

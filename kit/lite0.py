@@ -19,7 +19,7 @@ def efficientnet_lite0(input_size: int = 224, classes: int | None = None, inputs
     Parameters
     ----------
     input_size : int
-        Side of the square RGB input; `kit.models.scale` mode "lite".
+        Side of the square RGB input; `kit.scaling.scale` mode "lite".
     classes : int, optional
         None leaves the last feature map (N, h, w, 1280) as output; a number adds global average pooling and a linear layer ``logits``.
     inputs : keras.KerasTensor, optional

@@ -13,7 +13,7 @@ import keras
 import tensorflow as tf
 
 from kit.errors import KitError
-from kit.evolution.genome import LOSSES as NAMES
+from kit.training_names import LOSSES as NAMES
 
 ALPHA, BETA, TAU = 0.1, 4e-4, 0.04  # the released constants of label smoothing, logit penalty and logit normalisation
 SMALLEST_NORM = 1e-4

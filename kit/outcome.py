@@ -10,7 +10,7 @@ import os
 import numpy as np
 import pandas as pd
 
-from kit import compat, data, metrics, record, saved_models
+from kit import batches as batches_module, compat, data_inputs, files, metrics, record, saved_models
 from kit.errors import KitError
 
 _LOADED = {}  # the model asked last; a network is often asked again, on other inputs
@@ -63,13 +63,13 @@ def write(run, model, keeper, config, inputs, parts) -> None:
             best = _write_weights(run, model, config, inputs, parts, "best")
         outcome = {**outcome, "best_epoch": keeper.best_epoch(), "best": best}
     trainable = sum(int(np.prod(weight.shape)) for weight in model.trainable_weights)
-    record.write_json(run.folder / "metrics.json", {**outcome, "trainable_parameters": trainable})
+    files.write_json(run.folder / "metrics.json", {**outcome, "trainable_parameters": trainable})
 
 
 def _same_as_last(run, config) -> None:
     """The best epoch is the last: its files are the same."""
     for source, target in [("predictions.csv", "predictions_best.csv")] + [(WEIGHTS["last"], WEIGHTS["best"])] * config.keep_weights:
-        with record.atomic_write(run.folder / target) as temporary:
+        with files.atomic_write(run.folder / target) as temporary:
             temporary.unlink()
             os.link(run.folder / source, temporary)
 
@@ -79,12 +79,12 @@ def _write_weights(run, model, config, inputs, parts, weights: str) -> dict:
     import keras
 
     if config.recalibrate_batchnorm:
-        recalibrate(model, data.in_order(inputs, np.sort(parts["train"]), config.batch_size), config.seed)
+        recalibrate(model, batches_module.in_order(inputs, np.sort(parts["train"]), config.batch_size), config.seed)
     asked = [(part, row) for part, rows in parts.items() if part != "train" for row in rows]  # in one go: calls of large networks are dear
     table = _predict(model, inputs, np.array([row for _, row in asked]), np.array([part for part, _ in asked]), 2 * config.batch_size)
-    record.write_csv(run.folder / ("predictions.csv" if weights == "last" else "predictions_best.csv"), table)
+    files.write_csv(run.folder / ("predictions.csv" if weights == "last" else "predictions_best.csv"), table)
     if config.keep_weights:
-        with record.atomic_write(run.folder / WEIGHTS[weights]) as temporary:
+        with files.atomic_write(run.folder / WEIGHTS[weights]) as temporary:
             keras.Model(model.inputs, model.outputs, name=model.name).save(temporary)  # not compiled: the optimizer would treble the file
     measure = metrics.binary_metrics if "score_2" not in table else metrics.multiclass_metrics
     return {part: measure(rows) for part, rows in table.groupby("part", sort=False)}
@@ -94,7 +94,7 @@ def _predict(model, inputs, rows, part, batch_size: int) -> pd.DataFrame:
     layerwise = model.run_eagerly
     model.run_eagerly = layerwise and len(rows) <= EAGER_BATCHES * batch_size
     try:
-        scores = model.predict(data.in_order(inputs, rows, batch_size), verbose=0)
+        scores = model.predict(batches_module.in_order(inputs, rows, batch_size), verbose=0)
     finally:
         if model.run_eagerly != layerwise:
             model.run_eagerly, model.predict_function = layerwise, None
@@ -146,7 +146,7 @@ def _read_predictions(file) -> pd.DataFrame:
     return pd.read_csv(file, dtype={"image_id": str, "part": str})
 
 
-def predict(run: record.Run, inputs: data.Inputs, rows, part: str, weights: str = "last") -> pd.DataFrame:
+def predict(run: record.Run, inputs: data_inputs.Inputs, rows, part: str, weights: str = "last") -> pd.DataFrame:
     """Predictions of a finished run's model on other inputs, for instance the same images without preprocessing; cached in the run folder.
 
     Parameters
@@ -172,7 +172,7 @@ def predict(run: record.Run, inputs: data.Inputs, rows, part: str, weights: str 
     if weights not in WEIGHTS:
         raise NoWeights(f"There are no weights {weights!r}; choose one of {', '.join(WEIGHTS)}.")
     rows = np.asarray(rows)
-    key = record.digest({"data": inputs.facts, "images": inputs.index["image_id"].to_numpy()[rows].tolist()})
+    key = files.digest({"data": inputs.facts, "images": inputs.index["image_id"].to_numpy()[rows].tolist()})
     file, stored = run.folder / f"predicted-{part}-{weights}-{key[:10]}.csv", run.folder / WEIGHTS[weights]
     if not file.exists():
         if not run.finished or not stored.exists():
@@ -182,5 +182,5 @@ def predict(run: record.Run, inputs: data.Inputs, rows, part: str, weights: str 
                 _LOADED.update(file=(stored, stored.stat().st_mtime_ns), model=saved_models.load(stored))
             model = _LOADED["model"]
             model.run_eagerly = len(rows) <= 2 * EAGER_BATCHES * run.config["batch_size"]
-            record.write_csv(file, _predict(model, inputs, rows, part, 2 * run.config["batch_size"]))
+            files.write_csv(file, _predict(model, inputs, rows, part, 2 * run.config["batch_size"]))
     return _read_predictions(file)

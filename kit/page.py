@@ -13,7 +13,7 @@ import pandas as pd
 from markupsafe import Markup, escape
 from PIL import Image
 
-from kit import forensics, papers, paths, record, report, verdicts
+from kit import files as files_module, forensics, papers, paths, report, verdicts
 from kit.errors import KitError
 
 SYMBOLS = {"reproduced": "✓", "not reproduced": "✗", "not comparable": "≁", "impossible as published": "⚠", "missing": "○"}
@@ -42,7 +42,7 @@ def build(profile: str) -> Path:
     environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.globals.update(symbols=SYMBOLS, shown=report.shown, slug=slug, place=place, repeated=repeated)
     target = paths.results_dir() / profile / "index.html"
-    record.write_text(target, environment.get_template("page.html.j2").render(**context(profile)))
+    files_module.write_text(target, environment.get_template("page.html.j2").render(**context(profile)))
     return target
 
 
@@ -197,8 +197,8 @@ def runs(key: str, profile: str) -> dict:
 
 
 def _run(folder: Path, root: Path) -> dict:
-    config, status = record.read_json(folder / "config.json"), record.read_json(folder / "status.json", default={})
-    machine = record.read_json(folder / "environment.json", default={})
+    config, status = files_module.read_json(folder / "config.json"), files_module.read_json(folder / "status.json", default={})
+    machine = files_module.read_json(folder / "environment.json", default={})
     data = config.get("data") if isinstance(config.get("data"), dict) else {"name": config.get("data")}
     versions = ", ".join(f"{name} {version}" for name, version in machine.get("versions", {}).items())
     on = f"{machine.get('device', 'unknown device')} · Python {machine.get('python', '?')} · {versions} · kit {machine.get('code', '?')}"
@@ -208,7 +208,7 @@ def _run(folder: Path, root: Path) -> dict:
 
 def notebooks(profile: str) -> list[dict]:
     """How each notebook of the profile ended: name, state, reason, seconds, peak memory in MB, parameters."""
-    found = [record.read_json(path) for path in sorted((paths.results_dir() / profile / "notebooks").glob("*.status.json"))]
+    found = [files_module.read_json(path) for path in sorted((paths.results_dir() / profile / "notebooks").glob("*.status.json"))]
     return [{"name": s.get("notebook", ""), "state": s.get("state", ""), "reason": verdicts.failure(s.get("notebook", ""), profile), "seconds": s.get("seconds"), "peak_mb": s.get("peak_mb"),
              "parameters": s.get("parameters") or {}} for s in found if s.get("notebook") != "90_tables_and_figures"]
 

@@ -8,7 +8,7 @@ from concurrent import futures
 
 import numpy as np
 
-from kit import compat, paths, pbcnas_runs, peak, record, timing
+from kit import compat, files, paths, pbcnas_plan, peak, record, timing
 from kit.nas import cells3d, final3d, networks3d, resnet3d
 from kit.nas.final3d import Recipe3D
 
@@ -17,12 +17,12 @@ def networks(plan, chosen: dict) -> dict:
     """What time and memory are measured of: the first found network of each set and the ResNets; title -> arguments of :func:`made`."""
     names = dict(plan.datasets)
     found = {f"{names[key]}, found 1": {"network": cells3d.to_json(network)} for (key, title), (network, _) in chosen.items() if title == "found 1"}
-    return found | {resnet3d.title(*pbcnas_runs.RESNETS[name]): {"resnet": name, "width": plan.resnet_width} for name in plan.resnets}
+    return found | {resnet3d.title(*pbcnas_plan.RESNETS[name]): {"resnet": name, "width": plan.resnet_width} for name in plan.resnets}
 
 
 def made(edge: int, network: dict | None = None, resnet: str | None = None, width: float = 1.0):
     """A network of :func:`networks` for two classes, with random weights."""
-    return networks3d.build(cells3d.from_json(network), 2, edge) if network else resnet3d.build(*pbcnas_runs.RESNETS[resnet], edge=edge, width=width)
+    return networks3d.build(cells3d.from_json(network), 2, edge) if network else resnet3d.build(*pbcnas_plan.RESNETS[resnet], edge=edge, width=width)
 
 
 def latency(plan, chosen: dict, volumes_timed: int = 5) -> dict:
@@ -33,8 +33,8 @@ def latency(plan, chosen: dict, volumes_timed: int = 5) -> dict:
         file = _measurement(plan, key)
         if not file.exists():
             times = timing.compiled_times(made(plan.edge, **network), grey)
-            record.write_json(file, {"title": title, **key, "ms": times.ms.tolist(), "first_ms": times.first_ms})
-        stored = record.read_json(file)
+            files.write_json(file, {"title": title, **key, "ms": times.ms.tolist(), "first_ms": times.first_ms})
+        stored = files.read_json(file)
         found[title] = [timing.Times("compiled", stored["device"], np.array(stored["ms"]), stored["first_ms"])]
     return found
 
@@ -58,7 +58,7 @@ def memory(plan, chosen: dict, loaded: dict):
         step = {"edge": plan.edge, "batch": plan.final.batch_size, "graph": graph, "network": network}
         file = _measurement(plan, step | {"device": record.device_name()})
         if file.exists():
-            found[title] = record.read_json(file)["bytes"]
+            found[title] = files.read_json(file)["bytes"]
         else:
             waiting[title] = file, step
     asked = "kit.pbcnas_speed:train_twice", [step for _, step in waiting.values()]
@@ -67,8 +67,8 @@ def memory(plan, chosen: dict, loaded: dict):
         yield found
         for (title, (file, step)), size in zip(waiting.items(), early.result() if early else peak.of_each(*asked), strict=True):
             found[title] = size
-            record.write_json(file, {"title": title, **step, "device": record.device_name(), "bytes": size})
+            files.write_json(file, {"title": title, **step, "device": record.device_name(), "bytes": size})
 
 
 def _measurement(plan, key: dict):
-    return paths.results_dir() / plan.profile / "pbcnas" / "timings" / f"{record.digest(key)[:10]}.json"
+    return paths.results_dir() / plan.profile / "pbcnas" / "timings" / f"{files.digest(key)[:10]}.json"

@@ -13,7 +13,8 @@ from kit import evaluate, metrics, outcome, papers, registry, stats, timing
 from kit.evolution.ode_settings import MODES
 from kit.nas import cells3d, proxy3d, resnet3d
 from kit.nas.released3d import RELEASED
-from kit.pbcnas_runs import KEYS, RESNETS, network_of, ranked
+from kit.pbcnas_plan import KEYS, RESNETS
+from kit.pbcnas_runs import network_of, ranked
 
 METHODS = {"ode": "opposition-based DE", "de": "DE without opposition", "random": "random search"}
 RATES = {"auc": ("auc", "macro_auc"), "accuracy": ("accuracy", "accuracy")}  # of two classes, of more
@@ -125,7 +126,7 @@ def result_table(runs: dict, plan, loaded: dict, resamples: int = 1000) -> pd.Da
     ----------
     runs : dict
         (published data set, row) -> {seed: run}.
-    plan : kit.pbcnas_runs.Plan
+    plan : kit.pbcnas_plan.Plan
     loaded : dict
         Published data set -> inputs and row numbers.
 

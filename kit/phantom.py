@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from kit import phantom_anatomy, phantom_images, record
+from kit import files, phantom_anatomy, phantom_images, record
 from kit.errors import KitError
 from kit.phantom_images import UnknownPhantom, slice_image, volume
 
@@ -146,7 +146,7 @@ def write(name: str, root, *, n: int | None = None, size: int | None = None, see
         If there is no such variant.
     FolderNotEmpty
         If `root` holds files that were not generated here.
-    kit.record.CannotWrite
+    kit.files.CannotWrite
         If the folder cannot be written to or the disk is full.
     """
     if name not in VARIANTS:
@@ -159,7 +159,7 @@ def write(name: str, root, *, n: int | None = None, size: int | None = None, see
         with ThreadPoolExecutor(workers or min(4, os.cpu_count() or 1)) as pool:
             manifest, planted = makers.get(name, _write_images)(name, variant, root, n, size, seed, pool.map)
     except OSError as error:
-        raise record.CannotWrite(f"Cannot write {root}: {error.strerror or error}; free some space or choose another folder (KIT_DATA).") from error
+        raise files.CannotWrite(f"Cannot write {root}: {error.strerror or error}; free some space or choose another folder (KIT_DATA).") from error
     _finish(name, variant, root, manifest, planted, size, seed)
 
 
@@ -177,10 +177,10 @@ def _clear(root):
 
 def _finish(name, variant, root, manifest, planted, size, seed):
     manifest = manifest.sort_values("image_id", kind="stable", ignore_index=True)
-    record.write_csv(root / "manifest.csv", manifest)
+    files.write_csv(root / "manifest.csv", manifest)
     folders = {split: folder for folder, split in variant.splits.items()}
     keys = (manifest["split"].map(folders) + "/" + manifest["class_name"]).str.lstrip("/")
-    record.write_json(root / "dataset.json", {
+    files.write_json(root / "dataset.json", {
         "name": name, "title": variant.title, "embedded": True, "fingerprint": record.fingerprint(manifest),
         "source": "scikit-learn load_digits" if name == "digits" else "generated from the MNI152 template that nilearn ships",
         "counts": keys.value_counts(sort=False).to_dict(), "incomplete": [], "made_by": f"kit.phantom, recipe {RECIPE}",
@@ -240,7 +240,7 @@ def _write_images(name, variant, root, n, size, seed, run):
     rows = [row for row, _ in done] + list(run(lambda item: _plant(root, size, item), copies))
     nuisances |= {item.image_id: nuisances[item.source] for item in copies}
     table = pd.DataFrame([{"image_id": key} | value for key, value in sorted(nuisances.items())])
-    record.write_csv(root / "nuisance.csv", table)
+    files.write_csv(root / "nuisance.csv", table)
     planted = {relation: [[c.source, c.image_id] for c in copies if c.relation == relation] for relation in ("byte", "pixel", "near")}
     return pd.DataFrame(rows), planted
 
@@ -286,9 +286,9 @@ def _write_volumes(name, variant, root, n, size, seed, run):
         rows += [_row(item, m[0].tobytes()) for item, m in zip(jobs, made, strict=True)]
         nuisances += [{"image_id": item.image_id} | m[2] for item, m in zip(jobs, made, strict=True)]
     for file, content in (("phantom3d", arrays), ("phantom3d_masks", masks)):
-        with record.atomic_write(root / f"{file}.npz") as temporary:
+        with files.atomic_write(root / f"{file}.npz") as temporary:
             np.savez_compressed(temporary, **content)
-    record.write_csv(root / "nuisance.csv", pd.DataFrame(nuisances))
+    files.write_csv(root / "nuisance.csv", pd.DataFrame(nuisances))
     return pd.DataFrame(rows), {"byte": [], "pixel": [], "near": []}
 
 

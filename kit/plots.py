@@ -16,6 +16,7 @@ from kit import metrics, stats
 from kit.diagrams import architecture
 from kit.plotstyle import (BLACK, BLUE, HATCHES, LINES, MARKERS, OKABE_ITO, SKY, VERMILION, Figure, NothingToPlot, legend_above, new_figure, note,
                            require, style)
+from kit import plotstyle
 
 __all__ = ["Figure", "NothingToPlot", "architecture", "confusion_matrix", "forest", "group_sizes", "heatmap_panel", "image_grid", "learning_curves",
            "metric_bars", "note", "reliability", "roc_curves", "style"]
@@ -350,4 +351,36 @@ def forest(table: pd.DataFrame, unit: str = "%", title: str = "") -> Figure:
     ax.tick_params(axis="y", length=0)
     ax.grid(axis="x")
     legend_above(fig, *ax.get_legend_handles_labels())
+    return fig
+
+
+LOOKS = {"reproduced": (plotstyle.BLUE, "", "white"), "not reproduced": (plotstyle.VERMILION, "///", "white"), "not comparable": ("#9AA3AF", "...", "black"),
+         "impossible as published": (plotstyle.PURPLE, "xx", "black"), "no value": ("#E8EBEF", "", "black")}
+
+
+@plotstyle.style()
+def bars(counts: pd.DataFrame) -> plotstyle.Figure:
+    """The verdicts of every publication as stacked horizontal bars, told apart by colour, hatch and the number on them.
+
+    Parameters
+    ----------
+    counts : pandas.DataFrame
+        From `coverage`; sections without published numbers and the row "all" are left out.
+    """
+    counts = counts[(counts["numbers"] > 0) & (counts["paper"] != "all")]
+    plotstyle.require(len(counts), "There is no publication in papers/; add one to see its verdicts.")
+    fig = plotstyle.new_figure(7.2, 1.1 + 0.36 * len(counts))
+    ax, left = fig.add_subplot(), pd.Series(0.0, counts.index)
+    for kind, (colour, hatch, ink) in LOOKS.items():
+        share = 100 * counts[kind] / counts["numbers"]
+        ax.barh(counts["paper"], share, left=left, color=colour, hatch=hatch, edgecolor="white", lw=0.5, label=kind)
+        for place, number, start, width in zip(range(len(counts)), counts[kind], left, share):
+            if width >= 4:
+                ax.text(start + width / 2, place, f"{number}", ha="center", va="center", fontsize=8, color=ink,
+                        bbox={"facecolor": colour, "edgecolor": "none", "pad": 1.5})
+        left = left + share
+    ax.set(xlim=(0, 100), xlabel="Share of the published numbers (%)")
+    ax.invert_yaxis()
+    ax.tick_params(axis="y", length=0)
+    plotstyle.legend_above(fig, *ax.get_legend_handles_labels())
     return fig

@@ -46,7 +46,7 @@ class GroupedConv2D(layers.Conv2D):
     Where that has no gradients (CPUs without oneDNN), `kit.compat.grouped_convolution` adds them.
     """
 
-    uses_kernel_once = True  # `kit.backbones.macs`: every weight acts once at each position of the output
+    uses_kernel_once = True  # `kit.macs.macs`: every weight acts once at each position of the output
 
     def convolution_op(self, inputs, kernel):
         return compat.grouped_convolution(inputs, kernel, self.strides, self.padding.upper(),

@@ -15,8 +15,8 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from kit import paths, torchfile, weights
-from kit.architectures import CODINGS, HEAD, entry
+from kit import paths, pretrained, torchfile, weights
+from kit.architecture_catalog import CODINGS, entry, HEAD
 from kit.torchfile import DamagedWeights
 from kit.weights import Initialisation, WeightsUnavailable
 
@@ -47,7 +47,7 @@ def find(name: str, download: bool = True) -> Path:
 
     Raises
     ------
-    kit.weights.WeightsUnavailable, kit.weights.DamagedWeights, kit.architectures.UnknownArchitecture
+    kit.weights.WeightsUnavailable, kit.weights.DamagedWeights, kit.architecture_catalog.UnknownArchitecture
     """
     known = entry(name)
     if name == "efficientnet_lite0":
@@ -79,7 +79,7 @@ def initialisation(name: str, choice: str | None = "auto") -> Initialisation:
     Parameters
     ----------
     name : str
-        Key of `kit.architectures.ARCHITECTURES`.
+        Key of `kit.architecture_catalog.ARCHITECTURES`.
     choice : {"auto", "imagenet", None}
         ImageNet if they can be had and else random; ImageNet or an error; random.
 
@@ -149,7 +149,7 @@ def load(model: keras.Model, name: str, path) -> dict:
     if not tensors:
         by, head = _own_file(model, path), True
     elif name == "efficientnet_lite0":
-        weights.load_lite0(keras.Model(model.input, model.get_layer("features").output), tensors)
+        pretrained.load_lite0(keras.Model(model.input, model.get_layer("features").output), tensors)
     else:
         by = "name" if any(key.endswith(".weight") for key in tensors) else "order"
         values = (_by_name if by == "name" else _by_order)(model, name, tensors, path)

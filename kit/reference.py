@@ -11,7 +11,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from kit import page, paths, record
+from kit import files, page, paths
 from kit.errors import KitError
 
 NAME = "reference"
@@ -48,7 +48,7 @@ def publish(profile: str) -> Path:
             shutil.copytree(folder, staged, ignore=LEFT_OUT)
         except (OSError, shutil.Error) as error:
             shutil.rmtree(staged, ignore_errors=True)
-            raise record.CannotWrite(f"{folder} could not be copied to {target} ({error}); free space or choose another results folder.") from error
+            raise files.CannotWrite(f"{folder} could not be copied to {target} ({error}); free space or choose another results folder.") from error
         _replace(staged, target / folder.name, whole=folder.name != "notebooks")
     return page.build(NAME)
 

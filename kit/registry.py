@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import pandas as pd
 import yaml
 
-from kit import paths, record
+from kit import files, paths
 from kit.errors import KitError
 
 INDEX_COLUMNS = ["image_id", "split", "label", "class_name", "sha256"]
@@ -91,7 +91,7 @@ def get(name: str) -> DataSet:
     """
     entry = _entries().get(name)
     if entry is None:
-        entry = record.read_json(root(name) / "dataset.json", default={}).get("entry")
+        entry = files.read_json(root(name) / "dataset.json", default={}).get("entry")
     if entry is None:
         raise UnknownDataSet(f"No data set is called {name!r}; known are {', '.join(names())}, "
                              f"and your own after `python -m data_prep folder --from DIR --name {name}`.")
@@ -123,7 +123,7 @@ def ensure(name: str):
                              f"run `python -m data_prep {name} --to {paths.data_dir()}` (with --archive FILE if you have it).")
     from kit import phantom
 
-    with record.FolderLock(paths.data_dir() / f".{name}.making", wait=300):
+    with files.FolderLock(paths.data_dir() / f".{name}.making", wait=300):
         if not (folder / "dataset.json").exists():
             shutil.rmtree(folder, ignore_errors=True)
             phantom.write(name, folder)
@@ -132,7 +132,7 @@ def ensure(name: str):
 
 def facts(name: str) -> dict:
     """Content of ``dataset.json``: fingerprint, counts, what is missing, what it stands in for."""
-    return record.read_json(ensure(name) / "dataset.json")
+    return files.read_json(ensure(name) / "dataset.json")
 
 
 def index(name: str) -> pd.DataFrame:

@@ -15,7 +15,7 @@ import re
 
 import pandas as pd
 
-from kit import papers, paths, plotstyle, record, registry
+from kit import files as files_module, papers, paths, plotstyle, registry
 from kit.errors import KitError
 
 ORDER = ("br35h", "cad", "lease", "gencnn", "astrocytes", "gensoup", "pbcnas")
@@ -65,7 +65,7 @@ def data_facts(name: str | None) -> dict:
         ``data`` (registry name), ``embedded`` (bool), ``fingerprint`` (hex or None), ``stand_in_for`` (name of the set it replaces, or
         None) and ``incomplete`` (ids of images that are missing), read from the set's ``dataset.json``.
     """
-    stored = record.read_json(registry.root(name) / "dataset.json", default={}) if name else {}
+    stored = files_module.read_json(registry.root(name) / "dataset.json", default={}) if name else {}
     embedded = stored["embedded"] if "embedded" in stored else name is not None and registry.get(name).embedded
     return {"data": name, "embedded": bool(embedded), "fingerprint": stored.get("fingerprint"),
             "stand_in_for": stored.get("stand_in_for"), "incomplete": list(stored.get("incomplete") or [])}
@@ -198,9 +198,9 @@ class Artefacts:
         title, rest = entry["title"].rstrip(".") + ".", " ".join(filter(None, [note, caveat(entry)]))
         sides = ["right" if pd.api.types.is_numeric_dtype(flat[name]) else "left" for name in flat]
         full = flat if entry["data"] is None else flat.assign(**{"provenance" if "data" in flat else "data": origin(entry)})
-        record.write_csv(self.folder / f"tables/{id}.csv", full)
-        record.write_text(self.folder / f"tables/{id}.md", f"{f'**{title}** {rest}'.strip()}\n\n{_markdown_table(text, sides)}\n")
-        record.write_text(self.folder / f"tables/{id}.tex", _latex_table(text, sides, f"{title} {rest}".strip(), f"{self.paper}:{id}"))
+        files_module.write_csv(self.folder / f"tables/{id}.csv", full)
+        files_module.write_text(self.folder / f"tables/{id}.md", f"{f'**{title}** {rest}'.strip()}\n\n{_markdown_table(text, sides)}\n")
+        files_module.write_text(self.folder / f"tables/{id}.tex", _latex_table(text, sides, f"{title} {rest}".strip(), f"{self.paper}:{id}"))
         self._merge({id: {**entry, "decimals": decimals}})
         return dataframe
 
@@ -216,7 +216,7 @@ class Artefacts:
             fig.set_layout_engine(fig.get_layout_engine() or "constrained")
             plotstyle.note(fig, caveat(entry))
         for suffix, quiet in (("png", {"Software": None}), ("pdf", {"CreationDate": None})):
-            with record.atomic_write(self.folder / f"figures/{id}.{suffix}") as temporary:
+            with files_module.atomic_write(self.folder / f"figures/{id}.{suffix}") as temporary:
                 fig.savefig(temporary, dpi=200, bbox_inches="tight", metadata=quiet)
         plt.close(fig)
         self._merge({id: entry})
@@ -255,9 +255,9 @@ class Artefacts:
         entry.update(n=None if n is None else int(n), unit=self._ids[value_id].unit if self._ids else "", notebook=self.notebook,
                      **(data_facts(None) | {"stand_in": None, "reductions": []} if exact else data_facts(data or self._data) | self._own))
         with self._lock():
-            stored = record.read_json(self.folder / "values.json", default={}) | {value_id: entry}
+            stored = files_module.read_json(self.folder / "values.json", default={}) | {value_id: entry}
             order = {key: place for place, key in enumerate(self._ids or stored)}
-            record.write_json(self.folder / "values.json", {key: stored[key] for key in sorted(stored, key=lambda k: (order.get(k, len(order)), k))})
+            files_module.write_json(self.folder / "values.json", {key: stored[key] for key in sorted(stored, key=lambda k: (order.get(k, len(order)), k))})
 
     def failed(self, id, reason):
         """List `id` as failed because of `reason` and remove what an earlier run left of it."""
@@ -268,7 +268,7 @@ class Artefacts:
         self._merge({id: {**entry, "status": "failed", "files": [], "reason": " ".join(str(reason).split())}})
 
     def _lock(self):
-        return record.FolderLock(self.folder, wait=60)
+        return files_module.FolderLock(self.folder, wait=60)
 
     def _entry(self, id, kind, note, data, title) -> dict:
         known = next((e for e in self._listed if e["id"] == id), None)
@@ -287,12 +287,12 @@ class Artefacts:
         """
         path = self.folder / "artefacts.json"
         with self._lock():
-            stored = {e["id"]: e for e in record.read_json(path, default={}).get("artefacts", [])} | new
+            stored = {e["id"]: e for e in files_module.read_json(path, default={}).get("artefacts", [])} | new
             listed = {e["id"]: self._missing(e) for e in self._listed}
             dropped = {key for key, entry in stored.items() if fresh and key.startswith("extra-") and entry["notebook"] == self.notebook}
             kept = {key: entry for key, entry in stored.items() if key not in dropped and (entry["status"] == "failed" or self._whole(entry))}
             merged = listed | kept
-            record.write_json(path, {"paper": self.paper, "profile": self.profile, "artefacts": list(merged.values())})
+            files_module.write_json(path, {"paper": self.paper, "profile": self.profile, "artefacts": list(merged.values())})
 
     def _whole(self, entry) -> bool:
         return entry["status"] == "written" and all((self.folder / name).exists() for name in entry["files"])

@@ -21,7 +21,7 @@ from pathlib import Path
 import psutil
 import yaml
 
-from kit import params, paths, record, registry, report
+from kit import files as files_module, params, paths, record, registry, report
 from kit.errors import KitError
 
 KERNEL = "medimg-kit"
@@ -72,7 +72,7 @@ class Job:
                   _data_fingerprints(self.values)]
         if is_summary(self.name):
             inputs.append(_digest_files((paths.results_dir() / self.profile).glob("*/[av][ra][tl]*.json"), skip="summary"))
-        return record.digest(inputs)
+        return files_module.digest(inputs)
 
 
 def is_summary(name: str) -> bool:
@@ -81,13 +81,13 @@ def is_summary(name: str) -> bool:
 
 
 def _digest_files(files, skip: str = "") -> str:
-    return record.digest([[f.name, f.parent.name, f.read_text(encoding="utf-8")] for f in sorted(files) if f.parent.name != skip])
+    return files_module.digest([[f.name, f.parent.name, f.read_text(encoding="utf-8")] for f in sorted(files) if f.parent.name != skip])
 
 
 def _data_fingerprints(values: dict) -> dict:
     named = [v for value in values.values() for v in (value if isinstance(value, list) else [value]) if isinstance(v, str)]
     known = {name: registry.root(name) / "dataset.json" for name in named if name in registry.names()}
-    return {name: record.read_json(file)["fingerprint"] for name, file in known.items() if file.exists()}
+    return {name: files_module.read_json(file)["fingerprint"] for name, file in known.items() if file.exists()}
 
 
 def plan(profile: str, only: str = "", assignments=()) -> list[Job]:
@@ -124,7 +124,7 @@ def collect(job: Job) -> list[dict]:
     found = []
     for wanted in report.expected(job.name):
         folder = paths.results_dir() / job.profile / wanted["paper"]
-        entries = record.read_json(folder / "artefacts.json", default={}).get("artefacts", [])
+        entries = files_module.read_json(folder / "artefacts.json", default={}).get("artefacts", [])
         entry = next((e for e in entries if e["id"] == wanted["id"]), {})
         complete = entry.get("status") == "written" and all((folder / f).is_file() for f in entry["files"])
         status = "written" if complete else "failed" if entry.get("status") == "failed" else "missing"
@@ -134,7 +134,7 @@ def collect(job: Job) -> list[dict]:
 
 def up_to_date(job: Job) -> bool:
     """True if this notebook ended well with the same key and everything it wrote is still there."""
-    status = record.read_json(job.status_file, default={})
+    status = files_module.read_json(job.status_file, default={})
     return status.get("state") == "finished" and status.get("key") == job.key() and all(a["status"] == "written" for a in collect(job))
 
 
@@ -146,19 +146,19 @@ def install_kernel() -> None:
     folder = Path(sys.prefix) / "share" / "jupyter" / "kernels" / KERNEL
     argv = [sys.executable, "-Xfrozen_modules=off", "-m", "ipykernel_launcher", "-f", "{connection_file}"]
     spec = {"argv": argv, "display_name": "Medical imaging reproduction kit", "language": "python"}
-    if record.read_json(folder / "kernel.json", default=None) != spec:
-        record.write_json(folder / "kernel.json", spec)
+    if files_module.read_json(folder / "kernel.json", default=None) != spec:
+        files_module.write_json(folder / "kernel.json", spec)
 
 
 def run_job(job: Job, say, stop: threading.Event) -> None:
     """Run one notebook and fill in `job`; a failure is recorded, not raised. Nothing is recorded once `stop` is set."""
     if up_to_date(job):
-        status = record.read_json(job.status_file)
+        status = files_module.read_json(job.status_file)
         job.state, job.seconds, job.peak_mb, job.artefacts = "up to date", status["seconds"], status["peak_mb"], collect(job)
         return
     job.status_file.unlink(missing_ok=True)
     parameters = job.folder / f"{job.name}.parameters.yml"
-    record.write_text(parameters, yaml.safe_dump(job.values, sort_keys=False))
+    files_module.write_text(parameters, yaml.safe_dump(job.values, sort_keys=False))
     started = time.perf_counter()
     code, usage = _papermill(job, parameters, say)
     if stop.is_set():
@@ -166,7 +166,7 @@ def run_job(job: Job, say, stop: threading.Event) -> None:
     job.seconds, job.peak_mb = round(time.perf_counter() - started, 1), round(usage / 1024)
     job.artefacts = collect(job)
     job.state, job.reason = ("finished", None) if code == 0 else ("failed", _reason(job, code))
-    record.write_json(job.status_file, {"notebook": job.name, "state": job.state, "reason": job.reason, "exit_code": code, "key": job.key(),
+    files_module.write_json(job.status_file, {"notebook": job.name, "state": job.state, "reason": job.reason, "exit_code": code, "key": job.key(),
                                         "seconds": job.seconds, "peak_mb": job.peak_mb, "parameters": job.values,
                                         "environment": record.environment(job.values.get("seed"))})
 
@@ -309,7 +309,7 @@ def main(arguments=None) -> int:
             return 0
         with contextlib.ExitStack() as locks:
             for job in jobs:
-                locks.enter_context(record.FolderLock(job.folder / ".locks" / job.name))
+                locks.enter_context(files_module.FolderLock(job.folder / ".locks" / job.name))
             if asked.fresh:
                 start_over(jobs)
             install_kernel()

@@ -15,7 +15,7 @@ from pathlib import Path, PurePath
 import numpy as np
 import pandas as pd
 
-from kit import explain, familiarity, paths, preprocess, record, saved_models, uploads
+from kit import explain as explain_module, familiarity, files as files_module, paths, preprocess, saved_models, uploads
 from kit.errors import KitError
 
 DISCLAIMER = "Research use only. Not for diagnosis: this is no medical device, and no finding may rest on what it shows."
@@ -87,7 +87,7 @@ class Prediction:
 
     def overlay(self, alpha: float = 0.4) -> np.ndarray:
         """The heat map over what the network saw in grey: uint8 RGB (S, S, 3)."""
-        return explain.overlay(self.image.mean(axis=2).astype(np.uint8), self.heat, alpha)
+        return explain_module.overlay(self.image.mean(axis=2).astype(np.uint8), self.heat, alpha)
 
 
 def find_model(results_dir=None) -> Path:
@@ -144,14 +144,14 @@ def save_model(folder, model, info: dict, statistics: familiarity.Statistics | N
     """
     folder = Path(folder)
     _check_info(model, info)
-    with record.atomic_write(folder / MODEL) as temporary:
+    with files_module.atomic_write(folder / MODEL) as temporary:
         model.save(temporary)
     files = {MODEL: _sha256(folder / MODEL)}
     if statistics is not None:
         statistics.save(folder / STATISTICS)
         files[STATISTICS] = _sha256(folder / STATISTICS)
     described = {"familiarity": statistics.summary()} if statistics is not None else {}
-    record.write_json(folder / CARD, {**info, **described, "files": files})
+    files_module.write_json(folder / CARD, {**info, **described, "files": files})
     return folder
 
 
@@ -188,7 +188,7 @@ def _check_info(model, info: dict) -> None:
     if model.input_shape[1:] != (size, size, 3) or model.output_shape[1:] != (classes,) or len(info["display"]) != classes:
         raise BadModelInfo(f"The model takes {model.input_shape[1:]} and gives {model.output_shape[1:]}; "
                            f"its description says {(size, size, 3)}, {classes} classes and {len(info['display'])} names.")
-    explain.find_layer(model, info["gradcam_layer"])
+    explain_module.find_layer(model, info["gradcam_layer"])
 
 
 def _sha256(path: Path) -> str:
@@ -234,7 +234,7 @@ class Classifier:
 
     @classmethod
     def _read(cls, folder: Path) -> "Classifier":
-        info = record.read_json(folder / CARD)
+        info = files_module.read_json(folder / CARD)
         _check_files(folder, info)
         classifier = cls(_load(folder / MODEL), info, familiarity.Statistics.load(folder / STATISTICS) if "familiarity" in info else None, folder)
         size = info["preprocess"]["size"]
@@ -278,7 +278,7 @@ class Classifier:
     def explain(self, image, target: int) -> np.ndarray:
         """Grad-CAM of class `target` for one prepared image: float32 (S, S) in [0, 1]."""
         images = np.asarray(image, np.float32)[None] / 255
-        return explain.gradcam(self.model, images, layer=self.info["gradcam_layer"], target=target, upsample=True)[0]
+        return explain_module.gradcam(self.model, images, layer=self.info["gradcam_layer"], target=target, upsample=True)[0]
 
     def classify_many(self, files, progress=None) -> pd.DataFrame:
         """Classify many uploads; a file that cannot be used gets its sentence, and the others go on.

@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import pandas as pd
 
-from kit import paths, record
-from kit.data import Inputs, check_parts
+from kit import files, paths, record
+from kit.data_inputs import check_parts, Inputs
 from kit.short_training import Network, rates, trainer
 
 
@@ -57,7 +57,7 @@ def fit(config: Config, inputs: Inputs, parts: dict) -> record.Run:
     Parameters
     ----------
     config : Config
-    inputs : kit.data.Inputs
+    inputs : kit.data_inputs.Inputs
     parts : dict
         Row numbers by part; "train" is trained on, the others are predicted at the end.
 
@@ -93,13 +93,13 @@ def _fit(run, config: Config, inputs, parts) -> pd.DataFrame:
     trained = doer.train(config.values, inputs, parts["train"], epochs=config.epochs, size=config.size, resized=config.resized, batch_size=config.batch_size, seed=config.seed,
                          of_epochs=config.epochs if config.cosine else None, decay_mode=config.decay_mode, factors=config.factors, watch=watch)
     history = pd.DataFrame(trained.history)
-    record.write_csv(run.folder / "history.csv", history)
+    files.write_csv(run.folder / "history.csv", history)
     tables = [latest[part] if part in latest else doer.predict(inputs, rows, config.size, part) for part, rows in place.items()]
-    record.write_csv(run.folder / "predictions.csv", pd.concat(tables, ignore_index=True))
+    files.write_csv(run.folder / "predictions.csv", pd.concat(tables, ignore_index=True))
     for name, arrays in (("features", pooled), ("weights", {str(i): w for i, w in enumerate(trained.weights)} if config.keep_weights else {})):
         if arrays:
-            with record.atomic_write(run.folder / f"{name}.npz") as temporary:
+            with files.atomic_write(run.folder / f"{name}.npz") as temporary:
                 np.savez(temporary, **arrays)
     astrocytes = {"tally": trained.tally, "zeroed": trained.zeroed} if trained.tally else {}
-    record.write_json(run.folder / "metrics.json", {**{part: rates(table) for part, table in zip(place, tables, strict=True)}, **astrocytes})
+    files.write_json(run.folder / "metrics.json", {**{part: rates(table) for part, table in zip(place, tables, strict=True)}, **astrocytes})
     return history

@@ -21,7 +21,7 @@ import tensorflow as tf
 
 from kit import architectures, losses, metrics, mixing, optimizers, outcome, record, thesis_augment
 from kit.astrocyte import Astrocytes
-from kit.data import Inputs
+from kit.data_inputs import Inputs
 from kit.errors import KitError
 from kit.train import Diverged
 
@@ -39,7 +39,7 @@ class Network:
     Attributes
     ----------
     architecture : str
-        Key of `kit.architectures.ARCHITECTURES`.
+        Key of `kit.architecture_catalog.ARCHITECTURES`.
     classes, channels : int
     weights : None, "auto", "imagenet" or path
         Initial weights, see :func:`kit.architectures.build`; the head is random and shared by all trainings.
@@ -188,7 +188,7 @@ class Trainer:
         values : dict
             loss and optimizer (names), learning_rate (the factor a on the optimizer's nominal rate, eq. 3.1), weight_decay; strong and weak if the
             astrocytes shall scale by the same factors in all epochs.
-        inputs : kit.data.Inputs
+        inputs : kit.data_inputs.Inputs
             uint8 images of any side.
         rows : array of int
             Training images.

@@ -11,9 +11,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from sklearn.model_selection import GroupKFold, KFold, StratifiedGroupKFold, StratifiedKFold, train_test_split
-from sklearn.utils import shuffle
 
-from kit import audit, record, registry
+from kit import audit, files, registry
 from kit.errors import KitError
 
 
@@ -214,7 +213,7 @@ def frozen(folder, name: str, test_size: int | float, k: int, seed: int, **rules
 
 def save(path, split: Split) -> None:
     """Write a split as JSON, atomically."""
-    record.write_json(path, asdict(split))
+    files.write_json(path, asdict(split))
 
 
 def load(path) -> Split:
@@ -227,7 +226,7 @@ def load(path) -> Split:
     GroupOnBothSides
         If the split promises to keep copies together and does not.
     """
-    stored = record.read_json(path)
+    stored = files.read_json(path)
     try:
         split = Split(**stored)
         ids = pd.Series([i for part in split.parts.values() for i in part], dtype=str)
@@ -281,25 +280,6 @@ def check_classes(split: Split, index: pd.DataFrame) -> None:
             raise ClassMissing(f"{split.data}: the part {part} holds no image of class {absent[0]}; choose a larger part, fewer folds or a stratified split.")
 
 
-def cad_split(index: pd.DataFrame) -> dict:
-    """The seed-42 split of the CAD-framework paper: positions in the list of its 5,712 training images.
-
-    The images stand class after class, sorted by file name, are shuffled with seed 42 and divided 80 to 20 with seed 42, not stratified
-    (authors' notebooks). It needs the full list of names: where files are missing, pass the published names and drop the absent ones afterwards.
-
-    Parameters
-    ----------
-    index : pandas.DataFrame
-        Columns image_id and label of the training images, any order.
-
-    Returns
-    -------
-    dict
-        "train" and "val" -> image ids in the recipe's order.
-    """
-    ordered = index.assign(file=index["image_id"].str.rsplit("/").str[-1]).sort_values(["label", "file"])["image_id"].to_numpy()
-    train, val = train_test_split(shuffle(ordered, random_state=42), test_size=0.2, random_state=42)
-    return {"train": list(train), "val": list(val)}
 
 
 def three_way_counts(images: int, fractions=(0.6, 0.2, 0.2)) -> tuple[int, int, int]:

@@ -15,7 +15,7 @@ from typing import Callable
 import numpy as np
 import pandas as pd
 
-from kit import augment, compat, data, outcome, paths, record
+from kit import augment, batches, compat, data_inputs, files, outcome, paths, record
 from kit.errors import KitError
 from kit.outcome import OutOfMemory, best_predictions, predict  # noqa: F401  (what one does with a finished run)
 
@@ -58,7 +58,7 @@ class TrainConfig:
         Settings of :class:`kit.augment.Augmentation`, or of :class:`kit.autoaugment.AutoAugment` (absent ones take its defaults), for the training
         images only.
     augmenter : {"fused", "keras_generator", "autoaugment"}
-        Which transform and implementation; see :func:`kit.data.epochs`.
+        Which transform and implementation; see :func:`kit.batches.epochs`.
     keep_best : bool
         Also predict with the weights of the best epoch (the earliest of several).
     best_by : str
@@ -95,17 +95,17 @@ class TrainConfig:
                 raise BadConfig(f"{name} is {getattr(self, name)}; it must be 1 or more.")
         if not 0 < self.learning_rate < 10:
             raise BadConfig(f"learning_rate is {self.learning_rate}; it must be above 0 and below 10.")
-        if self.augmenter not in data.AUGMENTERS:
-            raise BadConfig(f"augmenter is {self.augmenter!r}; choose one of {', '.join(data.AUGMENTERS)}.")
+        if self.augmenter not in batches.AUGMENTERS:
+            raise BadConfig(f"augmenter is {self.augmenter!r}; choose one of {', '.join(batches.AUGMENTERS)}.")
         if self.augmentation is not None:  # spelt out, so that the key does not depend on which defaults were written down
-            object.__setattr__(self, "augmentation", asdict(data.AUGMENTERS[self.augmenter].of(self.augmentation)))
+            object.__setattr__(self, "augmentation", asdict(batches.AUGMENTERS[self.augmenter].of(self.augmentation)))
 
     def __str__(self):
         width = max(len(f.name) for f in fields(self))
         return "\n".join(f"{f.name:<{width}}  {getattr(self, f.name)}" for f in fields(self))
 
 
-def fit(config: TrainConfig, build: Callable, inputs: data.Inputs, parts: dict, watch: str = "validation") -> record.Run:
+def fit(config: TrainConfig, build: Callable, inputs: data_inputs.Inputs, parts: dict, watch: str = "validation") -> record.Run:
     """Train a model, or return the finished run of the same configuration.
 
     Parameters
@@ -136,23 +136,23 @@ def fit(config: TrainConfig, build: Callable, inputs: data.Inputs, parts: dict, 
     run = _run(config, inputs, parts)
     if _reusable(run, config):
         return run
-    data.check_parts(inputs, parts)
+    data_inputs.check_parts(inputs, parts)
     if config.augmentation is not None:
         augment.check_images(inputs.x)
     if config.keep_best and watch not in parts:
         raise BadConfig(f"keep_best needs a part {watch!r} to choose the epoch by; add it to the split or leave keep_best out.")
-    with record.FolderLock(run.folder, wait=20):
+    with files.FolderLock(run.folder, wait=20):
         if not _reusable(run, config):
             _train(run, config, build, inputs, parts, watch)
             _LAST["run"] = run.folder
     return run
 
 
-def _run(config: TrainConfig, inputs: data.Inputs, parts: dict) -> record.Run:
+def _run(config: TrainConfig, inputs: data_inputs.Inputs, parts: dict) -> record.Run:
     return record.Run(paths.results_dir() / config.profile / config.paper / "runs", config.name, run_key(config, inputs, parts))
 
 
-def is_finished(config: TrainConfig, inputs: data.Inputs, parts: dict) -> bool:
+def is_finished(config: TrainConfig, inputs: data_inputs.Inputs, parts: dict) -> bool:
     """Whether :func:`fit` would only return a finished run."""
     return _reusable(_run(config, inputs, parts), config)
 
@@ -168,7 +168,7 @@ def in_memory(run: record.Run):
     return keras.Model(model.inputs, model.outputs, name=model.name)
 
 
-def run_key(config: TrainConfig, inputs: data.Inputs, parts: dict) -> dict:
+def run_key(config: TrainConfig, inputs: data_inputs.Inputs, parts: dict) -> dict:
     """What config.json records and the run is keyed by: settings, data facts and the exact images of every part."""
     settings = {k: v for k, v in asdict(config).items() if k not in ("paper", "profile", "keep_weights", "augmenter", *LATER)}
     settings.update({k: getattr(config, k) for k, default in LATER.items() if getattr(config, k) != default})
@@ -180,7 +180,7 @@ def run_key(config: TrainConfig, inputs: data.Inputs, parts: dict) -> dict:
 def _reusable(run: record.Run, config: TrainConfig) -> bool:
     wanted = outcome.WEIGHTS.values() if config.keep_best else [outcome.WEIGHTS["last"]]
     ready = run.finished and (not config.keep_weights or all((run.folder / name).exists() for name in wanted))
-    if ready and record.read_json(run.folder / "environment.json", default={}).get("code") != record.code_digest()[:12]:
+    if ready and files.read_json(run.folder / "environment.json", default={}).get("code") != record.code_digest()[:12]:
         print(f"{run.folder.name}: finished earlier, by another state of the code; --fresh would repeat it")
     return ready
 
@@ -219,7 +219,7 @@ def _compiled(config: TrainConfig, fresh):
     import keras
 
     compiled_with = fresh.get_compile_config() if fresh.compiled else None
-    made_for = record.digest([config.optimizer, config.learning_rate, config.loss, config.graph, fresh.get_config(), compiled_with])
+    made_for = files.digest([config.optimizer, config.learning_rate, config.loss, config.graph, fresh.get_config(), compiled_with])
     _LAST["run"] = None
     if _LAST.get("made_for") != made_for:
         if not fresh.compiled:
@@ -247,8 +247,8 @@ def _fit_epochs(model, keeper, config, inputs, parts, watch) -> None:
     keeper.restore(model)
     if keeper.first_epoch >= config.epochs:
         return
-    stream = data.epochs(inputs, parts["train"], config.batch_size, config.seed, keeper.first_epoch, config.augmentation, config.augmenter)
-    watched = data.in_order(inputs, parts[watch], 2 * config.batch_size) if watch in parts else None
+    stream = batches.epochs(inputs, parts["train"], config.batch_size, config.seed, keeper.first_epoch, config.augmentation, config.augmenter)
+    watched = batches.in_order(inputs, parts[watch], 2 * config.batch_size) if watch in parts else None
     model.fit(stream, initial_epoch=keeper.first_epoch, epochs=config.epochs, verbose=0 if compat.in_batch() else 1,
               steps_per_epoch=-(-len(parts["train"]) // config.batch_size), validation_data=watched, shuffle=False, callbacks=[keeper.callback()])
 
@@ -281,7 +281,7 @@ class EpochKeeper:
                 for number, variable in enumerate(self._variables(model)):
                     variable.assign(state[f"v{number}"])
         except (OSError, ValueError, KeyError) as error:
-            raise record.DamagedRecord(f"{self.file} cannot be read ({error}); delete it and run again.") from error
+            raise files.DamagedRecord(f"{self.file} cannot be read ({error}); delete it and run again.") from error
         self.first_epoch = len(self.rows)
         print(f"{self.config.name}: goes on after epoch {self.first_epoch} of {self.config.epochs}", flush=True)
 
@@ -297,14 +297,14 @@ class EpochKeeper:
         if not np.isfinite(logs["loss"]):
             raise Diverged(f"{self.config.name}: the loss is {logs['loss']} in epoch {len(self.rows)}; lower learning_rate ({self.config.learning_rate}).")
         if self.config.keep_best and self.best_epoch() == len(self.rows) < self.config.epochs:
-            with record.atomic_write(self._best_file()) as temporary:
+            with files.atomic_write(self._best_file()) as temporary:
                 np.savez(temporary, **{f"v{n}": np.asarray(v) for n, v in enumerate(model.weights)})
         if len(self.rows) < self.config.epochs:
-            with record.atomic_write(self.file) as temporary:
+            with files.atomic_write(self.file) as temporary:
                 np.savez(temporary, history=json.dumps(self.rows), **{f"v{n}": np.asarray(v) for n, v in enumerate(self._variables(model))})
             if self.config.keep_best:
                 self._remove_best(but=self._best_file())
-        record.write_csv(self.run.folder / "history.csv", pd.DataFrame(self.rows))
+        files.write_csv(self.run.folder / "history.csv", pd.DataFrame(self.rows))
 
     def best_epoch(self) -> int:
         """Number (from 1) of the best epoch so far by `best_by`, the earliest of several; NaN never wins."""
@@ -319,7 +319,7 @@ class EpochKeeper:
                 for number, variable in enumerate(model.weights):
                     variable.assign(state[f"v{number}"])
         except (OSError, ValueError, KeyError) as error:
-            raise record.DamagedRecord(f"{self._best_file()} cannot be read ({error}); delete the folder {self.run.folder} and run again.") from error
+            raise files.DamagedRecord(f"{self._best_file()} cannot be read ({error}); delete the folder {self.run.folder} and run again.") from error
 
     def discard(self) -> None:
         """Remove what only an interrupted run needs."""
@@ -371,7 +371,7 @@ def attempted(jobs: dict) -> dict:
     return finished
 
 
-def cross_validate(config: TrainConfig, build: Callable, inputs: data.Inputs, split) -> tuple[list, record.Run]:
+def cross_validate(config: TrainConfig, build: Callable, inputs: data_inputs.Inputs, split) -> tuple[list, record.Run]:
     """The published protocol: one run a fold, then a final run on all development images, evaluated once on the test images.
 
     Parameters

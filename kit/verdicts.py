@@ -10,12 +10,10 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from kit import forensics, papers, paths, plotstyle, record, report
+from kit import files, forensics, papers, paths, report
 
 KINDS = ("reproduced", "not reproduced", "not comparable", "impossible as published", "missing")
 TIMES = {"ns", "us", "ms", "s", "min", "h", "d"}
-LOOKS = {"reproduced": (plotstyle.BLUE, "", "white"), "not reproduced": (plotstyle.VERMILION, "///", "white"), "not comparable": ("#9AA3AF", "...", "black"),
-         "impossible as published": (plotstyle.PURPLE, "xx", "black"), "no value": ("#E8EBEF", "", "black")}
 NUMBERS = ["ours", "low", "high", "leak_free", "leak_free_low", "leak_free_high"]
 
 
@@ -149,7 +147,7 @@ def _other_data(paper, entry) -> str | None:
 
 def _why_missing(published, notebook: str, listed: dict, profile: str) -> str:
     entry = listed.get(published.artefact, {})
-    status = record.read_json(paths.results_dir() / profile / "notebooks" / f"{notebook}.status.json", default={})
+    status = files.read_json(paths.results_dir() / profile / "notebooks" / f"{notebook}.status.json", default={})
     if entry.get("status") == "failed":
         return f"{published.artefact} failed in notebook {notebook}: {entry['reason']}"
     if failure(notebook, profile):
@@ -162,7 +160,7 @@ def _why_missing(published, notebook: str, listed: dict, profile: str) -> str:
 
 def failure(notebook: str, profile: str) -> str | None:
     """Why a notebook's last run failed, as a clause; None if it did not."""
-    status = record.read_json(paths.results_dir() / profile / "notebooks" / f"{notebook}.status.json", default={})
+    status = files.read_json(paths.results_dir() / profile / "notebooks" / f"{notebook}.status.json", default={})
     if status.get("state") != "failed":
         return None
     reason = re.sub(r" \(log: [^)]*\)$", "", status.get("reason") or "see its log")  # a path of the machine that ran it
@@ -172,8 +170,8 @@ def failure(notebook: str, profile: str) -> str | None:
 def results(paper_key: str, profile: str) -> tuple[dict, dict]:
     """What a profile has stored of a publication or of an own folder: its artefact entries by id, and its values by id."""
     folder = paths.results_dir() / profile / paper_key
-    listed = {e["id"]: e for e in record.read_json(folder / "artefacts.json", default={}).get("artefacts", [])}
-    return listed, record.read_json(folder / "values.json", default={})
+    listed = {e["id"]: e for e in files.read_json(folder / "artefacts.json", default={}).get("artefacts", [])}
+    return listed, files.read_json(folder / "values.json", default={})
 
 
 def verdict_table(paper_key: str, profile: str) -> pd.DataFrame:
@@ -265,32 +263,6 @@ def _progress(key: str, profile: str, ids: set) -> dict:
             **{kind: kinds.count(kind) for kind in KINDS[:-1]}, "no value": kinds.count("missing")}
 
 
-@plotstyle.style()
-def bars(counts: pd.DataFrame) -> plotstyle.Figure:
-    """The verdicts of every publication as stacked horizontal bars, told apart by colour, hatch and the number on them.
-
-    Parameters
-    ----------
-    counts : pandas.DataFrame
-        From `coverage`; sections without published numbers and the row "all" are left out.
-    """
-    counts = counts[(counts["numbers"] > 0) & (counts["paper"] != "all")]
-    plotstyle.require(len(counts), "There is no publication in papers/; add one to see its verdicts.")
-    fig = plotstyle.new_figure(7.2, 1.1 + 0.36 * len(counts))
-    ax, left = fig.add_subplot(), pd.Series(0.0, counts.index)
-    for kind, (colour, hatch, ink) in LOOKS.items():
-        share = 100 * counts[kind] / counts["numbers"]
-        ax.barh(counts["paper"], share, left=left, color=colour, hatch=hatch, edgecolor="white", lw=0.5, label=kind)
-        for place, number, start, width in zip(range(len(counts)), counts[kind], left, share):
-            if width >= 4:
-                ax.text(start + width / 2, place, f"{number}", ha="center", va="center", fontsize=8, color=ink,
-                        bbox={"facecolor": colour, "edgecolor": "none", "pad": 1.5})
-        left = left + share
-    ax.set(xlim=(0, 100), xlabel="Share of the published numbers (%)")
-    ax.invert_yaxis()
-    ax.tick_params(axis="y", length=0)
-    plotstyle.legend_above(fig, *ax.get_legend_handles_labels())
-    return fig
 
 
 def gaps(table: pd.DataFrame, unit: str = "%", most: int = 40) -> pd.DataFrame:

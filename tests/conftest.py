@@ -20,7 +20,7 @@ from suite_rules import (  # noqa: E402, F401 (hooks)
     pytest_runtest_makereport,
 )
 
-from kit import paths, record  # noqa: E402
+from kit import files, paths, record  # noqa: E402
 
 
 def shared_data():
@@ -70,8 +70,8 @@ def smoke(request, tmp_path_factory):
     with open(home / "lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (home / "outcome.json").exists():
-            record.write_json(home / "outcome.json", run_notebooks(home))
-    outcome = record.read_json(home / "outcome.json")
+            files.write_json(home / "outcome.json", run_notebooks(home))
+    outcome = files.read_json(home / "outcome.json")
     assert outcome["code"] == 0, outcome["said"][-4000:]
     return home / "results" / "smoke"
 
@@ -95,9 +95,9 @@ def write_set(root, name: str, classes, images_per_class: int, size: int, seed: 
             rows.append({"image_id": file.relative_to(root).as_posix(), "split": "all", "label": label, "class_name": class_name,
                          "sha256": record.hashlib.sha256(file.read_bytes()).hexdigest(), "bytes": file.stat().st_size})
     manifest = pd.DataFrame(rows)
-    record.write_csv(root / "manifest.csv", manifest)
+    files.write_csv(root / "manifest.csv", manifest)
     entry = {"title": name, "task": "binary" if len(classes) == 2 else "multiclass", "kind": "images", "classes": list(classes), "layout": {"all": ""}}
-    record.write_json(root / "dataset.json", {"name": name, "title": name, "embedded": False, "source": "drawn by the tests", "incomplete": [], "stand_in_for": None,
+    files.write_json(root / "dataset.json", {"name": name, "title": name, "embedded": False, "source": "drawn by the tests", "incomplete": [], "stand_in_for": None,
                                               "fingerprint": record.fingerprint(manifest), "counts": {}, "made_by": "tests", "entry": entry})
 
 
@@ -130,7 +130,7 @@ def write_balls(root, name: str, counts: dict, edge: int, seed: int = 0):
     table = pd.DataFrame(rows).sort_values("image_id")
     table.to_csv(root / "manifest.csv", index=False)
     entry = {"title": "Balls", "task": "binary", "kind": "volumes", "classes": ["small", "large"], "layout": {split: split for split in counts}, "embedded": False}
-    record.write_json(root / "dataset.json", {"name": name, "title": "Balls", "embedded": False, "entry": entry, "fingerprint": record.fingerprint(table), "incomplete": []})
+    files.write_json(root / "dataset.json", {"name": name, "title": "Balls", "embedded": False, "entry": entry, "fingerprint": record.fingerprint(table), "incomplete": []})
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from kit import architectures, ported_networks
+from kit import architecture_catalog, architectures, ported_networks
 
 # Convolutions that Algorithm 3 reaches in torchvision's networks (thesis and published reference), SqueezeNet's class convolution included
 CONVOLUTIONS = {"convnext_tiny": 22, "efficientnetv2_s": 170, "regnety_400mf": 85, "regnetx_400mf": 71, "mobilenetv3_small": 52, "mobilenetv3_large": 62,
@@ -20,27 +20,27 @@ def _size(weights):
     return sum(int(np.prod(weight.shape)) for weight in weights)
 
 
-@pytest.mark.parametrize("name", architectures.ARCHITECTURES)
+@pytest.mark.parametrize("name", architecture_catalog.ARCHITECTURES)
 def test_counts_equal_the_card_at_a_thousand_classes(name):
-    known, model = architectures.entry(name), architectures.build(name, 1000, 224)
+    known, model = architecture_catalog.entry(name), architectures.build(name, 1000, 224)
     buffers = [weight for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization) for weight in layer.non_trainable_weights]
     assert (_size(model.trainable_weights), _size(buffers)) == (known.parameters, known.buffers)
     assert architectures.macs(model) == known.macs
     convolutions = [layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D | keras.layers.DepthwiseConv2D)]
     assert len(convolutions) == CONVOLUTIONS[name]
     assert not any(isinstance(layer, keras.Model) for layer in model.layers)
-    assert model.get_layer(architectures.feature_layer(name)).output.shape[-1] == FEATURES[name]
-    assert model.get_layer(architectures.HEAD).output.shape[-1] == 1000
+    assert model.get_layer(architecture_catalog.feature_layer(name)).output.shape[-1] == FEATURES[name]
+    assert model.get_layer(architecture_catalog.HEAD).output.shape[-1] == 1000
 
 
 def test_the_spaces_are_the_thesis_tables():
-    titles = {space: [architectures.entry(name).title for name in names] for space, names in architectures.SPACES.items()}
+    titles = {space: [architecture_catalog.entry(name).title for name in names] for space, names in architecture_catalog.SPACES.items()}
     assert titles["table-3-1"] == ["ConvNext-Tiny", "EfficientNet-V2-Small", "RegNet-Y-400MF", "RegNet-X-400MF", "MobileNet-V3-Small", "MobileNet-V3-Large",
                                    "Shufflenet-v2-x1_0", "Shufflenet-v2-x1_5", "Shufflenet-v2-x2_0"]
     assert titles["table-5-2"] == ["RegNet-Y-400MF", "RegNet-X-400MF", "MobileNet-V3-Large", "Shufflenet-v2-x2_0", "Mnasnet-1_0", "Squeezenet-1_1"]
     assert titles["chapter-4"] == ["Shufflenet-v2-x1_5", "MobileNet-V3-Large", "RegNet-Y-400MF"]
-    assert architectures.entry("efficientnet_lite0").label == "EfficientNet-Lite0 (not in the thesis)"
-    assert all(architectures.entry(name).in_thesis for names in architectures.SPACES.values() for name in names)
+    assert architecture_catalog.entry("efficientnet_lite0").label == "EfficientNet-Lite0 (not in the thesis)"
+    assert all(architecture_catalog.entry(name).in_thesis for names in architecture_catalog.SPACES.values() for name in names)
 
 
 # Side of the last map of a 70 x 101 image in PyTorch: five halvings rounded up; SqueezeNet's first convolution does not pad (34 x 50, then ceil)
@@ -84,7 +84,7 @@ def test_heads_start_from_their_seed_and_bodies_from_theirs():
 @pytest.mark.parametrize("name, expected", [("efficientnet_lite0", lambda raw: (raw - 127) / 128), ("mobilenetv3_small", lambda raw: raw / 127.5 - 1)])
 def test_the_first_convolution_sees_what_its_weights_were_trained_with(name, expected):
     raw = np.random.default_rng(0).uniform(0, 255, (2, 48, 48, 3)).astype("f4")
-    coded = {"0..255": raw, "0..1": raw / 255, "imagenet": (raw / 255 - architectures.MEAN) / architectures.STD}
+    coded = {"0..255": raw, "0..1": raw / 255, "imagenet": (raw / 255 - architecture_catalog.MEAN) / architecture_catalog.STD}
     for images, batch in coded.items():
         model = architectures.build(name, 5, images=images)
         first = next(layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D))
@@ -145,10 +145,10 @@ def test_grouped_convolutions_equal_separate_ones_and_can_be_differentiated(stri
 
 
 @pytest.mark.parametrize("change, error, sentence", [
-    ({"name": "resnet"}, architectures.UnknownArchitecture, "There is no architecture 'resnet'; choose one of"),
-    ({"size": 16}, architectures.UnsuitableInput, "32 pixels or more, not 16"),
-    ({"classes": 0}, architectures.UnsuitableInput, "0 classes"),
-    ({"channels": 1, "weights": "auto"}, architectures.UnsuitableInput, "need 3 channels, not 1"),
+    ({"name": "resnet"}, architecture_catalog.UnknownArchitecture, "There is no architecture 'resnet'; choose one of"),
+    ({"size": 16}, architecture_catalog.UnsuitableInput, "32 pixels or more, not 16"),
+    ({"classes": 0}, architecture_catalog.UnsuitableInput, "0 classes"),
+    ({"channels": 1, "weights": "auto"}, architecture_catalog.UnsuitableInput, "need 3 channels, not 1"),
     ({"images": "bgr"}, ValueError, "choose 'imagenet'")])
 def test_refusals(change, error, sentence):
     with pytest.raises(error, match=sentence):

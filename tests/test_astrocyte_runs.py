@@ -5,13 +5,13 @@ import dataclasses
 import numpy as np
 import pytest
 
-from kit import astrocyte_evidence, astrocyte_runs, astrocyte_search, astrocyte_tables, papers, short_training
+from kit import astrocyte_evidence, astrocyte_plan, astrocyte_runs, astrocyte_search, astrocyte_tables, papers, short_training
 from kit.train import Diverged
 
 
 @pytest.fixture(scope="module")
 def plan(private_folders):
-    return astrocyte_runs.Plan("astrotest", {"cifar-10": "digits"}, {"shufflenetv2-x1.5": "squeezenet_1.1"}, 32, 64, 40, 16, 1.0, mixing="off", weights=None, grid=(0.5, 1.0),
+    return astrocyte_plan.Plan("astrotest", {"cifar-10": "digits"}, {"shufflenetv2-x1.5": "squeezenet_1.1"}, 32, 64, 40, 16, 1.0, mixing="off", weights=None, grid=(0.5, 1.0),
                                exp1_repetitions=1, exp1_epochs=1, exp2_epochs=2, exp3_repetitions=2, exp3_epochs=1, arms=("found", "released"))
 
 
@@ -22,28 +22,28 @@ def loaded(plan):
 
 @pytest.fixture(scope="module")
 def case(plan):
-    return astrocyte_runs.cases(plan)[0]
+    return astrocyte_plan.cases(plan)[0]
 
 
 def test_the_published_plan_is_the_thesis():
-    published = astrocyte_runs.Plan("x")
-    assert astrocyte_runs.notes(published) == [] and len(astrocyte_runs.cases(published)) == 12
-    assert {case.row for case in astrocyte_runs.cases(published)} == {key.split("/")[1] for key in papers.load("astrocytes").values if key.startswith("table-4-7/")}
+    published = astrocyte_plan.Plan("x")
+    assert astrocyte_plan.notes(published) == [] and len(astrocyte_plan.cases(published)) == 12
+    assert {case.row for case in astrocyte_plan.cases(published)} == {key.split("/")[1] for key in papers.load("astrocytes").values if key.startswith("table-4-7/")}
     assert astrocyte_tables.settings_table(published).eval("published == here").all()
 
 
 def test_every_reduction_and_stand_in_is_named(plan, case):
-    said = " | ".join(astrocyte_runs.notes(plan))
+    said = " | ".join(astrocyte_plan.notes(plan))
     assert all(part in said for part in ("64 training images", "40 validation", "batch size 16", "Str of Experiment 1", "learning rate 0.001 instead of 0.0001", "without CIFAR-100", "RegNet"))
-    assert "in place of CIFAR-10" in astrocyte_runs.stand_in(plan) and "Shufflenet" in astrocyte_runs.stand_in(plan, [case])
-    assert astrocyte_runs.titles(plan)["cifar-10"]== "UCI optical handwritten digits for CIFAR-10"
+    assert "in place of CIFAR-10" in astrocyte_plan.stand_in(plan) and "Shufflenet" in astrocyte_plan.stand_in(plan, [case])
+    assert astrocyte_plan.titles(plan)["cifar-10"]== "UCI optical handwritten digits for CIFAR-10"
 
 
 @pytest.mark.parametrize("wrong", [{"datasets": {"mnist": "digits"}}, {"architectures": {}}, {"arms": ("none",)}, {"grid": (0.5, 1.5)}, {"exp3_epochs": 11}, {"exp1_epochs": 0},
                                    {"exp2_epochs": 2, "exp3_epochs": 3}])  # fmt: skip
 def test_a_bad_plan_is_one_sentence(wrong):
-    with pytest.raises(astrocyte_runs.BadAstrocytePlan):
-        astrocyte_runs.Plan("x", **wrong)
+    with pytest.raises(astrocyte_plan.BadAstrocytePlan):
+        astrocyte_plan.Plan("x", **wrong)
 
 
 def test_parts_are_disjoint_shares_of_every_class(loaded):

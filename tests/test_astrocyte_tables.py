@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kit import astrocyte_evidence, astrocyte_runs, astrocyte_search, astrocyte_tables, papers
+from kit import astrocyte_evidence, astrocyte_plan, astrocyte_search, astrocyte_tables, papers
 
-CASE = astrocyte_runs.Case("kvasir-v2", "mobilenetv3-large", "phantom8", "squeezenet_1.1")
+CASE = astrocyte_plan.Case("kvasir-v2", "mobilenetv3-large", "phantom8", "squeezenet_1.1")
 
 
 def scores(off, arm):

@@ -12,7 +12,7 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from conftest import shared_data
-from kit import audit, imageio, phantom, record, registry
+from kit import audit, audit_tables, files, imageio, phantom, record, registry
 
 TRAIN, TEST = "Training", "Testing"
 
@@ -136,7 +136,7 @@ def test_unknown_level_and_image_are_refused(planted):
 
 def test_summary_of_a_divided_set(planted):
     index = index_of(planted)
-    tables = audit.summarise(index, audit.duplicate_groups(index, planted))
+    tables = audit_tables.summarise(index, audit.duplicate_groups(index, planted))
     rows = tables.duplicates.set_index(["level", "class_name"])
     assert rows.loc[("near", "all")].to_dict() == {"images": 39, "distinct": 32, "with_twin": 13, "largest": 3, "surplus_train": 0,
                                                    "surplus_test": 1, "test_in_train": 7}
@@ -152,7 +152,7 @@ def test_summary_of_a_set_without_a_split(planted):
     index = index_of(planted / TRAIN).assign(split="all")
     store(planted, f"{TRAIN}/b/again.png", picture(0))
     index = index_of(planted / TRAIN)
-    tables = audit.summarise(index, audit.duplicate_groups(index, planted / TRAIN))
+    tables = audit_tables.summarise(index, audit.duplicate_groups(index, planted / TRAIN))
     assert tables.leaky_test.empty and tables.duplicates["test_in_train"].isna().all()
     assert tables.twins[["image_id", "twin", "level"]].values.tolist() == [["b/again.png", "a/00.png", "byte"]]
     assert tables.duplicates.query("level == 'near' and class_name == 'all'")["distinct"].tolist() == [30]
@@ -163,8 +163,8 @@ def registered(planted, monkeypatch):
     """Name of a data set of one's own that holds the planted images."""
     index = index_of(planted)
     entry = {"title": "toy", "task": "binary", "kind": "images", "classes": ["a", "b"], "layout": {"train": TRAIN, "test": TEST}}
-    record.write_csv(planted / "manifest.csv", index)
-    record.write_json(planted / "dataset.json", {"fingerprint": record.fingerprint(index), "embedded": False, "entry": entry})
+    files.write_csv(planted / "manifest.csv", index)
+    files.write_json(planted / "dataset.json", {"fingerprint": record.fingerprint(index), "embedded": False, "entry": entry})
     monkeypatch.setenv("KIT_DATA", str(planted.parent))
     monkeypatch.setenv("KIT_CACHE", str(planted / "cache"))
     return planted.name
@@ -190,7 +190,7 @@ def test_damaged_image_is_named_and_nothing_is_kept(registered, planted):
 def test_counts_stand_beside_the_published_ones(registered, monkeypatch):
     toy = registry.get(registered)
     monkeypatch.setattr(registry, "get", lambda name: replace(toy, counts={f"{TRAIN}/a": 15, f"{TRAIN}/b": 16}))
-    found = audit.class_counts(registered)
+    found = audit_tables.class_counts(registered)
     assert found[["split", "class_name", "images"]].values.tolist() == [["train", "a", 15], ["train", "b", 15], ["test", "a", 5], ["test", "b", 4]]
     assert found["difference"].tolist() == [0, -1, pd.NA, pd.NA]
 
@@ -204,7 +204,7 @@ def test_volumes_are_grouped_by_their_voxels(balls):
 @pytest.mark.parametrize("name", ["phantom4", "phantom-binary"])
 def test_planted_copies_of_the_embedded_sets(name, tmp_path):
     phantom.write(name, tmp_path, n=240, size=96)
-    index, planted = pd.read_csv(tmp_path / "manifest.csv"), record.read_json(tmp_path / "dataset.json")["planted"]
+    index, planted = pd.read_csv(tmp_path / "manifest.csv"), files.read_json(tmp_path / "dataset.json")["planted"]
     groups, sources = audit.duplicate_groups(index, tmp_path), {}
     for level, column in audit.COLUMN.items():
         for source, copy in planted[level]:
@@ -225,7 +225,7 @@ def unpacked(archive, folder):
 def test_sartaj_known_answer(tmp_path):
     root = unpacked("brain-tumor-classification-mri.zip", tmp_path)
     index = index_of(root)
-    tables = audit.summarise(index, audit.duplicate_groups(index, root))
+    tables = audit_tables.summarise(index, audit.duplicate_groups(index, root))
     rows = tables.leaky_test.set_index(["level", "class_name"])
     assert rows.loc[("byte", "all"), ["test", "leaky"]].tolist() == [394, 88]
     assert rows.loc[("byte", "no_tumor"), ["test", "leaky"]].tolist() == [105, 88]
@@ -247,7 +247,7 @@ def nickparvar(tmp_path_factory):
 def test_7023_image_set_known_answer(nickparvar):
     _, index, groups, seconds = nickparvar
     assert len(index) == 7019 and seconds < 60
-    tables = audit.summarise(index, groups)
+    tables = audit_tables.summarise(index, groups)
     leaky = tables.leaky_test.pivot(index="class_name", columns="level", values="leaky")
     known = {"glioma": 0, "meningioma": 106, "notumor": 105, "pituitary": 5, "all": 216}
     assert leaky["byte"].to_dict() == leaky["pixel"].to_dict() == known
@@ -262,6 +262,6 @@ def test_br35h_negatives_known_answer(nickparvar):
     root, index, _, _ = nickparvar
     number = index["image_id"].str.extract(r"-no_(\d+)\.")[0].astype(float)
     block = index[(number.between(395, 1594) & (index["split"] == "train")) | (number.between(105, 404) & (index["split"] == "test"))]
-    counts = audit.summarise(block.assign(split="all"), audit.duplicate_groups(block, root)).duplicates.set_index(["level", "class_name"])
+    counts = audit_tables.summarise(block.assign(split="all"), audit.duplicate_groups(block, root)).duplicates.set_index(["level", "class_name"])
     assert counts.loc[("near", "all"), ["images", "with_twin", "distinct", "largest"]].tolist() == [1496, 1111, 739, 10]
     assert counts.loc[("byte", "all"), "distinct"] == 1495

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kit import audit, audit_figures, plotstyle
+from kit import audit, audit_figures, audit_tables, plotstyle
 
 
 def tables(divided, copies=3, images=12):
@@ -12,7 +12,7 @@ def tables(divided, copies=3, images=12):
     index = pd.DataFrame({"image_id": [f"{i:02d}" for i in range(2 * images)], "label": 0, "class_name": "a",
                           "split": np.repeat(["train", "test"] if divided else ["all", "all"], images)})
     codes = np.r_[np.arange(images), np.arange(copies), 100 + np.arange(images - copies)]
-    return audit.summarise(index, index[["image_id"]].assign(exact_group=codes, pixel_group=codes, near_group=codes))
+    return audit_tables.summarise(index, index[["image_id"]].assign(exact_group=codes, pixel_group=codes, near_group=codes))
 
 
 def test_leakage_bars_carry_the_counts():

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 from scipy import ndimage, stats
 
-from kit import augment, benchmark_augment, data
+from kit import augment, batches as batches_module, benchmark_augment, data
 
 PAPER = augment.Augmentation()
 ORACLE = {0: (0.97627, 4.30379, 2.05527, False), 1: (-1.65956, 4.40649, -9.99771, True), 2: (-1.28016, -9.48148, 0.99325, True)}
@@ -120,12 +120,12 @@ def inputs(discs):
     return data.load(discs, 24)
 
 
-@pytest.mark.parametrize("augmenter", data.AUGMENTERS)
+@pytest.mark.parametrize("augmenter", batches_module.AUGMENTERS)
 def test_a_stream_started_later_goes_on_exactly(inputs, augmenter):
     rows = np.arange(5, 31)
 
     def batches(first, count):
-        return [(x.numpy(), y.numpy()) for x, y in data.epochs(inputs, rows, 8, 7, first, {}, augmenter).take(count)]
+        return [(x.numpy(), y.numpy()) for x, y in batches_module.epochs(inputs, rows, 8, 7, first, {}, augmenter).take(count)]
 
     both, second = batches(0, 8), batches(1, 4)
     assert [len(y) for _, y in both] == [8, 8, 8, 2] * 2 and both[0][0].dtype == np.float32
@@ -136,8 +136,8 @@ def test_a_stream_started_later_goes_on_exactly(inputs, augmenter):
 
 def test_the_fused_stream_shows_the_plain_streams_images_warped_by_what_was_drawn(inputs):
     rows = np.array([40, 3, 17, 22])
-    plain = [np.concatenate(p) for p in zip(*((x.numpy(), y.numpy()) for x, y in data.epochs(inputs, rows, 3, 7, 2).take(2)))]
-    fused = [np.concatenate(p) for p in zip(*((x.numpy(), y.numpy()) for x, y in data.epochs(inputs, rows, 3, 7, 2, PAPER).take(2)))]
+    plain = [np.concatenate(p) for p in zip(*((x.numpy(), y.numpy()) for x, y in batches_module.epochs(inputs, rows, 3, 7, 2).take(2)))]
+    fused = [np.concatenate(p) for p in zip(*((x.numpy(), y.numpy()) for x, y in batches_module.epochs(inputs, rows, 3, 7, 2, PAPER).take(2)))]
     assert np.array_equal(plain[1], fused[1])
     drawn = augment.draw(PAPER, 7, 2, 60, inputs.x.shape[1:])
     for before, after in zip(plain[0], fused[0]):
@@ -148,7 +148,7 @@ def test_the_fused_stream_shows_the_plain_streams_images_warped_by_what_was_draw
 
 def test_the_generators_stream_shows_every_image_with_its_label(inputs):
     rows, still = np.arange(20, 40), {"rotation": 0, "width_shift": 0, "height_shift": 0, "horizontal_flip": False}
-    x, y = (np.concatenate(p) for p in zip(*((a.numpy(), b.numpy()) for a, b in data.epochs(inputs, rows, 8, 7, 0, still, "keras_generator").take(3))))
+    x, y = (np.concatenate(p) for p in zip(*((a.numpy(), b.numpy()) for a, b in batches_module.epochs(inputs, rows, 8, 7, 0, still, "keras_generator").take(3))))
     order = [next(r for r in rows if np.array_equal(np.rint(image * 255), inputs.x[r])) for image in x]
     assert sorted(order) == list(rows) and order != list(rows) and np.array_equal(y[:, 0], inputs.labels[order])
 

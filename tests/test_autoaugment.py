@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance, ImageOps
 
-from kit import augment, autoaugment, data, train
+from kit import augment, autoaugment, batches, data, train
 from kit.autoaugment import AutoAugment
 
 OPERATIONS = sorted({name for pair in autoaugment.SUB_POLICIES for name, _, _ in pair} | {"ShearX"})
@@ -151,8 +151,8 @@ def test_only_grey_and_colour_images_are_taken(x):
 
 def test_the_stream_shows_the_plain_streams_images_augmented(discs):
     inputs, rows = data.load(discs, 24), np.array([40, 3, 17, 22, 50])
-    plain = [np.concatenate(p) for p in zip(*((x.numpy(), y.numpy()) for x, y in data.epochs(inputs, rows, 3, 7, 2).take(2)))]
-    changed = [np.concatenate(p) for p in zip(*((x.numpy(), y.numpy()) for x, y in data.epochs(inputs, rows, 3, 7, 2, {"cutout": 8}, "autoaugment").take(2)))]
+    plain = [np.concatenate(p) for p in zip(*((x.numpy(), y.numpy()) for x, y in batches.epochs(inputs, rows, 3, 7, 2).take(2)))]
+    changed = [np.concatenate(p) for p in zip(*((x.numpy(), y.numpy()) for x, y in batches.epochs(inputs, rows, 3, 7, 2, {"cutout": 8}, "autoaugment").take(2)))]
     order = [next(r for r in rows if np.array_equal(np.rint(image * 255), inputs.x[r])) for image in plain[0]]
     expected = autoaugment.batch(np.ascontiguousarray(inputs.x[order]), order, 2, {"cutout": 8}, seed=7)
     assert np.array_equal(plain[1], changed[1]) and np.array_equal(changed[0], np.multiply(expected, np.float32(inputs.scale), dtype=np.float32))

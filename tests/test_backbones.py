@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 
-from kit import backbones, explain, models
+from kit import backbone_catalog, backbones, explain, macs, models, scaling
 from kit.lite0 import LITE0_STAGES
 
 # total, trainable, not trainable, layers of the paper's model, trainable tensors, last map, layer inventory, counted in plain Keras
@@ -52,7 +52,7 @@ def _check(model, name):
     assert len(model.layers) == count + 1
     assert {**inventory, "Activation": inventory.get("Activation", 0) + 1, "GlobalAveragePooling2D": 1, "Dropout": 1, "Dense": 1, "InputLayer": 1} == dict(kinds)
     assert [layer.name for layer in model.layers[-4:]] == ["gap", "head_dropout", "logit", "probability"]
-    assert (model.get_layer("head_dropout").rate, model.output_shape, model.input_shape[1]) == (0.4, (None, 4), backbones.entry(name).input_size)
+    assert (model.get_layer("head_dropout").rate, model.output_shape, model.input_shape[1]) == (0.4, (None, 4), backbone_catalog.entry(name).input_size)
     assert model.get_layer(backbones.last_map(model)).output.shape[1:] == shape
     sides = [model.get_layer(layer).output.shape[1] for layer in backbones.stage_layers(model, name)]
     assert sides == sorted(sides, reverse=True) and len(set(sides)) == len(sides) >= 3
@@ -73,7 +73,7 @@ def test_nasnetlarge():
     assert (model.layers[-5].name, type(model.get_layer(last)).__name__) == (last, "Activation")
     assert explain.find_layer(model).name == last
     # published with the classifier of 1,000 classes: 23.8 billion
-    assert backbones.macs(model) + 4032 * 1000 == pytest.approx(23.8e9, abs=0.05e9)
+    assert macs.macs(model) + 4032 * 1000 == pytest.approx(23.8e9, abs=0.05e9)
 
 
 def test_resnet50_stages_are_those_of_the_oracle(five):
@@ -98,10 +98,10 @@ def test_vgg19_is_explained_before_its_last_pooling(five):
 
 
 def test_every_published_title_and_the_mark_of_the_stranger():
-    assert set(backbones.paper_networks()) == set(ORACLE)
-    assert backbones.entry("resnet50").label == "ResNet-50"
-    assert backbones.entry("efficientnet_lite0").label == "EfficientNet-Lite0 (not in the paper)"
-    assert models.entry("xception") is backbones.entry("xception")
+    assert set(backbone_catalog.paper_networks()) == set(ORACLE)
+    assert backbone_catalog.entry("resnet50").label == "ResNet-50"
+    assert backbone_catalog.entry("efficientnet_lite0").label == "EfficientNet-Lite0 (not in the paper)"
+    assert models.entry("xception") is backbone_catalog.entry("xception")
 
 
 @pytest.fixture(scope="module")
@@ -141,10 +141,10 @@ def test_matched_input_is_what_the_weights_were_trained_on(name, mode, tmp_path)
     bgr = rgb[..., ::-1] / np.float32(255)
     plain, matched = (backbones.fine_tuned(name, 32, weights=None, seed=3, matched=matched) for matched in (False, True))
     front = keras.Model(matched.input, matched.get_layer("matched_scale").output)
-    np.testing.assert_allclose(_run(front, bgr), models.scale(rgb, mode), atol=2e-3 if mode == "caffe" else 1e-5)
+    np.testing.assert_allclose(_run(front, bgr), scaling.scale(rgb, mode), atol=2e-3 if mode == "caffe" else 1e-5)
     assert models.entry(name).preprocess == mode
     assert matched.count_params() == plain.count_params()
-    np.testing.assert_allclose(_run(matched, bgr), _run(plain, models.scale(rgb, mode)), atol=1e-5)
+    np.testing.assert_allclose(_run(matched, bgr), _run(plain, scaling.scale(rgb, mode)), atol=1e-5)
     matched.save(tmp_path / "model.keras")
     np.testing.assert_allclose(_run(keras.models.load_model(tmp_path / "model.keras"), bgr), _run(matched, bgr), atol=1e-6)
 
@@ -171,7 +171,7 @@ def test_a_seed_fixes_all_weights_and_leaves_the_global_seed_alone():
 
 @pytest.mark.parametrize("name, smallest", [("xception", 71), ("inceptionv3", 75), ("vgg19", 32)])
 def test_too_small_inputs_are_refused(name, smallest):
-    with pytest.raises(backbones.InputTooSmall, match=str(smallest)):
+    with pytest.raises(backbone_catalog.InputTooSmall, match=str(smallest)):
         backbones.fine_tuned(name, smallest - 1, weights=None)
     assert backbones.fine_tuned(name, smallest, weights=None).input_shape == (None, smallest, smallest, 3)
 
@@ -184,15 +184,15 @@ def test_macs_of_single_layers_by_hand():
     x = keras.layers.SeparableConv2D(7, 3)(x)  # 2 x 1, 3 x 3 x 20 and 20 x 7
     model = keras.Model(inputs, keras.layers.Dense(5)(keras.layers.Flatten()(x)))  # 14 x 5
     by_hand = [0, 12 * 18 * 10, 0, 12 * 25 * 20, 2 * (180 + 140), 0, 70]
-    table = backbones.macs(model, table=True)
+    table = macs.macs(model, table=True)
     assert table["macs"].tolist() == by_hand
-    assert backbones.macs(model) == sum(by_hand)
+    assert macs.macs(model) == sum(by_hand)
     assert table["parameters"].sum() == model.count_params()
 
 
 def test_macs_of_resnet50_agree_with_the_literature():
     """3.86 billion at 224 px with the classifier of 1,000 classes; tolerance half of the last digit."""
-    counted = backbones.macs(models.backbone("resnet50", 224, weights=None)) + 2048 * 1000
+    counted = macs.macs(models.backbone("resnet50", 224, weights=None)) + 2048 * 1000
     assert counted / 1e9 == pytest.approx(3.86, abs=0.005)
 
 
@@ -211,19 +211,19 @@ def test_macs_of_inverted_residuals_equal_a_count_from_the_published_table(name,
             expected += (side**2 * channels * wide if expansion > 1 else 0) + after**2 * wide * (kernel**2 + filters)
             side, channels = after, filters
     expected += side**2 * channels * 1280
-    assert backbones.macs(models.backbone(name, 224, weights=None)) == expected
+    assert macs.macs(models.backbone(name, 224, weights=None)) == expected
 
 
 def test_macs_of_vgg19_with_its_three_dense_layers():
     dense = 7 * 7 * 512 * 4096 + 4096 * 4096 + 4096 * 1000
-    assert (backbones.macs(models.backbone("vgg19", 224, weights=None)) + dense) / 1e9 == pytest.approx(19.6, abs=0.05)
+    assert (macs.macs(models.backbone("vgg19", 224, weights=None)) + dense) / 1e9 == pytest.approx(19.6, abs=0.05)
 
 
 def test_layers_that_cannot_be_counted_are_refused(lite0):
     for layer in (keras.layers.Conv2DTranspose(3, 2), models.backbone("mobilenetv2", 32, weights=None)):
         inputs = keras.layers.Input((32, 32, 3))
-        with pytest.raises(backbones.UncountedLayer, match="cannot be counted"):
-            backbones.macs(keras.Model(inputs, layer(inputs)))
+        with pytest.raises(macs.UncountedLayer, match="cannot be counted"):
+            macs.macs(keras.Model(inputs, layer(inputs)))
     inputs = keras.layers.Input((None, None, 3))
-    with pytest.raises(backbones.UncountedLayer, match="fixed input size"):
-        backbones.macs(keras.Model(inputs, keras.layers.Conv2D(3, 2)(inputs)))
+    with pytest.raises(macs.UncountedLayer, match="fixed input size"):
+        macs.macs(keras.Model(inputs, keras.layers.Conv2D(3, 2)(inputs)))

@@ -7,15 +7,15 @@ import time
 
 import psutil
 
-from kit import beside, paths, record
+from kit import beside, files, paths
 
 
 def work(folder, pause=0.0):
     """What the second process is asked to do in these tests."""
-    record.write_json(f"{folder}/pid.json", os.getpid())
+    files.write_json(f"{folder}/pid.json", os.getpid())
     print("working")
     time.sleep(pause)
-    record.write_json(f"{folder}/done.json", {"at": folder})
+    files.write_json(f"{folder}/done.json", {"at": folder})
 
 
 def fail():
@@ -25,8 +25,8 @@ def fail():
 def test_its_files_and_its_words_are_there_when_the_block_ends(tmp_path, capsys):
     with beside.running("tests.test_beside:work", folder=str(tmp_path)):
         pass
-    assert record.read_json(tmp_path / "done.json") == {"at": str(tmp_path)}
-    assert record.read_json(tmp_path / "pid.json") != os.getpid()
+    assert files.read_json(tmp_path / "done.json") == {"at": str(tmp_path)}
+    assert files.read_json(tmp_path / "pid.json") != os.getpid()
     assert capsys.readouterr().out == "working\n"
 
 
@@ -51,7 +51,7 @@ def test_it_ends_with_a_killed_parent(tmp_path):
     deadline = time.monotonic() + 60
     while not (tmp_path / "pid.json").exists() and time.monotonic() < deadline:
         time.sleep(0.1)
-    child = psutil.Process(record.read_json(tmp_path / "pid.json"))
+    child = psutil.Process(files.read_json(tmp_path / "pid.json"))
     parent.kill()
     parent.wait()
     psutil.wait_procs([child], timeout=20)
@@ -61,10 +61,10 @@ def test_it_ends_with_a_killed_parent(tmp_path):
 def until_over(folder):
     """Ends only once the first process has left its block."""
     beside.over.wait(60)
-    record.write_json(f"{folder}/done.json", {"left": (paths.Path(folder) / "left").exists()})
+    files.write_json(f"{folder}/done.json", {"left": (paths.Path(folder) / "left").exists()})
 
 
 def test_it_knows_when_the_block_has_ended(tmp_path):
     with beside.running("tests.test_beside:until_over", folder=str(tmp_path)):
         (tmp_path / "left").touch()
-    assert record.read_json(tmp_path / "done.json") == {"left": True}
+    assert files.read_json(tmp_path / "done.json") == {"left": True}

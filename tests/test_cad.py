@@ -8,7 +8,7 @@ import pytest
 from sklearn.metrics import classification_report
 
 from conftest import shared_data
-from kit import cad, cad_errors, evaluate, forensics, papers, record, registry, report, split, stats, timing
+from kit import cad, cad_errors, cad_split, evaluate, files, forensics, papers, record, registry, report, stats, timing
 
 FLAGGED = {"mobilenetv2.pituitary", "inceptionv3.notumor", "inceptionv3.pituitary", "xception.pituitary"}
 ACCURACIES = {"resnet50": 98.7033, "vgg19": 97.1777, "mobilenetv2": 95.1945, "inceptionv3": 98.5507, "nasnetlarge": 97.5591, "xception": 98.6270,
@@ -52,10 +52,10 @@ def mini(private_folders):
     table.loc["Testing/notumor/Te-1.jpg", "sha256"] = table.loc["Testing/notumor/Te-0.jpg", "sha256"]
     table.loc["Testing/glioma/Te-0.jpg", "sha256"] = table.loc["Training/glioma/Tr-2.jpg", "sha256"]
     manifest = table[table["image_id"] != "Training/notumor/Tr-3.jpg"]
-    record.write_csv(root / "manifest.csv", manifest)
+    files.write_csv(root / "manifest.csv", manifest)
     entry = {"title": "mini", "task": "multiclass", "kind": "images", "classes": list(cad.CLASSES), "layout": {"train": "Training", "test": "Testing"},
              "counts": {f"Training/{c}": 5 for c in cad.CLASSES}}
-    record.write_json(root / "dataset.json", {"name": "mini4", "embedded": False, "incomplete": ["Training/notumor/Tr-3.jpg"], "entry": entry,
+    files.write_json(root / "dataset.json", {"name": "mini4", "embedded": False, "incomplete": ["Training/notumor/Tr-3.jpg"], "entry": entry,
                                               "fingerprint": record.fingerprint(manifest)})
     return "mini4", table
 
@@ -65,24 +65,24 @@ def mini(private_folders):
 
 def test_an_absent_file_is_dropped_from_its_side_and_moves_no_other(mini):
     name, table = mini
-    whole = split.cad_split(table[table["split"] == "train"].reset_index(drop=True))
-    parts = cad.published_parts(name)
+    whole = cad_split.cad_split(table[table["split"] == "train"].reset_index(drop=True))
+    parts = cad_split.published_parts(name)
     assert [i for i in whole["train"] + whole["val"] if i not in parts["train"] + parts["val"]] == ["Training/notumor/Tr-3.jpg"]
     assert all(parts[p] == [i for i in whole[p] if i != "Training/notumor/Tr-3.jpg"] for p in ("train", "val"))
     assert parts["test"] == sorted(i for i in table["image_id"] if i.startswith("Testing"))
 
 
 def test_unknown_names_are_refused(mini, discs, private_folders):
-    with pytest.raises(cad.NoPublishedSplit, match="no separate training"):
-        cad.published_parts(discs)
+    with pytest.raises(cad_split.NoPublishedSplit, match="no separate training"):
+        cad_split.published_parts(discs)
     facts = private_folders / "data" / "mini4" / "dataset.json"
-    record.write_json(facts, record.read_json(facts) | {"incomplete": []})
-    with pytest.raises(cad.NoPublishedSplit, match="4 known file names of training class notumor instead of 5"):
-        cad.published_parts("mini4")
+    files.write_json(facts, files.read_json(facts) | {"incomplete": []})
+    with pytest.raises(cad_split.NoPublishedSplit, match="4 known file names of training class notumor instead of 5"):
+        cad_split.published_parts("mini4")
 
 
 def test_leak_free_images_have_no_copy_in_the_training_folder(mini):
-    free = cad.leak_free_ids(mini[0])
+    free = cad_split.leak_free_ids(mini[0])
     assert len(free) == 11 and "Testing/glioma/Te-0.jpg" not in free and "Testing/notumor/Te-1.jpg" in free
 
 
@@ -98,16 +98,16 @@ def real_set(private_folders):
     ids = ["/".join(n.split("/")[-3:]) for n in names]
     rows = [{"image_id": i, "split": "train" if i.startswith("Tr") else "test", "label": cad.CLASSES.index(i.split("/")[1]), "class_name": i.split("/")[1]} for i in ids]
     manifest, root = pd.DataFrame(rows).assign(sha256=hashes), private_folders / "data" / "nickparvar"
-    record.write_csv(root / "manifest.csv", manifest)
+    files.write_csv(root / "manifest.csv", manifest)
     absent = [f"Training/notumor/Tr-no_{n}.jpg" for n in (1011, 1012, 1019, 1020)]
-    record.write_json(root / "dataset.json", {"name": "nickparvar", "embedded": False, "incomplete": absent, "fingerprint": record.fingerprint(manifest)})
+    files.write_json(root / "dataset.json", {"name": "nickparvar", "embedded": False, "incomplete": absent, "fingerprint": record.fingerprint(manifest)})
     yield "nickparvar"
     shutil.rmtree(root)  # other tests expect it to be absent
 
 
 def test_real_set_has_the_published_counts(real_set):
     """Table 2 of the paper but for the absent files, 1,095 images that are not in training, 61 validation images with a copy in training."""
-    parts, free, group = cad.published_parts(real_set), cad.leak_free_ids(real_set), cad.copies(real_set)
+    parts, free, group = cad_split.published_parts(real_set), cad_split.leak_free_ids(real_set), cad_split.copies(real_set)
     counts = {part: pd.Series(ids).str.split("/").str[1].value_counts().reindex(cad.CLASSES).tolist() for part, ids in parts.items()}
     assert counts == {"train": [1060, 1072, 1275, 1158], "val": [261, 267, 316, 299], "test": [300, 306, 405, 300]}
     assert pd.Series(free).str.split("/").str[1].value_counts().to_dict() == {"glioma": 300, "meningioma": 200, "notumor": 300, "pituitary": 295}
@@ -121,7 +121,7 @@ def test_the_three_common_errors_of_figure_9_are_one_image(real_set):
     table = cad_errors.missed_by_all(real_set, tables)
     assert table["image_id"].tolist() == ids[:3] and table["distinct"].tolist() == [1, 1, 1]
     assert table["copies_in_training"].unique().tolist() == ["Tr-no_0191.jpg (val) Tr-no_0235.jpg (val) Tr-no_0279.jpg (val)"]
-    assert cad_errors.venn_counts(tables, cad.copies(real_set)).loc["resnet50+xception+inceptionv3"].tolist() == [3, 1]
+    assert cad_errors.venn_counts(tables, cad_split.copies(real_set)).loc["resnet50+xception+inceptionv3"].tolist() == [3, 1]
 
 
 # --- oracle of section 5 -------------------------------------------------------------------------------------------------------------------------
@@ -183,8 +183,8 @@ def test_rates_without_images_or_predictions():
 
 
 def test_counts_of_table_2(mini, monkeypatch):
-    real = cad.leak_free_ids
-    monkeypatch.setattr(cad, "leak_free_ids", lambda name, level="byte": real(name))
+    real = cad_split.leak_free_ids
+    monkeypatch.setattr(cad_split, "leak_free_ids", lambda name, level="byte": real(name))
     table = cad.count_table(mini[0])
     assert table.index.tolist() == ["glioma", "meningioma", "pituitary", "notumor", "total"]
     assert table.loc["total"].tolist() == [int(table.loc["total", "train"]), 19 - int(table.loc["total", "train"]), 12, 11, 11]
@@ -263,7 +263,7 @@ def test_images_missed_by_all_show_their_training_copies(mini):
     ids = ["Testing/glioma/Te-0.jpg", "Testing/notumor/Te-0.jpg", "Testing/notumor/Te-1.jpg", "Testing/notumor/Te-2.jpg"]
     tables = {m: predictions([0, 2, 2, 2], [1, 0, 0, 2], ids) for m in cad.BEST}
     table = cad_errors.missed_by_all("mini4", tables)
-    parts = cad.published_parts("mini4")
+    parts = cad_split.published_parts("mini4")
     assert table["image_id"].tolist() == ids[:3] and table["distinct"].tolist() == [1, 2, 2]
     home = "val" if "Training/glioma/Tr-2.jpg" in parts["val"] else "train"
     assert table["copies_in_training"].tolist() == [f"Tr-2.jpg ({home})", "", ""]
@@ -334,5 +334,5 @@ def test_values_reach_the_results_folder(full_report):
     out = report.Artefacts("cad", "test", "20_cad_six_models", None)
     evaluate.store({m: out for m in ACCURACIES}, "table-4", full_report)
     out.table("table-4", cad.class_report(full_report))
-    stored = record.read_json(out.folder / "values.json")
+    stored = files.read_json(out.folder / "values.json")
     assert stored["table-4/resnet50/accuracy"]["low"] == pytest.approx(97.93, abs=5e-3) and "table-4/vgg19.weighted/f1" in stored

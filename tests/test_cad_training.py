@@ -5,12 +5,12 @@ import dataclasses
 import numpy as np
 import pytest
 
-from kit import cad, cad_explain, cad_serve, cad_training, preprocess, record, registry, serving, timing, train
+from kit import cad, cad_explain, cad_plan, cad_serve, cad_split, cad_training, files, preprocess, registry, serving, timing, train
 
 
 @pytest.fixture(scope="module")
 def plan(private_folders):
-    return cad_training.Plan("cadtest", "phantom4", 32, 32, epochs=1, initial="random", images=8, seventh_images=24, bn_momentum=0.9)
+    return cad_plan.Plan("cadtest", "phantom4", 32, 32, epochs=1, initial="random", images=8, seventh_images=24, bn_momentum=0.9)
 
 
 @pytest.fixture(scope="module")
@@ -19,18 +19,18 @@ def finished(plan):
 
 
 def test_the_published_plan_departs_in_nothing_but_its_weights():
-    published = cad_training.Plan("x", "nickparvar", initial="random")
-    assert all(cad_training.notes(published, name) == [] for name in cad.MODELS)
+    published = cad_plan.Plan("x", "nickparvar", initial="random")
+    assert all(cad_plan.notes(published, name) == [] for name in cad.MODELS)
     assert [published.size(name) for name in ("resnet50", "nasnetlarge")] == [200, 331]
-    assert "random" in cad_training.stand_in(published, "vgg19")
+    assert "random" in cad_plan.stand_in(published, "vgg19")
 
 
 def test_every_reduction_is_named(plan):
-    assert cad_training.notes(plan, "xception") == ["epochs 1 instead of 25", "input size 71 instead of 200", "trained on 8 images", "BatchNorm momentum 0.9"]
+    assert cad_plan.notes(plan, "xception") == ["epochs 1 instead of 25", "input size 71 instead of 200", "trained on 8 images", "BatchNorm momentum 0.9"]
 
 
 def test_networks_that_start_at_random_or_see_few_images_have_their_own_schedule():
-    plan = cad_training.Plan("x", "phantom4", initial="random", epochs=9, random_epochs=4, random_learning_rate=0.01, images=16, limited_epochs=2, whole=("vgg19",))
+    plan = cad_plan.Plan("x", "phantom4", initial="random", epochs=9, random_epochs=4, random_learning_rate=0.01, images=16, limited_epochs=2, whole=("vgg19",))
     assert plan.schedule("vgg19") == (4, 0.01) and plan.schedule("resnet50") == (2, 0.01)
     assert plan.schedule("efficientnet_lite0") == (9, 1e-4)  # its weights come with a package
     assert plan.limit("vgg19") == 0 and plan.limit("resnet50") == 16
@@ -38,18 +38,18 @@ def test_networks_that_start_at_random_or_see_few_images_have_their_own_schedule
 
 @pytest.mark.parametrize("wrong", [{"initial": "best"}, {"images": -1}])
 def test_a_bad_plan_is_one_sentence(wrong):
-    with pytest.raises(cad_training.BadPlan, match=next(iter(wrong))):
-        cad_training.Plan("x", "phantom4", **wrong)
+    with pytest.raises(cad_plan.BadPlan, match=next(iter(wrong))):
+        cad_plan.Plan("x", "phantom4", **wrong)
 
 
 def test_the_chains_give_different_pixels_of_the_same_images(plan):
-    made = {chain: cad_training.prepared(plan, 32, chain) for chain in cad_training.CHAINS}
+    made = {chain: cad_training.prepared(plan, 32, chain) for chain in cad_plan.CHAINS}
     assert all(m.x.shape == made["cad"].x.shape for m in made.values())
     path = registry.root("phantom4") / made["cad"].index["image_id"].iloc[0]
     np.testing.assert_array_equal(made["cad"].x[0], preprocess.cad(path, 32, "safe").image)
     np.testing.assert_array_equal(made["original"].x[0], preprocess.uncropped(path, 32))
     assert not np.array_equal(made["coloured"].x[0], made["original"].x[0])
-    with pytest.raises(cad_training.BadPlan, match="chain"):
+    with pytest.raises(cad_plan.BadPlan, match="chain"):
         cad_training.prepared(plan, 32, "sharpened")
 
 
@@ -57,7 +57,7 @@ def test_a_subset_holds_every_class_and_no_test_image(plan, finished):
     config = finished.config
     assert config["parts"]["train"]["images"] == 24 and config["parts"]["test"]["images"] == 120
     labels = registry.index("phantom4").set_index("image_id")["label"]
-    parts = cad.published_parts("phantom4")
+    parts = cad_split.published_parts("phantom4")
     for count in (4, 5, 40):
         few = cad_training._subset(plan, parts["train"], count)
         assert len(set(few)) == count and set(labels.loc[few]) == {0, 1, 2, 3}
@@ -73,7 +73,7 @@ def test_a_short_run_is_not_traced_and_gives_both_sets_of_predictions(finished):
 
 def test_predictions_on_raw_images_come_from_the_same_weights(plan, finished):
     raw = cad_training.unprepared(plan, finished, "efficientnet_lite0", "original")
-    again = train.predict(finished, cad_training.prepared(plan, 32), cad_training.prepared(plan, 32).rows(cad.published_parts("phantom4")["test"]), "same")
+    again = train.predict(finished, cad_training.prepared(plan, 32), cad_training.prepared(plan, 32).rows(cad_split.published_parts("phantom4")["test"]), "same")
     assert list(raw["image_id"]) == list(again["image_id"])
     np.testing.assert_allclose(again["score_1"], cad_training.tested(finished)["score_1"], atol=1e-4)
     assert not np.allclose(raw["score_1"], again["score_1"])
@@ -87,7 +87,7 @@ def test_a_diverging_network_leaves_the_others_intact(plan, monkeypatch, capsys)
 
 
 def test_speed_is_measured_once(plan, monkeypatch):
-    ids = cad.published_parts("phantom4")["test"][:2]
+    ids = cad_split.published_parts("phantom4")["test"][:2]
     size, times = cad_training.measure(plan, "mobilenetv2", ids)
     assert size["parameters"] == 2_263_108 and size["macs"] > 1e6 and [t.protocol for t in times] == ["predict", "compiled", "end to end"]
     monkeypatch.setattr(timing, "all_protocols", lambda *_: pytest.fail("timed again"))
@@ -96,9 +96,9 @@ def test_speed_is_measured_once(plan, monkeypatch):
 
 
 def test_the_model_that_is_left_gives_the_run_s_scores(plan, finished):
-    free = cad.leak_free_ids("phantom4")
+    free = cad_split.leak_free_ids("phantom4")
     folder = cad_serve.leave(plan, finished, "efficientnet_lite0", free, images=60)
-    card = record.read_json(folder / serving.CARD)
+    card = files.read_json(folder / serving.CARD)
     assert card["metrics"]["test"]["n"] == 120 and card["metrics"]["leak_free"]["n"] == len(free)
     table = cad_training.tested(finished)
     answer = serving.Classifier.load(folder).classify((registry.root("phantom4") / table["image_id"][0]).read_bytes(), "x", heat=False)
@@ -127,7 +127,7 @@ def test_shown_errors_are_the_most_confident_ones(finished):
 
 @pytest.mark.slow
 def test_two_processes_give_what_one_gives(plan, finished, monkeypatch):
-    names, timed = ["mobilenetv2", "vgg19", "efficientnet_lite0"], cad.published_parts("phantom4")["test"][:1]
+    names, timed = ["mobilenetv2", "vgg19", "efficientnet_lite0"], cad_split.published_parts("phantom4")["test"][:1]
     both = cad_training.run_all(plan, names, timed=timed, processes=2)
     assert list(both) == names and all(run.finished for run in both.values())
     alone = cad_training.run_all(dataclasses.replace(plan, profile="cadtest-alone"), names[:2])

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kit import data, imageio, paths, record, registry
+from kit import batches, data, data_inputs, files as files_module, imageio, paths, registry
 from tests.conftest import write_set
 
 
@@ -67,25 +67,25 @@ def test_a_damaged_image_is_named(private_folders):
 
 
 def test_an_empty_part_is_refused(discs):
-    with pytest.raises(data.BadSplit, match="'test' holds no image"):
-        data.check_parts(data.load(discs, 24), {"train": np.arange(60), "test": np.array([], int)})
+    with pytest.raises(data_inputs.BadSplit, match="'test' holds no image"):
+        data_inputs.check_parts(data.load(discs, 24), {"train": np.arange(60), "test": np.array([], int)})
 
 
 def test_targets_are_columns_for_two_classes_and_one_hot_for_more(private_folders, discs):
     write_set(private_folders / "data" / "three", "three", ("a", "b", "c"), 4, 12)
-    (x, y), = data.in_order(data.load("three", 12), np.array([0, 5, 11]), 8)
+    (x, y), = batches.in_order(data.load("three", 12), np.array([0, 5, 11]), 8)
     assert y.numpy().tolist() == np.eye(3).tolist()
-    (x, y), = data.in_order(data.load(discs, 24), np.array([0, 59]), 8)
+    (x, y), = batches.in_order(data.load(discs, 24), np.array([0, 59]), 8)
     assert sorted(y.numpy()[:, 0].tolist()) == [0.0, 1.0] and y.shape == (2, 1)
 
 
 def test_facts_and_caveats_of_a_set(discs, private_folders):
     assert registry.caveats(discs) == []
     file = private_folders / "data" / discs / "dataset.json"
-    before = record.read_json(file)
-    record.write_json(file, {**before, "incomplete": ["dark/999.png"], "stand_in_for": "br35h"})
+    before = files_module.read_json(file)
+    files_module.write_json(file, {**before, "incomplete": ["dark/999.png"], "stand_in_for": "br35h"})
     assert registry.caveats(discs) == ["discs in place of br35h", "incomplete copy, absent: dark/999.png"]
-    record.write_json(file, before)
+    files_module.write_json(file, before)
 
 
 def test_prepared_images_are_cached_by_their_tag_and_follow_the_index(discs):
@@ -102,7 +102,7 @@ def test_prepared_images_are_cached_by_their_tag_and_follow_the_index(discs):
     picture = Image.open(registry.root(discs) / first.index["image_id"].iloc[33]).convert("RGB").resize((10, 10))
     assert np.array_equal(first.x[33], np.asarray(picture)) and "group" in first.index
     other = data.prepared(discs, {"chain": "black"}, lambda path: np.zeros((10, 10, 3), np.uint8), 10)
-    assert other.x.max() == 0 and record.digest(other.facts) != record.digest(first.facts)
+    assert other.x.max() == 0 and files_module.digest(other.facts) != files_module.digest(first.facts)
 
 
 @pytest.mark.parametrize("wrong", [np.zeros((10, 10, 3), np.float32), np.zeros((10, 10), np.uint8), np.zeros((9, 10, 3), np.uint8)])
@@ -125,8 +125,8 @@ def test_one_bad_image_ends_preparing_early_with_its_own_error(discs):
 def test_fewer_images_keep_the_proportions_and_every_class():
     labels = np.repeat([0, 1, 2], [60, 30, 3])
     rows = np.arange(2, 93)
-    chosen = data.fewer(labels, rows, 20)
+    chosen = data_inputs.fewer(labels, rows, 20)
     assert len(chosen) == 20 and set(chosen) <= set(rows) and np.all(np.diff(chosen) > 0)
     assert np.bincount(labels[chosen]).tolist() == [13, 6, 1] and chosen[0] == 2
-    assert set(labels[data.fewer(labels, rows, 2)]) == {0, 1, 2}
-    assert np.array_equal(data.fewer(labels, rows[::-1], 0), rows) and np.array_equal(data.fewer(labels, rows, 500), rows)
+    assert set(labels[data_inputs.fewer(labels, rows, 2)]) == {0, 1, 2}
+    assert np.array_equal(data_inputs.fewer(labels, rows[::-1], 0), rows) and np.array_equal(data_inputs.fewer(labels, rows, 500), rows)

@@ -25,7 +25,7 @@ from PIL import Image
 from data_prep import __main__ as command
 from data_prep import archive, fetch, folder, ingest, layout, sources, stand_in, verify
 from conftest import shared_data
-from kit import paths, record, registry
+from kit import files as files_module, paths, record, registry
 
 COUNTS = {"Training/a": 3, "Training/b": 2, "Testing/a": 1, "Testing/b": 2}
 
@@ -98,7 +98,7 @@ def test_a_set_is_laid_out_with_manifest_and_facts(tmp_path):
     assert list(manifest.image_id) == sorted(tiny_files()) and facts["counts"] == COUNTS
     row = manifest.set_index("image_id").loc["Testing/b/b1.jpg"]
     assert (row.split, row.label, row.class_name, row.bytes) == ("test", 1, "b", len(tiny_files()["Testing/b/b1.jpg"]))
-    assert facts == record.read_json(root / "dataset.json") and facts["fingerprint"] == record.fingerprint(manifest)
+    assert facts == files_module.read_json(root / "dataset.json") and facts["fingerprint"] == record.fingerprint(manifest)
     assert {"name", "title", "embedded", "source", "fingerprint", "counts", "incomplete", "made_by", "stand_in_for"} <= set(facts)
     assert facts["skipped"] == ["Testing/a/.ipynb_checkpoints/a0-checkpoint.jpg", "Training/a/Thumbs.db"]
     assert {p.name for p in root.iterdir()} == {"Training", "Testing", "manifest.csv", "dataset.json"}
@@ -351,7 +351,7 @@ def test_free_space_is_checked_first(tmp_path, tiny_zip, monkeypatch):
     assert left(tmp_path / "to") == []
 
 
-@pytest.mark.parametrize("code,error", [(errno.ENOSPC, archive.NoSpace), (errno.EACCES, record.CannotWrite), (errno.EROFS, record.CannotWrite)])
+@pytest.mark.parametrize("code,error", [(errno.ENOSPC, archive.NoSpace), (errno.EACCES, files_module.CannotWrite), (errno.EROFS, files_module.CannotWrite)])
 def test_a_disk_that_fails_midway_leaves_nothing(tmp_path, tiny_zip, monkeypatch, code, error):
     calls, replace = [], os.replace
 
@@ -370,7 +370,7 @@ def test_a_disk_that_fails_midway_leaves_nothing(tmp_path, tiny_zip, monkeypatch
 
 def test_a_target_that_cannot_be_a_folder(tmp_path, tiny_zip):
     (tmp_path / "file").write_text("x")
-    with pytest.raises(record.CannotWrite):
+    with pytest.raises(files_module.CannotWrite):
         ingest.prepare(data_set(), tmp_path / "file", [tiny_zip], say=quiet)
     write_folder(tmp_path / "to", {"tiny/mine.txt": b"x"})
     with pytest.raises(ingest.TargetTaken):
@@ -379,7 +379,7 @@ def test_a_target_that_cannot_be_a_folder(tmp_path, tiny_zip):
 
 
 def test_two_runs_at_once_are_kept_apart(tmp_path, tiny_zip):
-    with record.FolderLock(tmp_path / "to" / ".locks" / "tiny"), pytest.raises(ingest.PrepBusy, match="Another process"):
+    with files_module.FolderLock(tmp_path / "to" / ".locks" / "tiny"), pytest.raises(ingest.PrepBusy, match="Another process"):
         ingest.prepare(data_set(), tmp_path / "to", [tiny_zip], say=quiet)
     assert ingest.prepare(data_set(), tmp_path / "to", [tiny_zip], say=quiet)["counts"] == COUNTS
 

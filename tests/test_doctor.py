@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from kit import compat, doctor, paths, record, registry
+from kit import compat, doctor, files, paths, registry
 
 
 def of(rows):
@@ -61,7 +61,7 @@ def test_it_names_the_gpus(machine):
 def test_data_sets_are_ready_made_later_or_to_be_prepared(tmp_path, monkeypatch):
     monkeypatch.setenv("KIT_DATA", str(tmp_path))
     (tmp_path / "br35h").mkdir()
-    record.write_json(tmp_path / "br35h" / "dataset.json", {"name": "br35h", "incomplete": ["yes/y1.jpg", "no/no3.jpg"]})
+    files.write_json(tmp_path / "br35h" / "dataset.json", {"name": "br35h", "incomplete": ["yes/y1.jpg", "no/no3.jpg"]})
     rows = of(doctor.data())
     assert rows["data br35h"] == ("ok", f"{registry.root('br35h')}, incomplete (2 entries absent)")
     assert rows["data phantom4"] == ("ok", "embedded, made on first use")

@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kit import audit, evaluate, papers, registry, report
+from kit import audit, br35h_tables, evaluate, papers, registry, report
 from kit.metrics import binary_metrics
 
 
@@ -46,23 +46,23 @@ def test_fold_table_has_the_published_moments():
     """Table 1's accuracies give the sample variances of oracle section 2."""
     values = {"cnn": [97.94, 97.34, 97.70], "tl": [98.26, 97.78, 97.25]}
     table = pd.DataFrame([{"row": f"{m}.fold{i}", "metric": "accuracy", "value": v, "leak_free": np.nan} for m, vs in values.items() for i, v in enumerate(vs, 1)])
-    shown = evaluate.fold_table(table, {"cnn": "CNN", "tl": "TL"}).set_index(["model", "fold"])["accuracy"]
+    shown = br35h_tables.fold_table(table, {"cnn": "CNN", "tl": "TL"}).set_index(["model", "fold"])["accuracy"]
     assert shown["CNN", "mean"] == pytest.approx(97.66) and shown["CNN", "variance (pp²)"] == pytest.approx(0.0912) and shown["TL", "variance (pp²)"] == pytest.approx(0.2552, abs=5e-5)
-    tests = evaluate.compare_folds(table, "tl", "cnn").set_index("test")
+    tests = br35h_tables.compare_folds(table, "tl", "cnn").set_index("test")
     assert tests.loc["paired t", "statistic"] == pytest.approx(0.37060, abs=5e-6) and tests.loc["corrected resampled t", "statistic"] == pytest.approx(0.23439, abs=5e-6)
     assert tests.loc["pooled t", "statistic"] == pytest.approx(0.30408, abs=5e-6)
 
 
 def test_the_picked_image_is_right_in_both_models_and_the_median():
     a, b = predictions([1, 1, 1, 1, 0], [0.9, 0.8, 0.7, 0.4, 0.1]), predictions([1, 1, 1, 1, 0], [0.6, 0.9, 0.9, 0.9, 0.3])
-    assert evaluate.pick_shared(a, b, 1) == "i2" and evaluate.pick_shared(a, b, 0) == "i4"
+    assert br35h_tables.pick_shared(a, b, 1) == "i2" and br35h_tables.pick_shared(a, b, 0) == "i4"
     wrong = predictions([1, 1], [0.2, 0.3])
-    assert evaluate.pick_shared(wrong, wrong, 1) == "i1"
+    assert br35h_tables.pick_shared(wrong, wrong, 1) == "i1"
 
 
 def test_paired_tests_see_the_same_images(holdout):
     better = holdout.assign(score_0=np.where(holdout["label"] == 1, 0.1, 0.9), score_1=np.where(holdout["label"] == 1, 0.9, 0.1))
-    tests = evaluate.compare_on_test(better, holdout).set_index("test")
+    tests = br35h_tables.compare_on_test(better, holdout).set_index("test")
     assert tests.loc["McNemar exact", "p"] == pytest.approx(2 * 0.5**12) and tests.loc["Fisher exact", "p"] < 0.001
 
 

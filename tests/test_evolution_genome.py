@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from kit import architecture_catalog
 from kit.evolution import genome
 from kit.evolution.genome import BadGenome, Gene, Genome
 
@@ -52,7 +53,7 @@ def test_orders_differ_only_in_order():
 
 
 def test_bins_have_equal_width():
-    gene = Gene("architecture", genome.TABLE_3_1)
+    gene = Gene("architecture", architecture_catalog.TABLE_3_1)
     drawn = [gene.decode(g) for g in (np.arange(9000) + 0.5) / 9000]
     assert {name: drawn.count(name) for name in gene.values} == dict.fromkeys(gene.values, 1000)
 

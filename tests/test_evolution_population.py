@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from kit import record
+from kit import files
 from kit.evolution import ode, plan, tuner, workers
 from kit.evolution.genetic import GASettings
 from kit.evolution.ode_settings import ODESettings
@@ -34,7 +34,7 @@ def judge(values, folder, log=None, pause=0.0, stop_at=-1, fail=False):
         raise MemoryError("no memory left")
     (folder / "model.weights.h5").write_bytes(bytes(100))
     if log:
-        record.write_json(f"{log}/{where['individual']}-{time.monotonic_ns()}.json", where["number"])
+        files.write_json(f"{log}/{where['individual']}-{time.monotonic_ns()}.json", where["number"])
     return value(where["genes"])
 
 
@@ -106,7 +106,7 @@ def test_a_killed_chief_and_a_killed_worker_lose_nothing(network, tmp_path):  # 
         time.sleep(0.02)
     server.kill()
     assert not server.thread.is_alive() and any(thread.is_alive() for thread in threads)
-    finished = {int(number) for number in record.read_json(server.folder / "oracle.json")["end_order"]} - {4}
+    finished = {int(number) for number in files.read_json(server.folder / "oracle.json")["end_order"]} - {4}
     server.start()
     assert same(ended(server, threads), expected("paper"))
     assert sorted(set(evaluated(tmp_path / "log"))) == reached(expected("paper")) and len(finished) >= 4
@@ -138,8 +138,8 @@ def test_files_of_a_genetic_search_keep_their_form(tmp_path):
     """Folders are named after the plan and hold its state: neither may change, or finished searches would be run again."""
     genetic = Plan(plan.numbers(2), GASettings(2, 3, (0.5, 0.5), (0.2, 0.2)), "tests.test_evolution_population:ones")
     result = workers.run(genetic, tmp_path)
-    assert sorted(record.read_json(tmp_path / "search.json")) == ["arguments", "evaluate", "genome", "lease", "most_losses", "settings"]
-    assert json.dumps(record.read_json(tmp_path / "oracle.json")["genetic"]) == json.dumps(result.algorithm.state())
+    assert sorted(files.read_json(tmp_path / "search.json")) == ["arguments", "evaluate", "genome", "lease", "most_losses", "settings"]
+    assert json.dumps(files.read_json(tmp_path / "oracle.json")["genetic"]) == json.dumps(result.algorithm.state())
 
 
 def ones(values, folder):

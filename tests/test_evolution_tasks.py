@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from kit import paths, record
+from kit import files, paths
 from kit.evolution import tasks, workers
 from kit.evolution.genetic import GASettings
 from kit.evolution.plan import PLAN, STATE, BadPlan, OtherSearch, Plan, SpacePlan, numbers
@@ -32,7 +32,7 @@ def test_a_finished_search_with_the_old_names_is_recognised(folder, tmp_path):
     copy = shutil.copytree(folder, tmp_path / "search")
     stored, state = (copy / PLAN).read_bytes(), (copy / STATE).read_bytes()
     asked = Plan.read(folder)
-    assert record.read_json(copy / PLAN)["evaluate"] not in tasks.TASKS
+    assert files.read_json(copy / PLAN)["evaluate"] not in tasks.TASKS
     assert asked == Plan.read(copy) and asked.evaluate in tasks.TASKS
     found = workers.run(asked, copy, 1)
     assert len(found.history) and found.best["fitness"] == found.history["fitness"].max()
@@ -45,11 +45,11 @@ def test_a_finished_search_with_the_old_names_is_recognised(folder, tmp_path):
 def test_a_new_file_holds_the_ids_and_is_the_same_search(folder, tmp_path):
     asked = Plan.read(folder)
     asked.write(tmp_path)
-    told = record.read_json(tmp_path / PLAN)
+    told = files.read_json(tmp_path / PLAN)
     assert {told[field] for field in tasks.FIELDS if field in told} <= set(tasks.TASKS)
     assert Plan.read(tmp_path) == asked
     asked.write(tmp_path)  # the same settings: nothing is said
-    assert tasks.historic(told) == record.read_json(folder / PLAN)
+    assert tasks.historic(told) == files.read_json(folder / PLAN)
 
 
 @pytest.mark.parametrize("task", tasks.TASKS)

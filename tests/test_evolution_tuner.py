@@ -8,9 +8,9 @@ import time
 import numpy as np
 import pytest
 
-from kit import record
+from kit import files
 from kit.errors import KitError
-from kit.evolution import genome, plan, tuner, workers
+from kit.evolution import genome, plan as evolution_plan, tuner, workers
 from kit.evolution.genetic import GASettings, GeneticAlgorithm
 from kit.evolution.genome import Gene, Genome
 from kit.evolution.oracle import INDIVIDUAL, PopulationOracle
@@ -32,7 +32,7 @@ def judge(values, folder, log=None, pause=0.0, stop_at=None, fail="none", weight
     """What the searches of these tests evaluate; keeps a list of the evaluations that ended."""
     where = values["search"]
     time.sleep(pause)
-    if stop_at and len(record.read_json(f"{log}/{where['generation']}.json", default=[])) == stop_at[1] and where["generation"] == stop_at[0] and not (folder.parent / "stopped").exists():
+    if stop_at and len(files.read_json(f"{log}/{where['generation']}.json", default=[])) == stop_at[1] and where["generation"] == stop_at[0] and not (folder.parent / "stopped").exists():
         (folder.parent / "stopped").touch()
         raise KeyboardInterrupt
     if fail == "all" or (fail == "some" and where["individual"] % 2):
@@ -43,10 +43,10 @@ def judge(values, folder, log=None, pause=0.0, stop_at=None, fail="none", weight
         assert all((folder.parent / parent / "model.weights.h5").exists() for parent in where["parents"]) and len(where["parents"]) == 2 * (where["generation"] > 0)
         (folder / "model.weights.h5").write_bytes(bytes(1000))
         (folder / "export").mkdir(exist_ok=True)
-        record.write_json(folder / "metrics.json", {"files": len(list(folder.parent.glob("trial_*/*.h5")))})
+        files.write_json(folder / "metrics.json", {"files": len(list(folder.parent.glob("trial_*/*.h5")))})
     if log:
         file = f"{log}/{where['generation']}.json"
-        record.write_json(file, [*record.read_json(file, default=[]), where["individual"]])
+        files.write_json(file, [*files.read_json(file, default=[]), where["individual"]])
     return fitness(values)
 
 
@@ -66,7 +66,7 @@ def same(result, search):
 
 
 def counted(log):
-    return [sorted(record.read_json(log / f"{g}.json")) for g in range(len(list(log.glob("*.json"))))]
+    return [sorted(files.read_json(log / f"{g}.json")) for g in range(len(list(log.glob("*.json"))))]
 
 
 def test_it_is_the_numpy_search(tmp_path):
@@ -88,7 +88,7 @@ def test_interrupted_it_goes_on_and_repeats_nothing(tmp_path):
 
 
 def plan_result_generations(folder):
-    return plan.result(folder).algorithm.generation
+    return evolution_plan.result(folder).algorithm.generation
 
 
 def test_what_fails_is_worst_with_a_reason(tmp_path):
@@ -122,7 +122,7 @@ def test_weights_without_offspring_go(tmp_path):
     result = workers.run(a_plan(settings, weights=True), tmp_path / "s")
     left = list((tmp_path / "s").glob("trial_*/*.h5"))
     assert left == [result.best["folder"] / "model.weights.h5"] and list((tmp_path / "s").glob("trial_*/export")) == [left[0].parent / "export"]
-    told = [record.read_json(f)["files"] for f in (tmp_path / "s").glob("trial_*/metrics.json")]
+    told = [files.read_json(f)["files"] for f in (tmp_path / "s").glob("trial_*/metrics.json")]
     assert len(told) == 30 and max(told) <= 6 + 6 + 1
 
 
@@ -206,7 +206,7 @@ def ended(server, threads, seconds=30):
     for thread in [*threads, server.thread]:
         thread.join(seconds)
     assert server.error is None and not any(thread.is_alive() for thread in [*threads, server.thread])
-    result = plan.result(server.folder)
+    result = evolution_plan.result(server.folder)
     assert result.algorithm.finished
     return result
 
@@ -252,7 +252,7 @@ def test_a_chief_tells_that_all_failed(network):
         thread.join(30)
     server.thread.join(30)
     with pytest.raises(AllFailed):
-        plan.result(server.folder)
+        evolution_plan.result(server.folder)
     assert server.oracle.over and not server.thread.is_alive() and tuner.over(server.folder)
 
 

@@ -9,7 +9,7 @@ import time
 import psutil
 import pytest
 
-from kit import record
+from kit import files
 from kit.evolution import benchmark, plan, tuner, workers
 from kit.evolution.genetic import GASettings, GeneticAlgorithm
 from kit.evolution.genome import Gene, Genome
@@ -23,11 +23,11 @@ def judge(values, folder, pause=0.0, poison=-1):
     """A quick evaluation that says when it begins and when it is done, in a folder that nothing prunes."""
     where = values["search"]
     name = f"{where['generation']}-{where['individual']}"
-    record.write_json(folder.parent / "begun" / f"{name}-{os.getpid()}.json", os.getpid())
+    files.write_json(folder.parent / "begun" / f"{name}-{os.getpid()}.json", os.getpid())
     if poison == where["individual"] and where["generation"] == 0:
         os.kill(os.getpid(), signal.SIGKILL)  # as the kernel does when the memory is full
     time.sleep(pause)
-    record.write_json(folder.parent / "done" / f"{name}-{os.getpid()}.json", os.environ["TF_NUM_INTRAOP_THREADS"])
+    files.write_json(folder.parent / "done" / f"{name}-{os.getpid()}.json", os.environ["TF_NUM_INTRAOP_THREADS"])
     return -((values["learning_rate"] - 0.3) ** 2)
 
 
@@ -64,7 +64,7 @@ def test_killed_worker_and_killed_chief_lose_nothing_and_the_search_ends(tmp_pat
     search = threading.Thread(target=lambda: found.update(result=workers.run(a_plan(pause=0.5), folder, 2, 1)))
     search.start()
     wait_for(lambda: done(folder) >= 2)
-    record_of = record.read_json(next((folder / "begun").glob("*.json")))
+    record_of = files.read_json(next((folder / "begun").glob("*.json")))
     psutil.Process(record_of).kill()
     wait_for(lambda: done(folder) >= 5)
     chiefs = [p for p in psutil.Process().children() if "chief" in p.cmdline()]
@@ -74,7 +74,7 @@ def test_killed_worker_and_killed_chief_lose_nothing_and_the_search_ends(tmp_pat
     assert found["result"].algorithm.state() == expected() and not psutil.Process().children()
     ended = [f.name.rsplit("-", 1)[0] for f in (folder / "done").glob("*.json")]
     assert set(ended) == {f"{g}-{i}" for g in range(2) for i in range(6)} and len(ended) <= 13  # one may have been under way twice
-    assert {record.read_json(f) for f in (folder / "done").glob("*.json")} == {"1"}
+    assert {files.read_json(f) for f in (folder / "done").glob("*.json")} == {"1"}
 
 
 def test_all_failed_is_an_error_of_every_process(tmp_path):

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
-from kit import explain, models
+from kit import br35h_network, explain, heads, models, scaling
 from kit.nas import networks3d
 from kit.nas.cells3d import Network3D
 
@@ -31,7 +31,7 @@ def gap_model():
     """Stem, global average pooling, linear layer of four classes, softmax."""
     keras.utils.set_random_seed(1)
     stem = _stem()
-    return models.join(stem, models.head_model(stem.output_shape[1:], "gap", dense=None, dropout=0.4, classes=4))
+    return heads.join(stem, heads.head_model(stem.output_shape[1:], "gap", dense=None, dropout=0.4, classes=4))
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def yes_no_model():
 
 
 def test_published_cnn_gives_maps_of_117_by_117():
-    model = models.br35h_cnn(240, dense=4, seed=0)
+    model = br35h_network.br35h_cnn(240, dense=4, seed=0)
     image = np.random.default_rng(0).random((1, 240, 240, 1), np.float32)
     assert explain.find_layer(model).name == "conv2"
     maps = explain.gradcam(model, image, target=int(model(image)[0, 0] < 0.5))
@@ -54,7 +54,7 @@ def test_transfer_models_give_maps_of_8_by_8(name, weights):
     keras.utils.set_random_seed(0)
     model = models.transfer_model(name, 240, dense=32, weights=weights)
     assert explain.find_layer(model).name == models.entry(name).last_conv_layer
-    image = models.prepare(name, np.random.default_rng(0).integers(0, 256, (1, 240, 240), dtype=np.uint8))
+    image = scaling.prepare(name, np.random.default_rng(0).integers(0, 256, (1, 240, 240), dtype=np.uint8))
     raw = explain.gradcam(model, image, target=1, rectify=False)
     assert raw.shape == (1, 8, 8)
     upsampled = explain.gradcam(model, image, target=int(raw.max() > 0), upsample=True)
@@ -164,7 +164,7 @@ def test_batches_dropout_and_frozen_layers_do_not_matter(gap_model, images):
 def test_nothing_positive_gives_zeros_without_a_warning(images):
     keras.utils.set_random_seed(4)
     stem = _stem()
-    model = models.join(stem, models.head_model(stem.output_shape[1:], "gap", dense=None))
+    model = heads.join(stem, heads.head_model(stem.output_shape[1:], "gap", dense=None))
     model.get_layer("logit").set_weights([-np.ones((8, 1)), np.zeros(1)])
     with np.errstate(all="raise"):
         for variant in explain.VARIANTS:

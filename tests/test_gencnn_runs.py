@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from kit import gencnn_runs, papers, train
-from kit.gencnn_runs import Plan
+from kit import gencnn_plan, gencnn_runs, papers, train
+from kit.gencnn_plan import Plan
 
 
 @pytest.fixture(scope="module")
@@ -17,26 +17,26 @@ def plan(private_folders):
 
 def test_the_published_plan_is_the_thesis():
     published, paper = Plan("x"), papers.load("gencnn").hyperparameters
-    assert gencnn_runs.notes(published) == gencnn_runs.notes(published, "convergence") == []
+    assert gencnn_plan.notes(published) == gencnn_plan.notes(published, "convergence") == []
     settings = published.settings(25, 50, 0)
     assert list(settings.crossover) == paper["crossover_probability"] and list(settings.mutation) == paper["mutation_probability"] and settings.opponents == 1
     assert list(published.genome().names) == paper["gene_order"] and len(published.architectures) == 9
-    assert [gencnn_runs.thesis_name(a) for a in published.architectures] == paper["architectures"]
+    assert [gencnn_plan.thesis_name(a) for a in published.architectures] == paper["architectures"]
     released = Plan("x", order="figure-3.2", tournament="code").settings(2, 3, 0)
     assert released.crossover == (0, 0.9, 0.9, 0, 0) and released.mutation == (0.4, 0.2, 0.2, 0.4, 0.4) and released.opponents == 2 and released.legacy_index
 
 
 def test_every_reduction_is_named(plan):
-    said = " | ".join(gencnn_runs.notes(dataclasses.replace(plan, swap_lr_wd=True, fitness_part="train")))
+    said = " | ".join(gencnn_plan.notes(dataclasses.replace(plan, swap_lr_wd=True, fitness_part="train")))
     assert all(part in said for part in ("generations 2 instead of 25", "1 architecture (squeezenet-1.1)", "60 images", "final epochs 1", "before 2025", "exchanged", "[24, 24]"))
-    assert gencnn_runs.stand_in(plan, "isic-2019") == "digits in place of ISIC-2019; random initialisation in place of ImageNet weights (Squeezenet-1_1)"
-    assert gencnn_runs.stand_in(Plan("x", architectures=("efficientnet_lite0",)), "kvasir-v2") is None
+    assert gencnn_plan.stand_in(plan, "isic-2019") == "digits in place of ISIC-2019; random initialisation in place of ImageNet weights (Squeezenet-1_1)"
+    assert gencnn_plan.stand_in(Plan("x", architectures=("efficientnet_lite0",)), "kvasir-v2") is None
 
 
 @pytest.mark.parametrize("wrong", [{"medical": {"chest": "digits"}}, {"architectures": ("lenet",)}, {"rivals": ("annealing",)}, {"fitness": "f1"}, {"fitness_part": "test"}, {"tournament": "mine"},
                                    {"generations": 0}, {"epochs": 1}, {"target": "kvasir"}])
 def test_a_bad_plan_is_one_sentence(wrong):
-    with pytest.raises(gencnn_runs.BadPlan):
+    with pytest.raises(gencnn_plan.BadPlan):
         Plan("x", **wrong)
 
 
@@ -67,7 +67,7 @@ def test_from_search_to_final_training(plan):
 
 def test_accuracy_as_fitness_searches_the_same_first_generation(plan):
     kinds = gencnn_runs.targets(plan)
-    assert set(kinds["mcc"]) == set(kinds["accuracy"]) == {gencnn_runs.role_seed(plan, "isic-2019")}
+    assert set(kinds["mcc"]) == set(kinds["accuracy"]) == {gencnn_plan.role_seed(plan, "isic-2019")}
     mcc, accuracy = (next(iter(kinds[kind].values())) for kind in ("mcc", "accuracy"))
     genes = [c for c in mcc.history if c.startswith("gene.")]
     assert np.array_equal(mcc.history.query("generation == 0")[genes], accuracy.history.query("generation == 0")[genes])

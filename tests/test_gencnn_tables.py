@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kit import gencnn_answers, gencnn_runs, gencnn_tables, papers
-from kit.gencnn_runs import Found, Plan
+from kit import gencnn_answers, gencnn_plan, gencnn_tables, papers
+from kit.gencnn_plan import Plan
+from kit.gencnn_runs import Found
 
 
 class Kept:
@@ -131,4 +132,4 @@ def test_a_failed_final_training_says_so():
 def test_settings_stand_beside_the_published_ones():
     table = gencnn_tables.settings_table(Plan("x", generations=3)).set_index("setting")
     assert table.loc["generations"].tolist()[:2] == ["25", "3"] and table.loc["crossover probability", "published"] == table.loc["crossover probability", "this run"].replace(".0", "") == "0, 0, 0, 0.9, 0.9"
-    assert gencnn_runs.notes(Plan("x")) == []
+    assert gencnn_plan.notes(Plan("x")) == []

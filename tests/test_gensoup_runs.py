@@ -5,14 +5,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from kit import gensoup_runs, gensoup_tables, metrics, registry, short_training
+from kit import gensoup_plan, gensoup_runs, gensoup_tables, metrics, registry, short_training
 from kit.evolution import soup
 
 
 @pytest.fixture(scope="module")
 def plan(private_folders):
     registry.ensure("digits")
-    return gensoup_runs.Plan("souptest", {"breakhis": "digits"}, ("1",), ("with",), 32, 100, ("squeezenet_1.1",), None, (2, 3), 4, 1, 2, 24, 32, 1, mixing="off", points=3, seed=2)
+    return gensoup_plan.Plan("souptest", {"breakhis": "digits"}, ("1",), ("with",), 32, 100, ("squeezenet_1.1",), None, (2, 3), 4, 1, 2, 24, 32, 1, mixing="off", points=3, seed=2)
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kit import gensoup_figures, gensoup_runs, gensoup_tables, papers
+from kit import gensoup_figures, gensoup_plan, gensoup_runs, gensoup_tables, papers
 from kit.evolution import genome
 from kit.plotstyle import NothingToPlot
 
@@ -97,8 +97,8 @@ def test_comparisons_and_paths(runs):
 
 
 def test_settings_tables_are_the_papers():
-    plan = gensoup_runs.Plan("x")
-    assert gensoup_runs.notes(plan) == []
+    plan = gensoup_plan.Plan("x")
+    assert gensoup_plan.notes(plan) == []
     table = gensoup_tables.settings_table(plan).set_index("setting")
     same = [name for name in table.index if name.startswith(("Generations", "Image size", "Population", "Crossover", "Mutation"))]
     assert len(same) == 10 and (table.loc[same, "thesis"] == table.loc[same, "this run"]).all()
@@ -106,20 +106,20 @@ def test_settings_tables_are_the_papers():
 
 
 def test_every_reduction_is_named():
-    plan = gensoup_runs.Plan("x", {"kvasir-v2": "phantom8"}, images=80, architectures=("squeezenet_1.1", "efficientnet_lite0"), generations=(2, 3), mixing="off")
-    said = " | ".join(gensoup_runs.notes(plan))
+    plan = gensoup_plan.Plan("x", {"kvasir-v2": "phantom8"}, images=80, architectures=("squeezenet_1.1", "efficientnet_lite0"), generations=(2, 3), mixing="off")
+    said = " | ".join(gensoup_plan.notes(plan))
     assert all(part in said for part in ("generations exp1 2", "generations exp2 3", "80 images", "without RegNet-Y-400MF", "with EfficientNet-Lite0", "CutMix"))
 
 
 @pytest.mark.parametrize("wrong", [{"datasets": {"isic": "phantom8"}}, {"experiments": ["3"]}, {"arms": ["half"]}, {"seeds": 0}, {"generations": [2]}])
 def test_a_bad_plan_is_one_sentence(wrong):
-    with pytest.raises(gensoup_runs.BadPlan):
-        gensoup_runs.Plan("x", **wrong)
+    with pytest.raises(gensoup_plan.BadPlan):
+        gensoup_plan.Plan("x", **wrong)
 
 
 def test_experiments_vary_one_thing_at_a_time():
-    plan = gensoup_runs.Plan("x")
-    found = {name: (s.generations, s.cosine) for name in gensoup_runs.EXPERIMENTS for s in [plan.settings(name, "with", 0)]}
+    plan = gensoup_plan.Plan("x")
+    found = {name: (s.generations, s.cosine) for name in gensoup_plan.EXPERIMENTS for s in [plan.settings(name, "with", 0)]}
     assert found == {"1": (20, True), "2": (35, False), "1-constant": (20, False), "2-cosine": (35, True)}
     assert plan.settings("1", "copying", 0).inheritance == "better"
 

@@ -5,13 +5,13 @@ import dataclasses
 import numpy as np
 import pytest
 
-from kit import lease_runs, lease_tables, papers
+from kit import lease_plan, lease_runs, lease_tables, papers
 from kit.nas import search
 
 
 @pytest.fixture(scope="module")
 def plan(private_folders):
-    return lease_runs.Plan("leasetest", "phantom4", 32, 24, 8, 3, (3, 3, 3), 1, 1, 8, 1, "finite", "mask", False, 8, False, True, evaluation_cells=3, evaluation_channels=4,
+    return lease_plan.Plan("leasetest", "phantom4", 32, 24, 8, 3, (3, 3, 3), 1, 1, 8, 1, "finite", "mask", False, 8, False, True, evaluation_cells=3, evaluation_channels=4,
                            evaluation_epochs=1, evaluation_batch=24, baseline_width=0.125, random_candidates=1, random_epochs=1)
 
 
@@ -21,9 +21,9 @@ def images(plan):
 
 
 def test_the_published_plan_is_the_papers():
-    published = lease_runs.Plan("x", "sartaj")
-    assert lease_runs.notes(published) == []
-    configs = {method: lease_runs.search_configs(published, method)[0] for method in lease_tables.SEARCHES}
+    published = lease_plan.Plan("x", "sartaj")
+    assert lease_plan.notes(published) == []
+    configs = {method: lease_runs.search_configs(published, method)[0] for method in lease_plan.SEARCHES}
     paper = papers.load("lease").hyperparameters
     assert all(c.batch_size == paper["search_batch_size"] and c.lr == paper["search_lr_initial"] and c.momentum == paper["search_momentum"] for c in configs.values())
     assert configs["darts"].epochs == configs["pcdarts"].epochs == 50 and configs["pdarts"].cells == (5, 11, 17) and configs["pdarts"].epochs == 25
@@ -34,7 +34,7 @@ def test_the_published_plan_is_the_papers():
 
 
 def test_every_reduction_is_named(plan):
-    said = " | ".join(lease_runs.notes(plan))
+    said = " | ".join(lease_plan.notes(plan))
     assert all(part in said for part in ("24 training images", "at most 1 steps", "audience of 8", "search cells 3", "evaluation epochs 1", "0.125", "3, 3, 3"))
 
 
@@ -46,14 +46,14 @@ def test_seeds_make_further_searches(plan):
 
 @pytest.mark.parametrize("wrong", [{"seeds": {"dart": 2}}, {"seeds": {"darts": 0}}, {"images": -1}, {"random_budget": "nothing"}])
 def test_a_bad_plan_is_one_sentence(wrong):
-    with pytest.raises(lease_runs.BadPlan):
-        lease_runs.Plan("x", "phantom4", **wrong)
+    with pytest.raises(lease_plan.BadPlan):
+        lease_plan.Plan("x", "phantom4", **wrong)
 
 
 def test_methods_are_chosen_by_name():
-    assert lease_runs.methods(["all"], lease_tables.BASELINES) == list(lease_tables.BASELINES)
-    with pytest.raises(lease_runs.BadPlan, match="lenet"):
-        lease_runs.methods(["vgg13", "lenet"], lease_tables.BASELINES)
+    assert lease_plan.methods(["all"], lease_plan.BASELINES) == list(lease_plan.BASELINES)
+    with pytest.raises(lease_plan.BadPlan, match="lenet"):
+        lease_plan.methods(["vgg13", "lenet"], lease_plan.BASELINES)
 
 
 def test_a_share_keeps_the_proportions_and_takes_no_test_image(images):

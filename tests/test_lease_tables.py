@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import precision_score, recall_score, roc_auc_score
 
-from kit import lease_tables, metrics, papers
+from kit import lease_plan, lease_tables, metrics, papers
 from kit.nas import baselines
 
 
@@ -41,11 +41,11 @@ def test_a_class_without_images_is_left_out_and_one_class_has_no_auc(predictions
 
 def test_every_printed_row_has_a_method():
     values = papers.load("lease").values
-    assert {key.split("/")[1] for key in values if key.startswith("table-3/")} == set(lease_tables.TABLE_3)
-    for artefact, rows in (("table-4", lease_tables.TABLE_4), ("table-5", lease_tables.TABLE_5)):
+    assert {key.split("/")[1] for key in values if key.startswith("table-3/")} == set(lease_plan.TABLE_3)
+    for artefact, rows in (("table-4", lease_plan.TABLE_4), ("table-5", lease_plan.TABLE_5)):
         assert {key.split("/")[1] for key in values if key.startswith(f"{artefact}/")} == set(rows)
-        assert set(rows.values()) <= set(lease_tables.TITLES)
-    assert len(lease_tables.SEARCHES) == 12 and len(lease_tables.BASELINES) == 6
+        assert set(rows.values()) <= set(lease_plan.TITLES)
+    assert len(lease_plan.SEARCHES) == 12 and len(lease_plan.BASELINES) == 6
 
 
 class Kept:
@@ -65,7 +65,7 @@ def test_numbers_and_claims_are_stored_under_the_papers_ids(predictions, monkeyp
     monkeypatch.setattr(lease_tables.evaluate, "leak_free", lambda table, name, ids: table[table["label"] != 2])
     rows = {row: (predictions, []) for row in ("darts", "lease-darts", "lease-pcdarts.gamma0.5", "resnet101")}
     long, out = lease_tables.result_table(rows, "phantom4", 50), Kept()
-    writers = {**{row.split(".")[0]: out for row in lease_tables.TITLES}, "data": out}
+    writers = {**{row.split(".")[0]: out for row in lease_plan.TITLES}, "data": out}
     lease_tables.store(writers, long)
     sizes = {"lease-darts": 3_750_000, "resnet101": baselines.entry("resnet101").parameters, "darts": 12_345}
     lease_tables.store_parameters(writers, sizes)
@@ -77,7 +77,7 @@ def test_numbers_and_claims_are_stored_under_the_papers_ids(predictions, monkeyp
     assert "table-4/lease-pdarts.both/accuracy" not in out.said and out.said["claims/dataset.images"][0] == 3264
     wide = lease_tables.wide(long, {**sizes, "lease-pcdarts.gamma0.5": 1})
     assert wide["method"].tolist() == ["DARTS", "LeaSE+DARTS", "LeaSE+PC-DARTS, γ = 0.5", "ResNet-101"] and (wide["leak-free n"] == 289).all()
-    assert lease_tables.short(long, lease_tables.TABLE_4)["method"].tolist() == ["LeaSE+DARTS"]
+    assert lease_tables.short(long, lease_plan.TABLE_4)["method"].tolist() == ["LeaSE+DARTS"]
     assert lease_tables.short(long, {}).empty
 
 

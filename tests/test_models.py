@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from kit import models
+from kit import br35h_network, heads, models, scaling
 from kit.lite0 import efficientnet_lite0
 
 # channels, kernel, padding, pool, (conv1, conv2) parameters, map sizes, flatten length, total, counted in plain Keras
@@ -24,7 +24,7 @@ CNN_ORACLE = [
 
 @pytest.mark.parametrize("channels, kernel, padding, pool, convolutions, sizes, flat, total", CNN_ORACLE)
 def test_cnn_has_the_parameters_of_the_oracle(channels, kernel, padding, pool, convolutions, sizes, flat, total):
-    model = models.br35h_cnn(240, channels, kernel, padding, pool)
+    model = br35h_network.br35h_cnn(240, channels, kernel, padding, pool)
     assert tuple(model.get_layer(name).count_params() for name in ("conv1", "conv2")) == convolutions
     assert tuple(model.get_layer(name).output.shape[1] for name in ("conv1", "pool1", "conv2", "pool2")) == sizes
     assert model.get_layer("flatten").output.shape[1] == flat
@@ -32,22 +32,22 @@ def test_cnn_has_the_parameters_of_the_oracle(channels, kernel, padding, pool, c
 
 
 def test_dropout_positions_and_rate():
-    rates = {position: [layer.rate for layer in models.br35h_cnn(32, dropout=0.2, dropout_position=position).layers if "dropout" in layer.name]
+    rates = {position: [layer.rate for layer in br35h_network.br35h_cnn(32, dropout=0.2, dropout_position=position).layers if "dropout" in layer.name]
              for position in ("each", "last")}
     assert rates == {"each": [0.2, 0.2], "last": [0.2]}
     with pytest.raises(ValueError, match="each"):
-        models.br35h_cnn(32, dropout_position="first")
+        br35h_network.br35h_cnn(32, dropout_position="first")
 
 
 def test_a_seed_fixes_initial_weights_and_dropout_masks():
     x = np.random.default_rng(0).random((4, 32, 32, 1), np.float32)
-    first, same, other = (models.br35h_cnn(32, dense=8, seed=seed) for seed in (3, 3, 4))
+    first, same, other = (br35h_network.br35h_cnn(32, dense=8, seed=seed) for seed in (3, 3, 4))
     assert np.array_equal(first(x, training=True), same(x, training=True))
     assert not np.allclose(first(x), other(x))
     keras.utils.set_random_seed(5)
-    one = models.br35h_cnn(32, dense=8)
+    one = br35h_network.br35h_cnn(32, dense=8)
     keras.utils.set_random_seed(5)
-    assert all(np.array_equal(a, b) for a, b in zip(one.get_weights(), models.br35h_cnn(32, dense=8).get_weights(), strict=True))
+    assert all(np.array_equal(a, b) for a, b in zip(one.get_weights(), br35h_network.br35h_cnn(32, dense=8).get_weights(), strict=True))
 
 
 @pytest.fixture(scope="module")
@@ -93,10 +93,10 @@ def base():
 
 @pytest.mark.parametrize("head, classes", [("flatten", 1), ("gap", 4)])
 def test_joined_model_equals_head_of_features(base, head, classes):
-    top = models.head_model(base.output_shape[1:], head, dense=16, dropout=0.3, classes=classes, seed=1)
-    joined = models.join(base, top)
+    top = heads.head_model(base.output_shape[1:], head, dense=16, dropout=0.3, classes=classes, seed=1)
+    joined = heads.join(base, top)
     images = np.random.default_rng(0).integers(0, 256, (3, 64, 64), dtype=np.uint8)
-    x = models.prepare("efficientnet_lite0", images)
+    x = scaling.prepare("efficientnet_lite0", images)
     expected = top(base(x)).numpy()
     assert expected.shape == (3, classes)
     np.testing.assert_allclose(joined(x), expected, atol=1e-6)
@@ -105,11 +105,11 @@ def test_joined_model_equals_head_of_features(base, head, classes):
 
 
 def test_training_the_head_on_cached_features_changes_the_joined_model(base, tmp_path):
-    top = models.head_model(base.output_shape[1:], dense=8, seed=0)
-    joined = models.join(base, top)
+    top = heads.head_model(base.output_shape[1:], dense=8, seed=0)
+    joined = heads.join(base, top)
     images = np.random.default_rng(0).integers(0, 256, (8, 64, 64, 1), dtype=np.uint8)
     cached = models.features(base, images, batch=3)
-    x = models.prepare("efficientnet_lite0", images)
+    x = scaling.prepare("efficientnet_lite0", images)
     before = joined(x).numpy()
     top.compile(keras.optimizers.Adam(1e-2), "binary_crossentropy")
     top.fit(cached, np.array([0, 1] * 4), epochs=2, verbose=0)
@@ -126,30 +126,30 @@ def test_features_take_gray_and_rgb_and_do_not_depend_on_the_batch(base):
     assert (reference.dtype, reference.shape) == (np.float16, (5, 2, 2, 1280))
     for same in (models.features(base, gray[..., None], 2), models.features(base, np.repeat(gray[..., None], 3, -1), 4)):
         np.testing.assert_allclose(same.astype("f4"), reference.astype("f4"), rtol=2e-3, atol=1e-3)
-    direct = base.predict(models.prepare("efficientnet_lite0", gray), verbose=0)
+    direct = base.predict(scaling.prepare("efficientnet_lite0", gray), verbose=0)
     assert np.array_equal(direct.astype(np.float16), reference)
 
 
 def test_scaling_modes():
     pixel = np.array([[[[0, 127, 255]]]], np.uint8)
-    assert models.scale(pixel, "unit").ravel().tolist() == pytest.approx([0, 127 / 255, 1])
-    assert models.prepare("resnet50v2", pixel).ravel().tolist() == pytest.approx([-1, 127 / 127.5 - 1, 1])
-    assert models.prepare("efficientnet_lite0", pixel).ravel().tolist() == pytest.approx([-127 / 128, 0, 1])
-    assert models.scale(pixel, "caffe").ravel().tolist() == pytest.approx([255 - 103.939, 127 - 116.779, -123.68])
-    assert models.scale(pixel, "torch").ravel().tolist() == pytest.approx([-0.485 / 0.229, (127 / 255 - 0.456) / 0.224, (1 - 0.406) / 0.225], rel=1e-5)
+    assert scaling.scale(pixel, "unit").ravel().tolist() == pytest.approx([0, 127 / 255, 1])
+    assert scaling.prepare("resnet50v2", pixel).ravel().tolist() == pytest.approx([-1, 127 / 127.5 - 1, 1])
+    assert scaling.prepare("efficientnet_lite0", pixel).ravel().tolist() == pytest.approx([-127 / 128, 0, 1])
+    assert scaling.scale(pixel, "caffe").ravel().tolist() == pytest.approx([255 - 103.939, 127 - 116.779, -123.68])
+    assert scaling.scale(pixel, "torch").ravel().tolist() == pytest.approx([-0.485 / 0.229, (127 / 255 - 0.456) / 0.224, (1 - 0.406) / 0.225], rel=1e-5)
     assert pixel.ravel().tolist() == [0, 127, 255]
 
 
 @pytest.mark.parametrize("images", [np.zeros((2, 8, 8, 3), np.float32), np.zeros((2, 8, 8, 4), np.uint8), np.zeros((8, 8), np.uint8)])
 def test_images_of_another_kind_are_refused(images):
-    with pytest.raises(models.BadImages, match="uint8"):
-        models.prepare("resnet50v2", images)
+    with pytest.raises(scaling.BadImages, match="uint8"):
+        scaling.prepare("resnet50v2", images)
 
 
 def test_wrong_size_and_unknown_backbone_are_refused(base):
-    with pytest.raises(models.BadImages, match="resize"):
+    with pytest.raises(scaling.BadImages, match="resize"):
         models.features(base, np.zeros((1, 32, 32), np.uint8))
     with pytest.raises(models.UnknownBackbone, match="resnet50v2"):
         models.backbone("alexnet", 64, weights=None)
     with pytest.raises(ValueError, match="gap"):
-        models.head_model((2, 2, 4), "max")
+        heads.head_model((2, 2, 4), "max")

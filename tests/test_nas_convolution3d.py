@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
-from kit import backbones, compat
+from kit import compat, macs
 from kit.nas import convolution3d, networks3d
 from kit.nas.cells3d import Network3D
 
@@ -40,7 +40,7 @@ def test_it_is_taken_for_few_filters_on_a_processor(monkeypatch, tmp_path):
     assert np.array_equal(model(x), loaded(x)) and type(loaded.get_layer("stem_conv")) is few
     monkeypatch.setattr(compat, "use_xla", lambda: True)
     other = networks3d.build(cell, 2, 16)
-    assert type(other.get_layer("stem_conv")) is many and backbones.macs(other) == backbones.macs(model)
+    assert type(other.get_layer("stem_conv")) is many and macs.macs(other) == macs.macs(model)
     other.set_weights(model.get_weights())
     assert np.allclose(other(x), model(x), atol=1e-5)
     monkeypatch.undo()

@@ -147,13 +147,13 @@ def test_multiply_accumulates_are_those_of_the_graph():
 def outputs_of_one_cell(pairs, reduction, rate, count=400):
     import keras
 
-    from kit.nas import cells
+    from kit.nas import cells as nas_cells
 
     keras.utils.set_random_seed(0)
-    layer = cells.Cell(pairs, 2, reduction, False)
+    layer = nas_cells.Cell(pairs, 2, reduction, False)
     x = np.random.default_rng(0).random((1, 4, 4, 8), np.float32).repeat(count, 0)
     layer([x, x])
-    with cells.dropping(rate):
+    with nas_cells.dropping(rate):
         return layer([x, x], training=True).numpy().reshape(count, -1, 8), layer
 
 
@@ -178,13 +178,13 @@ def test_skip_connections_of_stride_two_are_dropped():
 
 
 def test_no_path_is_dropped_in_inference_or_without_a_rate():
-    from kit.nas import cells
+    from kit.nas import cells as nas_cells
 
     pairs = LITERALS["DARTS_V2"].normal
-    layer = cells.Cell(pairs, 2, False, False)
+    layer = nas_cells.Cell(pairs, 2, False, False)
     x = np.random.default_rng(0).random((3, 4, 4, 8), np.float32)
     before = layer([x, x]).numpy()
-    with cells.dropping(0.9):
+    with nas_cells.dropping(0.9):
         np.testing.assert_array_equal(layer([x, x]).numpy(), before)
 
 

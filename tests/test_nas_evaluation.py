@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from kit import data, outcome, paths, record, train
+from kit import data, files, outcome, paths, train
 from kit.nas import derived, evaluation, genotype, optim
 from kit.nas.evaluation import Recipe
 from tests.test_train import die_after
@@ -129,7 +129,7 @@ def test_a_diverging_run_ends_with_a_reason_and_leaves_others_alone(whole, input
     with pytest.raises(train.Diverged, match="loss is nan in epoch 1"):
         fit(inputs, parts, "nas-nan")
     folder = next((paths.results_dir() / "nas-nan" / "lease" / "runs").iterdir())
-    assert record.read_json(folder / "status.json")["state"] == "failed" and whole.finished
+    assert files.read_json(folder / "status.json")["state"] == "failed" and whole.finished
 
 
 def test_running_out_of_memory_is_said_in_one_sentence(inputs, parts, monkeypatch):

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from kit import record
+from kit import files
 from kit.nas import genotype
 from kit.nas.genotype import LITERALS, SKIP, Genotype, cell
 
@@ -125,7 +125,7 @@ def test_cells_survive_their_file_and_other_codes_can_read_it(tmp_path):
     ({"normal": [["max_pool_3x3", 0]] * 8, "normal_concat": [4, 5], "reduce": [["max_pool_3x3", 0]] * 8}, "joins the states"),
 ])  # fmt: skip
 def test_files_without_usable_cells_are_refused(tmp_path, stored, sentence):
-    record.write_json(tmp_path / "cells.json", stored)
+    files.write_json(tmp_path / "cells.json", stored)
     with pytest.raises(genotype.BadGenotype, match=sentence):
         genotype.from_json(tmp_path / "cells.json")
 

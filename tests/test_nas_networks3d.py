@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
-from kit import backbones
+from kit import macs
 from kit.nas import cells3d, layers3d, networks3d, released3d
 from kit.nas.cells3d import Network3D
 from kit.torchfile import DamagedWeights
@@ -56,7 +56,7 @@ def test_released_networks_have_the_published_parameters(name):
     total, trainable = RELEASED[name]
     assert model.count_params() == total and sum(math.prod(weight.shape) for weight in model.trainable_weights) == trainable
     assert trainable == cells3d.parameters(known.network, known.classes, dead=False)
-    assert backbones.macs(model) == cells3d.macs(known.network, known.classes)
+    assert macs.macs(model) == cells3d.macs(known.network, known.classes)
     assert model.input_shape == (None, 28, 28, 28, 1) and model.output_shape == (None, known.classes)
     assert model.get_layer(networks3d.feature_layer(model)).output.shape[1:4] == ((14,) * 3 if known.network.stacks == 2 else (28,) * 3)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kit import data, record
+from kit import data, files
 from kit.nas import evaluation, genotype, random_search, search, supernet
 from kit.nas.random_search import RandomSearch
 from kit.nas.search_config import BadSearch, SearchConfig
@@ -42,7 +42,7 @@ def judged_by(accuracies, monkeypatch):
 def test_a_candidate_is_trained_on_one_half_and_judged_on_the_other(inputs, parts):
     run = random_search.search(small("real", most=1), inputs, *parts)
     row = random_search.table(run).iloc[0]
-    trained = record.read_json(run.folder.parent / row["run"] / "config.json")
+    trained = files.read_json(run.folder.parent / row["run"] / "config.json")
     assert trained["parts"]["train"]["images"] == len(parts[0]) and trained["parts"]["validation"]["images"] == len(parts[1])
     predictions = pd.read_csv(run.folder.parent / row["run"] / "predictions.csv")
     assert set(predictions["image_id"]) == set(inputs.index["image_id"].iloc[parts[1]])
@@ -53,7 +53,7 @@ def test_a_candidate_is_trained_on_one_half_and_judged_on_the_other(inputs, part
 def test_the_most_accurate_wins_and_ties_go_to_the_lower_loss(inputs, parts, monkeypatch):
     asked = judged_by([0.5, 0.75, 0.75, np.nan], monkeypatch)
     run = random_search.search(small("best", most=4), inputs, *parts)
-    assert asked == [0, 1, 2, 3] and record.read_json(run.folder / search.CELLS)["candidate"] == 2
+    assert asked == [0, 1, 2, 3] and files.read_json(run.folder / search.CELLS)["candidate"] == 2
     random_search.search(small("best", most=4), inputs, *parts)
     assert len(asked) == 4
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from conftest import write_balls
 
-from kit import metrics, paths, pbcnas_runs, pbcnas_tables, ported_weights, weights
+from kit import metrics, paths, pbcnas_plan, pbcnas_runs, pbcnas_tables, ported_weights, weights
 from kit.nas import networks3d, released_weights
 from kit.nas.released3d import RELEASED
 
@@ -30,7 +30,7 @@ def plan(private_folders):
     name = "adrenalmnist3d-balls"
     if not (paths.data_dir() / name).exists():
         write_balls(paths.data_dir() / name, name, {"train": 6, "val": 4, "test": 9}, 16)
-    return pbcnas_runs.Plan("released", {"adrenal": name}, 8, released=("adrenal-90", "nodule-197"))
+    return pbcnas_plan.Plan("released", {"adrenal": name}, 8, released=("adrenal-90", "nodule-197"))
 
 
 def test_every_file_belongs_to_a_released_network_and_has_its_known_logits():

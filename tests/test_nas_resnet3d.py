@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kit import backbones
+from kit import backbones, macs as macs_module
 from kit.nas import resnet3d
 
 # Trainable parameters for 2, 3 and 11 classes, and multiply-accumulates for 2
@@ -31,7 +31,7 @@ def test_parameters_and_macs_are_the_published_ones(name, variant):
 def test_costs_are_those_of_the_built_network(name, variant):
     options = {"classes": 3, "edge": 9, "channels": 2, "width": 0.07}
     model = resnet3d.build(name, variant, **options)
-    assert resnet3d.costs(name, variant, **options) == (sum(np.prod(w.shape) for w in model.trainable_weights), backbones.macs(model))
+    assert resnet3d.costs(name, variant, **options) == (sum(np.prod(w.shape) for w in model.trainable_weights), macs_module.macs(model))
 
 
 def test_stage_sizes_and_channels():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kit import data, record
+from kit import data, data_inputs, files
 from kit.nas import audience, genotype, memory, search, search_loop, search_state, search_step, supernet
 from kit.nas.search_config import BadSearch, SearchConfig, seeds
 from kit.train import Diverged, OutOfMemory
@@ -169,7 +169,7 @@ def test_the_warm_up_freezes_the_architecture_and_trains_the_audience(quick, mon
 
 def test_pdarts_drops_operations_stage_by_stage_and_limits_skips(quick, inputs, parts):
     run = search.search(config("drops", "pdarts", pruning="remove"), inputs, *parts)
-    survivors = record.read_json(run.folder / search.CELLS)["survivors"]
+    survivors = files.read_json(run.folder / search.CELLS)["survivors"]
     assert [len(edge) for edge in survivors[0]] == [3] * 14 and np.load(run.folder / search.ARCH)["alpha_normal"].shape == (14, 3)
     assert genotype.skip_connections(search.found(run))["normal"] <= 2 and list(run.history()["stage"]) == [1] * 3 + [2] * 3 + [3] * 3
 
@@ -199,7 +199,7 @@ def test_too_little_memory_is_a_reason(quick, monkeypatch, inputs, parts):
     with pytest.raises(OutOfMemory, match="memory"):
         search.search(wanted, inputs, *parts)
     folder = next((search.paths.results_dir() / "memory" / "tests" / "runs").iterdir())
-    assert record.read_json(folder / "status.json")["state"] == "failed"
+    assert files.read_json(folder / "status.json")["state"] == "failed"
 
 
 def test_halves_are_stratified_seeded_and_refused_when_a_class_is_missing(inputs, parts):
@@ -207,7 +207,7 @@ def test_halves_are_stratified_seeded_and_refused_when_a_class_is_missing(inputs
     assert not np.intersect1d(a, b).size and len(a) + len(b) == len(inputs.index)
     assert abs(np.bincount(inputs.labels[a]) - np.bincount(inputs.labels[b])).max() <= 1
     assert not np.array_equal(search.halves(inputs, np.arange(42), seed=2)[0], a) and np.array_equal(search.halves(inputs, np.arange(42), seed=1)[0], a)
-    with pytest.raises(data.BadSplit, match="no image of class other"):
+    with pytest.raises(data_inputs.BadSplit, match="no image of class other"):
         search.search(config("empty", "darts"), inputs, a[inputs.labels[a] != 2], b)
     with pytest.raises(BadSearch, match="share images"):
         search.search(config("shared", "darts"), inputs, a, a)

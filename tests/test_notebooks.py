@@ -12,7 +12,7 @@ import pytest
 from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
 
-from kit import params, paths, record, report, runner
+from kit import files as files_module, params, paths, report, runner
 
 NOTEBOOKS = sorted(paths.notebooks_dir().glob("*.ipynb"))
 TRAINING = "10_br35h_cnn_vs_resnet50v2"
@@ -74,7 +74,7 @@ def test_every_notebook_runs_and_every_artefact_is_written(smoke, monkeypatch):
         job = runner.Job(notebook, "smoke", {})
         missing = [a for a in runner.collect(job) if a["status"] != "written"]
         assert not missing, (notebook.stem, missing)
-        status = record.read_json(job.status_file)
+        status = files_module.read_json(job.status_file)
         assert status["state"] == "finished" and status["exit_code"] == 0, status
     assert (smoke / "index.html").stat().st_size > 10_000
 
@@ -99,7 +99,7 @@ def test_nbmake_runs_a_notebook_outside_the_repository(smoke, tmp_path, monkeypa
 
 
 def test_results_on_embedded_data_say_so_everywhere(smoke):
-    for entry in record.read_json(smoke / "br35h" / "artefacts.json")["artefacts"]:
+    for entry in files_module.read_json(smoke / "br35h" / "artefacts.json")["artefacts"]:
         if entry["kind"] == "table" and entry["status"] == "written":
             text = (smoke / "br35h" / "tables" / f"{entry['id']}.md").read_text()
             assert "Embedded data set phantom-binary" in text and "stand-in" in text.lower() or "Stand-in" in text, entry["id"]

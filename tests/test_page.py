@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kit import page, papers, plotstyle, record, report, verdicts
+from kit import files, page, papers, plotstyle, record, report, verdicts
 
 NOTEBOOK = "10_br35h_cnn_vs_resnet50v2"
 EVIL = "<script>alert('x')</script> & \"quoted\""
@@ -20,7 +20,7 @@ FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-
 
 def fill(root: Path):
     """Results with every kind of entry: written, failed and missing artefacts, all verdicts, runs, notebooks."""
-    record.write_json(root / "data/br35h/dataset.json", {"embedded": False, "fingerprint": "abcdef0123456789" * 4, "stand_in_for": None})
+    files.write_json(root / "data/br35h/dataset.json", {"embedded": False, "fingerprint": "abcdef0123456789" * 4, "stand_in_for": None})
     out = report.Artefacts("br35h", "demo", NOTEBOOK, "br35h")
     out.table("table-1", pd.DataFrame({"fold": ["1", "2"], "accuracy": [97.5, 98.123456], "remark": [EVIL, ""]}), note=EVIL)
     fig = plotstyle.new_figure(4, 3)
@@ -34,7 +34,7 @@ def fill(root: Path):
     run = record.Run(root / "results/demo/br35h/runs", "cnn-fold1", {"data": {"name": "br35h", "fingerprint": "abcdef0123456789" * 4}})
     run.open(7)
     run.close("finished", 12.34)
-    record.write_json(root / f"results/demo/notebooks/{NOTEBOOK}.status.json",
+    files.write_json(root / f"results/demo/notebooks/{NOTEBOOK}.status.json",
                       {"notebook": NOTEBOOK, "state": "finished", "reason": None, "seconds": 61.2, "peak_mb": 2103, "parameters": {"seed": 7, "label": EVIL}})
 
 
@@ -119,7 +119,7 @@ def test_figures_have_size_text_and_pdf(parsed):
 
 def test_text_of_results_reasons_provenance_and_disclaimer(built):
     text = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", "", built.read_text(encoding="utf-8")))
-    code = record.read_json(next(built.parent.glob("br35h/runs/*/environment.json")))["code"]
+    code = files.read_json(next(built.parent.glob("br35h/runs/*/environment.json")))["code"]
     for words in ("For research, not for diagnosis", "abcdef012345", "98.12", "7 more rows in the CSV file", "notebook 20_cad_six_models has not run", "kit " + code,
                   "The published 98.48 % lies in our 95 % interval (97.00 to 99.00)", "8.22 pp below the published 98.22 %", "12.3", "Embedded data (phantom-binary)"):
         assert words in text, words
@@ -155,7 +155,7 @@ def test_a_reason_that_several_rows_share_is_said_once():
 
 def test_a_failed_notebook_is_named_without_its_log_path(tmp_path, monkeypatch):
     monkeypatch.setenv("KIT_RESULTS", str(tmp_path))
-    record.write_json(tmp_path / f"p/notebooks/{NOTEBOOK}.status.json", {"notebook": NOTEBOOK, "state": "failed", "reason": f"ValueError: no (log: {tmp_path}/x.log)", "seconds": 1.0})
+    files.write_json(tmp_path / f"p/notebooks/{NOTEBOOK}.status.json", {"notebook": NOTEBOOK, "state": "failed", "reason": f"ValueError: no (log: {tmp_path}/x.log)", "seconds": 1.0})
     text = page.build("p").read_text(encoding="utf-8")
     assert f"notebook {NOTEBOOK} failed: ValueError: no<" in text.replace("</p>", "<") and str(tmp_path) not in text
 

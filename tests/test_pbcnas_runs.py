@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy.stats import spearmanr
 
-from kit import papers, pbcnas_runs, pbcnas_speed, pbcnas_tables
+from kit import papers, pbcnas_plan, pbcnas_runs, pbcnas_speed, pbcnas_tables
 from kit.nas.final3d import Recipe3D
 from kit.nas.proxy3d import Proxy
 
@@ -16,7 +16,7 @@ SHORT = Recipe3D(2, 8, 0.01)
 
 @pytest.fixture(scope="module")
 def plan(balls):
-    return pbcnas_runs.Plan("test", {"adrenal": balls}, 8, 0, ("ode", "random"), population=3, budget=3, operations=(9, 12), stacks=(1,), cells=(1,), filters=(8,), most_gmacs=0.02,
+    return pbcnas_plan.Plan("test", {"adrenal": balls}, 8, 0, ("ode", "random"), population=3, budget=3, operations=(9, 12), stacks=(1,), cells=(1,), filters=(8,), most_gmacs=0.02,
                             proxy=Proxy(1, epochs=2, batch_size=8, learning_rate=0.01), finalists=2, released=("adrenal-90",), final=SHORT, benchmark=replace(SHORT, best_by="val_auc"), final_seeds=(0, 1),
                             resnets=("resnet18-3d",), resnet_width=0.0625, protocols=("pbcnas",), transfer_rates=(0.001,), transfer_epochs=1, fidelity=2, fidelity_epochs=1)
 
@@ -106,7 +106,7 @@ def test_printed_reductions_follow_from_the_released_networks(tmp_path):
     out = type("Out", (), {"value": lambda self, key, ours, **more: stored.update({key: (ours, more)})})()
     pbcnas_tables.store_reductions(out)
     assert stored["claims/flops-reduction"][0] == pytest.approx(45.06, abs=0.005) and stored["claims/parameter-reduction"][0] == pytest.approx(211.43, abs=0.005)
-    table = pbcnas_tables.complexity_table({}, pbcnas_runs.Plan("x")).set_index("network")
+    table = pbcnas_tables.complexity_table({}, pbcnas_plan.Plan("x")).set_index("network")
     assert table.loc["released, organ-72", "times fewer MACs than ResNet-18 (3D)"] == pytest.approx(0.94, abs=0.005) and len(table) == 12
 
 
@@ -117,16 +117,16 @@ def test_rank_correlations():
 
 
 def test_the_defaults_are_the_published_settings():
-    plan = pbcnas_runs.Plan("paper")
-    assert pbcnas_runs.notes(plan) == [] and len(plan.datasets) == 6
-    assert "population 5 instead of 20" in pbcnas_runs.notes(replace(plan, population=5))
+    plan = pbcnas_plan.Plan("paper")
+    assert pbcnas_plan.notes(plan) == [] and len(plan.datasets) == 6
+    assert "population 5 instead of 20" in pbcnas_plan.notes(replace(plan, population=5))
     assert pbcnas_tables.modes_table(plan)["this run"].tolist() == pbcnas_tables.modes_table(plan)["clean"].tolist()
 
 
 @pytest.mark.parametrize("wrong", [{"datasets": {"lung": "x"}}, {"searches": ("grid",)}, {"searches": ("random",)}, {"resnets": ("resnet34-3d",)}, {"edge": 3}, {"final_seeds": ()}, {"released": ("organ-58",)}])
 def test_bad_plans(wrong):
-    with pytest.raises(pbcnas_runs.BadPlan):
-        pbcnas_runs.Plan("x", **wrong)
+    with pytest.raises(pbcnas_plan.BadPlan):
+        pbcnas_plan.Plan("x", **wrong)
 
 
 @pytest.mark.parametrize("classes, volumes, auc, accuracy", [(2, 298, 0.8110795454545455, 0.738255033557047), (3, 240, 0.7742701255672487, 0.5958333333333333), (11, 610, 0.7072267995639817, 0.2360655737704918)])
@@ -155,6 +155,6 @@ def test_counts_of_the_published_set_hold_whatever_the_settings():
 
     table = pd.DataFrame([{"train": 1188, "val": 98, "test": 298, "proxy train": 297, "proxy val": 24, "classes": 2}])
     for name, fraction in (("phantom3d", 4), ("adrenalmnist3d-64", 4), ("adrenalmnist3d-64", 8)):
-        pbcnas_tables.store_data({"adrenal": Writer()}, table, pbcnas_runs.Plan("test", {"adrenal": name}, 14, proxy=Proxy(fraction)))
+        pbcnas_tables.store_data({"adrenal": Writer()}, table, pbcnas_plan.Plan("test", {"adrenal": name}, 14, proxy=Proxy(fraction)))
     assert len(calls) == 12 and calls[3] == ("table-1/adrenal/proxy_train", 297, True)  # nothing of a stand-in
     assert {value_id.split("/")[2] for value_id, _, exact in calls if not exact} == {"proxy_train", "proxy_val"}

@@ -8,7 +8,7 @@ import pytest
 import threadpoolctl
 from PIL import Image
 
-from kit import audit, phantom, phantom_anatomy, phantom_images, record, registry, side_channels
+from kit import audit, files, phantom, phantom_anatomy, phantom_images, record, registry, side_channels
 
 TOLERANCE = 12  # percentage points above chance, about 3.7 standard deviations of the accuracy on 200 images of 4 classes
 
@@ -35,7 +35,7 @@ def registered(four, monkeypatch):
 
 def original(four):
     """Index of the images that are no copies."""
-    copies = {copy for pairs in record.read_json(four / "dataset.json")["planted"].values() for _, copy in pairs}
+    copies = {copy for pairs in files.read_json(four / "dataset.json")["planted"].values() for _, copy in pairs}
     index = pd.read_csv(four / "manifest.csv")
     return index[~index["image_id"].isin(copies)]
 
@@ -78,7 +78,7 @@ def test_every_image_with_a_tumour_has_a_mask_and_no_other(four):
 
 
 def test_planted_copies_are_what_they_are_said_to_be(four):
-    planted, index = record.read_json(four / "dataset.json")["planted"], pd.read_csv(four / "manifest.csv", index_col="image_id")
+    planted, index = files.read_json(four / "dataset.json")["planted"], pd.read_csv(four / "manifest.csv", index_col="image_id")
     assert {relation: len(pairs) for relation, pairs in planted.items()} == {"byte": 4, "pixel": 4, "near": 4}
     for relation, pairs in planted.items():
         for source, copy in pairs:
@@ -125,7 +125,7 @@ def test_a_full_disk_is_told_in_a_sentence(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(phantom, "_row", full)
-    with pytest.raises(record.CannotWrite, match="No space left.*KIT_DATA"):
+    with pytest.raises(files.CannotWrite, match="No space left.*KIT_DATA"):
         phantom.write("digits", tmp_path)
     assert not (tmp_path / "dataset.json").exists()
 

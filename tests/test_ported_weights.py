@@ -11,7 +11,7 @@ from PIL import Image
 from sklearn.datasets import load_sample_image
 
 from conftest import shared_data
-from kit import architectures, paths, ported_weights, weights
+from kit import architecture_catalog, architectures, paths, ported_weights, pretrained, weights
 
 # Logits of PyTorch 2.15 for the second image of `_images` under the weights of `_state`, five classes, from definitions written for this purpose
 TORCH_LOGITS = {
@@ -165,7 +165,7 @@ def test_keras_weights_give_keras_logits(tmp_path):
     report = ported_weights.load(model, "mobilenetv3_small", tmp_path / "v3.h5")
     assert report["head"] and report["by"] == "order"
     raw = random.uniform(0, 255, (2, 64, 64, 3)).astype("f4")
-    coded = ((raw / 255 - architectures.MEAN) / architectures.STD).astype("f4")
+    coded = ((raw / 255 - architecture_catalog.MEAN) / architecture_catalog.STD).astype("f4")
     expected = original(raw).numpy()
     assert np.ptp(expected) > 1e-3
     np.testing.assert_allclose(model(coded), expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
@@ -204,7 +204,7 @@ def test_without_files_a_network_starts_at_random_and_says_so(nothing_here):
     for name in ("regnety_400mf", "mobilenetv3_large"):
         start = ported_weights.initialisation(name)
         assert (start.weights, start.stand_in) == (None, weights.RANDOM)
-        with pytest.raises(weights.WeightsUnavailable, match=architectures.entry(name).title if name.startswith("reg") else "v3_large_224_1.0_float.h5"):
+        with pytest.raises(weights.WeightsUnavailable, match=architecture_catalog.entry(name).title if name.startswith("reg") else "v3_large_224_1.0_float.h5"):
             ported_weights.initialisation(name, "imagenet")
     assert ported_weights.initialisation("regnety_400mf", None).stand_in.startswith("random initialisation, by choice")
     assert ported_weights.initialisation("efficientnet_lite0").weights == "imagenet"
@@ -236,7 +236,7 @@ def test_addresses_and_checksums_are_those_of_keras():
 
 def test_efficientnet_lite0_starts_from_the_packaged_weights():
     model = architectures.build("efficientnet_lite0", 3, weights="imagenet")
-    np.testing.assert_array_equal(model.get_layer("top_bn").gamma, weights.lite0_state()["_bn1.weight"])
+    np.testing.assert_array_equal(model.get_layer("top_bn").gamma, pretrained.lite0_state()["_bn1.weight"])
 
 
 @pytest.fixture(scope="module")
@@ -262,7 +262,7 @@ def test_every_tensor_of_squeezenet_reaches_the_layer_of_its_name(caffe):
 def test_the_folded_convolution_is_the_caffe_one_on_its_own_input(caffe):
     raw = np.asarray(load_sample_image("flower.jpg"))[100:164, 200:264].astype("f8")
     model = architectures.build("squeezenet_1.1", 2, weights=caffe)
-    coded = ((raw / 255 - architectures.MEAN) / architectures.STD).astype("f4")
+    coded = ((raw / 255 - architecture_catalog.MEAN) / architecture_catalog.STD).astype("f4")
     ours = keras.Model(model.input, model.get_layer("features.0").output)(coded[None]).numpy()
     kernel, bias = list(ported_weights.read(caffe).values())[:2]
     blue_first = raw[..., ::-1] - ported_weights.CAFFE[caffe.name]
@@ -286,7 +286,7 @@ def test_squeezenet_sees_in_photographs_what_another_imagenet_network_sees(caffe
             side = random.randint(80, 240)
             top, left = random.randint(0, image.shape[0] - side), random.randint(0, image.shape[1] - side)
             crops.append(np.asarray(Image.fromarray(image[top:top + side, left:left + side]).resize((96, 96), Image.BILINEAR)))
-    coded = ((np.array(crops) / 255 - architectures.MEAN) / architectures.STD).astype("f4")
+    coded = ((np.array(crops) / 255 - architecture_catalog.MEAN) / architecture_catalog.STD).astype("f4")
 
     def features(name, **options):
         return architectures.feature_model(architectures.build(name, 2, 96, **options))(coded).numpy()

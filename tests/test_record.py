@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kit import record
+from kit import files, record
 
 
 def test_atomic_write_leaves_nothing_behind_on_an_error(tmp_path):
-    with pytest.raises(ZeroDivisionError), record.atomic_write(tmp_path / "a.txt") as temporary:
+    with pytest.raises(ZeroDivisionError), files.atomic_write(tmp_path / "a.txt") as temporary:
         temporary.write_text("half")
         1 / 0
     assert list(tmp_path.iterdir()) == []
@@ -19,40 +19,40 @@ def test_atomic_write_leaves_nothing_behind_on_an_error(tmp_path):
 
 def test_atomic_write_keeps_the_old_file_when_the_disk_is_full(tmp_path, monkeypatch):
     file = tmp_path / "a.json"
-    record.write_json(file, {"old": 1})
+    files.write_json(file, {"old": 1})
 
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "replace", full)
-    with pytest.raises(record.CannotWrite, match="No space left on device; free some space"):
-        record.write_json(file, {"new": 2})
-    assert record.read_json(file) == {"old": 1} and [f.name for f in tmp_path.iterdir()] == ["a.json"]
+    with pytest.raises(files.CannotWrite, match="No space left on device; free some space"):
+        files.write_json(file, {"new": 2})
+    assert files.read_json(file) == {"old": 1} and [f.name for f in tmp_path.iterdir()] == ["a.json"]
 
 
 def test_no_write_permission_is_one_sentence(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(record.CannotWrite, match="Cannot write .*choose another folder"):
-        record.write_text(tmp_path / "file" / "b.txt", "x")  # a file where a folder should be: refused for root too
+    with pytest.raises(files.CannotWrite, match="Cannot write .*choose another folder"):
+        files.write_text(tmp_path / "file" / "b.txt", "x")  # a file where a folder should be: refused for root too
 
 
 def test_lock_is_refused_to_a_second_process_and_free_after_a_kill(tmp_path):
     script = f"import time; from kit import record\nwith record.FolderLock({str(tmp_path)!r}): print('held', flush=True); time.sleep(60)"
     holder = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
     assert holder.stdout.readline() == "held\n"
-    with pytest.raises(record.FolderBusy, match="Another run is working in"), record.FolderLock(tmp_path):
+    with pytest.raises(files.FolderBusy, match="Another run is working in"), files.FolderLock(tmp_path):
         pass
     holder.kill()
     holder.wait()
-    with record.FolderLock(tmp_path, wait=5):
+    with files.FolderLock(tmp_path, wait=5):
         pass
 
 
 def test_damaged_json_names_the_file(tmp_path):
     (tmp_path / "a.json").write_text("{")
-    with pytest.raises(record.DamagedRecord, match="a.json cannot be read"):
-        record.read_json(tmp_path / "a.json")
-    assert record.read_json(tmp_path / "absent.json", default=None) is None
+    with pytest.raises(files.DamagedRecord, match="a.json cannot be read"):
+        files.read_json(tmp_path / "a.json")
+    assert files.read_json(tmp_path / "absent.json", default=None) is None
 
 
 def test_fingerprint_depends_on_content_not_on_order():

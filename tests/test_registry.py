@@ -2,7 +2,7 @@ import multiprocessing
 
 import pytest
 
-from kit import doctor, record, registry
+from kit import doctor, files, record, registry
 
 
 def test_every_entry_can_be_read():
@@ -38,7 +38,7 @@ def test_two_processes_that_need_the_same_embedded_set_make_it_once(private_fold
 def test_an_interrupted_embedded_set_is_made_anew(private_folders):
     registry.ensure("digits")
     root = registry.root("digits")
-    before = record.read_json(root / "dataset.json")["fingerprint"]
+    before = files.read_json(root / "dataset.json")["fingerprint"]
     (root / "dataset.json").unlink()
     next(root.glob("3/*.png")).unlink()
     assert registry.facts("digits")["fingerprint"] == before

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kit import papers, paths, record, report
+from kit import files, papers, paths, report
 
 NOTEBOOK = "10_br35h_cnn_vs_resnet50v2"
 VALUE = "table-1/cnn.fold1/accuracy"
@@ -18,7 +18,7 @@ def folders(tmp_path, monkeypatch):
     """Private results and data folders; a real-looking Br35H with two images missing."""
     monkeypatch.setenv("KIT_RESULTS", str(tmp_path / "results"))
     monkeypatch.setenv("KIT_DATA", str(tmp_path / "data"))
-    record.write_json(tmp_path / "data/br35h/dataset.json", {"name": "br35h", "embedded": False, "fingerprint": "f" * 64, "stand_in_for": None, "incomplete": ["a", "b"]})
+    files.write_json(tmp_path / "data/br35h/dataset.json", {"name": "br35h", "embedded": False, "fingerprint": "f" * 64, "stand_in_for": None, "incomplete": ["a", "b"]})
     return tmp_path / "results"
 
 
@@ -27,7 +27,7 @@ def writer(**options):
 
 
 def entries(folders, paper="br35h"):
-    return {e["id"]: e for e in record.read_json(folders / f"quick/{paper}/artefacts.json")["artefacts"]}
+    return {e["id"]: e for e in files.read_json(folders / f"quick/{paper}/artefacts.json")["artefacts"]}
 
 
 def small():
@@ -56,7 +56,7 @@ def test_artefacts_of_another_notebook_say_which_has_not_run(folders):
 
 def test_contract_keys_of_an_entry(folders):
     writer().table("table-1", small())
-    content = record.read_json(folders / "quick/br35h/artefacts.json")
+    content = files.read_json(folders / "quick/br35h/artefacts.json")
     assert (content["paper"], content["profile"]) == ("br35h", "quick")
     entry = content["artefacts"][0]
     assert entry["files"] == ["tables/table-1.csv", "tables/table-1.md", "tables/table-1.tex"]
@@ -186,7 +186,7 @@ def test_values_are_plain_numbers_in_the_publications_order(folders):
     out = writer(reductions=["1 epoch"])
     out.value("claims/t-test.t", np.float64("nan"))
     out.value(VALUE, np.float32(97.5), (96.0, np.inf), leak_free=95, leak_free_interval=(93, 97), n=np.int64(800))
-    stored = record.read_json(folders / "quick/br35h/values.json")
+    stored = files.read_json(folders / "quick/br35h/values.json")
     assert list(stored) == [VALUE, "claims/t-test.t"]
     assert stored[VALUE] | {"ours": 97.5, "low": 96.0, "high": None, "leak_free": 95.0, "leak_free_high": 97.0, "n": 800, "unit": "%"} == stored[VALUE]
     assert stored["claims/t-test.t"]["ours"] is None and stored[VALUE]["reductions"] == ["1 epoch"] and stored[VALUE]["embedded"]
@@ -194,7 +194,7 @@ def test_values_are_plain_numbers_in_the_publications_order(folders):
 
 def test_an_exact_value_carries_no_caveat(folders):
     writer(stand_in="A for B", reductions=["1 epoch"]).value("claims/t-test.t", 0.3041, exact=True)
-    entry = record.read_json(folders / "quick/br35h/values.json")["claims/t-test.t"]
+    entry = files.read_json(folders / "quick/br35h/values.json")["claims/t-test.t"]
     assert report.caveat(entry) == "" and entry["data"] is None
 
 
@@ -207,7 +207,7 @@ def test_writers_at_the_same_time_lose_nothing(folders):
     for thread in threads:
         thread.join()
     assert sum(key.startswith("extra-") for key in entries(folders)) == 12
-    assert len(record.read_json(folders / "quick/br35h/values.json")) == 12
+    assert len(files.read_json(folders / "quick/br35h/values.json")) == 12
 
 
 def test_expected_covers_every_paper_and_the_notebooks_own(folders):

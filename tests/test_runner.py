@@ -8,7 +8,7 @@ import time
 import psutil
 import pytest
 
-from kit import paths, record, runner
+from kit import files, paths, runner
 
 WRITE = '''from kit import paths, record
 folder = paths.results_dir() / profile / "trial"
@@ -50,7 +50,7 @@ def detached(place, *arguments, interrupt=signal.SIG_DFL):
 
 
 def status(place, name):
-    return record.read_json(place / "results" / "smoke" / "notebooks" / f"{name}.status.json", default={})
+    return files.read_json(place / "results" / "smoke" / "notebooks" / f"{name}.status.json", default={})
 
 
 def test_a_notebook_runs_once_and_again_only_if_something_changed(place, capsys):
@@ -118,7 +118,7 @@ def test_an_ended_runner_leaves_no_process_and_no_lock(place, sent, code, interr
     gone, alive = psutil.wait_procs(children, timeout=10)
     assert not alive
     assert status(place, "11_slow") == {}
-    with record.FolderLock(place / "results" / "smoke" / "notebooks" / ".locks" / "11_slow"):
+    with files.FolderLock(place / "results" / "smoke" / "notebooks" / ".locks" / "11_slow"):
         pass
 
 
@@ -138,5 +138,5 @@ def test_the_runner_needs_no_tensorflow():
 
 def test_the_kernel_is_this_interpreter():
     runner.install_kernel()
-    spec = record.read_json(paths.Path(sys.prefix) / "share/jupyter/kernels" / runner.KERNEL / "kernel.json")
+    spec = files.read_json(paths.Path(sys.prefix) / "share/jupyter/kernels" / runner.KERNEL / "kernel.json")
     assert spec["argv"][0] == sys.executable

@@ -15,7 +15,7 @@ from pydicom.sequence import Sequence
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, MRImageStorage
 
 from conftest import shared_data
-from kit import explain, familiarity, imageio, preprocess, record, serving, uploads
+from kit import explain, familiarity, files, imageio, preprocess, serving, uploads
 from kit.phantom import slice_image
 
 CLASSES = ["glioma", "meningioma", "notumor", "pituitary"]
@@ -259,7 +259,7 @@ def test_batch_goes_on_after_bad_files_and_the_csv_is_harmless(classifier):
 
 def touch_model(results, profile):
     folder = results / profile / "cad" / "model"
-    record.write_json(folder / serving.CARD, {})
+    files.write_json(folder / serving.CARD, {})
     (folder / serving.MODEL).touch()
     return folder
 
@@ -296,10 +296,10 @@ def test_exchanged_and_damaged_model_files_are_noticed(tmp_path):
     with pytest.raises(serving.DamagedModel, match="is not the file"):
         serving.Classifier.load(folder)
     (folder / serving.MODEL).write_bytes(b"no model")
-    record.write_json(folder / serving.CARD, describe())
+    files.write_json(folder / serving.CARD, describe())
     with pytest.raises(serving.DamagedModel, match="cannot be loaded"):
         serving.Classifier.load(folder)
-    record.write_json(folder / serving.CARD, {"title": "x"})
+    files.write_json(folder / serving.CARD, {"title": "x"})
     with pytest.raises(serving.DamagedModel, match="lacks"):
         serving.Classifier.load(folder)
 
@@ -332,7 +332,7 @@ def test_limits_keep_the_stated_share_of_other_held_out_images():
 
 
 def test_statistics_survive_the_disk(tmp_path, model_folder, classifier):
-    assert record.read_json(model_folder / serving.CARD)["familiarity"] == classifier.statistics.summary()
+    assert files.read_json(model_folder / serving.CARD)["familiarity"] == classifier.statistics.summary()
     classifier.statistics.save(tmp_path / "s.npz")
     again = familiarity.Statistics.load(tmp_path / "s.npz")
     assert all(np.array_equal(getattr(again, k), v) for k, v in vars(classifier.statistics).items())

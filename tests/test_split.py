@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kit import audit, record, registry, split
+from kit import audit, cad_split, files, registry, split
 
 
 @pytest.fixture
@@ -136,7 +136,7 @@ def test_other_json_is_refused(registered, tmp_path, content):
 
 def test_half_a_file_is_refused(registered, tmp_path):
     (tmp_path / "s.json").write_text('{"data": "to')
-    with pytest.raises(record.DamagedRecord):
+    with pytest.raises(files.DamagedRecord):
         split.load(tmp_path / "s.json")
 
 
@@ -164,7 +164,7 @@ def test_cad_split_equals_the_published_one():
     counts = {"glioma": 1321, "meningioma": 1339, "notumor": 1595, "pituitary": 1457}
     rows = [(f"Training/{c}/{f}", label) for label, (c, n) in enumerate(counts.items()) for f in cad_names(c[:2], n)]
     index = pd.DataFrame(rows, columns=["image_id", "label"])
-    parts = split.cad_split(index.sample(frac=1, random_state=0))
+    parts = cad_split.cad_split(index.sample(frac=1, random_state=0))
     position = {image_id: i for i, (image_id, _) in enumerate(rows)}
     at = {name: np.array([position[i] for i in ids], "<i8") for name, ids in parts.items()}
     assert hashlib.sha1(at["train"].tobytes()).hexdigest() == "76096695128a97c8c6da3d88cecebe0b34f1b047"

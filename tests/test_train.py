@@ -1,4 +1,3 @@
-import os
 import signal
 import subprocess
 import sys
@@ -7,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kit import augment, data, outcome, paths, record, split, train
+from kit import augment, batches as batches_module, data, data_inputs, files, outcome, paths, record, split, train
 from tests.conftest import write_set
 
 MODEL = """
@@ -176,13 +175,13 @@ def test_a_nan_loss_ends_the_run_with_a_reason_and_leaves_others_alone(whole, in
     with pytest.raises(train.Diverged, match="loss is nan in epoch 1; lower learning_rate"):
         train.fit(config("nan"), build_broken, inputs, parts)
     run = next((paths.results_dir() / "nan" / "discs" / "runs").iterdir())
-    assert record.read_json(run / "status.json")["state"] == "failed" and not (run / "predictions.csv").exists()
+    assert files.read_json(run / "status.json")["state"] == "failed" and not (run / "predictions.csv").exists()
     assert whole.finished
 
 
 def test_an_empty_class_in_training_is_refused_before_anything_is_written(inputs):
     dark = np.flatnonzero(inputs.labels == 0)
-    with pytest.raises(data.BadSplit, match="no image of class bright in the part 'train'"):
+    with pytest.raises(data_inputs.BadSplit, match="no image of class bright in the part 'train'"):
         train.fit(config("empty"), build, inputs, {"train": dark[:20], "test": dark[20:]})
     assert not (paths.results_dir() / "empty").exists()
 
@@ -212,7 +211,7 @@ def test_cross_validation_trains_each_fold_and_tests_once(discs, inputs):
 def test_epoch_streams_are_permutations_that_depend_on_the_epoch_only(inputs):
     rows = np.arange(10)
     def batches(first, count):
-        return [x.numpy() for x, _ in data.epochs(inputs, rows, 4, seed=7, first_epoch=first).take(count)]
+        return [x.numpy() for x, _ in batches_module.epochs(inputs, rows, 4, seed=7, first_epoch=first).take(count)]
     both, second = batches(0, 6), batches(1, 3)
     assert [len(b) for b in both] == [4, 4, 2, 4, 4, 2]
     for a, b in zip(both[3:], second):
@@ -253,19 +252,19 @@ def normed(inputs, parts):
 
 
 def toy(settings):
-    made = data.Inputs("x", pd.DataFrame({"image_id": [f"{n}.png" for n in range(6)]}), np.zeros((6, 2, 2, 1), np.uint8), 1 / 255, {"name": "x", "size": 2})
+    made = data_inputs.Inputs("x", pd.DataFrame({"image_id": [f"{n}.png" for n in range(6)]}), np.zeros((6, 2, 2, 1), np.uint8), 1 / 255, {"name": "x", "size": 2})
     asked = train.TrainConfig("br35h", "quick", "cnn", epochs=3, batch_size=8, learning_rate=1e-3, seed=4, **settings)
     return train.run_key(asked, made, {"train": np.arange(4), "test": np.arange(4, 6)})
 
 
 @pytest.mark.parametrize("settings", [{}, {"augmenter": "keras_generator"}, {"keep_best": False, "augmentation": None}])
 def test_runs_from_before_these_settings_existed_keep_their_key(settings):
-    assert record.digest(toy(settings)) == "4423e7b6f091d5861a1806c4a390e88672239022411fc6940238acdb7c3f2a27"  # computed by the code of that time
+    assert files.digest(toy(settings)) == "4423e7b6f091d5861a1806c4a390e88672239022411fc6940238acdb7c3f2a27"  # computed by the code of that time
 
 
 def test_each_setting_that_is_used_changes_the_key():
     used = [{}, {"augmentation": {}}, {"augmentation": {}, "augmenter": "keras_generator"}, {"keep_best": True}, {"recalibrate_batchnorm": True}]
-    assert len({record.digest(toy(s)) for s in used}) == 5
+    assert len({files.digest(toy(s)) for s in used}) == 5
     assert toy({"augmentation": {}}) == toy({"augmentation": {"rotation": 10, "horizontal_flip": True}})
 
 
@@ -373,7 +372,7 @@ def test_a_finished_model_predicts_other_inputs_and_remembers(normed, inputs, pa
     stored = stored.query("part == 'test'").reset_index(drop=True)
     assert same["image_id"].equals(stored["image_id"]) and (same["part"] == "again").all()
     np.testing.assert_allclose(same["score_1"], stored["score_1"], atol=1e-6)
-    upside_down = data.Inputs(inputs.name, inputs.index, inputs.x[:, ::-1], inputs.scale, {**inputs.facts, "upside": "down"})
+    upside_down = data_inputs.Inputs(inputs.name, inputs.index, inputs.x[:, ::-1], inputs.scale, {**inputs.facts, "upside": "down"})
     other = train.predict(normed, upside_down, parts["test"], "again", weights)
     assert len(list(normed.folder.glob(f"predicted-again-{weights}-*.csv"))) == 2
     monkeypatch.setattr(outcome, "_predict", lambda *a: pytest.fail("predicted again"))
@@ -422,7 +421,7 @@ def test_running_out_of_memory_is_one_sentence_and_a_failed_run(inputs, parts):
     with pytest.raises(train.OutOfMemory, match="batch of 8 do not fit into memory; lower batch_size"):
         train.fit(config("huge"), build_huge, inputs, parts)
     run = next((paths.results_dir() / "huge" / "discs" / "runs").iterdir())
-    assert record.read_json(run / "status.json")["state"] == "failed"
+    assert files.read_json(run / "status.json")["state"] == "failed"
 
 
 def test_other_errors_of_tensorflow_pass_through():

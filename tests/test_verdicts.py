@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from kit import papers, plots, record, report, verdicts
+from kit import files, papers, plots, report, verdicts
 from kit.verdicts import verdict
 
 NOTEBOOK = "10_br35h_cnn_vs_resnet50v2"
@@ -94,7 +94,7 @@ def results(tmp_path, monkeypatch):
     monkeypatch.setenv("KIT_RESULTS", str(tmp_path / "results"))
     monkeypatch.setenv("KIT_DATA", str(tmp_path / "data"))
     for name, stand_in_for in (("br35h", None), ("br35h-like", "br35h"), ("sartaj", None)):
-        record.write_json(tmp_path / f"data/{name}/dataset.json", {"name": name, "embedded": False, "fingerprint": name, "stand_in_for": stand_in_for})
+        files.write_json(tmp_path / f"data/{name}/dataset.json", {"name": name, "embedded": False, "fingerprint": name, "stand_in_for": stand_in_for})
     out = report.Artefacts("br35h", "quick", NOTEBOOK, "br35h")
     out.table("table-1", pd.DataFrame({"a": [1]}))
     out.failed("graphic-4", "it broke")
@@ -130,9 +130,9 @@ def test_missing_values_say_whether_their_notebook_ran(tmp_path, monkeypatch):
         return verdicts.verdict_table("br35h", "p").set_index("value").loc[key, "why"]
 
     assert why() == f"Notebook {NOTEBOOK} has not run."
-    record.write_json(tmp_path / f"p/notebooks/{NOTEBOOK}.status.json", {"state": "failed", "reason": "out of memory"})
+    files.write_json(tmp_path / f"p/notebooks/{NOTEBOOK}.status.json", {"state": "failed", "reason": "out of memory"})
     assert why() == f"Notebook {NOTEBOOK} failed: out of memory."
-    record.write_json(tmp_path / f"p/notebooks/{NOTEBOOK}.status.json", {"state": "finished"})
+    files.write_json(tmp_path / f"p/notebooks/{NOTEBOOK}.status.json", {"state": "finished"})
     assert why() == f"Notebook {NOTEBOOK} has run but stored no such value."
     key = "claims/time-per-fold.cnn"
     assert why() == f"Notebook {NOTEBOOK} has run; times differ from run to run and stand in costs.csv."
@@ -173,7 +173,7 @@ def test_gaps_hold_what_may_be_compared(results):
 
 def test_bars_show_every_count(results):
     counts = verdicts.coverage("quick")
-    fig = verdicts.bars(counts)
+    fig = plots.bars(counts)
     texts = [t.get_text() for t in fig.axes[0].texts]
     assert [t.get_text() for t in fig.axes[0].get_yticklabels()] == papers_in(counts)
     assert str(counts.set_index("paper").loc["pbcnas", "no value"]) in texts

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from conftest import shared_data
-from kit import registry, volumes
+from kit import registry, volumes, voxels
 
 
 def test_volumes_come_in_the_order_of_the_index(balls):
@@ -24,18 +24,18 @@ def test_masks_stay_masks(balls):
 
 def test_grey_volumes_are_sampled_at_voxel_centres():
     ramp = np.broadcast_to(np.arange(0, 160, 10, dtype=np.uint8), (1, 16, 16, 16))
-    assert volumes.resized(ramp, 8)[0, 3, 5].tolist() == [5, 25, 45, 65, 85, 105, 125, 145]
-    assert volumes.resized(ramp, 16) is ramp
+    assert voxels.resized(ramp, 8)[0, 3, 5].tolist() == [5, 25, 45, 65, 85, 105, 125, 145]
+    assert voxels.resized(ramp, 16) is ramp
     with pytest.raises(ValueError, match="at least 4"):
-        volumes.resized(ramp, 2)
+        voxels.resized(ramp, 2)
 
 
 def test_two_values_make_a_mask():
-    assert volumes.is_mask(np.array([0, 0, 1])) and volumes.is_mask(np.array([0, 255])) and not volumes.is_mask(np.array([0, 1, 2])) and not volumes.is_mask(np.array([3, 4]))
+    assert voxels.is_mask(np.array([0, 0, 1])) and voxels.is_mask(np.array([0, 255])) and not voxels.is_mask(np.array([0, 1, 2])) and not voxels.is_mask(np.array([3, 4]))
 
 
 def test_images_are_refused(discs):
-    with pytest.raises(volumes.NoVolumes, match="choose a data set of volumes"):
+    with pytest.raises(voxels.NoVolumes, match="choose a data set of volumes"):
         volumes.load(discs, 8)
 
 
@@ -44,5 +44,5 @@ def test_foreground_of_the_real_archive():
     if not file:
         pytest.skip("the archive adrenalmnist3d_64.npz is not beside the repository")
     with np.load(file) as arrays:
-        small = volumes.resized(arrays["val_images"], 28)
+        small = voxels.resized(arrays["val_images"], 28)
     assert (small > 0).mean() == pytest.approx(0.017155, rel=0.02)  # oracle 8; a fiftieth of it are voxels at exactly one half, which rounding decides

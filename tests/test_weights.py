@@ -21,7 +21,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
-from kit import backbones, models, weights
+from kit import backbones, models, pretrained, scaling, weights
 from kit.lite0 import efficientnet_lite0
 
 # ImageNet-1k classes by their position: those that fit scikit-learn's two photographs
@@ -30,14 +30,14 @@ DAISY, BELL_COTE, MONASTERY, PALACE = 985, 442, 663, 698
 
 @pytest.fixture(scope="module")
 def state():
-    return weights.lite0_state()
+    return pretrained.lite0_state()
 
 
 @pytest.fixture(scope="module")
 def small():
     """EfficientNet-Lite0 with its classifier at 64 px, ImageNet weights."""
     model = efficientnet_lite0(64, classes=1000)
-    weights.load_lite0(model, weights.lite0_state())
+    pretrained.load_lite0(model, pretrained.lite0_state())
     return model
 
 
@@ -76,7 +76,7 @@ def _numpy_lite0(state, x):
 
 def test_logits_equal_an_independent_computation(state, small):
     photos = [np.asarray(Image.fromarray(load_sample_image(name)).resize((64, 64))) for name in ("china.jpg", "flower.jpg")]
-    x = models.prepare("efficientnet_lite0", np.stack(photos))
+    x = scaling.prepare("efficientnet_lite0", np.stack(photos))
     ours, expected = small.predict(x, verbose=0), _numpy_lite0(state, x)
     assert np.ptp(expected) > 5
     np.testing.assert_allclose(ours, expected, atol=1e-4, rtol=1e-4)
@@ -84,17 +84,17 @@ def test_logits_equal_an_independent_computation(state, small):
 
 def test_classes_of_real_photographs():
     model = efficientnet_lite0(224, classes=1000)
-    weights.load_lite0(model, weights.lite0_state())
+    pretrained.load_lite0(model, pretrained.lite0_state())
     box = (133, 27, 506, 400)  # central 224/256 of the shorter side of 640 x 427 pixels, as in the official evaluation
     photos = [np.asarray(Image.fromarray(load_sample_image(name)).crop(box).resize((224, 224), Image.BICUBIC)) for name in ("china.jpg", "flower.jpg")]
-    scores = keras.ops.softmax(model.predict(models.prepare("efficientnet_lite0", np.stack(photos)), verbose=0)).numpy()
+    scores = keras.ops.softmax(model.predict(scaling.prepare("efficientnet_lite0", np.stack(photos)), verbose=0)).numpy()
     assert scores.argmax(1).tolist() == [PALACE, DAISY]
     assert set(np.argsort(-scores[0])[:3]) == {PALACE, BELL_COTE, MONASTERY}
     assert (scores.max(1) > 0.25).all()
 
 
 def test_pretrained_backbone_has_the_same_features_and_says_where_from(small):
-    base, provenance = weights.pretrained("efficientnet_lite0", 64)
+    base, provenance = models.pretrained("efficientnet_lite0", 64)
     x = np.random.default_rng(0).uniform(-1, 1, (2, 64, 64, 3)).astype("f4")
     maps = base.predict(x, verbose=0)
     kernel, bias = small.get_layer("logits").get_weights()
@@ -204,7 +204,7 @@ def test_truncated_empty_and_foreign_files_are_refused(tmp_path, write_torch):
 def test_the_packaged_file_is_checked(tmp_path):
     (tmp_path / "other.pth").write_bytes(b"not it")
     with pytest.raises(weights.DamagedWeights, match="published"):
-        weights.lite0_state(tmp_path / "other.pth")
+        pretrained.lite0_state(tmp_path / "other.pth")
 
 
 @pytest.mark.parametrize("change", [lambda s: s.pop("_bn0.bias"), lambda s: s.update(extra=np.zeros(3)), lambda s: s.update({"_conv_stem.weight": np.zeros((3, 3, 3, 3))})])
@@ -212,7 +212,7 @@ def test_a_state_dict_that_does_not_fit_is_refused(state, small, change):
     changed = dict(state)
     change(changed)
     with pytest.raises(weights.DamagedWeights):
-        weights.load_lite0(efficientnet_lite0(32), changed)
+        pretrained.load_lite0(efficientnet_lite0(32), changed)
 
 
 # --- finding and downloading ------------------------------------------------------------------------------------------------------------
@@ -355,7 +355,7 @@ def test_a_file_without_published_checksum_must_be_hdf5_that_fits(empty_machine)
         weights.find("mobilenetv2")
     _save_keras2(path, keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)]))
     with pytest.raises(weights.DamagedWeights, match="does not fit"):
-        weights.pretrained("mobilenetv2", 32)
+        models.pretrained("mobilenetv2", 32)
 
 
 def _save_keras2(path, model):
@@ -385,7 +385,7 @@ def test_resnet50v2_takes_a_local_file_of_the_published_format(empty_machine, mo
     path.parent.mkdir()
     _save_keras2(path, donor)
     monkeypatch.setattr(weights, "KERAS_FILES", {"resnet50v2": ("", name, hashlib.md5(path.read_bytes()).hexdigest())})
-    model, provenance = weights.pretrained("resnet50v2", 32)
+    model, provenance = models.pretrained("resnet50v2", 32)
     assert all(np.array_equal(a, b) for a, b in zip(model.get_weights(), donor.get_weights(), strict=True))
     assert provenance["md5"] == weights.KERAS_FILES["resnet50v2"][2]
     assert weights.resolve_backbone("auto").stand_in is None

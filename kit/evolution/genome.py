@@ -13,13 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from kit.errors import KitError
+from kit import architecture_catalog, training_names
 
-TABLE_3_1 = ("convnext_tiny", "efficientnetv2_s", "regnety_400mf", "regnetx_400mf", "mobilenetv3_small", "mobilenetv3_large", "shufflenetv2_x1.0",
-             "shufflenetv2_x1.5", "shufflenetv2_x2.0")
-TABLE_5_2 = ("regnety_400mf", "regnetx_400mf", "mobilenetv3_large", "shufflenetv2_x2.0", "mnasnet_1.0", "squeezenet_1.1")
-LOSSES = ("cross_entropy", "label_smoothing", "logit_penalty", "logit_normalization", "sigmoid_cross_entropy")
-OPTIMIZERS_3 = ("adam", "sgd", "adamax", "rmsprop")
-OPTIMIZERS_5 = ("adam", "adamw", "adamax", "adagrad", "asgd", "lbfgs", "nadam", "radam", "rmsprop", "rprop", "sgd")
 ORDERS = {"table-3.4": ("architecture", "loss", "optimizer", "learning_rate", "weight_decay"),
           "code": ("architecture", "loss", "optimizer", "weight_decay", "learning_rate"),
           "figure-3.2": ("architecture", "learning_rate", "weight_decay", "loss", "optimizer")}
@@ -148,7 +143,7 @@ class Genome:
         return space
 
 
-def chapter3(order: str = "table-3.4", rates: str = "text", scale: str = "linear", architectures=TABLE_3_1) -> Genome:
+def chapter3(order: str = "table-3.4", rates: str = "text", scale: str = "linear", architectures=architecture_catalog.TABLE_3_1) -> Genome:
     """The five genes of Gen-CNN (Table 3.1 and section 3.2).
 
     Parameters
@@ -162,18 +157,18 @@ def chapter3(order: str = "table-3.4", rates: str = "text", scale: str = "linear
     architectures : sequence of str
         Names that the first gene chooses from.
     """
-    return _ordered(ORDERS[order], architectures, OPTIMIZERS_3, LEARNING_RATES[rates], scale)
+    return _ordered(ORDERS[order], architectures, training_names.OPTIMIZERS_3, LEARNING_RATES[rates], scale)
 
 
-def chapter5(astrocytes: bool = True, scale: str = "linear", architectures=TABLE_5_2) -> Genome:
+def chapter5(astrocytes: bool = True, scale: str = "linear", architectures=architecture_catalog.TABLE_5_2) -> Genome:
     """The genes of Gen-Soup (Table 5.2): five, and with astrocytes the factors Str and Weak, all in the order of Table 3.4 (see card 5.10)."""
-    plain = _ordered(ORDERS["table-3.4"], architectures, OPTIMIZERS_5, LEARNING_RATES["text"], scale)
+    plain = _ordered(ORDERS["table-3.4"], architectures, training_names.OPTIMIZERS_5, LEARNING_RATES["text"], scale)
     factors = (Gene("strong", low=FACTORS[0], high=FACTORS[1]), Gene("weak", low=FACTORS[0], high=FACTORS[1]))
     return Genome(plain.genes + factors * astrocytes)
 
 
 def _ordered(order, architectures, optimizers, rates, scale) -> Genome:
-    genes = {"architecture": Gene("architecture", tuple(architectures)), "loss": Gene("loss", LOSSES), "optimizer": Gene("optimizer", optimizers),
+    genes = {"architecture": Gene("architecture", tuple(architectures)), "loss": Gene("loss", training_names.LOSSES), "optimizer": Gene("optimizer", optimizers),
              "learning_rate": Gene("learning_rate", low=rates[0], high=rates[1], scale=scale),
              "weight_decay": Gene("weight_decay", low=WEIGHT_DECAY[0], high=WEIGHT_DECAY[1], scale=scale)}
     return Genome(tuple(genes[name] for name in order))

@@ -20,7 +20,7 @@ from pathlib import Path
 import keras_tuner
 from keras_tuner.engine.trial import Trial, TrialStatus
 
-from kit import record
+from kit import files
 from kit.evolution import plan as plans
 from kit.evolution.plan import Plan
 
@@ -179,10 +179,10 @@ class PopulationOracle(keras_tuner.Oracle):
 
     def save(self):
         """Write the state, atomically."""
-        record.write_json(self._get_oracle_fname(), self.get_state())
+        files.write_json(self._get_oracle_fname(), self.get_state())
 
     def _save_trial(self, trial):
-        record.write_json(Path(self._get_trial_dir(trial.trial_id)) / "trial.json", trial.get_state())
+        files.write_json(Path(self._get_trial_dir(trial.trial_id)) / "trial.json", trial.get_state())
 
     def reload(self):
         """Go on from the folder: nothing that ended is lost, and what a kill cut off is handed out again.
@@ -190,7 +190,7 @@ class PopulationOracle(keras_tuner.Oracle):
         A chief leaves individuals to the workers that held them, which may have survived it, until their lease is over.
         """
         file = Path(self._get_oracle_fname())
-        state = record.read_json(file, default=None)
+        state = files.read_json(file, default=None)
         if state is None or state["failure"]:  # nothing was found: start over
             for folder in Path(self._project_dir).glob("trial_*"):
                 shutil.rmtree(folder, ignore_errors=True)

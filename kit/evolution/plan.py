@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from kit import record
+from kit import files
 from kit.errors import KitError
 from kit.evolution import tasks
 from kit.evolution.genetic import GASettings
@@ -103,7 +103,7 @@ class Plan:
 
     def key(self) -> str:
         """Digest of all settings, which names folders: the same wherever the modules lie."""
-        return record.digest(tasks.historic(asdict(self)))
+        return files.digest(tasks.historic(asdict(self)))
 
     def write(self, folder) -> None:
         """Write the plan into its folder, or check that the one there is the same.
@@ -113,16 +113,16 @@ class Plan:
         OtherSearch
         """
         file = Path(folder) / PLAN
-        there = record.read_json(file, default=None)
+        there = files.read_json(file, default=None)
         if there is None:
-            record.write_json(file, asdict(self))
-        elif record.digest(tasks.historic(there)) != self.key():
+            files.write_json(file, asdict(self))
+        elif files.digest(tasks.historic(there)) != self.key():
             raise OtherSearch(f"{folder} holds a search with other settings; delete it or choose another folder.")
 
     @staticmethod
     def read(folder) -> "Plan":
         """The plan of a folder; a :class:`SpacePlan` if it names a space."""
-        told = record.read_json(Path(folder) / PLAN)
+        told = files.read_json(Path(folder) / PLAN)
         kind, settings = (SpacePlan, ODESettings) if "space" in told else (Plan, GASettings)
         return kind(Genome(**told.pop("genome")), settings(**told.pop("settings")), **told)
 
@@ -218,13 +218,13 @@ def result(folder) -> Result:
 
     Raises
     ------
-    kit.record.DamagedRecord
+    kit.files.DamagedRecord
         If the folder holds no search.
     AllFailed
         If the search ended because every individual failed.
     """
     folder, plan = Path(folder), Plan.read(folder)
-    state = record.read_json(folder / STATE)
+    state = files.read_json(folder / STATE)
     if state["failure"]:
         raise AllFailed(state["failure"])
     search = plan.search(state)

@@ -31,7 +31,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from kit import record
+from kit import files
 from kit.errors import KitError
 from kit.evolution.genetic import NOT_FINITE, GASettings, GeneticAlgorithm
 from kit.evolution.genome import Genome
@@ -68,7 +68,7 @@ class Ledger:
 
     def __init__(self, genome: Genome, evaluate, budget: float, seed: int, folder, epochs: int | None = None):
         self.genome, self.evaluate, self.budget, self.seed, self.folder, self.epochs = genome, evaluate, budget, seed, Path(folder), epochs
-        self.known = record.read_json(self.folder / TRACE, default=[])
+        self.known = files.read_json(self.folder / TRACE, default=[])
         self.rows, self.spent = [], 0.0
 
     def left(self, cost: float = 1.0) -> bool:
@@ -96,7 +96,7 @@ class Ledger:
         else:
             row = {"evaluation": number, "generation": generation, **self._judge(genes, generation, number, epochs), "genes": genes, "cost": cost}
             self.known.append(row)
-            record.write_json(self.folder / TRACE, self.known)
+            files.write_json(self.folder / TRACE, self.known)
         self.rows.append(row)
         self.spent += cost
         return row
@@ -164,7 +164,7 @@ def search(method: str, genome: Genome, evaluate, budget: int, seed: int, folder
     if method not in METHODS or budget < 1 or population < 1:
         raise NoSuchMethod(f'"{method}" with a budget of {budget} and a population of {population} cannot be run; choose one of {", ".join(METHODS)} and at least 1 of each.')
     folder = Path(folder)
-    with record.FolderLock(folder):
+    with files.FolderLock(folder):
         _claim(folder, {"method": method, "genome": genome, "budget": budget, "seed": seed, "population": population, "epochs": epochs, "genetic": genetic})
         ledger = Ledger(genome, evaluate, budget, seed, folder, epochs)
         try:
@@ -172,15 +172,15 @@ def search(method: str, genome: Genome, evaluate, budget: int, seed: int, folder
         except _Spent:
             pass
         table = ledger.trace()
-        record.write_csv(folder / "trace.csv", table.assign(genes=table["genes"].map(json.dumps)))
+        files.write_csv(folder / "trace.csv", table.assign(genes=table["genes"].map(json.dumps)))
     return table
 
 
 def _claim(folder: Path, told: dict) -> None:
-    there = record.read_json(folder / METHOD, default=None)
+    there = files.read_json(folder / METHOD, default=None)
     if there is None:
-        record.write_json(folder / METHOD, told)
-    elif record.digest(there) != record.digest(told):
+        files.write_json(folder / METHOD, told)
+    elif files.digest(there) != files.digest(told):
         raise OtherSearch(f"{folder} holds another search; delete it or choose another folder.")
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from kit import record
+from kit import files
 from kit.errors import KitError
 from kit.evolution import averaging
 from kit.evolution.genetic import CROSSOVER_5, MUTATION_5, GASettings, GeneticAlgorithm, shrinking
@@ -126,18 +126,18 @@ class Nursery:
     ----------
     network : kit.short_training.Network
         Its architecture is replaced by the individual's.
-    inputs : kit.data.Inputs
+    inputs : kit.data_inputs.Inputs
     parts : dict
         Row numbers of "train", "val" and what else is to be predicted later.
     settings : SoupSettings
     """
 
     def __init__(self, network, inputs, parts: dict, settings: SoupSettings):
-        from kit import outcome, train
+        from kit import outcome, train as train_module
         from kit.optimizers import RefusedRule
 
         self.network, self.inputs, self.parts, self.settings = network, inputs, parts, settings
-        self.failures = (train.Diverged, outcome.OutOfMemory, RefusedRule)
+        self.failures = (train_module.Diverged, outcome.OutOfMemory, RefusedRule)
 
     def trainer(self, architecture: str):
         """The trainer of an architecture."""
@@ -191,7 +191,7 @@ class Search:
 
     def __init__(self, folder, settings: SoupSettings, genome: Genome, nursery):
         self.folder, self.settings, self.genome, self.nursery = Path(folder), settings, genome, nursery
-        state = record.read_json(self.folder / STATE, default=None)
+        state = files.read_json(self.folder / STATE, default=None)
         self.algorithm = GeneticAlgorithm.from_state(state["algorithm"]) if state else GeneticAlgorithm(settings.genetic(genome))
         self.rows, self._ancestors = state["rows"] if state else [], {}
 
@@ -218,15 +218,15 @@ class Search:
             self.rows.append({**row, "evaluation": float(evaluation)})
         best = algorithm.best
         if best and best["generation"] == g:
-            with record.atomic_write(self.folder / BEST) as temporary:
+            with files.atomic_write(self.folder / BEST) as temporary:
                 shutil.copyfile(self.file(g, best["individual"]), temporary)
-        record.write_json(self.folder / STATE, {"algorithm": algorithm.state(), "rows": self.rows})
+        files.write_json(self.folder / STATE, {"algorithm": algorithm.state(), "rows": self.rows})
         for earlier in range(g):
             shutil.rmtree(self._place(earlier), ignore_errors=True)
 
     def _individual(self, g: int, i: int, values: dict) -> dict:
         note = self.file(g, i).with_suffix(".json")
-        stored = record.read_json(note, default=None)
+        stored = files.read_json(note, default=None)
         if stored:
             return stored
         started, lineage = time.perf_counter(), self.algorithm.lineage
@@ -241,8 +241,8 @@ class Search:
             save(self.file(g, i), weights)
         except self.nursery.failures as error:
             row |= {"fitness": None, "reason": str(error)}
-        record.write_json(note, row | {"seconds": round(time.perf_counter() - started, 3)})
-        return record.read_json(note)
+        files.write_json(note, row | {"seconds": round(time.perf_counter() - started, 3)})
+        return files.read_json(note)
 
     def _inherited(self, g: int, i: int, architecture: str) -> tuple[list | None, str]:
         """Initial weights of an individual (None: the architecture's own) and how it came to them."""
@@ -261,7 +261,7 @@ class Search:
 
     def _alive(self, g: int, i: int, architecture: str) -> bool:
         """Whether an individual of the generation before left weights of this architecture; they must descend from the same start."""
-        note = record.read_json(self.file(g, i).with_suffix(".json"))
+        note = files.read_json(self.file(g, i).with_suffix(".json"))
         if note["reason"] or note["architecture"] != architecture:
             return False
         if note["ancestor"] != self._ancestor(architecture):
@@ -331,7 +331,7 @@ class Search:
 
 def save(path, weights) -> None:
     """Write weights as npz with the arrays "0", "1", ..., atomically."""
-    with record.atomic_write(path) as temporary:
+    with files.atomic_write(path) as temporary:
         np.savez(temporary, **{str(k): w for k, w in enumerate(weights)})
 
 

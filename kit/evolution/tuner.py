@@ -23,7 +23,7 @@ import traceback
 from concurrent import futures
 from pathlib import Path
 
-from kit import beside, compat, record  # noqa: F401, I001  compat silences TensorFlow before KerasTuner imports it
+from kit import beside, compat, files  # noqa: F401, I001  compat silences TensorFlow before KerasTuner imports it
 
 import grpc
 from keras_tuner.engine.base_tuner import BaseTuner
@@ -106,7 +106,7 @@ class PopulationTuner(BaseTuner):
             fitness, reason = (fitness, None) if all(map(math.isfinite, (fitness, *ties))) else (None, NOT_FINITE)
         except Exception as error:
             reason = _reason(error)
-            record.write_text(own / "traceback.txt", traceback.format_exc())
+            files.write_text(own / "traceback.txt", traceback.format_exc())
         return {"fitness": fitness, "reason": reason, "seconds": round(time.monotonic() - started, 3), **({"ties": ties} if ties and reason is None else {})}
 
     @contextlib.contextmanager
@@ -169,7 +169,7 @@ class PatientClient:
 
 def over(folder) -> bool:
     """True once the search in a folder has ended."""
-    state = record.read_json(Path(folder) / plans.STATE, default=None)
+    state = files.read_json(Path(folder) / plans.STATE, default=None)
     return state is not None and ended(state)
 
 
@@ -179,9 +179,9 @@ def alone(folder) -> plans.Result:
     Raises
     ------
     AllFailed
-    kit.record.FolderBusy
+    kit.files.FolderBusy
     """
-    with record.FolderLock(folder):
+    with files.FolderLock(folder):
         tuner = PopulationTuner(Plan.read(folder), folder)
         tuner.save()
         tuner.search()
@@ -197,7 +197,7 @@ def chief(folder, patience: float = PATIENCE) -> plans.Result:
     SearchBroken
         If no worker asks for `patience` seconds, or the address is taken.
     """
-    with record.FolderLock(folder):
+    with files.FolderLock(folder):
         tuner = PopulationTuner(Plan.read(folder), folder, "chief")
         tuner.save()
         serve(tuner.oracle, f"{os.environ['KERASTUNER_ORACLE_IP']}:{os.environ['KERASTUNER_ORACLE_PORT']}", patience)

@@ -12,7 +12,7 @@ import sys
 import time
 from pathlib import Path
 
-from kit import paths, record
+from kit import files, paths
 from kit.evolution import plan as plans
 from kit.evolution.plan import AllFailed, Plan, SearchBroken
 from kit.evolution.population import ended
@@ -60,7 +60,7 @@ def run(plan: Plan, folder, workers: int = 0, threads: int | None = None) -> pla
 
 
 def _state(folder) -> dict | None:
-    return record.read_json(folder / plans.STATE, default=None)
+    return files.read_json(folder / plans.STATE, default=None)
 
 
 def _over(folder) -> bool:

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import keras
 from keras import layers
 
-from kit import models
-from kit.backbones import _seeded
+from kit import heads
+from kit.seeds import _seeded
 from kit.errors import KitError
 
 VGG = {13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3)}
@@ -149,7 +149,7 @@ def _scaled(layer, width: float):
 
 def _resnet(x, depth: int, classes: int):
     base = {50: keras.applications.ResNet50, 101: keras.applications.ResNet101}[depth](include_top=False, weights=None, input_tensor=x)
-    return models.classifier_head(base.output, "gap", None, 0.0, classes, None)
+    return heads.classifier_head(base.output, "gap", None, 0.0, classes, None)
 
 
 def _vgg(x, depth: int, classes: int):

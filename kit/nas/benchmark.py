@@ -47,7 +47,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from kit import record
+from kit import files, record
 from kit.errors import KitError
 
 SCRIPT = Path(__file__).with_name("benchmark_torch.py")
@@ -278,7 +278,7 @@ def main(arguments=None) -> int:
         return 1
     print(table.round(3).to_string(index=False), *(f"{name}: {value:.2f}" for name, value in ratios(table).items()), sep="\n")
     if options["out"]:
-        record.write_json(options["out"], {"settings": asdict(settings), "device": record.device_name(), "times": table.to_dict("records"), "ratios": ratios(table)})
+        files.write_json(options["out"], {"settings": asdict(settings), "device": record.device_name(), "times": table.to_dict("records"), "ratios": ratios(table)})
     return 0
 
 

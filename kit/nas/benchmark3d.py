@@ -46,7 +46,7 @@ from time import perf_counter
 import numpy as np
 import pandas as pd
 
-from kit import record
+from kit import files, record
 from kit.errors import KitError
 from kit.nas import benchmark, cells3d, networks3d
 from kit.nas.released3d import RELEASED
@@ -219,7 +219,7 @@ def main(arguments=None) -> int:
         print(error, file=sys.stderr)
         return 1
     if told["out"]:
-        record.write_json(told["out"], {"device": record.device_name(), "networks": found})
+        files.write_json(told["out"], {"device": record.device_name(), "networks": found})
     return 0
 
 

@@ -60,7 +60,7 @@ def paired(x, kernel):
 class PairedConv3D(layers.Conv3D):
     """Keras' `Conv3D` of an odd cubic kernel at stride 1 with padding "same", computed as `paired`; volumes (N, D, H, W, C) with W even."""
 
-    uses_kernel_once = True  # `kit.backbones.macs`: every weight acts once at each position of the output
+    uses_kernel_once = True  # `kit.macs.macs`: every weight acts once at each position of the output
 
     def convolution_op(self, inputs, kernel):
         return paired(tf.convert_to_tensor(inputs), tf.convert_to_tensor(kernel))

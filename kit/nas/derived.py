@@ -94,7 +94,7 @@ def _cell_parameters(place: Place) -> int:
 
 
 def macs(genotype: Genotype, size: int, channels: int = 36, cells: int = 12, classes: int = 4, input_channels: int = 3) -> int:
-    """Multiply-accumulates of one image in inference: convolutions and the classifier, as `kit.backbones.macs` counts them.
+    """Multiply-accumulates of one image in inference: convolutions and the classifier, as `kit.macs.macs` counts them.
 
     Parameters
     ----------

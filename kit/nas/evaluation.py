@@ -78,7 +78,7 @@ def fit(make: Callable, description: dict, recipe: Recipe, inputs, parts: dict, 
     description : dict
         What the network is, as it shall stand in config.json and be part of the run's key.
     recipe : Recipe
-    inputs : kit.data.Inputs
+    inputs : kit.data_inputs.Inputs
     parts : dict
         Row numbers by part; "train" is trained on, `watch` is evaluated after each epoch (Figure 2), the others are predicted at the end.
     name, profile, paper : str
@@ -96,7 +96,7 @@ def fit(make: Callable, description: dict, recipe: Recipe, inputs, parts: dict, 
 
     Raises
     ------
-    kit.train.Diverged, kit.outcome.OutOfMemory, kit.data.BadSplit
+    kit.train.Diverged, kit.outcome.OutOfMemory, kit.data_inputs.BadSplit
         The run folder then says why, and other runs are left as they are.
     """
     steps = -(-len(parts["train"]) // recipe.batch_size)

@@ -15,7 +15,7 @@ from kit import compat  # noqa: F401  before Keras: silences TensorFlow's start-
 import keras
 import numpy as np
 
-from kit import record, registry, saved_models, train
+from kit import files, record, registry, saved_models, train
 from kit.errors import KitError
 from kit.nas import cells3d, networks3d
 from kit.nas.cells3d import Network3D
@@ -121,7 +121,7 @@ def fit(make: Callable, description: dict, recipe: Recipe3D, inputs, parts: dict
     description : dict
         What the network and its initial weights are, as it shall stand in config.json and be part of the run's key.
     recipe : Recipe3D
-    inputs : kit.data.Inputs
+    inputs : kit.data_inputs.Inputs
         From :func:`kit.volumes.load`.
     parts : dict
         Row numbers of "train", "val" and "test".
@@ -137,7 +137,7 @@ def fit(make: Callable, description: dict, recipe: Recipe3D, inputs, parts: dict
 
     Raises
     ------
-    kit.train.Diverged, kit.outcome.OutOfMemory, kit.data.BadSplit
+    kit.train.Diverged, kit.outcome.OutOfMemory, kit.data_inputs.BadSplit
     """
     graph = traced(recipe, len(parts["train"]))
     config = train.TrainConfig(paper, profile, name, {**description, "recipe": asdict(recipe)}, epochs=recipe.epochs, batch_size=recipe.batch_size,
@@ -158,7 +158,7 @@ def fit_network(network: Network3D, recipe: Recipe3D, inputs, parts: dict, *, wa
     seed : int
     """
     shape = {"classes": _classes(inputs), "edge": inputs.x.shape[1], "channels": inputs.x.shape[4]}
-    described = {"kind": "cells3d", "network": cells3d.to_json(network), "biases": biases, "warm": None if warm is None else record.digest([a.tolist() for a in warm]), **shape}
+    described = {"kind": "cells3d", "network": cells3d.to_json(network), "biases": biases, "warm": None if warm is None else files.digest([a.tolist() for a in warm]), **shape}
 
     def make():
         model = networks3d.build(network, seed=seed, biases=biases, **shape)

@@ -11,7 +11,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from kit import record
+from kit import files
 from kit.errors import KitError
 
 PRIMITIVES = ("none", "max_pool_3x3", "avg_pool_3x3", "skip_connect", "sep_conv_3x3", "sep_conv_5x5", "dil_conv_3x3", "dil_conv_5x5")
@@ -277,7 +277,7 @@ def to_json(genotype: Genotype, path, **facts) -> None:
         Further JSON values worth keeping with the cells (method, seed, epoch, data); ignored when the file is read.
     """
     concat = list(genotype.concat)
-    record.write_json(path, {"normal": genotype.normal, "normal_concat": concat, "reduce": genotype.reduce, "reduce_concat": concat, **facts})
+    files.write_json(path, {"normal": genotype.normal, "normal_concat": concat, "reduce": genotype.reduce, "reduce_concat": concat, **facts})
 
 
 def from_json(path) -> Genotype:
@@ -287,10 +287,10 @@ def from_json(path) -> Genotype:
     ------
     BadGenotype
         If the file holds no cells of this kind.
-    kit.record.DamagedRecord
+    kit.files.DamagedRecord
         If it cannot be read.
     """
-    stored = record.read_json(path)
+    stored = files.read_json(path)
     if not isinstance(stored, dict) or not {"normal", "reduce"} <= set(stored):
         raise BadGenotype(f'{path} holds no cells; it needs "normal" and "reduce", each a list of eight [operation, predecessor].')
     for name in ("normal_concat", "reduce_concat"):

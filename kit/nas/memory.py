@@ -281,7 +281,7 @@ def take_steps(**facts) -> None:
 
 
 def _step(space, kind: str, audience):
-    from kit.nas import hypergradient, lease
+    from kit.nas import hypergradient, lease as nas_lease
 
     def explainer(weights, arch, x):
         return supernet.forward(space, weights, arch, x)
@@ -292,9 +292,9 @@ def _step(space, kind: str, audience):
         mode = kind.removeprefix("lease_")
         if not audience:
             return hypergradient.second_order(explainer, weights, arch, train, val, 0.025, mode=mode).gradients
-        settings = lease.LeaseSettings()
-        start = lease.initial_delta(train[0], settings, [0, 0])
-        return lease.lease_gradient(explainer, lambda w, x: audiences.forward(audience[0], w, x), weights, told, arch, train, val, start, settings, 1.0, lr=0.025,
+        settings = nas_lease.LeaseSettings()
+        start = nas_lease.initial_delta(train[0], settings, [0, 0])
+        return nas_lease.lease_gradient(explainer, lambda w, x: audiences.forward(audience[0], w, x), weights, told, arch, train, val, start, settings, 1.0, lr=0.025,
                                     audience_lr=0.025, order=1 if space.family != "darts" else 2, mode=mode).gradients
 
     return step

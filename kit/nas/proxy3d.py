@@ -19,8 +19,8 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from kit import outcome, record, registry, volumes
-from kit.data import Inputs
+from kit import files, outcome, registry, volumes
+from kit.data_inputs import Inputs
 from kit.errors import KitError
 from kit.nas import networks3d
 from kit.nas.cells3d import Network3D, Space, parameters
@@ -142,7 +142,7 @@ def judge(network: Network3D, inputs: Inputs, rows: dict, proxy: Proxy) -> Judge
     Parameters
     ----------
     network : Network3D
-    inputs : kit.data.Inputs
+    inputs : kit.data_inputs.Inputs
         Volumes, from :func:`kit.volumes.load`.
     rows : dict
         From :func:`parts`.
@@ -237,8 +237,8 @@ def evaluate(values: dict, folder, *, dataset: str, fingerprint: str, space: dic
     size, known = parameters(network, chosen.classes, dead=False, channels=chosen.channels), values["search"]
     print(f"{dataset}, candidate {known.get('number', '-')} ({known.get('origin', 'alone')}): {size:,} parameters, {len(judged.history)} epochs, fitness {judged.fitness:.4f}, "
           f"{judged.history['seconds'].sum():.1f} s", flush=True)
-    record.write_csv(Path(folder) / "history.csv", judged.history)
-    with record.atomic_write(Path(folder) / WEIGHTS) as temporary:
+    files.write_csv(Path(folder) / "history.csv", judged.history)
+    with files.atomic_write(Path(folder) / WEIGHTS) as temporary:
         np.savez(temporary, **{str(number): array for number, array in enumerate(judged.weights)})
     return judged.fitness, -judged.lowest_loss, -size
 

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field, fields
 import numpy as np
 import pandas as pd
 
-from kit import data, paths, record, registry
+from kit import data_inputs, files, paths, record, registry
 from kit.nas import derived, evaluation, genotype, supernet
 from kit.nas.search import CELLS
 from kit.nas.search_config import BadSearch, SearchConfig
@@ -71,7 +71,7 @@ class RandomSearch:
         return "\n".join(f"{f.name:<{width}}  {getattr(self, f.name)}" for f in fields(self))
 
 
-def search_cost(config: SearchConfig, inputs: data.Inputs, rows_a) -> float:
+def search_cost(config: SearchConfig, inputs: data_inputs.Inputs, rows_a) -> float:
     """Multiply-accumulates of a whole search, forward and backward: what `RandomSearch.budget` is meant to be.
 
     Later stages of P-DARTS are counted with typical surviving operations; measurements and the audience's own passes are left out.
@@ -87,14 +87,14 @@ def search_cost(config: SearchConfig, inputs: data.Inputs, rows_a) -> float:
     return 3.0 * images * passes * total
 
 
-def candidate_cost(config: RandomSearch, cells: genotype.Genotype, inputs: data.Inputs, rows_a) -> float:
+def candidate_cost(config: RandomSearch, cells: genotype.Genotype, inputs: data_inputs.Inputs, rows_a) -> float:
     """Multiply-accumulates of a candidate's training, forward and backward."""
     classes = len(registry.get(inputs.name).classes)
     once = derived.macs(cells, inputs.x.shape[1], config.channels, config.cells, classes, inputs.x.shape[3])
     return 3.0 * len(rows_a) * config.recipe["epochs"] * once
 
 
-def candidates(config: RandomSearch, inputs: data.Inputs, rows_a) -> list[genotype.Genotype]:
+def candidates(config: RandomSearch, inputs: data_inputs.Inputs, rows_a) -> list[genotype.Genotype]:
     """The cells that are tried: drawn one after the other until the budget or the number is used up."""
     drawn, spent = [], 0.0
     while len(drawn) < config.most:
@@ -107,13 +107,13 @@ def candidates(config: RandomSearch, inputs: data.Inputs, rows_a) -> list[genoty
     return drawn
 
 
-def search(config: RandomSearch, inputs: data.Inputs, rows_a, rows_b) -> record.Run:
+def search(config: RandomSearch, inputs: data_inputs.Inputs, rows_a, rows_b) -> record.Run:
     """Train all candidates, or return the finished run; a killed one goes on with the candidate that it was at.
 
     Parameters
     ----------
     config : RandomSearch
-    inputs : kit.data.Inputs
+    inputs : kit.data_inputs.Inputs
     rows_a, rows_b : array-like of int
         Rows that train and that judge; see :func:`kit.nas.search.halves`.
 
@@ -125,17 +125,17 @@ def search(config: RandomSearch, inputs: data.Inputs, rows_a, rows_b) -> record.
 
     Raises
     ------
-    kit.data.BadSplit, kit.record.FolderBusy
+    kit.data_inputs.BadSplit, kit.files.FolderBusy
     kit.train.Diverged
         If no candidate could be trained.
     """
     rows_a, rows_b = np.asarray(rows_a), np.asarray(rows_b)
-    data.check_parts(inputs, {"training half a": rows_a, "training half b": rows_b})
+    data_inputs.check_parts(inputs, {"training half a": rows_a, "training half b": rows_b})
     key = {k: v for k, v in asdict(config).items() if k not in ("paper", "profile")}
     members = inputs.members({"a": np.sort(rows_a), "b": np.sort(rows_b)})
     run = record.Run(paths.results_dir() / config.profile / config.paper / "runs", config.name, {"task": "random search", **key, "data": inputs.facts, "parts": members})
     if not run.finished:
-        with record.FolderLock(run.folder, wait=20):
+        with files.FolderLock(run.folder, wait=20):
             if not run.finished:
                 _search(run, config, inputs, rows_a, rows_b)
     return run
@@ -146,7 +146,7 @@ def _search(run, config, inputs, rows_a, rows_b) -> None:
     started, rows = time.perf_counter(), []
     for number, cells in enumerate(candidates(config, inputs, rows_a)):
         rows.append({"candidate": number, **_judge(config, number, cells, inputs, rows_a, rows_b)})
-        record.write_csv(run.folder / "candidates.csv", pd.DataFrame(rows))
+        files.write_csv(run.folder / "candidates.csv", pd.DataFrame(rows))
     table = pd.DataFrame(rows).dropna(subset=["accuracy"]).sort_values(["accuracy", "loss"], ascending=[False, True], kind="stable")
     if table.empty:
         reason = f"{config.name}: none of the {len(rows)} candidates could be trained; lower the recipe's learning_rate or batch_size."

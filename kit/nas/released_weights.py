@@ -12,7 +12,7 @@ from kit import compat  # noqa: F401  before Keras: silences TensorFlow's start-
 import keras
 import numpy as np
 
-from kit import ported_weights, record, weights
+from kit import files, ported_weights, record, weights
 from kit.nas import networks3d
 from kit.nas.released3d import RELEASED
 from kit.weights import WeightsUnavailable
@@ -85,7 +85,7 @@ def test(name: str, path, inputs, rows, parent, batch_size: int = 16) -> record.
     name : str
     path : path-like
         From :func:`find`.
-    inputs : kit.data.Inputs
+    inputs : kit.data_inputs.Inputs
         Volumes of 28 voxels.
     rows : array-like of int
         The test part.
@@ -107,7 +107,7 @@ def test(name: str, path, inputs, rows, parent, batch_size: int = 16) -> record.
         model = build(name, path)
         logits = [np.asarray(model(inputs.batch(rows[start:start + batch_size]), training=False)) for start in range(0, len(rows), batch_size)]
         scores = keras.ops.convert_to_numpy(keras.ops.softmax(np.concatenate(logits)))
-        record.write_json(run.folder / "metrics.json", {"logit_difference": logit_difference(name, model)})
-        record.write_csv(run.folder / "predictions.csv", record.prediction_table(inputs.index.iloc[rows], scores, "test"))
+        files.write_json(run.folder / "metrics.json", {"logit_difference": logit_difference(name, model)})
+        files.write_csv(run.folder / "predictions.csv", record.prediction_table(inputs.index.iloc[rows], scores, "test"))
 
     return run.once(0, work)

@@ -42,7 +42,7 @@ class ACSConv3D(layers.Layer):
         As in Keras' Conv2D; the weight is one ``kernel`` (k, k, C, filters), and `kernel_size` // 2 zeros pad both sides within each plane.
     """
 
-    uses_kernel_once = True  # `kit.backbones.macs`: every weight acts once at each position of the output
+    uses_kernel_once = True  # `kit.macs.macs`: every weight acts once at each position of the output
 
     def __init__(self, filters, kernel_size, strides=1, kernel_initializer="glorot_uniform", **options):
         super().__init__(**options)

@@ -12,7 +12,7 @@ import time
 import numpy as np
 import pandas as pd
 
-from kit import compat, data, outcome, paths, record, split
+from kit import compat, data_inputs, files, outcome, paths, record, split
 from kit.nas import genotype, memory, search_loop, search_state
 from kit.nas.search_config import BadSearch, SearchConfig, seeds  # noqa: F401  (the usual way in)
 from kit.nas.search_state import State
@@ -21,7 +21,7 @@ from kit.train import Diverged, OutOfMemory
 CELLS, SNAPSHOTS, ARCH, STATE = "genotype.json", "genotypes.json", "arch.npz", "state.npz"
 
 
-def halves(inputs: data.Inputs, rows, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def halves(inputs: data_inputs.Inputs, rows, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Split training images at random into two halves of the same class proportions: row numbers, ascending.
 
     Raises
@@ -34,13 +34,13 @@ def halves(inputs: data.Inputs, rows, seed: int = 0) -> tuple[np.ndarray, np.nda
     return np.sort(inputs.rows(first)), np.sort(inputs.rows(second))
 
 
-def search(config: SearchConfig, inputs: data.Inputs, rows_a, rows_b) -> record.Run:
+def search(config: SearchConfig, inputs: data_inputs.Inputs, rows_a, rows_b) -> record.Run:
     """Search, or return the finished run of the same configuration.
 
     Parameters
     ----------
     config : SearchConfig
-    inputs : kit.data.Inputs
+    inputs : kit.data_inputs.Inputs
         uint8 images.
     rows_a, rows_b : array-like of int
         Row numbers of the half that trains weights (explainer and audience) and of the half that the architecture is judged by; see :func:`halves`.
@@ -52,25 +52,25 @@ def search(config: SearchConfig, inputs: data.Inputs, rows_a, rows_b) -> record.
 
     Raises
     ------
-    kit.data.BadSplit, BadSearch, kit.train.Diverged, kit.train.OutOfMemory, kit.record.FolderBusy
+    kit.data_inputs.BadSplit, BadSearch, kit.train.Diverged, kit.train.OutOfMemory, kit.files.FolderBusy
     """
     rows_a, rows_b = np.asarray(rows_a), np.asarray(rows_b)
     run = folder(config, inputs, rows_a, rows_b)
     if run.finished:
         return run
     _check(config, inputs, rows_a, rows_b)
-    with record.FolderLock(run.folder, wait=20):
+    with files.FolderLock(run.folder, wait=20):
         if not run.finished:
             _search(run, config, inputs, rows_a, rows_b)
     return run
 
 
-def folder(config: SearchConfig, inputs: data.Inputs, rows_a, rows_b) -> record.Run:
+def folder(config: SearchConfig, inputs: data_inputs.Inputs, rows_a, rows_b) -> record.Run:
     """The run of a configuration, begun, finished or not there yet."""
     return record.Run(paths.results_dir() / config.profile / config.paper / "runs", config.name, run_key(config, inputs, np.asarray(rows_a), np.asarray(rows_b)))
 
 
-def run_key(config: SearchConfig, inputs: data.Inputs, rows_a, rows_b) -> dict:
+def run_key(config: SearchConfig, inputs: data_inputs.Inputs, rows_a, rows_b) -> dict:
     """What config.json records and the run is keyed by: settings, data facts and the exact images of both halves."""
     return {"task": "search", **config.key(), "data": inputs.facts, "parts": inputs.members({"a": np.sort(rows_a), "b": np.sort(rows_b)})}
 
@@ -78,12 +78,12 @@ def run_key(config: SearchConfig, inputs: data.Inputs, rows_a, rows_b) -> dict:
 def _check(config, inputs, rows_a, rows_b) -> None:
     if inputs.x.dtype != np.uint8 or inputs.x.ndim != 4:
         raise BadSearch(f"A search needs uint8 images, not {inputs.x.dtype} of shape {inputs.x.shape[1:]}; load them with kit.data.load.")
-    data.check_parts(inputs, {"training half a": rows_a, "training half b": rows_b})
+    data_inputs.check_parts(inputs, {"training half a": rows_a, "training half b": rows_b})
     if np.intersect1d(rows_a, rows_b).size:
         raise BadSearch("The two halves share images; an architecture must be judged by others than those that train its weights (see kit.nas.search.halves).")
 
 
-def search_all(configs, inputs: data.Inputs, rows_a, rows_b) -> dict:
+def search_all(configs, inputs: data_inputs.Inputs, rows_a, rows_b) -> dict:
     """Several searches, name -> finished run; one that diverges or runs out of memory is reported and left out, the others are not touched."""
     finished = {}
     for config in configs:
@@ -125,8 +125,8 @@ def _stages(run, config, inputs, rows_a, rows_b):
             _refuse_too_large(config, space, task)
         _epoch(task, space, state, stage, within)
         search_state.save(file, state)
-        record.write_csv(run.folder / "history.csv", pd.DataFrame(state.rows))
-        record.write_json(run.folder / SNAPSHOTS, state.snapshots)
+        files.write_csv(run.folder / "history.csv", pd.DataFrame(state.rows))
+        files.write_json(run.folder / SNAPSHOTS, state.snapshots)
     return state, first
 
 
@@ -175,7 +175,7 @@ def _report(config, rows) -> None:
 
 def _write_result(run, config, state) -> None:
     names = ("alpha_normal", "alpha_reduce", "beta_normal", "beta_reduce")
-    with record.atomic_write(run.folder / ARCH) as temporary:
+    with files.atomic_write(run.folder / ARCH) as temporary:
         np.savez(temporary, **dict(zip(names, search_state.visible_arch(config, state))))
     limited, free = search_state.cells(config, state)
     facts = {"family": config.family, "name": config.name, "seed": config.seed, "epoch": state.epoch, "lease": config.lease is not None, "survivors": state.survivors,
@@ -190,7 +190,7 @@ def found(run: record.Run) -> genotype.Genotype:
 
 def snapshots(run: record.Run) -> list[tuple[int, genotype.Genotype]]:
     """(epoch, cells) for every epoch of a run, finished or not."""
-    return [(entry["epoch"], genotype.Genotype(entry["normal"], entry["reduce"])) for entry in record.read_json(run.folder / SNAPSHOTS)]
+    return [(entry["epoch"], genotype.Genotype(entry["normal"], entry["reduce"])) for entry in files.read_json(run.folder / SNAPSHOTS)]
 
 
 def spread(values: dict) -> pd.DataFrame:

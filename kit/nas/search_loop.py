@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from kit import autoaugment, registry
-from kit.data import Inputs
+from kit.data_inputs import Inputs
 from kit.nas import lease, optim, search_state, search_step, supernet
 from kit.nas.optim import AdamState
 from kit.nas.search_config import SearchConfig

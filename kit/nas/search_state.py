@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from kit import record
+from kit import files
 from kit.nas import audience, genotype, supernet
 
 LISTS = ("weights", "buffers", "arch", "first", "second", "audience", "audience_buffers", "deltas")
@@ -170,7 +170,7 @@ def save(file, state: State) -> None:
     arrays = {f"{name}{n}": np.asarray(a) for name in LISTS for n, a in enumerate(getattr(state, name))}
     told = {"counts": {name: len(getattr(state, name)) for name in LISTS}, "updates": int(state.updates), "survivors": state.survivors,
             "epoch": state.epoch, "rows": state.rows, "snapshots": state.snapshots}
-    with record.atomic_write(file) as temporary:
+    with files.atomic_write(file) as temporary:
         np.savez(temporary, told=json.dumps(told), **arrays)
 
 
@@ -179,13 +179,13 @@ def load(file) -> State:
 
     Raises
     ------
-    kit.record.DamagedRecord
+    kit.files.DamagedRecord
     """
     try:
         with np.load(file) as stored:
             told = json.loads(str(stored["told"]))
             lists = {name: [stored[f"{name}{n}"] for n in range(told["counts"][name])] for name in LISTS}
     except (OSError, ValueError, KeyError) as error:
-        raise record.DamagedRecord(f"{file} cannot be read ({error}); delete it and run again.") from error
+        raise files.DamagedRecord(f"{file} cannot be read ({error}); delete it and run again.") from error
     survivors = told["survivors"] and tuple(tuple(tuple(edge) for edge in cell) for cell in told["survivors"])
     return State(**lists, updates=told["updates"], survivors=survivors, epoch=told["epoch"], rows=told["rows"], snapshots=told["snapshots"])
