@@ -5,7 +5,8 @@ import sys
 from pathlib import Path
 
 from data_prep import folder, ingest, stand_in, verify
-from kit import files, paths, registry
+from kit import files, paths
+from kit.data import registry
 from kit.errors import KitError
 
 
@@ -60,7 +61,7 @@ def known(name: str, to: Path):
 
     Raises
     ------
-    kit.registry.DatasetMissing
+    kit.data.registry.DatasetMissing
         If it is not prepared there.
     """
     facts = files.read_json(to / name / "dataset.json", default=None)

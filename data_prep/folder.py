@@ -4,9 +4,10 @@ import re
 from pathlib import Path
 
 from data_prep import archive, ingest, layout, verify
-from kit import files, registry
+from kit import files
+from kit.data import registry
 from kit.errors import KitError
-from kit.imageio import SUFFIXES
+from kit.data.imageio import SUFFIXES
 
 SPLITS = {"train": "train", "training": "train", "test": "test", "testing": "test", "val": "val", "valid": "val", "validation": "val"}
 
@@ -73,12 +74,12 @@ def describe(origin: Path, name: str):
 
 
 def entry(data) -> dict:
-    """What ``kit.registry.get`` needs to know of one's own data set."""
+    """What ``kit.data.registry.get`` needs to know of one's own data set."""
     return {"title": data.title, "task": data.task, "kind": data.kind, "classes": list(data.classes), "layout": data.layout, "licence": data.licence}
 
 
 def from_entry(name: str, facts: dict):
-    """The :class:`kit.registry.DataSet` of a prepared set of one's own, from the ``entry`` in its dataset.json."""
+    """The :class:`kit.data.registry.DataSet` of a prepared set of one's own, from the ``entry`` in its dataset.json."""
     return registry.DataSet(name=name, **facts | {"classes": tuple(facts["classes"]), "display": tuple(facts["classes"])})
 
 

@@ -10,7 +10,8 @@ import shutil
 from pathlib import Path
 
 from data_prep import archive, fetch, layout, sources, verify
-from kit import files, record, registry
+from kit import files, record
+from kit.data import registry
 from kit.errors import KitError
 
 GIGABYTE = 1 << 30
@@ -34,7 +35,7 @@ def prepare(data, to, archives=(), accept_incomplete: bool = False, say=print, e
 
     Parameters
     ----------
-    data : kit.registry.DataSet
+    data : kit.data.registry.DataSet
     to : path-like
         Folder of all data sets.
     archives : sequence of path-like
@@ -184,7 +185,7 @@ def data_set(name: str):
 
     Raises
     ------
-    kit.registry.UnknownDataSet
+    kit.data.registry.UnknownDataSet
         If there is none, or it is embedded and needs no preparation.
     """
     data = registry.get(name)

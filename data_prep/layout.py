@@ -21,7 +21,7 @@ from PIL import Image
 
 from data_prep.archive import CorruptArchive
 from kit.errors import KitError
-from kit.imageio import SUFFIXES
+from kit.data.imageio import SUFFIXES
 
 COLUMNS = ["image_id", "split", "label", "class_name", "sha256", "bytes"]
 SIDE = 32

@@ -6,7 +6,7 @@ import gzip
 import hashlib
 from pathlib import Path
 
-from kit import registry
+from kit.data import registry
 
 MANIFESTS = Path(__file__).parent / "manifests"
 BLOCK = 1 << 20

@@ -16,7 +16,8 @@ import numpy as np
 import pandas as pd
 
 from data_prep import archive, ingest, layout, verify
-from kit import audit, files, registry
+from kit import files
+from kit.data import duplicates, registry
 
 SEED = 35
 PER_CLASS = 500
@@ -88,7 +89,7 @@ def tumours(listed: pd.DataFrame, origin: Path, per_class: int = PER_CLASS, seed
     -------
     list of str
         Sorted image ids; deterministic for a given manifest and seed. Twins are images in one near-duplicate group of
-        :func:`kit.audit.duplicate_groups`, byte-identical files among them.
+        :func:`kit.data.duplicates.duplicate_groups`, byte-identical files among them.
 
     Raises
     ------
@@ -97,7 +98,7 @@ def tumours(listed: pd.DataFrame, origin: Path, per_class: int = PER_CLASS, seed
     """
     random, chosen, taken = np.random.default_rng(seed), [], set()
     rows = listed[listed.class_name.isin(TUMOURS)]
-    group = dict(zip(rows.image_id, audit.duplicate_groups(rows, origin).near_group))
+    group = dict(zip(rows.image_id, duplicates.duplicate_groups(rows, origin).near_group))
     for name in TUMOURS:
         own = []
         for image_id in random.permutation(sorted(rows.image_id[rows.class_name == name])):

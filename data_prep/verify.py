@@ -11,7 +11,8 @@ import pandas as pd
 
 from data_prep import sources
 from data_prep.layout import COLUMNS, WrongArchive
-from kit import files, imageio, record
+from kit import files, record
+from kit.data import imageio
 from kit.errors import KitError
 
 NAMED = 20
@@ -72,7 +73,7 @@ def absent(data, labels: dict) -> list[str]:
 
     Parameters
     ----------
-    data : kit.registry.DataSet
+    data : kit.data.registry.DataSet
     labels : dict
         Image id -> (split, class).
 

@@ -10,54 +10,54 @@ import altair
 import pandas as pd
 import streamlit as st
 
-from kit import app_text, serving, uploads
+from kit.serving import classifier as serving_classifier, text, uploads
 from kit.errors import KitError
 
 TYPES = "JPEG, PNG or DICOM"
 
 
 @st.cache_resource(show_spinner="Loading the model ...")
-def classifier(folder: str, stamp: int) -> serving.Classifier:
+def classifier(folder: str, stamp: int) -> serving_classifier.Classifier:
     """The model, loaded once for all sessions, and again only after a run has written another one (`stamp`)."""
-    return serving.Classifier.load(folder)
+    return serving_classifier.Classifier.load(folder)
 
 
-def current() -> serving.Classifier:
+def current() -> serving_classifier.Classifier:
     """The classifier of the newest usable model."""
-    folder = serving.find_model()
-    return classifier(str(folder), (folder / serving.CARD).stat().st_mtime_ns)
+    folder = serving_classifier.find_model()
+    return classifier(str(folder), (folder / serving_classifier.CARD).stat().st_mtime_ns)
 
 
 def main() -> None:
     """Sidebar, disclaimer and the chosen page; a foreseeable failure is one sentence."""
-    st.set_page_config(page_title=app_text.TITLE)  # a named or emoji page_icon would be fetched from a server of Google
-    st.sidebar.title(app_text.SIDEBAR)
-    page = st.sidebar.selectbox("Select Page", app_text.PAGES)
+    st.set_page_config(page_title=text.TITLE)  # a named or emoji page_icon would be fetched from a server of Google
+    st.sidebar.title(text.SIDEBAR)
+    page = st.sidebar.selectbox("Select Page", text.PAGES)
     st.sidebar.caption("Research use only, not for diagnosis.")
-    st.warning(serving.DISCLAIMER, icon=":material/gavel:")
+    st.warning(serving_classifier.DISCLAIMER, icon=":material/gavel:")
     try:
         {"Home": home, "About Dataset": about, "Disease Recognition": recognition}[page]()
     except KitError as error:
-        st.error(app_text.plain(error))
+        st.error(text.plain(error))
 
 
 def home() -> None:
     """Welcome and how it works."""
-    st.header(app_text.TITLE)
-    st.markdown(app_text.HOME)
+    st.header(text.TITLE)
+    st.markdown(text.HOME)
 
 
 def about() -> None:
     """The published data set, and the data and results of the model that answers here."""
     st.header("About Dataset")
-    st.markdown(app_text.ABOUT)
-    st.table(app_text.SPLIT.set_index("class"))
-    st.markdown(app_text.ABOUT_LIMITS)
+    st.markdown(text.ABOUT)
+    st.table(text.SPLIT.set_index("class"))
+    st.markdown(text.ABOUT_LIMITS)
     info = current().info
     st.subheader("Data of this model")
-    st.markdown(app_text.data_card(info))
+    st.markdown(text.data_card(info))
     st.subheader("Model card")
-    st.markdown(app_text.model_card(info))
+    st.markdown(text.model_card(info))
 
 
 def recognition() -> None:
@@ -65,17 +65,17 @@ def recognition() -> None:
     st.header("Disease Recognition")
     model = current()
     if model.info.get("stand_in"):
-        st.info(f"This model was not trained on the published data: {app_text.plain(model.info['stand_in'])}.")
+        st.info(f"This model was not trained on the published data: {text.plain(model.info['stand_in'])}.")
     single, several = st.tabs(["One image", "Several images"])
     with single:
         one(model)
     with several:
         many(model)
     with st.expander("Model card"):
-        st.markdown(app_text.model_card(model.info))
+        st.markdown(text.model_card(model.info))
 
 
-def one(model: serving.Classifier) -> None:
+def one(model: serving_classifier.Classifier) -> None:
     """Upload, preview, Predict, result."""
     file = st.file_uploader(f"Choose one slice ({TYPES}, at most {uploads.MAX_BYTES / 1e6:.0f} MB)", key="one")
     if file is None:
@@ -88,29 +88,29 @@ def one(model: serving.Classifier) -> None:
                 result = model.classify(upload)
             show(result, model)
     except KitError as error:
-        st.error(app_text.plain(error))
+        st.error(text.plain(error))
 
 
-def show(result: serving.Prediction, model: serving.Classifier) -> None:
+def show(result: serving_classifier.Prediction, model: serving_classifier.Classifier) -> None:
     """Class, probabilities, heat map, warning and remarks of one prediction."""
     if not result.familiar:
-        st.warning(f"This picture does not look like the training data: {app_text.plain(result.reason)}. Do not rely on the result below.", icon=":material/warning:")
+        st.warning(f"This picture does not look like the training data: {text.plain(result.reason)}. Do not rely on the result below.", icon=":material/warning:")
     elif model.statistics is None:
-        st.info(app_text.UNKNOWN)
-    st.success(f"Predicted class: {app_text.plain(result.display)}")
+        st.info(text.UNKNOWN)
+    st.success(f"Predicted class: {text.plain(result.display)}")
     st.success(f"Confidence: {100 * result.confidence:.2f} %")
     table = pd.DataFrame({"class": list(result.probabilities), "probability in %": [100 * p for p in result.probabilities.values()]})
     st.altair_chart(bars(table))
     st.table(table.set_index("class").style.format("{:.2f}"))
-    st.caption(app_text.PROBABILITY)
+    st.caption(text.PROBABILITY)
     left, right = st.columns(2)
     left.image(result.image, caption="What the network saw", width=300, channels="BGR")
     right.image(result.overlay(), caption="Grad-CAM", width=300)
-    st.caption(app_text.HEAT)
+    st.caption(text.HEAT)
     if not result.heat.any():
         st.info("The heat map is empty: no region of this picture spoke for the predicted class.")
     for note in result.notes:
-        st.caption(f"Note: {app_text.plain(note)}.")
+        st.caption(f"Note: {text.plain(note)}.")
 
 
 def bars(table: pd.DataFrame) -> altair.Chart:
@@ -120,9 +120,9 @@ def bars(table: pd.DataFrame) -> altair.Chart:
         x=altair.X("probability in %:Q", scale=altair.Scale(domain=[0, 100])), y=altair.Y("class:N", sort=None, axis=names))
 
 
-def many(model: serving.Classifier) -> None:
+def many(model: serving_classifier.Classifier) -> None:
     """Upload several files, a table, its download."""
-    files = st.file_uploader(f"Choose up to {serving.MOST_FILES} slices ({TYPES})", accept_multiple_files=True, key="many")
+    files = st.file_uploader(f"Choose up to {serving_classifier.MOST_FILES} slices ({TYPES})", accept_multiple_files=True, key="many")
     if not files or not st.button("Predict all", type="primary"):
         return
     bar = st.progress(0.0, "Please wait ...")
@@ -132,8 +132,8 @@ def many(model: serving.Classifier) -> None:
     said = [name for name in [*first, *table.columns.difference(first, sort=False)] if (table[name].astype(str) != "").any()]
     st.dataframe(table, hide_index=True, column_order=said)
     strange, failed = int((table["familiar"] == False).sum()), int((table["error"] != "").sum())  # noqa: E712 (missing values are neither)
-    st.caption(f"{len(table)} files: {failed} could not be used, {strange} do not look like the training data. {serving.DISCLAIMER}")
-    st.download_button("Download as CSV", serving.csv(table), "predictions.csv", "text/csv", on_click="ignore")
+    st.caption(f"{len(table)} files: {failed} could not be used, {strange} do not look like the training data. {serving_classifier.DISCLAIMER}")
+    st.download_button("Download as CSV", serving_classifier.csv(table), "predictions.csv", "text/csv", on_click="ignore")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,8 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
-from kit import paths, registry
+from kit import paths
+from kit.data import registry
 
 EXPECTED = {"tensorflow": "2.21", "keras": "3.15"}
 

@@ -11,7 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from kit import beside, compat, paths
+from kit import compat, paths, processes
 
 FIELDS = "/proc/self/status"
 
@@ -32,7 +32,7 @@ def of_each(function: str, arguments: list) -> list:
         Bytes; None where the work failed or was killed, and without a GPU on systems other than Linux, which do not tell.
     """
     if arguments and compat.use_xla():
-        return [_on_gpu(beside.named(function), one) for one in arguments]
+        return [_on_gpu(processes.named(function), one) for one in arguments]
     if not arguments or not os.path.exists(FIELDS):
         return [None] * len(arguments)
     with tempfile.TemporaryDirectory() as folder:
@@ -43,7 +43,7 @@ def of_each(function: str, arguments: list) -> list:
 
 def main(function: str, arguments: str, found: str) -> None:
     """Measure and write the peaks, a JSON list, to the file `found`."""
-    call = beside.named(function)
+    call = processes.named(function)
     Path(found).write_text(json.dumps([_one(call, one) for one in json.loads(arguments)]))
 
 

@@ -11,7 +11,8 @@ import shutil
 import sys
 from pathlib import Path
 
-from kit import files, page, paths
+from kit import files, paths
+from kit.report import page
 from kit.errors import KitError
 
 NAME = "reference"

@@ -21,7 +21,9 @@ from pathlib import Path
 import psutil
 import yaml
 
-from kit import files as files_module, params, paths, record, registry, report
+from kit import files as files_module, params, paths, record
+from kit.data import registry
+from kit.report import artefacts as report_artefacts
 from kit.errors import KitError
 
 KERNEL = "medimg-kit"
@@ -122,7 +124,7 @@ def plan(profile: str, only: str = "", assignments=()) -> list[Job]:
 def collect(job: Job) -> list[dict]:
     """The expected artefacts of a notebook with what is really on disk: status "written" only if every file is there."""
     found = []
-    for wanted in report.expected(job.name):
+    for wanted in report_artefacts.expected(job.name):
         folder = paths.results_dir() / job.profile / wanted["paper"]
         entries = files_module.read_json(folder / "artefacts.json", default={}).get("artefacts", [])
         entry = next((e for e in entries if e["id"] == wanted["id"]), {})
@@ -255,7 +257,7 @@ def complete(jobs: list[Job]) -> bool:
 def start_over(jobs: list[Job]) -> None:
     """Delete what earlier runs of these notebooks left in the results folder (``--fresh``)."""
     for job in jobs:
-        for paper in {a["paper"] for a in report.expected(job.name)}:
+        for paper in {a["paper"] for a in report_artefacts.expected(job.name)}:
             shutil.rmtree(paths.results_dir() / job.profile / paper, ignore_errors=True)
         job.status_file.unlink(missing_ok=True)
 

@@ -15,10 +15,12 @@ ONE_WORKER = 3 * 2**30  # bytes of memory that a worker with TensorFlow may need
 LIMIT = 30.0  # seconds a test may take, setup and call each
 SMOKE_TIMEOUT = 2400  # seconds after which pytest-timeout ends a test that waits for the notebooks
 # files that take longest, the longest first: what starts late and takes long leaves the others idle
-HEAVY = ("notebooks", "train", "pbcnas_runs", "cad", "cad_training", "astrocyte_runs", "lease_runs",
-         "gencnn_runs", "gensoup_runs", "ported_weights", "nas_search", "nas_lease", "serving",
-         "evolution_tuner", "evolution_soup", "optimizers", "backbones", "runner", "app", "page",
-         "data_prep")
+HEAVY = ("test_notebooks", "training/test_train", "pbcnas/test_runs", "cad/test_tables", "cad/test_runs",
+         "astrocytes/test_runs", "lease/test_runs", "gencnn/test_runs", "gensoup/test_runs",
+         "models/test_ported_weights", "models/test_saved", "nas2d/test_search", "nas2d/test_lease",
+         "serving/test_classifier", "evolution/test_tuner", "evolution/test_soup",
+         "training/test_optimizers", "models/test_backbones", "test_runner", "test_app",
+         "report/test_page", "test_data_prep")
 
 
 def limit() -> float:
@@ -101,10 +103,13 @@ def in_order(items: list) -> list:
     that only read the results come last, so that no worker waits for the other's notebooks.
     """
     waiting = {i.path for i in items if SHARED in i.fixturenames and i.path.stem != "test_notebooks"}
-    ranks = {f"test_{name}": rank for rank, name in enumerate(HEAVY)}
+
+    def rank(path):
+        end = path.with_suffix("").as_posix()
+        return next((i for i, name in enumerate(HEAVY) if end.endswith(name)), len(HEAVY))
 
     def place(item):
-        return (item.path in waiting, ranks.get(item.path.stem, len(HEAVY)),
+        return (item.path in waiting, rank(item.path),
                 item.path.stem == "test_notebooks" and SHARED not in item.fixturenames)
 
     return sorted(items, key=place)

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 from streamlit.testing.v1 import AppTest
-from test_serving import PNG, RAMP, describe, dicom, encode, model_folder, slices, tiny  # noqa: F401 (fixtures)
+from tests.serving.test_classifier import PNG, RAMP, describe, dicom, encode, model_folder, slices, tiny  # noqa: F401 (fixtures)
 
-from kit import app_pictures, app_text, serving, uploads
+from kit.serving import classifier, pictures, text, uploads
 
 HOSTILE = "![x](https://example.org/x.png)<img src=y>.txt"
 
@@ -20,7 +20,7 @@ def app(model_folder, monkeypatch):  # noqa: F811
     monkeypatch.setenv("KIT_MODEL", str(model_folder))
 
     def show(page):
-        at = AppTest.from_file(str(app_pictures.SCRIPT), default_timeout=60).run()
+        at = AppTest.from_file(str(pictures.SCRIPT), default_timeout=60).run()
         at.sidebar.selectbox[0].set_value(page)
         return clean(at.run())
 
@@ -36,11 +36,11 @@ def sentences(at) -> str:
     return "\n".join(element.value for kind in ("header", "markdown", "success", "warning", "info", "error", "caption") for element in getattr(at, kind))
 
 
-@pytest.mark.parametrize("page", app_text.PAGES)
+@pytest.mark.parametrize("page", text.PAGES)
 def test_every_page_says_that_it_is_not_for_diagnosis(app, page):
     at = app(page)
-    assert at.warning[0].value == serving.DISCLAIMER and at.header[0].value == {"Home": app_text.TITLE}.get(page, page)
-    assert at.sidebar.title[0].value == "Detection System Dashboard" and list(at.sidebar.selectbox[0].options) == list(app_text.PAGES)
+    assert at.warning[0].value == classifier.DISCLAIMER and at.header[0].value == {"Home": text.TITLE}.get(page, page)
+    assert at.sidebar.title[0].value == "Detection System Dashboard" and list(at.sidebar.selectbox[0].options) == list(text.PAGES)
 
 
 def test_cards_tell_data_reductions_and_accuracies(app):
@@ -53,7 +53,7 @@ def test_cards_tell_data_reductions_and_accuracies(app):
 def test_without_a_model_one_sentence_tells_how_to_make_one(tmp_path, monkeypatch):
     monkeypatch.setenv("KIT_RESULTS", str(tmp_path))
     monkeypatch.delenv("KIT_MODEL", raising=False)
-    at = AppTest.from_file(str(app_pictures.SCRIPT), default_timeout=60).run()
+    at = AppTest.from_file(str(pictures.SCRIPT), default_timeout=60).run()
     assert not clean(at).error
     at.sidebar.selectbox[0].set_value("Disease Recognition")
     assert "bash run&#95;all&#46;sh &#45;&#45;only 20" in clean(at.run()).error[0].value
@@ -69,8 +69,8 @@ def predict(at, name, content):
 def test_upload_predict_and_result(app, model_folder, slices):  # noqa: F811
     content = encode(Image.fromarray(slices[0]), "PNG")
     at = predict(app("Disease Recognition"), "slice.png", content)
-    expected = serving.Classifier.load(model_folder).classify(uploads.read_upload(content, "slice.png"))
-    assert [s.value for s in at.success] == [f"Predicted class: {app_text.plain(expected.display)}", f"Confidence: {100 * expected.confidence:.2f} %"]
+    expected = classifier.Classifier.load(model_folder).classify(uploads.read_upload(content, "slice.png"))
+    assert [s.value for s in at.success] == [f"Predicted class: {text.plain(expected.display)}", f"Confidence: {100 * expected.confidence:.2f} %"]
     np.testing.assert_allclose(at.table[0].value["probability in %"], [100 * p for p in expected.probabilities.values()], atol=1e-3)
     assert len(at.warning) == 1 and not at.error and len(at.get("image")) == 3
 
@@ -105,27 +105,27 @@ def test_batch_gives_a_table_and_its_download(app):
 
 
 def test_the_model_is_loaded_once_and_again_after_a_new_run(tmp_path, monkeypatch):
-    folder, loads = serving.save_model(tmp_path / "m", tiny(), describe()), []
-    load = serving.Classifier.load
-    monkeypatch.setattr(serving.Classifier, "load", lambda f: loads.append(f) or load(f))
+    folder, loads = classifier.save_model(tmp_path / "m", tiny(), describe()), []
+    load = classifier.Classifier.load
+    monkeypatch.setattr(classifier.Classifier, "load", lambda f: loads.append(f) or load(f))
     monkeypatch.setenv("KIT_MODEL", str(folder))
-    at = AppTest.from_file(str(app_pictures.SCRIPT), default_timeout=60).run()
+    at = AppTest.from_file(str(pictures.SCRIPT), default_timeout=60).run()
     for page in ("Disease Recognition", "About Dataset", "Disease Recognition"):
         at.sidebar.selectbox[0].set_value(page)
         clean(at.run())
     assert len(loads) == 1 and "without statistics of its training images" in sentences(at).replace("&#45;", "-")
-    serving.save_model(folder, tiny(1), describe())
+    classifier.save_model(folder, tiny(1), describe())
     clean(at.run())
     assert len(loads) == 2
 
 
 def test_foreign_text_is_inert():
-    shown = app_text.plain(HOSTILE + " $x$ :red[a] `b` **c**\nd")
+    shown = text.plain(HOSTILE + " $x$ :red[a] `b` **c**\nd")
     assert not set(shown) & set("[]()<>`*$:!\n") and "x" in shown
 
 
 def test_settings_send_and_open_nothing():
-    settings = tomllib.loads((app_pictures.SCRIPT.parent / ".streamlit/config.toml").read_text())
+    settings = tomllib.loads((pictures.SCRIPT.parent / ".streamlit/config.toml").read_text())
     assert settings["browser"] == {"gatherUsageStats": False} and settings["client"]["showErrorDetails"] == "none"
     assert settings["server"]["address"] == "127.0.0.1" and settings["server"]["maxUploadSize"] * 1e6 == uploads.MAX_BYTES
 
@@ -134,10 +134,10 @@ def test_without_a_browser_there_is_a_reason_and_the_pages_still_speak(tmp_path,
     path = tmp_path / "a.png"
     path.write_bytes(encode(Image.fromarray(slices[0]), "PNG"))
     monkeypatch.setattr(shutil, "which", lambda name: None)
-    taken = app_pictures.take(model_folder, path, tmp_path / "pictures")
+    taken = pictures.take(model_folder, path, tmp_path / "pictures")
     assert taken.files == [] and "Chromium" in taken.reason and not (tmp_path / "pictures").exists()
-    said = app_pictures.contents(model_folder, path)
-    assert list(said) == [*app_text.PAGES, "Result"] and any("Predicted class" in line for line in said["Result"])
+    said = pictures.contents(model_folder, path)
+    assert list(said) == [*text.PAGES, "Result"] and any("Predicted class" in line for line in said["Result"])
 
 
 # ---- a real browser
@@ -145,10 +145,10 @@ def test_without_a_browser_there_is_a_reason_and_the_pages_still_speak(tmp_path,
 @pytest.fixture(scope="module")
 def live(model_folder, tmp_path_factory):  # noqa: F811
     """A running server whose home and temporary folder are watched, and a browser that has it open."""
-    if app_pictures.missing():
-        pytest.skip(app_pictures.missing())
+    if pictures.missing():
+        pytest.skip(pictures.missing())
     home, temporary = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("tmp")
-    with app_pictures.server(model_folder, HOME=str(home), TMPDIR=str(temporary)) as address, app_pictures.browser() as driver:
+    with pictures.server(model_folder, HOME=str(home), TMPDIR=str(temporary)) as address, pictures.browser() as driver:
         driver.get(address)
         yield driver, home, temporary
 
@@ -157,15 +157,15 @@ def test_browser_walks_through_the_pages_and_predicts(live, tmp_path, slices):  
     driver, home, temporary = live
     path = tmp_path / "slice.png"
     path.write_bytes(encode(Image.fromarray(slices[0]), "PNG"))
-    for page in app_text.PAGES:
-        app_pictures.go_to(driver, page)
-    app_pictures.upload(driver, path)
-    app_pictures.press(driver, "Predict")
-    app_pictures.wait_for(driver, "bright regions spoke")
-    said = app_pictures.text(driver)
+    for page in text.PAGES:
+        pictures.go_to(driver, page)
+    pictures.upload(driver, path)
+    pictures.press(driver, "Predict")
+    pictures.wait_for(driver, "bright regions spoke")
+    said = pictures.text(driver)
     assert all(words in said for words in ("Predicted class", "Confidence", "What the network saw", "Grad-CAM", "Research use only"))
-    pixels = np.asarray(Image.open(app_pictures.picture(driver, tmp_path / "result.png")).convert("L"))
-    assert pixels.shape[1] == app_pictures.WIDTH and pixels.shape[0] > 1200 and pixels.std() > 20
+    pixels = np.asarray(Image.open(pictures.picture(driver, tmp_path / "result.png")).convert("L"))
+    assert pixels.shape[1] == pictures.WIDTH and pixels.shape[0] > 1200 and pixels.std() > 20
     sources = driver.execute_script("return performance.getEntriesByType('resource').map(e => new URL(e.name).hostname)")
     assert len(sources) > 5 and set(sources) <= {"127.0.0.1", ""}
     assert [entry for entry in driver.get_log("browser") if entry["level"] == "SEVERE"] == []
@@ -176,10 +176,10 @@ def test_browser_shows_a_sentence_for_a_wrong_file_also_on_a_narrow_screen(live,
     driver, _, _ = live
     driver.refresh()
     (tmp_path / "letter.jpg").write_text("no picture" * 30)
-    app_pictures.go_to(driver, "Disease Recognition")
-    app_pictures.upload(driver, tmp_path / "letter.jpg")
-    app_pictures.wait_for(driver, "letter.jpg holds no JPEG, PNG or DICOM picture")
+    pictures.go_to(driver, "Disease Recognition")
+    pictures.upload(driver, tmp_path / "letter.jpg")
+    pictures.wait_for(driver, "letter.jpg holds no JPEG, PNG or DICOM picture")
     driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {"width": 400, "height": 800, "deviceScaleFactor": 1, "mobile": False})
     assert driver.execute_script("return document.documentElement.scrollWidth") <= 400
-    assert "Traceback" not in app_pictures.text(driver)
+    assert "Traceback" not in pictures.text(driver)
     driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})

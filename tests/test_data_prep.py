@@ -25,7 +25,8 @@ from PIL import Image
 from data_prep import __main__ as command
 from data_prep import archive, fetch, folder, ingest, layout, sources, stand_in, verify
 from conftest import shared_data
-from kit import files as files_module, paths, record, registry
+from kit import files as files_module, paths, record
+from kit.data import registry
 
 COUNTS = {"Training/a": 3, "Training/b": 2, "Testing/a": 1, "Testing/b": 2}
 
@@ -401,7 +402,7 @@ ingest.prepare(t.data_set(), {to!r}, [{archive!r}], say=t.quiet)
 """
 
 
-@pytest.mark.parametrize("module,name,after,kept", [("archive", "_write", 4, 4), ("verify", "images_manifest", 0, 8), ("ingest.record", "write_json", 1, 0)])
+@pytest.mark.parametrize("module,name,after,kept", [("archive", "_write", 4, 4), ("verify", "images_manifest", 0, 8), ("ingest.files", "write_json", 1, 0)])
 def test_a_killed_run_is_continued_and_ends_identically(tmp_path, tiny_zip, module, name, after, kept):
     script = KILLED.format(tests=str(Path(__file__).parent), module=module, name=name, after=after, to=str(tmp_path / "to"), archive=str(tiny_zip))
     done = subprocess.run([sys.executable, "-c", script], cwd=paths.ROOT, capture_output=True, text=True)

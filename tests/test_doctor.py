@@ -6,7 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from kit import compat, doctor, files, paths, registry
+from kit import compat, doctor, files, paths
+from kit.data import registry
 
 
 def of(rows):

@@ -12,7 +12,8 @@ import pytest
 from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
 
-from kit import files as files_module, params, paths, report, runner
+from kit import files as files_module, params, paths, runner
+from kit.report import artefacts
 
 NOTEBOOKS = sorted(paths.notebooks_dir().glob("*.ipynb"))
 TRAINING = "10_br35h_cnn_vs_resnet50v2"
@@ -35,11 +36,11 @@ def test_form(notebook):
 
 def test_every_published_artefact_has_a_notebook_name_that_the_design_lists():
     names = {"10_br35h_cnn_vs_resnet50v2", "20_cad_six_models", "30_lease_nas", "40_gencnn_ga", "50_astrocytes", "60_gensoup", "70_pbcnas_3d"}
-    assert {e["notebook"] for e in report.all_expected()} - {n.stem for n in NOTEBOOKS} <= names
+    assert {e["notebook"] for e in artefacts.all_expected()} - {n.stem for n in NOTEBOOKS} <= names
 
 
 def test_the_paper_profile_is_the_published_setting():
-    from kit import papers
+    from kit.published import papers
 
     values = params.resolve(paths.notebooks_dir() / f"{TRAINING}.ipynb", "paper")
     used = {"image_size": [values["image_size"]] * 2, "epochs": values["epochs"], "folds": values["folds"], "holdout_fraction": values["test_fraction"],
@@ -48,7 +49,7 @@ def test_the_paper_profile_is_the_published_setting():
 
 
 def test_the_paper_profile_of_the_cad_framework_is_the_published_setting():
-    from kit import papers
+    from kit.published import papers
 
     values = params.resolve(paths.notebooks_dir() / "20_cad_six_models.ipynb", "paper")
     used = {"preprocessing_final_size": values["image_size"], "preprocessing_final_size_nasnetlarge": values["large_size"],

@@ -37,7 +37,7 @@ def test_no_write_permission_is_one_sentence(tmp_path):
 
 
 def test_lock_is_refused_to_a_second_process_and_free_after_a_kill(tmp_path):
-    script = f"import time; from kit import record\nwith record.FolderLock({str(tmp_path)!r}): print('held', flush=True); time.sleep(60)"
+    script = f"import time; from kit import files\nwith files.FolderLock({str(tmp_path)!r}): print('held', flush=True); time.sleep(60)"
     holder = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
     assert holder.stdout.readline() == "held\n"
     with pytest.raises(files.FolderBusy, match="Another run is working in"), files.FolderLock(tmp_path):

@@ -2,7 +2,8 @@
 
 import pytest
 
-from kit import page, reference
+from kit import reference
+from kit.report import page
 
 
 @pytest.fixture

@@ -10,7 +10,8 @@ import pytest
 import yaml
 
 import kit
-from kit import paths, registry
+from kit import paths
+from kit.data import registry
 
 ROOT = paths.ROOT
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))

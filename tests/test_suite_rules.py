@@ -73,9 +73,10 @@ def test_the_notebooks_start_first_and_those_that_read_their_results_last():
     def item(stem, *fixtures):
         return SimpleNamespace(path=Path(f"{stem}.py"), fixturenames=fixtures)
 
-    reads, small, heavy = item("test_cad", "smoke"), item("test_augment"), item("test_train")
+    reads, small = item("cad/test_tables", "smoke"), item("data/test_split")
+    heavy = item("training/test_train")
     form, first = item("test_notebooks"), item("test_notebooks", "smoke")
-    beside = item("test_cad")  # stays with the rest of its file
+    beside = item("cad/test_tables")  # stays with the rest of its file
     items = [reads, small, beside, form, heavy, first]
     assert suite_rules.in_order(items) == [first, form, heavy, small, reads, beside]
 

@@ -1,0 +1,1 @@
+"""Speed, measured beside other implementations: commands, never imported by the rest."""

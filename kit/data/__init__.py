@@ -1,0 +1,1 @@
+"""Data: registered sets, images and volumes as arrays, copies, splits, batches."""

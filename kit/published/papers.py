@@ -1,0 +1,341 @@
+"""The publications as data: loads and checks ``papers/<key>.yml``.
+
+A file lists every table, figure and number in prose with its published value, the notebook that regenerates it, the published settings, the
+known slips and the checks that `kit.published.forensics` runs. A published value is addressed by ``<artefact>/<row>/<column>`` (for example
+``table-1/cnn.fold1/accuracy``), a number in prose by ``claims/<id>``. What the authors' code, logs or weights show beside the printed text
+lies under ``records``; it is evidence, never a published value, and is kept apart.
+"""
+
+import math
+import re
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+
+import yaml
+
+from kit import paths
+from kit.errors import KitError
+
+REQUIRED = ("key", "title", "authors", "venue", "year", "doi", "data", "notebooks", "hyperparameters", "artefacts", "claims", "checks", "slips")
+OPTIONAL = ("records", "note")
+KINDS = ("table", "figure")
+BLOCK_FIELDS = {"unit", "decimals", "n", "columns", "rows", "notes", "literature"}
+ID = re.compile(r"[a-z0-9]+(?:[-.][a-z0-9]+)*")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+()=-]*")
+
+
+class UnknownPaper(KitError):
+    """There is no file for that publication."""
+
+
+class BadPaperFile(KitError):
+    """A publication's file breaks the schema."""
+
+
+class UnknownValue(KitError):
+    """A value id names nothing in the publication's file."""
+
+
+@dataclass(frozen=True)
+class Published:
+    """One number as printed.
+
+    Attributes
+    ----------
+    value : float or int
+        Exactly as printed, in `unit`.
+    unit : str
+        "%", "fraction", "count", "min", "ms", "M" (millions), "" (none) ...
+    decimals : int
+        Digits after the point in print; the rounding range is half a unit of the last one.
+    n : int or None
+        Number of test cases behind the value, where the publication fixes it.
+    artefact, row, column : str
+        Where it stands; prose has the artefact "claims" and an empty column.
+    note : str
+        Doubt about the printed value or its reading.
+    literature : bool
+        The publication quotes the value from another one; nothing here regenerates it.
+    """
+
+    value: float
+    unit: str
+    decimals: int
+    n: int | None
+    artefact: str
+    row: str
+    column: str
+    note: str = ""
+    literature: bool = False
+
+    @property
+    def id(self):
+        """``artefact/row/column`` or ``claims/id``."""
+        return "/".join(part for part in (self.artefact, self.row, self.column) if part)
+
+    @property
+    def printed(self):
+        """The value with its published number of decimals, as text."""
+        return f"{self.value:.{self.decimals}f}"
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """A table or figure of a publication (or, under ``records``, a piece of evidence)."""
+
+    id: str
+    kind: str
+    title: str
+    notebook: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A number in prose; `value` is None where the claim is about an order or a picture."""
+
+    id: str
+    text: str
+    value: float | None = None
+    unit: str = ""
+    decimals: int | None = None
+    notebook: str = ""
+    n: int | None = None
+    note: str = ""
+    literature: bool = False
+
+
+@dataclass(frozen=True)
+class Paper:
+    """One publication.
+
+    Attributes
+    ----------
+    artefacts : tuple of Artefact
+        In the order of the publication.
+    values : dict of str to Published
+        Every printed number, prose included.
+    texts : dict of str to str
+        Printed cells that are words (model names, citations), same ids.
+    records : tuple of Artefact
+        Sources of `recorded`.
+    recorded : dict of str to Published
+        Numbers that the authors' code, logs or weights show; not published values.
+    checks, slips : tuple of dict
+        Input of `kit.published.forensics`; errors in prose with keys where, issue, use.
+    """
+
+    key: str
+    title: str
+    authors: tuple
+    venue: str
+    year: int
+    doi: str
+    data: tuple
+    notebooks: tuple
+    hyperparameters: dict
+    artefacts: tuple
+    claims: tuple
+    checks: tuple
+    slips: tuple
+    values: dict = field(repr=False)
+    texts: dict = field(repr=False)
+    records: tuple = ()
+    recorded: dict = field(default_factory=dict, repr=False)
+    note: str = ""
+
+    def number(self, value_id):
+        """The `Published` number of an id, printed or recorded; raises UnknownValue."""
+        found = self.values.get(value_id) or self.recorded.get(value_id)
+        if found is None:
+            raise UnknownValue(f"papers/{self.key}.yml has no number {value_id!r}; ids read artefact/row/column or claims/id.")
+        return found
+
+    def artefact(self, artefact_id):
+        """The `Artefact` of an id; raises UnknownValue."""
+        for item in self.artefacts:
+            if item.id == artefact_id:
+                return item
+        raise UnknownValue(f"papers/{self.key}.yml has no artefact {artefact_id!r}; it has {', '.join(a.id for a in self.artefacts)}.")
+
+
+def keys():
+    """Keys of all publications, sorted."""
+    return sorted(path.stem for path in paths.papers_dir().glob("*.yml"))
+
+
+@lru_cache(maxsize=None)
+def load(key):
+    """Read and check one publication.
+
+    Parameters
+    ----------
+    key : str
+        One of `keys()`.
+
+    Returns
+    -------
+    Paper
+
+    Raises
+    ------
+    UnknownPaper
+        If there is no such file.
+    BadPaperFile
+        If the file breaks the schema; the sentence names the place.
+    """
+    path = paths.papers_dir() / f"{key}.yml"
+    if not path.is_file():
+        raise UnknownPaper(f"There is no publication {key!r}; choose one of {', '.join(keys())}.")
+    return read(path)
+
+
+def read(path):
+    """Like `load`, from any file."""
+    path = Path(path)
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise BadPaperFile(f"{path.name} is not valid YAML; correct this: {' '.join(str(error).split())}.") from None
+    return _build(raw, path)
+
+
+def _demand(condition, path, message):
+    if not condition:
+        raise BadPaperFile(f"{path.name}: {message}.")
+
+
+def _build(raw, path):
+    _demand(isinstance(raw, dict), path, "the file must be a mapping with the keys of the schema")
+    missing, unknown = [k for k in REQUIRED if k not in raw], [k for k in raw if k not in REQUIRED + OPTIONAL]
+    _demand(not missing, path, f"add the missing top-level keys {', '.join(missing)}")
+    _demand(not unknown, path, f"remove the unknown top-level keys {', '.join(map(str, unknown))}")
+    _demand(raw["key"] == path.stem, path, f"key must equal the file name, but is {raw['key']!r}")
+    artefacts, values, texts = _artefacts(raw["artefacts"], raw["notebooks"], path)
+    claims = _claims(raw["claims"], raw["notebooks"], values, path)
+    records, recorded, _ = _artefacts(raw.get("records") or [], None, path)
+    clash = {a.id for a in artefacts} & {a.id for a in records}
+    _demand(not clash, path, f"records need ids of their own, but {', '.join(sorted(clash))} is taken")
+    _listed(raw["checks"], {"kind"}, "checks", path)
+    _listed(raw["slips"], {"where", "issue", "use"}, "slips", path)
+    settings = raw["hyperparameters"]
+    flat = isinstance(settings, dict) and not any(isinstance(v, dict) for v in settings.values())
+    _demand(flat, path, "hyperparameters must be a flat mapping of names to values")
+    plain = {k: raw[k] for k in ("key", "title", "venue", "year", "doi", "hyperparameters")}
+    lists = {k: tuple(raw[k]) for k in ("authors", "data", "notebooks", "checks", "slips")}
+    return Paper(**plain, **lists, artefacts=artefacts, claims=claims, values=values, texts=texts, records=records, recorded=recorded,
+                 note=raw.get("note", ""))
+
+
+def _listed(items, fields, name, path):
+    _demand(isinstance(items, list), path, f"{name} must be a list")
+    for position, item in enumerate(items, 1):
+        _demand(isinstance(item, dict) and fields <= set(item), path, f"item {position} of {name} needs the keys {', '.join(sorted(fields))}")
+
+
+def _artefacts(items, notebooks, path):
+    fields = {"id", "title"} if notebooks is None else {"id", "kind", "title", "notebook"}
+    _listed(items, fields, "records" if notebooks is None else "artefacts", path)
+    found, values, texts = [], {}, {}
+    for item in items:
+        _demand(ID.fullmatch(str(item["id"])), path, f"artefact id {item['id']!r} must be lower-case words joined by hyphens")
+        _demand(item["id"] not in {a.id for a in found} | {"claims"}, path, f"artefact id {item['id']} is used twice or reserved")
+        kind = item.get("kind", "record")
+        _demand(notebooks is None or kind in KINDS, path, f"{item['id']} must be a table or a figure, not {kind!r}")
+        _demand(notebooks is None or item["notebook"] in notebooks, path, f"{item['id']} names a notebook that `notebooks` does not list")
+        found.append(Artefact(item["id"], kind, item["title"], item.get("notebook", ""), item.get("note", "")))
+        for block in item.get("blocks", []):
+            _block(item["id"], block, values, texts, path)
+    return tuple(found), values, texts
+
+
+def _block(artefact, block, values, texts, path):
+    _demand({"columns", "rows"} <= set(block) <= BLOCK_FIELDS, path, f"a block of {artefact} has the fields {', '.join(map(str, block))}")
+    columns, notes = block["columns"], block.get("notes", {})
+    for row, cells in block["rows"].items():
+        row = str(row)
+        _demand(isinstance(cells, list) and len(cells) == len(columns), path, f"row {row} of {artefact} needs {len(columns)} cells")
+        for column, cell in ((column, cell) for column, cell in zip(columns, cells) if cell is not None):
+            named = NAME.fullmatch(row) and NAME.fullmatch(str(column))
+            _demand(named, path, f"{artefact}/{row}/{column} is no valid value id")
+            note = notes.get(f"{row}/{column}", notes.get(row, notes.get(column, "")))
+            entry = Published(cell, block.get("unit", ""), block.get("decimals", 0), block.get("n"), artefact, row, str(column), note,
+                              block.get("literature", False))
+            _demand(entry.id not in values and entry.id not in texts, path, f"{entry.id} is given twice")
+            _cell(entry, values, texts, path)
+
+
+def _cell(entry, values, texts, path):
+    if isinstance(entry.value, str):
+        texts[entry.id] = entry.value
+        return
+    _number(entry, path)
+    values[entry.id] = entry
+
+
+def _number(entry, path):
+    _demand(isinstance(entry.value, (int, float)) and math.isfinite(entry.value) and not isinstance(entry.value, bool), path,
+            f"{entry.id} must be a number, a word or null")
+    _demand(isinstance(entry.decimals, int) and entry.decimals >= 0, path, f"{entry.id} needs its number of decimals")
+    _demand(abs(round(entry.value, entry.decimals) - entry.value) < 1e-9 * max(1, abs(entry.value)), path,
+            f"{entry.id} is {entry.value!r}, which has more than {entry.decimals} decimals")
+
+
+def _claims(items, notebooks, values, path):
+    _listed(items, {"id", "text"}, "claims", path)
+    found = []
+    for item in items:
+        unknown = set(item) - set(Claim.__dataclass_fields__)
+        _demand(not unknown, path, f"claim {item['id']} has the unknown fields {', '.join(sorted(unknown))}")
+        claim = Claim(**item)
+        _demand(NAME.fullmatch(claim.id) and claim.id not in {c.id for c in found}, path, f"claim id {claim.id!r} is used twice or not valid")
+        _demand(not claim.notebook or claim.notebook in notebooks, path, f"claim {claim.id} names a notebook that `notebooks` does not list")
+        if claim.value is not None:
+            entry = Published(claim.value, claim.unit, claim.decimals or 0, claim.n, "claims", claim.id, "", claim.note,
+                              claim.literature)
+            _number(entry, path)
+            values[entry.id] = entry
+        found.append(claim)
+    return tuple(found)
+
+
+def departures(paper, used):
+    """What a run does otherwise than the publication states.
+
+    Parameters
+    ----------
+    paper : Paper
+    used : dict
+        Names of `paper.hyperparameters` -> value of the run. A hyper-parameter that the publication leaves open (null) is not compared.
+
+    Returns
+    -------
+    list of str
+        One entry a difference, e.g. "epochs 6 instead of 30".
+
+    Raises
+    ------
+    UnknownValue
+        If the publication's file lists no such hyper-parameter.
+    """
+    for name in used:
+        if name not in paper.hyperparameters:
+            raise UnknownValue(f"papers/{paper.key}.yml lists no hyper-parameter {name!r}; it has {', '.join(paper.hyperparameters)}.")
+    stated = {name: paper.hyperparameters[name] for name in used}
+    return [f"{name.replace('_', ' ')} {used[name]} instead of {stated[name]}" for name in used if stated[name] is not None and used[name] != stated[name]]
+
+
+def shared(lines):
+    """Notes of several systems as one list, for an artefact that shows them all: what holds for all once, the rest with the system's name.
+
+    Parameters
+    ----------
+    lines : dict of str to list of str
+        Name of a system -> its notes, e.g. from :func:`departures`.
+    """
+    owners = {}
+    for name, own in lines.items():
+        for line in own:
+            owners.setdefault(line, []).append(name)
+    return [line if len(names) == len(lines) else f"{', '.join(names)}: {line}" for line, names in sorted(owners.items(), key=lambda item: -len(item[1]))]

@@ -1,0 +1,1 @@
+"""Artefacts, results, verdicts, figures and the page."""

@@ -1,0 +1,1 @@
+"""Searches of architectures, hyper-parameters and weights."""

@@ -1,0 +1,1 @@
+"""Genetic algorithm, opposition-based differential evolution, Gen-Soup, their rivals and workers."""

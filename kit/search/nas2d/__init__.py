@@ -1,0 +1,1 @@
+"""DARTS, P-DARTS, PC-DARTS and LeaSE: supernets, searches, derived networks."""

@@ -1,0 +1,1 @@
+"""PBC-NAS: cells, networks and trainings in 3D."""

@@ -1,0 +1,1 @@
+"""One folder a publication: plan, runs, tables, figures."""

@@ -1,0 +1,1 @@
+"""Artificial astrocytes: the thesis, chapter 4."""

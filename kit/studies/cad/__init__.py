@@ -1,0 +1,1 @@
+"""The six-model CAD framework."""

@@ -1,0 +1,1 @@
+"""Gen-CNN, a genetic search of hyper-parameters: the thesis, chapter 3."""

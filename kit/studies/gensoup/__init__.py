@@ -1,0 +1,1 @@
+"""Gen-Soup, a genetic search that averages weights: the thesis, chapter 5."""

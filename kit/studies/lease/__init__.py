@@ -1,0 +1,1 @@
+"""LeaSE on DARTS, P-DARTS and PC-DARTS."""

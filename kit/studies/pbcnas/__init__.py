@@ -1,0 +1,1 @@
+"""PBC-NAS for 3D MedMNIST."""

@@ -1,0 +1,1 @@
+"""Training: seeded, resumable, its losses and optimisers, and predictions afterwards."""

@@ -1,0 +1,360 @@
+"""PyTorch's optimizers on one flat vector, and a Keras optimizer that switches between them while the graph runs.
+
+The thesis trains with PyTorch and lets a gene choose the optimizer. Keras' optimizers of the same names follow other rules (epsilon inside the
+root, the rate inside the momentum buffer, decoupled weight decay, another accumulator at the start) and Keras has no RAdam, ASGD and Rprop. A step
+here equals PyTorch's to rounding. Hundreds of short trainings must not trace a graph each, so :class:`Switched` holds rule, rate and weight decay
+in variables.
+
+Differences on purpose: ASGD's average is not kept, because PyTorch never copies it into the model; Rprop, which takes no weight decay in PyTorch,
+gets the penalty's gradient like the others, as eq. 2.60 of the thesis asks; LBFGS, which is in the thesis' list, is refused (see
+:func:`rule_index`).
+"""
+
+import math
+from typing import NamedTuple
+
+import keras
+import tensorflow as tf
+
+from kit.errors import KitError
+from kit.training.rules import scalar
+
+DECAY_MODES = ("l2_all", "l2_no_bias", "decoupled", "none_for_adam")
+BIASES = ("bias", "beta")  # names of the variables that eq. 2.60 leaves out; beta is the bias of a batch normalisation
+_TORCH_LR = {"adam": 1e-3, "sgd": 1e-3, "adamax": 2e-3, "rmsprop": 1e-2, "adamw": 1e-3, "adagrad": 1e-2, "asgd": 1e-2, "nadam": 2e-3,
+             "radam": 1e-3, "rprop": 1e-2}  # fmt: skip
+NOMINAL_LR = {"text": _TORCH_LR, "code": _TORCH_LR | {"sgd": 1e-2, "rmsprop": 1e-3}}
+
+
+class UnknownRule(KitError):
+    """No optimizer, weight-decay mode or group of settings has this name."""
+
+
+class RefusedRule(KitError):
+    """The optimizer is known, but cannot run here."""
+
+
+class BadProgress(KitError):
+    """A position before the start of a schedule, or a schedule without length."""
+
+
+class Settings(NamedTuple):
+    """Momenta of SGD and RMSprop; everything else has PyTorch's default in both groups of settings."""
+
+    sgd_momentum: float = 0.0
+    rmsprop_momentum: float = 0.0
+
+
+# what the thesis says ("default values of PyTorch") and what its released code does
+SETTINGS = {"text": Settings(), "code": Settings(sgd_momentum=0.9, rmsprop_momentum=0.9)}
+
+
+def rule_index(name: str) -> int:
+    """Place of an optimizer in `RULES`, in any case and spelling of PyTorch or Keras ("NAdam", "RMSprop").
+
+    Raises
+    ------
+    RefusedRule
+        For LBFGS: it evaluates the loss several times a step and assumes the loss of the full batch, so it cannot run in a step on one batch.
+        A search gives such an individual the worst fitness.
+    UnknownRule
+    """
+    spelled = str(name).lower()
+    if spelled == "lbfgs":
+        raise RefusedRule("LBFGS evaluates the full loss several times a step and cannot run on single batches; give it the worst fitness.")
+    return _place(spelled, tuple(RULES), "optimizer")
+
+
+def _place(name: str, names: tuple, what: str) -> int:
+    if name not in names:
+        raise UnknownRule(f"No {what} is called {name!r}; choose from {', '.join(names)}.")
+    return names.index(name)
+
+
+def cosine(step, total, minimum: float = 0.1):
+    """Factor of the learning rate after `step` of `total` steps: a cosine from 1 to `minimum`, which it keeps from there on (card 3.21).
+
+    Parameters
+    ----------
+    step, total : int or float, or scalar tensors
+        In the same unit, steps or epochs; `step` counts from 0.
+    minimum : float
+
+    Returns
+    -------
+    float, or float64 scalar tensor if `step` or `total` is a tensor
+
+    Raises
+    ------
+    BadProgress
+        For numbers: if `step` is negative or `total` is not positive.
+    """
+    if tf.is_tensor(step) or tf.is_tensor(total):
+        part = tf.minimum(scalar(step, tf.float64) / scalar(total, tf.float64), 1.0)
+        return minimum + (1 - minimum) * (1 + tf.cos(math.pi * part)) / 2
+    if step < 0 or total <= 0:
+        raise BadProgress(f"Step {step} of {total} is not part of a schedule; steps count from 0 and there is at least one.")
+    return minimum + (1 - minimum) * (1 + math.cos(math.pi * min(step / total, 1))) / 2
+
+
+# --- the rules -----------------------------------------------------------------------------------------------------------------------------
+#
+# Each takes (theta, gradient, slots, step, lr, settings): two vectors (n,), three vectors (n,) of memory that start at zero (a list, or a tensor
+# (3, n)), the number of the step from 1 and the rate as scalar tensors, and Settings; each returns the new theta and the list of slots.
+
+
+def adam(theta, gradient, slots, step, lr, settings):
+    """Adam; slots: means of gradient and squared gradient."""
+    first, second, rest = _moments(gradient, slots)
+    bias1, bias2 = _correction(0.9, step), _correction(0.999, step)
+    moved = theta - _as(scalar(lr, tf.float64) / bias1, theta) * first / (tf.sqrt(second) / _as(tf.sqrt(bias2), theta) + 1e-8)
+    return moved, [first, second, rest]
+
+
+def adamax(theta, gradient, slots, step, lr, settings):
+    """Adam with a decaying maximum instead of the mean of squares; slots: mean of gradients, maximum."""
+    first, largest, rest = _three(slots)
+    first = _mean(first, gradient, 0.9)
+    largest = tf.maximum(0.999 * largest, tf.abs(gradient) + 1e-8)
+    return theta - _as(scalar(lr, tf.float64) / _correction(0.9, step), theta) * first / largest, [first, largest, rest]
+
+
+def nadam(theta, gradient, slots, step, lr, settings):
+    """Adam with Nesterov momentum and a momentum that grows with time; slots: two means, product of the momenta so far."""
+    first, second, product = _moments(gradient, slots)
+    time, rate = _time(step), scalar(lr, tf.float64)
+    momentum, following = (0.9 * (1 - 0.5 * 0.96 ** (t * 0.004)) for t in (time, time + 1))
+    product = tf.where(_is_first(step), tf.ones_like(product), product) * _as(momentum, theta)
+    root = tf.sqrt(second / _as(_correction(0.999, step), theta)) + 1e-8
+    ahead = _as(rate * following, theta) / (1 - product * _as(following, theta))
+    return theta - (_as(rate * (1 - momentum), theta) / (1 - product) * gradient + ahead * first) / root, [first, second, product]
+
+
+def radam(theta, gradient, slots, step, lr, settings):
+    """Adam whose adaptive rate is rectified by its variance, and left out while that is unknown (5 steps); slots: two means."""
+    first, second, rest = _moments(gradient, slots)
+    time, bias2 = _time(step), _correction(0.999, step)
+    longest = 2 / (1 - 0.999) - 1
+    length = longest - 2 * time * 0.999**time / bias2
+    known = tf.maximum(length, 5.0)  # keeps the root real where it is not used
+    rectified = tf.sqrt((known - 4) * (known - 2) * longest / ((longest - 4) * (longest - 2) * known) * bias2)
+    scale = tf.where(length > 5, _as(rectified, theta) / (tf.sqrt(second) + 1e-8), 1.0)
+    return theta - _as(scalar(lr, tf.float64) / _correction(0.9, step), theta) * first * scale, [first, second, rest]
+
+
+def sgd(theta, gradient, slots, step, lr, settings):
+    """Stochastic gradient descent; slots: momentum buffer. The rate is not part of the buffer."""
+    buffer, *rest = _three(slots)
+    buffer = settings.sgd_momentum * buffer + gradient
+    return theta - _as(lr, theta) * buffer, [buffer, *rest]
+
+
+def asgd(theta, gradient, slots, step, lr, settings):
+    """PyTorch's "averaged" SGD: a shrinking of 1e-4 lr a step and a slowly falling rate; slots: rate of the next step, which follows from the
+    learning rate of this one."""
+    following, *rest = _three(slots)
+    now = tf.where(_is_first(step), tf.zeros_like(theta) + _as(lr, theta), following)
+    moved = theta * (1 - 1e-4 * now) - now * gradient
+    rate = scalar(lr, tf.float64)
+    following = tf.zeros_like(theta) + _as(rate / (1 + 1e-4 * rate * _time(step)) ** 0.75, theta)
+    return moved, [following, *rest]
+
+
+def rmsprop(theta, gradient, slots, step, lr, settings):
+    """RMSprop; slots: mean of squares (0.99), momentum buffer."""
+    second, buffer, rest = _three(slots)
+    second = _mean(second, tf.square(gradient), 0.99)
+    buffer = settings.rmsprop_momentum * buffer + gradient / (tf.sqrt(second) + 1e-8)
+    return theta - _as(lr, theta) * buffer, [second, buffer, rest]
+
+
+def adagrad(theta, gradient, slots, step, lr, settings):
+    """Adagrad; slots: sum of squares."""
+    total, *rest = _three(slots)
+    total = total + tf.square(gradient)
+    return theta - _as(lr, theta) * gradient / (tf.sqrt(total) + 1e-10), [total, *rest]
+
+
+def rprop(theta, gradient, slots, step, lr, settings):
+    """Resilient propagation: steps that follow the signs alone; slots: previous gradient, step lengths, of which `lr` is the first."""
+    before, length, rest = _three(slots)
+    agreement = tf.sign(gradient * before)
+    length = tf.where(_is_first(step), tf.zeros_like(theta) + _as(lr, theta), length)
+    factor = tf.where(agreement > 0, _as(1.2, theta), tf.where(agreement < 0, _as(0.5, theta), _as(1.0, theta)))
+    length = tf.clip_by_value(length * factor, 1e-6, 50.0)
+    kept = tf.where(agreement < 0, tf.zeros_like(gradient), gradient)
+    return theta - tf.sign(kept) * length, [kept, length, rest]
+
+
+# adamw is adam; its weight decay differs, and that happens before the rule (:func:`decayed`)
+RULES = {"adam": adam, "sgd": sgd, "adamax": adamax, "rmsprop": rmsprop, "adamw": adam, "adagrad": adagrad, "asgd": asgd, "nadam": nadam,
+         "radam": radam, "rprop": rprop}  # fmt: skip
+
+
+def _three(slots) -> list:
+    return list(slots) if isinstance(slots, (list, tuple)) else tf.unstack(slots, num=3)
+
+
+def _mean(mean, value, keep: float):
+    return keep * mean + (1 - keep) * value
+
+
+def _moments(gradient, slots) -> list:
+    first, second, rest = _three(slots)
+    return [_mean(first, gradient, 0.9), _mean(second, tf.square(gradient), 0.999), rest]
+
+
+def _time(step):
+    return tf.cast(step, tf.float64)
+
+
+def _is_first(step):
+    return tf.equal(tf.cast(step, tf.int64), 1)
+
+
+def _correction(keep: float, step):
+    return 1 - scalar(keep, tf.float64) ** _time(step)  # in float64: in float32 1 - 0.999 ** 1 has three correct digits only
+
+
+def _as(value, like):
+    return scalar(value, like.dtype)
+
+
+# --- weight decay --------------------------------------------------------------------------------------------------------------------------
+
+
+def decayed(theta, gradient, biases, rule, mode, lr, weight_decay):
+    """Apply weight decay (card 3.5, 3.6) to the parameters or to their gradient, before the rule.
+
+    Parameters
+    ----------
+    theta, gradient : (n,) float
+    biases : int
+        How many of the parameters are biases, the last ones; only "l2_no_bias" looks at it.
+    rule, mode : int32 scalar
+        Places in `RULES` and `DECAY_MODES`. "l2_all": gradient + decay * theta, what PyTorch's ``weight_decay`` does; "l2_no_bias": the gradient of
+        eq. 2.60, decay * |theta without biases| ** 2, so twice as strong; "decoupled": theta shrinks by lr * decay; "none_for_adam": as "l2_all",
+        but nothing for Adam, as in the released code. AdamW shrinks theta in every mode, as in PyTorch.
+    lr, weight_decay : float scalar
+
+    Returns
+    -------
+    theta, gradient : (n,) float
+    """
+    mode, rule = tf.cast(mode, tf.int32), tf.cast(rule, tf.int32)
+    without_bias = tf.equal(mode, DECAY_MODES.index("l2_no_bias"))
+    exempt = tf.equal(mode, DECAY_MODES.index("none_for_adam")) & tf.equal(rule, rule_index("adam"))
+    shrinks = tf.equal(mode, DECAY_MODES.index("decoupled")) | tf.equal(rule, rule_index("adamw"))
+    strength = _as(weight_decay, theta) * tf.where(exempt, _as(0.0, theta), tf.where(without_bias, _as(2.0, theta), _as(1.0, theta)))
+    of_biases = tf.where(without_bias, tf.zeros_like(strength), strength)
+    each = tf.concat([tf.fill([theta.shape[0] - biases], strength), tf.fill([biases], of_biases)], 0)
+    shrunk, charged = (lambda: (theta * (1 - _as(lr, theta) * each), gradient)), (lambda: (theta, gradient + each * theta))
+    return tf.cond(shrinks, shrunk, charged)
+
+
+# --- the Keras optimizer -------------------------------------------------------------------------------------------------------------------
+
+
+@keras.saving.register_keras_serializable(package="kit")
+class Switched(keras.optimizers.Optimizer):
+    """An optimizer whose rule, learning rate and weight decay are variables, so that one traced step serves them all.
+
+    Gradients and parameters are joined into one vector, one ``tf.switch_case`` takes the step, and the parts are assigned. Variables `rule` and
+    `decay_mode` (int32, places in `RULES` and `DECAY_MODES`), `learning_rate`, `weight_decay` and three slots as long as all parameters together
+    are saved and restored with the model. A parameter without gradient stays as it is.
+
+    Parameters
+    ----------
+    rule, decay_mode : str
+        See `RULES` and :func:`decayed`.
+    learning_rate, weight_decay : float
+    settings : {"code", "text"}
+        See `SETTINGS`; fixed, not a variable.
+    **options
+        As for every Keras optimizer (``global_clipnorm``, ``name``, ...).
+
+    Raises
+    ------
+    UnknownRule, RefusedRule
+    """
+
+    def __init__(self, rule="adam", learning_rate=1e-3, weight_decay=0.0, decay_mode="l2_all", settings="code", **options):
+        _place(settings, tuple(SETTINGS), "group of settings")
+        number, mode = rule_index(rule), _place(decay_mode, DECAY_MODES, "weight-decay mode")
+        super().__init__(learning_rate=learning_rate, **options)
+        self.settings = settings
+        self.rule = self._number(number, "rule", "int32")
+        self.decay_mode = self._number(mode, "decay_mode", "int32")
+        self.weight_decay = self._number(weight_decay, "weight_decay", "float32")
+        self.slots = []
+
+    def _number(self, value, name, dtype):
+        return self.add_variable((), keras.initializers.Constant(value), dtype, "only_first_replica", name=name)
+
+    def configure(self, rule=None, learning_rate=None, weight_decay=None, decay_mode=None) -> None:
+        """Set what is given, by name or number, from outside of the graph; the memory stays (see :meth:`reset`).
+
+        Raises
+        ------
+        UnknownRule, RefusedRule
+        """
+        if rule is not None:
+            self.rule.assign(rule_index(rule))
+        if decay_mode is not None:
+            self.decay_mode.assign(_place(decay_mode, DECAY_MODES, "weight-decay mode"))
+        if learning_rate is not None:
+            self.learning_rate = learning_rate
+        if weight_decay is not None:
+            self.weight_decay.assign(weight_decay)
+
+    def reset(self) -> None:
+        """Forget all steps, as a new optimizer: zero the slots and the count of steps."""
+        for variable in [self._iterations, *self.slots]:
+            variable.assign(tf.zeros(variable.shape, variable.dtype))
+
+    def build(self, variables):
+        """Make the slots for these parameters."""
+        if self.built:
+            return
+        super().build(variables)
+        self.order = sorted(range(len(variables)), key=lambda k: variables[k].name in BIASES)  # biases last; stable
+        self.sizes = [math.prod(variables[k].shape) for k in self.order]
+        self.biases = sum(math.prod(v.shape) for v in variables if v.name in BIASES)
+        self.precision = "float64" if any(v.dtype == "float64" for v in variables) else "float32"
+        self.slots = [self.add_variable((sum(self.sizes),), "zeros", self.precision, name=f"slot_{k}") for k in range(3)]
+
+    def get_config(self):
+        """What the optimizer is made again from, with the present values of its variables."""
+        rule, mode, decay = int(self.rule.numpy()), int(self.decay_mode.numpy()), float(self.weight_decay.numpy())
+        return {**super().get_config(), "rule": tuple(RULES)[rule], "decay_mode": DECAY_MODES[mode], "weight_decay": decay, "settings": self.settings}
+
+    def _apply_weight_decay(self, variables):
+        """Nothing: :func:`decayed` does it within the step."""
+
+    def _distributed_tf_update_step(self, distribution, grads_and_vars, learning_rate):
+        gradients = {self._get_variable_index(variable): gradient for gradient, variable in grads_and_vars}
+        slots, variables = [slot.value for slot in self.slots], [self._trainable_variables[k].value for k in self.order]
+        gradients = [gradients.get(k) for k in self.order]
+        # given to update() as arguments, distributed values arrive as those of the device
+        distribution.extended.update(slots[0], self._step, args=(slots[1:], variables, gradients, learning_rate), group=False)
+
+    def _step(self, slot, slots, variables, gradients, lr):
+        slots, lr = [slot, *slots], tf.cast(tf.convert_to_tensor(lr), self.precision)
+        gradient = self._join([tf.zeros_like(v) if g is None else g for v, g in zip(variables, gradients, strict=True)])
+        rule, mode, decay = (tf.convert_to_tensor(v) for v in (self.rule, self.decay_mode, self.weight_decay))
+        theta, gradient = decayed(self._join(variables), gradient, self.biases, rule, mode, lr, tf.cast(decay, self.precision))
+        theta, memory = self._switch(rule, theta, gradient, [tf.convert_to_tensor(s) for s in slots], lr)
+        for slot, value in zip(slots, memory, strict=True):
+            slot.assign(value)
+        for variable, given, part in zip(variables, gradients, tf.split(theta, self.sizes), strict=True):
+            if given is not None:
+                variable.assign(tf.cast(tf.reshape(part, variable.shape), variable.dtype))
+
+    def _join(self, tensors):
+        return tf.concat([tf.cast(tf.reshape(t, [-1]), self.precision) for t in tensors], 0)
+
+    def _switch(self, number, theta, gradient, slots, lr):
+        step, settings = tf.convert_to_tensor(self.iterations) + 1, SETTINGS[self.settings]
+        branches = [lambda rule=rule: rule(theta, gradient, slots, step, lr, settings) for rule in RULES.values()]
+        broken = lambda: (theta * float("nan"), slots)  # noqa: E731 - a number that is no rule must not pass for the last one
+        return tf.switch_case(number, branches, default=broken)
