@@ -1,16 +1,13 @@
 """Every TensorFlow and Keras quirk, and nothing else; each function says what it works around.
 
-Importing this module before TensorFlow silences its start-up log. Nothing here has a counterpart in a publication.
+What has to be set before TensorFlow is imported stands in the package's ``__init__``. Nothing here has a counterpart in a publication.
 """
 
 import os
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-
-import keras  # noqa: E402
-import numpy as np  # noqa: E402
-import tensorflow as tf  # noqa: E402
+import keras
+import numpy as np
+import tensorflow as tf
 
 
 def deterministic(seed: int) -> None:

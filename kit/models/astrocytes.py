@@ -13,8 +13,6 @@ the batch sums are added over the replicas before tanh, so that the replicas dec
 import itertools
 import threading
 
-from kit import compat  # noqa: F401  before TensorFlow: silences its start-up log
-
 import keras
 import numpy as np
 import tensorflow as tf

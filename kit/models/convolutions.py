@@ -10,8 +10,6 @@ import threading
 from collections import Counter
 from contextlib import contextmanager
 
-from kit import compat  # noqa: F401  before TensorFlow: silences its start-up log
-
 import keras
 import numpy as np
 

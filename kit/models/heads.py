@@ -1,7 +1,5 @@
 """Classifier heads: global pooling, dropout and dense units behind a backbone, or on its stored features."""
 
-from kit import compat  # noqa: F401  before Keras: silences TensorFlow's start-up log
-
 import keras
 from keras import layers
 

@@ -1,7 +1,5 @@
 """Multiply-accumulates of a Keras model, counted layer by layer."""
 
-from kit import compat  # noqa: F401  before Keras: silences TensorFlow's start-up log
-
 import keras
 import math
 from keras import layers

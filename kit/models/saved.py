@@ -59,8 +59,6 @@ def load(path, compile: bool = False):
     OSError, ValueError, TypeError, KeyError
         From Keras, if the file is absent, damaged or holds what neither Keras nor the kit has.
     """
-    from kit import compat  # noqa: F401  before Keras: silences TensorFlow's start-up log
-
     import keras
 
     found = needed(_config(path))

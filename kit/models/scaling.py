@@ -1,7 +1,5 @@
 """How images are scaled before a pretrained backbone sees them."""
 
-from kit import compat  # noqa: F401  before Keras: silences TensorFlow's start-up log
-
 import keras
 import numpy as np
 

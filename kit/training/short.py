@@ -12,13 +12,12 @@ import math
 import time
 from dataclasses import dataclass, field
 
-from kit import compat  # noqa: F401  before TensorFlow: silences its start-up log
-
 import keras
 import numpy as np
 import pandas as pd
 import tensorflow as tf
 
+from kit import compat
 from kit import record
 from kit.data.augment import crop_rotate, mixing
 from kit.evaluation import metrics

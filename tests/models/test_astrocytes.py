@@ -6,8 +6,6 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 
-from kit import compat  # noqa: F401
-
 import keras
 import tensorflow as tf
 

@@ -9,8 +9,6 @@ multiplies, and no layer draws an image's parameters by its number. Sizes and se
 
 from dataclasses import dataclass
 
-from kit import compat  # noqa: F401  before TensorFlow: silences its start-up log
-
 import numpy as np
 import tensorflow as tf
 

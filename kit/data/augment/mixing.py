@@ -7,8 +7,6 @@ image, pair by permutation, place the whole box inside the image, draw their alp
 would mix differently. Both methods are one formula here, own share times image plus rest times partner, with the share constant or a box of zeros.
 """
 
-from kit import compat  # noqa: F401  before TensorFlow: silences its start-up log
-
 import tensorflow as tf
 
 from kit.errors import KitError

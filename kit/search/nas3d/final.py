@@ -10,11 +10,10 @@ that networks can be compared under one protocol. Runs are those of `kit.trainin
 from dataclasses import asdict, dataclass
 from typing import Callable
 
-from kit import compat  # noqa: F401  before Keras: silences TensorFlow's start-up log
-
 import keras
 import numpy as np
 
+from kit import compat
 from kit import files, record
 from kit.data import registry
 from kit.models import saved

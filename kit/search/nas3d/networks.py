@@ -14,8 +14,6 @@ import math
 import re
 from pathlib import Path
 
-from kit import compat  # noqa: F401  before Keras: silences TensorFlow's start-up log
-
 import keras
 import numpy as np
 from keras import layers

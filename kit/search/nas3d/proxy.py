@@ -12,13 +12,12 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from kit import compat  # noqa: F401  before TensorFlow: silences its start-up log
-
 import keras
 import numpy as np
 import pandas as pd
 import tensorflow as tf
 
+from kit import compat
 from kit import files
 from kit.data import registry, volumes
 from kit.training import predictions

@@ -7,8 +7,6 @@ outputs are those of the same files in PyTorch (oracle 6): of a ramp, and of two
 
 from pathlib import Path
 
-from kit import compat  # noqa: F401  before Keras: silences TensorFlow's start-up log
-
 import keras
 import numpy as np
 

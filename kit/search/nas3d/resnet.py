@@ -11,8 +11,6 @@ Layers carry PyTorch's module paths as names (``layer2.0.conv1``) and pad as PyT
 import math
 from dataclasses import dataclass
 
-from kit import compat  # noqa: F401  before Keras: silences TensorFlow's start-up log
-
 import keras
 import numpy as np
 from keras import layers

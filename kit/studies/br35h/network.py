@@ -1,7 +1,5 @@
 """The convolutional network of the Br35H paper."""
 
-from kit import compat  # noqa: F401  before Keras: silences TensorFlow's start-up log
-
 import keras
 from keras import layers
 
