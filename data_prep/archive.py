@@ -1,8 +1,10 @@
-"""Unpacking what came from outside: zip and tar archives and plain folders behind one small interface.
+"""Unpacking what came from outside: zip and tar archives and plain folders behind one small
+interface.
 
-Nothing in an archive is trusted: names that leave the target folder, links and devices, encrypted or doubled members, and contents that
-are far larger than the archive itself are refused before anything is written. Every file is written under a temporary name and moved
-into place, so an unpacking that was killed goes on where it stopped.
+Nothing in an archive is trusted: names that leave the target folder, links and devices, encrypted
+or doubled members, and contents that are far larger than the archive itself are refused before
+anything is written. Every file is written under a temporary name and moved into place, so an
+unpacking that was killed goes on where it stopped.
 """
 
 import contextlib
@@ -22,7 +24,14 @@ MAX_RATIO = 50
 RATIO_FLOOR = 64 << 20
 SPARE = 64 << 20
 BLOCK = 1 << 20
-READ_ERRORS = (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, NotImplementedError, RuntimeError)
+READ_ERRORS = (
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    zlib.error,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+)
 
 
 class CorruptArchive(KitError):
@@ -39,7 +48,9 @@ class NoSpace(KitError):
 
 @dataclass(frozen=True)
 class Member:
-    """One regular file of an archive: posix name, length in bytes, CRC-32 where the archive stores one."""
+    """One regular file of an archive: posix name, length in bytes, CRC-32 where the archive stores
+    one.
+    """
 
     name: str
     size: int
@@ -60,12 +71,18 @@ class Source:
             for member in self._list():
                 total += member.size
                 if total > limit:
-                    raise UnsafeArchive(f"{self.path} unpacks to more than {limit / 1e6:,.0f} MB, far more than the data set holds; "
-                                        "it is not the archive that is meant.")
+                    raise UnsafeArchive(
+                        f"{self.path} unpacks to more than {limit / 1e6:,.0f} MB, far more than "
+                        "the data set holds; "
+                        "it is not the archive that is meant."
+                    )
                 if member.name in seen:
                     raise UnsafeArchive(f"{self.path} holds {member.name} twice; fetch it again.")
                 if any(0xD800 <= ord(letter) <= 0xDFFF or letter < " " for letter in member.name):
-                    raise UnsafeArchive(f"{self.path} holds a file whose name cannot be written ({member.name!r}); rename it.")
+                    raise UnsafeArchive(
+                        f"{self.path} holds a file whose name cannot be written ({member.name!r}); "
+                        "rename it."
+                    )
                 seen.add(member.name)
                 yield member
 
@@ -74,7 +91,11 @@ class Source:
         try:
             yield
         except READ_ERRORS as error:
-            raise CorruptArchive(f"{self.path} is damaged or incomplete ({str(error).splitlines()[0] if str(error) else type(error).__name__}); fetch it again.") from error
+            raise CorruptArchive(
+                f"{self.path} is damaged or incomplete "
+                f"({str(error).splitlines()[0] if str(error) else type(error).__name__}); fetch it "
+                "again."
+            ) from error
 
     def _blocks(self, stream):
         with self._reading():
@@ -95,9 +116,14 @@ class ZipSource(Source):
             for info in file.infolist():
                 name = safe_name(info.filename, self.path)
                 if info.flag_bits & 1:
-                    raise CorruptArchive(f"{self.path} is encrypted; unpack it yourself and give the folder with --archive.")
+                    raise CorruptArchive(
+                        f"{self.path} is encrypted; unpack it yourself and give the folder with "
+                        "--archive."
+                    )
                 if stat.S_ISLNK(info.external_attr >> 16):
-                    raise UnsafeArchive(f"{self.path} holds a link ({name}); it is not the archive that is meant.")
+                    raise UnsafeArchive(
+                        f"{self.path} holds a link ({name}); it is not the archive that is meant."
+                    )
                 if not info.is_dir():
                     yield Member(name, info.file_size, info.CRC)
 
@@ -119,7 +145,10 @@ class TarSource(Source):
                 if info.isdir():
                     continue
                 if not info.isreg():
-                    raise UnsafeArchive(f"{self.path} holds a link or device ({name}); it is not the archive that is meant.")
+                    raise UnsafeArchive(
+                        f"{self.path} holds a link or device ({name}); it is not the archive that "
+                        "is meant."
+                    )
                 yield Member(name, info.size)
 
     def each(self, wanted):
@@ -166,7 +195,9 @@ class Bundle(Source):
 
     def __init__(self, sources):
         self.sources, self.path = list(sources), sources[0].path
-        self.members = {name: member for source in self.sources for name, member in source.members.items()}
+        self.members = {
+            name: member for source in self.sources for name, member in source.members.items()
+        }
 
     def each(self, wanted):
         """Yield (member, blocks of bytes) for the `wanted` names, source by source."""
@@ -175,7 +206,8 @@ class Bundle(Source):
 
 
 def open_source(path, max_bytes: int = 64 << 30) -> Source:
-    """The right :class:`Source` for a folder, a zip, a tar (compressed or not) or a single .npz or .csv file.
+    """The right :class:`Source` for a folder, a zip, a tar (compressed or not) or a single .npz or
+    .csv file.
 
     Raises
     ------
@@ -200,7 +232,10 @@ def safe_name(raw: str, archive) -> str:
     name = raw.replace("\\", "/")
     parts = name.split("/")
     if name.startswith("/") or ".." in parts or "\0" in name or re.match(r"[A-Za-z]:", name):
-        raise UnsafeArchive(f"{archive} tries to write outside its folder ({raw!r}); it is not the archive that is meant, do not unpack it.")
+        raise UnsafeArchive(
+            f"{archive} tries to write outside its folder ({raw!r}); it is not the archive that is "
+            "meant, do not unpack it."
+        )
     return "/".join(part for part in parts if part not in ("", "."))
 
 
@@ -208,7 +243,10 @@ def check_space(folder, needed: int) -> None:
     """Refuse if the disk of `folder` has less than `needed` bytes and some to spare."""
     free = shutil.disk_usage(folder).free
     if free < needed + SPARE:
-        raise NoSpace(f"{folder} has {free / 1e6:,.0f} MB free and needs {(needed + SPARE) / 1e6:,.0f} MB; free some space or choose another folder with --to.")
+        raise NoSpace(
+            f"{folder} has {free / 1e6:,.0f} MB free and needs {(needed + SPARE) / 1e6:,.0f} MB; "
+            "free some space or choose another folder with --to."
+        )
 
 
 def unpack(source: Source, targets: dict, folder) -> int:
@@ -228,7 +266,11 @@ def unpack(source: Source, targets: dict, folder) -> int:
     """
     folder = Path(folder)
     keep = not isinstance(source, FolderSource)
-    todo = {name for name, target in targets.items() if not (keep and _complete(folder / target, source.members[name]))}
+    todo = {
+        name
+        for name, target in targets.items()
+        if not (keep and _complete(folder / target, source.members[name]))
+    }
     check_space(folder, sum(source.members[name].size for name in todo))
     for parent in {(folder / targets[name]).parent for name in todo}:
         parent.mkdir(parents=True, exist_ok=True)
@@ -266,5 +308,8 @@ def _write(path: Path, blocks, member: Member, archive) -> None:
             file.write(block)
             written += len(block)
     if written != member.size:
-        raise CorruptArchive(f"{archive} is damaged ({member.name} has {written} of {member.size} bytes); fetch it again.")
+        raise CorruptArchive(
+            f"{archive} is damaged ({member.name} has {written} of {member.size} bytes); fetch it "
+            "again."
+        )
     os.replace(temporary, path)

@@ -1,4 +1,6 @@
-"""Downloads: pinned, resumable, checksummed; and one sentence with manual instructions when the network says no."""
+"""Downloads: pinned, resumable, checksummed; and one sentence with manual instructions when the
+network says no.
+"""
 
 import contextlib
 import os
@@ -75,14 +77,17 @@ def _download(file: dict, folder: Path, say) -> Path:
     return download(file["url"], folder / file["file"], known=file, say=say)
 
 
-def download(url: str, target: Path, known: dict, say=print, attempts: int = ATTEMPTS, pause: float = PAUSE) -> Path:
+def download(
+    url: str, target: Path, known: dict, say=print, attempts: int = ATTEMPTS, pause: float = PAUSE
+) -> Path:
     """Fetch `url` into `target`, going on where an earlier attempt or an earlier process broke off.
 
     Parameters
     ----------
     url : str
     target : Path
-        Written as ``<target>.part`` and renamed when it is whole and its checksum right; a target that is there is not fetched again.
+        Written as ``<target>.part`` and renamed when it is whole and its checksum right; a target
+        that is there is not fetched again.
     known : dict
         May hold bytes, md5, sha256.
     attempts : int
@@ -107,13 +112,19 @@ def download(url: str, target: Path, known: dict, say=print, attempts: int = ATT
             break
         except Interrupted as error:
             if attempt == attempts - 1:
-                raise DownloadFailed(f"{url} broke off {attempts} times ({error}); run the command again to go on from there.") from error
+                raise DownloadFailed(
+                    f"{url} broke off {attempts} times ({error}); run the command again to go on "
+                    "from there."
+                ) from error
             time.sleep(pause * 2**attempt)
     found = sources.checksums(part)
     if sources.same_file(found, known) is False:
         part.unlink()
         kind = "sha256" if known.get("sha256") else "md5"
-        raise DownloadFailed(f"{url} came with {kind.upper()} {found[kind]} instead of {known[kind]}; it was thrown away.")
+        raise DownloadFailed(
+            f"{url} came with {kind.upper()} {found[kind]} instead of {known[kind]}; it was thrown "
+            "away."
+        )
     os.replace(part, target)
     _mark(part).unlink(missing_ok=True)
     return target
@@ -124,19 +135,27 @@ def _mark(part: Path) -> Path:
 
 
 def _transfer(url: str, part: Path, length: int | None) -> None:
-    """One attempt. The server's ETag, kept beside the part, makes sure that both halves are of the same file."""
+    """One attempt. The server's ETag, kept beside the part, makes sure that both halves are of the
+    same file.
+    """
     start = part.stat().st_size if part.exists() else 0
     if start and start == length:
         return
     tag = read_json(_mark(part), default={}).get("etag")
-    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {}) | ({"If-Range": tag} if start and tag else {})
+    headers = (
+        {"Accept-Encoding": "identity"}
+        | ({"Range": f"bytes={start}-"} if start else {})
+        | ({"If-Range": tag} if start and tag else {})
+    )
     try:
         with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as answer:
             if answer.status_code == 416:
                 part.unlink()
                 raise Interrupted("the part on disk is longer than the file")
             _refuse(answer, url)
-            resumed = answer.status_code == 206 and answer.headers.get("Content-Range", "").startswith(f"bytes {start}-")
+            resumed = answer.status_code == 206 and answer.headers.get(
+                "Content-Range", ""
+            ).startswith(f"bytes {start}-")
             write_json(_mark(part), {"url": url, "etag": answer.headers.get("ETag")})
             _receive(answer, part, start if resumed else 0, length)
     except requests.exceptions.ChunkedEncodingError as error:
@@ -144,7 +163,9 @@ def _transfer(url: str, part: Path, length: int | None) -> None:
     except (requests.ConnectionError, requests.Timeout) as error:
         if part.exists() and part.stat().st_size > start:
             raise Interrupted("the connection was lost") from error
-        raise DownloadFailed(f"{requests.utils.urlparse(url).hostname} cannot be reached ({_cause(error)}).") from error
+        raise DownloadFailed(
+            f"{requests.utils.urlparse(url).hostname} cannot be reached ({_cause(error)})."
+        ) from error
     except requests.RequestException as error:
         raise DownloadFailed(f"{url} cannot be fetched ({_cause(error)}).") from error
 
@@ -153,36 +174,51 @@ def _refuse(answer, url: str) -> None:
     if answer.status_code in (429, 500, 502, 503, 504):
         raise Interrupted(f"the server answered {answer.status_code}")
     if answer.status_code not in (200, 206):
-        raise DownloadFailed(f"{url} answered {answer.status_code} {answer.reason}; the address may have moved.")
+        raise DownloadFailed(
+            f"{url} answered {answer.status_code} {answer.reason}; the address may have moved."
+        )
 
 
 def _receive(answer, part: Path, start: int, length: int | None) -> None:
     announced = int(answer.headers.get("Content-Length") or 0)
     total = length or (start + announced if announced else None)
     check_space(part.parent, (total or start) - start)
-    with open(part, "ab" if start else "wb") as file, tqdm(total=total, initial=start, unit="B", unit_scale=True, disable=None) as bar:
+    with (
+        open(part, "ab" if start else "wb") as file,
+        tqdm(total=total, initial=start, unit="B", unit_scale=True, disable=None) as bar,
+    ):
         for block in answer.iter_content(BLOCK):
             file.write(block)
             bar.update(len(block))
         written = file.tell()
     if total and written > total:
         part.unlink()
-        raise DownloadFailed(f"{answer.url} sent {written:,} bytes where {total:,} were expected; it is another file.")
+        raise DownloadFailed(
+            f"{answer.url} sent {written:,} bytes where {total:,} were expected; it is another "
+            "file."
+        )
     if total and written < total:
         raise Interrupted(f"{written:,} of {total:,} bytes arrived")
 
 
 def _cause(error: Exception) -> str:
     text = str(error)
-    for sign, words in {"resolve": "no network or no name service", "refused": "connection refused", "timed out": "timed out",
-                        "unreachable": "network unreachable", "CERTIFICATE": "its certificate is not trusted here"}.items():
+    for sign, words in {
+        "resolve": "no network or no name service",
+        "refused": "connection refused",
+        "timed out": "timed out",
+        "unreachable": "network unreachable",
+        "CERTIFICATE": "its certificate is not trusted here",
+    }.items():
         if sign in text:
             return words
     return text.splitlines()[0][:120] if text else type(error).__name__
 
 
 def _kaggle(handle: str, folder: Path, say):
-    """Download through kagglehub into ``<downloads>/kagglehub`` (its own cache layout, which resumes); public sets need no account."""
+    """Download through kagglehub into ``<downloads>/kagglehub`` (its own cache layout, which
+    resumes); public sets need no account.
+    """
     cache = folder / "kagglehub"
     say(f"downloading {handle} from Kaggle")
     before = os.environ.get("KAGGLEHUB_CACHE")
@@ -196,4 +232,6 @@ def _kaggle(handle: str, folder: Path, say):
     except Exception as error:
         raise DownloadFailed(f"Kaggle did not give {handle} ({_cause(error)}).") from error
     finally:
-        os.environ.pop("KAGGLEHUB_CACHE") if before is None else os.environ.update(KAGGLEHUB_CACHE=before)
+        os.environ.pop("KAGGLEHUB_CACHE") if before is None else os.environ.update(
+            KAGGLEHUB_CACHE=before
+        )

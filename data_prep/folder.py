@@ -1,4 +1,6 @@
-"""One's own data: any folder of images with one folder a class, with or without a split, becomes a data set that every notebook accepts."""
+"""One's own data: any folder of images with one folder a class, with or without a split, becomes a
+data set that every notebook accepts.
+"""
 
 import re
 from pathlib import Path
@@ -6,10 +8,18 @@ from pathlib import Path
 from data_prep import archive, ingest, layout, verify
 from kit import files
 from kit.data import registry
-from kit.errors import KitError
 from kit.data.imageio import SUFFIXES
+from kit.errors import KitError
 
-SPLITS = {"train": "train", "training": "train", "test": "test", "testing": "test", "val": "val", "valid": "val", "validation": "val"}
+SPLITS = {
+    "train": "train",
+    "training": "train",
+    "test": "test",
+    "testing": "test",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+}
 
 
 class BadFolder(KitError):
@@ -17,13 +27,14 @@ class BadFolder(KitError):
 
 
 def register(origin, name, to, accept_incomplete: bool = False, say=print) -> dict:
-    """Make the data set `name` from the folder `origin`, whose files are hard-linked or copied, never changed.
+    """Make the data set `name` from the folder `origin`, whose files are hard-linked or copied,
+    never changed.
 
     Parameters
     ----------
     origin : path-like
-        Holds one folder a class, or one folder a split (train, training, val, valid, validation, test, testing, in any case) that holds
-        one folder a class. May be ``<to>/<name>`` itself.
+        Holds one folder a class, or one folder a split (train, training, val, valid, validation,
+        test, testing, in any case) that holds one folder a class. May be ``<to>/<name>`` itself.
     name : str
         Lower-case letters, digits and hyphens.
     to : path-like
@@ -42,9 +53,18 @@ def register(origin, name, to, accept_incomplete: bool = False, say=print) -> di
         If the name is taken or the folder has no such layout.
     """
     if not origin or not name:
-        raise BadFolder("One's own data needs both: python -m data_prep folder --from DIR --name my-set.")
-    if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,60}", name) or name in registry.names() or name in ("folder", "downloads"):
-        raise BadFolder(f"The name {name!r} is taken or has other characters than a-z, 0-9 and hyphens; choose another one.")
+        raise BadFolder(
+            "One's own data needs both: python -m data_prep folder --from DIR --name my-set."
+        )
+    if (
+        not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,60}", name)
+        or name in registry.names()
+        or name in ("folder", "downloads")
+    ):
+        raise BadFolder(
+            f"The name {name!r} is taken or has other characters than a-z, 0-9 and hyphens; choose "
+            "another one."
+        )
     origin, to = Path(origin).expanduser().resolve(), Path(to).expanduser().resolve()
     data = describe(origin, name)
     if origin == to / name and not (origin / "dataset.json").exists():
@@ -63,36 +83,82 @@ def describe(origin: Path, name: str):
     if not origin.is_dir():
         raise BadFolder(f"There is no folder {origin}; check --from.")
     tops = _folders(origin)
-    splits = {SPLITS[top.lower()]: top for top in tops if top.lower() in SPLITS and _folders(origin / top)}
+    splits = {
+        SPLITS[top.lower()]: top for top in tops if top.lower() in SPLITS and _folders(origin / top)
+    }
     layout_ = splits or {"all": ""}
     classes = sorted({child for folder in layout_.values() for child in _folders(origin / folder)})
     if len(classes) < 2 or (splits and "train" not in splits):
-        raise BadFolder(f"{origin} has no two class folders{' in a folder train' if splits else ''}; lay it out as {origin.name}/<class>/<image> "
-                        f"or {origin.name}/train/<class>/<image> and {origin.name}/test/<class>/<image>.")
-    return registry.DataSet(name=name, title=name, task="binary" if len(classes) == 2 else "multiclass", kind="images",
-                            classes=tuple(classes), display=tuple(classes), layout=layout_, licence="one's own", source={"page": str(origin.name)})
+        raise BadFolder(
+            f"{origin} has no two class folders{' in a folder train' if splits else ''}; lay it "
+            f"out as {origin.name}/<class>/<image> "
+            f"or {origin.name}/train/<class>/<image> and {origin.name}/test/<class>/<image>."
+        )
+    return registry.DataSet(
+        name=name,
+        title=name,
+        task="binary" if len(classes) == 2 else "multiclass",
+        kind="images",
+        classes=tuple(classes),
+        display=tuple(classes),
+        layout=layout_,
+        licence="one's own",
+        source={"page": str(origin.name)},
+    )
 
 
 def entry(data) -> dict:
     """What ``kit.data.registry.get`` needs to know of one's own data set."""
-    return {"title": data.title, "task": data.task, "kind": data.kind, "classes": list(data.classes), "layout": data.layout, "licence": data.licence}
+    return {
+        "title": data.title,
+        "task": data.task,
+        "kind": data.kind,
+        "classes": list(data.classes),
+        "layout": data.layout,
+        "licence": data.licence,
+    }
 
 
 def from_entry(name: str, facts: dict):
-    """The :class:`kit.data.registry.DataSet` of a prepared set of one's own, from the ``entry`` in its dataset.json."""
-    return registry.DataSet(name=name, **facts | {"classes": tuple(facts["classes"]), "display": tuple(facts["classes"])})
+    """The :class:`kit.data.registry.DataSet` of a prepared set of one's own, from the ``entry`` in
+    its dataset.json.
+    """
+    return registry.DataSet(
+        name=name,
+        **facts | {"classes": tuple(facts["classes"]), "display": tuple(facts["classes"])},
+    )
 
 
 def _folders(path: Path) -> list[str]:
-    return sorted(child.name for child in path.iterdir() if child.is_dir() and not child.name.startswith((".", "_"))
-                  and any(file.suffix.lower() in SUFFIXES or file.is_dir() for file in child.iterdir()))
+    return sorted(
+        child.name
+        for child in path.iterdir()
+        if child.is_dir()
+        and not child.name.startswith((".", "_"))
+        and any(file.suffix.lower() in SUFFIXES or file.is_dir() for file in child.iterdir())
+    )
 
 
 def _in_place(data, root: Path, to: Path, accept_incomplete: bool, say) -> dict:
-    """Register a folder that already lies where the kit looks; only manifest.csv and dataset.json are added."""
+    """Register a folder that already lies where the kit looks; only manifest.csv and dataset.json
+    are added.
+    """
     with files.FolderLock(to / ".locks" / data.name):
         plan = layout.plan_folders(data, archive.FolderSource(root))
         verify.check_classes(data, plan.labels.values())
-        manifest, notes, dropped = verify.images_manifest(data, root, plan.labels, accept_incomplete)
+        manifest, notes, dropped = verify.images_manifest(
+            data, root, plan.labels, accept_incomplete
+        )
         labels = {image_id: plan.labels[image_id] for image_id in manifest.image_id}
-        return ingest.write_facts(data, root, manifest, labels, [], [f"{n} (unreadable)" for n in dropped], notes, plan.skipped, say, entry=entry(data))
+        return ingest.write_facts(
+            data,
+            root,
+            manifest,
+            labels,
+            [],
+            [f"{n} (unreadable)" for n in dropped],
+            notes,
+            plan.skipped,
+            say,
+            entry=entry(data),
+        )

@@ -1,7 +1,8 @@
 """Make one data set: find the archive, verify, unpack, check, and move into place as a whole.
 
-Everything happens in ``<name>.partial`` beside the target; the finished folder appears by one rename, with ``dataset.json`` already in it.
-A process that is killed is continued by the next run, an error leaves nothing behind, and two runs at once are kept apart by a lock.
+Everything happens in ``<name>.partial`` beside the target; the finished folder appears by one
+rename, with ``dataset.json`` already in it. A process that is killed is continued by the next run,
+an error leaves nothing behind, and two runs at once are kept apart by a lock.
 """
 
 import errno
@@ -15,7 +16,12 @@ from kit.data import registry
 from kit.errors import KitError
 
 GIGABYTE = 1 << 30
-PLANS = {"folders": layout.plan_folders, "table": layout.plan_table, "records": layout.plan_records, "volumes": layout.plan_volumes}
+PLANS = {
+    "folders": layout.plan_folders,
+    "table": layout.plan_table,
+    "records": layout.plan_records,
+    "volumes": layout.plan_volumes,
+}
 
 
 class TargetTaken(KitError):
@@ -39,7 +45,8 @@ def prepare(data, to, archives=(), accept_incomplete: bool = False, say=print, e
     to : path-like
         Folder of all data sets.
     archives : sequence of path-like
-        Files (or one unpacked folder) to use; without any, ``<to>/downloads`` is looked into and then the network is asked.
+        Files (or one unpacked folder) to use; without any, ``<to>/downloads`` is looked into and
+        then the network is asked.
     accept_incomplete : bool
         Go on with a copy that lacks images; what is absent is recorded.
     say : callable
@@ -63,15 +70,29 @@ def prepare(data, to, archives=(), accept_incomplete: bool = False, say=print, e
         say(f"{data.name} is already in {root}; delete that folder to make it anew.")
         return files.read_json(root / "dataset.json")
     if root.is_dir() and any(root.iterdir()):
-        raise TargetTaken(f"{root} exists and is no prepared data set; move it away or choose another folder with --to.")
+        raise TargetTaken(
+            f"{root} exists and is no prepared data set; move it away or choose another folder "
+            "with --to."
+        )
     try:
         with files.FolderLock(to / ".locks" / data.name):
-            return _prepare_locked(data, to, [Path(a).expanduser() for a in archives], accept_incomplete, say, extra or {})
+            return _prepare_locked(
+                data,
+                to,
+                [Path(a).expanduser() for a in archives],
+                accept_incomplete,
+                say,
+                extra or {},
+            )
     except files.FolderBusy:
-        raise PrepBusy(f"Another process is making {data.name} in {to}; wait until it has finished.") from None
+        raise PrepBusy(
+            f"Another process is making {data.name} in {to}; wait until it has finished."
+        ) from None
 
 
-def _prepare_locked(data, to: Path, archives: list, accept_incomplete: bool, say, extra: dict) -> dict:
+def _prepare_locked(
+    data, to: Path, archives: list, accept_incomplete: bool, say, extra: dict
+) -> dict:
     partial, root = to / f"{data.name}.partial", to / data.name
     if (root / "dataset.json").exists():
         return files.read_json(root / "dataset.json")
@@ -92,8 +113,13 @@ def _prepare_locked(data, to: Path, archives: list, accept_incomplete: bool, say
 def disk_error(error: OSError, folder) -> KitError:
     """The sentence for an error of the file system."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return archive.NoSpace(f"The disk of {folder} is full; free some space or choose another folder with --to.")
-    return files.CannotWrite(f"Cannot read or write {error.filename or folder}: {error.strerror or error}; check the permissions or choose another folder with --to.")
+        return archive.NoSpace(
+            f"The disk of {folder} is full; free some space or choose another folder with --to."
+        )
+    return files.CannotWrite(
+        f"Cannot read or write {error.filename or folder}: {error.strerror or error}; check the "
+        "permissions or choose another folder with --to."
+    )
 
 
 def _build(data, partial: Path, archives: list, accept_incomplete: bool, say, extra: dict) -> dict:
@@ -109,7 +135,10 @@ def _build(data, partial: Path, archives: list, accept_incomplete: bool, say, ex
         verify.refuse_incomplete(data, missing, accept_incomplete)
     _begin(partial, origins)
     written = archive.unpack(source, plan.targets, partial)
-    say(f"unpacked {written} of {len(plan.targets)} files" + (f", left out {', '.join(plan.skipped[:3])}" if plan.skipped else ""))
+    say(
+        f"unpacked {written} of {len(plan.targets)} files"
+        + (f", left out {', '.join(plan.skipped[:3])}" if plan.skipped else "")
+    )
     return _finish(data, partial, plan, origins, missing, accept_incomplete, say, extra)
 
 
@@ -123,20 +152,31 @@ def _verify_file(data, path: Path, say) -> dict:
     found = sources.checksums(path) | {"file": path.name}
     for known in sources.known_files(data):
         if sources.same_file(found, known):
-            say(f"{path.name}: checksum as expected ({known.get('title', 'as published by the source')})")
+            say(
+                f"{path.name}: checksum as expected "
+                f"({known.get('title', 'as published by the source')})"
+            )
             return found | {"known": known.get("title", "published by the source")}
     for known in data.source.get("files", []):
         if known["file"] == path.name and sources.same_file(found, known) is False:
             kind = "md5" if known.get("md5") else "sha256"
-            raise ChecksumMismatch(f"{path} has {kind.upper()} {found[kind]}, {data.name} needs {known[kind]}; the download is damaged or another version, fetch it again.")
-    say(f"{path.name}: no checksum is known for this file (SHA-256 {found['sha256']}); checking names and counts")
+            raise ChecksumMismatch(
+                f"{path} has {kind.upper()} {found[kind]}, {data.name} needs {known[kind]}; the "
+                "download is damaged or another version, fetch it again."
+            )
+    say(
+        f"{path.name}: no checksum is known for this file (SHA-256 {found['sha256']}); checking "
+        "names and counts"
+    )
     return found | {"known": None}
 
 
 def _begin(partial: Path, origins: list) -> None:
     """An empty working folder, or the one that a killed run with the same archives left."""
     mark = partial / ".origin.json"
-    same = files.read_json(mark, default=None) == origins and all(origin["known"] != "folder" for origin in origins)
+    same = files.read_json(mark, default=None) == origins and all(
+        origin["known"] != "folder" for origin in origins
+    )
     if partial.exists() and not same:
         shutil.rmtree(partial)
     partial.mkdir(parents=True, exist_ok=True)
@@ -145,7 +185,16 @@ def _begin(partial: Path, origins: list) -> None:
         leftover.unlink()
 
 
-def _finish(data, partial: Path, plan, origins: list, missing: list, accept_incomplete: bool, say, extra: dict) -> dict:
+def _finish(
+    data,
+    partial: Path,
+    plan,
+    origins: list,
+    missing: list,
+    accept_incomplete: bool,
+    say,
+    extra: dict,
+) -> dict:
     notes, dropped = {}, []
     if data.kind == "volumes":
         manifest = layout.volumes_manifest(data, partial)
@@ -160,17 +209,50 @@ def _finish(data, partial: Path, plan, origins: list, missing: list, accept_inco
     missing = missing if plan.labels else verify.absent(data, labels)
     verify.refuse_incomplete(data, missing, accept_incomplete)
     (partial / ".origin.json").unlink()
-    return write_facts(data, partial, manifest, labels, origins, missing + [f"{name} (unreadable)" for name in dropped], notes, plan.skipped, say, **extra)
+    return write_facts(
+        data,
+        partial,
+        manifest,
+        labels,
+        origins,
+        missing + [f"{name} (unreadable)" for name in dropped],
+        notes,
+        plan.skipped,
+        say,
+        **extra,
+    )
 
 
-def write_facts(data, folder: Path, manifest, labels: dict, origins: list, missing: list, notes: dict, skipped=(), say=print, **more) -> dict:
+def write_facts(
+    data,
+    folder: Path,
+    manifest,
+    labels: dict,
+    origins: list,
+    missing: list,
+    notes: dict,
+    skipped=(),
+    say=print,
+    **more,
+) -> dict:
     """Write manifest.csv and, last, dataset.json; returns the content of the latter."""
     files.write_csv(folder / "manifest.csv", manifest.sort_values("image_id", kind="stable"))
-    facts = {"name": data.name, "title": data.title, "embedded": False,
-             "source": data.source.get("kaggle") or data.source.get("page") or data.url,
-             "fingerprint": record.fingerprint(manifest), "counts": verify.count(data, labels.values()), "incomplete": missing,
-             "made_by": "data_prep", "stand_in_for": data.stand_in_for, "archives": origins,
-             "checked": verify.compare_bytes(data, manifest), "notes": notes, "skipped": list(skipped), **more}
+    facts = {
+        "name": data.name,
+        "title": data.title,
+        "embedded": False,
+        "source": data.source.get("kaggle") or data.source.get("page") or data.url,
+        "fingerprint": record.fingerprint(manifest),
+        "counts": verify.count(data, labels.values()),
+        "incomplete": missing,
+        "made_by": "data_prep",
+        "stand_in_for": data.stand_in_for,
+        "archives": origins,
+        "checked": verify.compare_bytes(data, manifest),
+        "notes": notes,
+        "skipped": list(skipped),
+        **more,
+    }
     say(f"{len(manifest)} {data.kind} in {len(facts['counts'])} groups; {facts['checked']}")
     for note, number in notes.items():
         say(f"  {number} images: {note}")
@@ -190,7 +272,10 @@ def data_set(name: str):
     """
     data = registry.get(name)
     if data.embedded:
-        raise registry.UnknownDataSet(f"{name} is embedded and makes itself on first use; data_prep is for {', '.join(real_names())}.")
+        raise registry.UnknownDataSet(
+            f"{name} is embedded and makes itself on first use; data_prep is for "
+            f"{', '.join(real_names())}."
+        )
     return data
 
 

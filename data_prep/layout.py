@@ -1,8 +1,10 @@
-"""From the files of a source to the rows of a manifest: which member is which image of which class in which split.
+"""From the files of a source to the rows of a manifest: which member is which image of which class
+in which split.
 
-Four layouts occur: one folder a class (most sets), one folder and a table of labels (ISIC-2019), fixed-length binary records (CIFAR) and
-NumPy archives of volumes (MedMNIST3D). The first two keep the source's own layout; CIFAR records become BMP files, lossless and the same
-bytes on every machine, in ``train/<class>/<position in the official order>.bmp``; volumes stay in their .npz.
+Four layouts occur: one folder a class (most sets), one folder and a table of labels (ISIC-2019),
+fixed-length binary records (CIFAR) and NumPy archives of volumes (MedMNIST3D). The first two keep
+the source's own layout; CIFAR records become BMP files, lossless and the same bytes on every
+machine, in ``train/<class>/<position in the official order>.bmp``; volumes stay in their .npz.
 """
 
 import csv
@@ -20,8 +22,8 @@ import pandas as pd
 from PIL import Image
 
 from data_prep.archive import CorruptArchive
-from kit.errors import KitError
 from kit.data.imageio import SUFFIXES
+from kit.errors import KitError
 
 COLUMNS = ["image_id", "split", "label", "class_name", "sha256", "bytes"]
 SIDE = 32
@@ -53,8 +55,14 @@ class Plan:
 def class_folders(data) -> dict:
     """Folder below the root, as a tuple of names -> (split, class)."""
     nested = data.source.get("class_folders", {})
-    return {tuple(part for part in f"{folder}/{nested.get(name, name)}".split("/") if part): (split, name)
-            for split, folder in data.layout.items() for name in data.classes}
+    return {
+        tuple(part for part in f"{folder}/{nested.get(name, name)}".split("/") if part): (
+            split,
+            name,
+        )
+        for split, folder in data.layout.items()
+        for name in data.classes
+    }
 
 
 def plan_folders(data, source) -> Plan:
@@ -70,13 +78,16 @@ def plan_folders(data, source) -> Plan:
     tops = Counter(top for top, _, _ in found.values())
     if not tops:
         wanted = ", ".join("/".join(folder) for folder in list(folders)[:3])
-        raise WrongArchive(f"{source.path} has no folders {wanted}, ...; it is not {data.name} ({data.title}) or has another layout.")
+        raise WrongArchive(
+            f"{source.path} has no folders {wanted}, ...; it is not {data.name} ({data.title}) or "
+            "has another layout."
+        )
     best = max(tops, key=lambda top: (tops[top], -len(top)))
     plan = Plan({})
     for name, (top, label, below) in found.items():
         if top != best:
             continue
-        target = "/".join(PurePosixPath(name).parts[len(top):])
+        target = "/".join(PurePosixPath(name).parts[len(top) :])
         if (below > 1 and not nested) or not _is_image(name):
             plan.skipped.append(target)
         else:
@@ -89,23 +100,35 @@ def _locate(name: str, folders: dict):
     parts = PurePosixPath(name).parts
     for start in range(len(parts)):
         for length in {len(folder) for folder in folders}:
-            if len(parts) > start + length and parts[start:start + length] in folders:
-                return parts[:start], folders[parts[start:start + length]], len(parts) - start - length
+            if len(parts) > start + length and parts[start : start + length] in folders:
+                return (
+                    parts[:start],
+                    folders[parts[start : start + length]],
+                    len(parts) - start - length,
+                )
     return None
 
 
 def _is_image(name: str) -> bool:
     path = PurePosixPath(name)
-    return path.suffix.lower() in SUFFIXES and not any(part.startswith((".", "__MACOSX")) for part in path.parts)
+    return path.suffix.lower() in SUFFIXES and not any(
+        part.startswith((".", "__MACOSX")) for part in path.parts
+    )
 
 
 def plan_table(data, source) -> Plan:
     """Images in one folder, classes in a one-hot CSV (ISIC-2019); both files are needed."""
     tables = [name for name in source.members if name.endswith(data.source["table"])]
     if not tables:
-        raise WrongArchive(f"The labels {data.source['table']} are missing; give both files: --archive {source.path} {data.source['table']}.")
+        raise WrongArchive(
+            f"The labels {data.source['table']} are missing; give both files: --archive "
+            f"{source.path} {data.source['table']}."
+        )
     rows = csv.DictReader(io.StringIO(source.read(tables[0]).decode("utf-8-sig")))
-    labels = {row["image"]: next((name for name in data.classes if float(row.get(name) or 0) == 1), None) for row in rows}
+    labels = {
+        row["image"]: next((name for name in data.classes if float(row.get(name) or 0) == 1), None)
+        for row in rows
+    }
     folder = data.layout["all"]
     plan = Plan({tables[0]: data.source["table"]})
     for name in source.members:
@@ -113,17 +136,27 @@ def plan_table(data, source) -> Plan:
             continue
         target = f"{folder}/{PurePosixPath(name).name}"
         if labels.get(PurePosixPath(name).stem):
-            plan.targets[name], plan.labels[target] = target, ("all", labels[PurePosixPath(name).stem])
+            plan.targets[name], plan.labels[target] = (
+                target,
+                ("all", labels[PurePosixPath(name).stem]),
+            )
         else:
             plan.skipped.append(target)
     if not plan.labels:
-        raise WrongArchive(f"{source.path} holds none of the images of {data.source['table']}; it is not {data.name}.")
+        raise WrongArchive(
+            f"{source.path} holds none of the images of {data.source['table']}; it is not "
+            f"{data.name}."
+        )
     return plan
 
 
 def plan_records(data, source) -> Plan:
     """CIFAR: the official binary archive, or a copy with one folder a class."""
-    files = {PurePosixPath(name).name: name for name in source.members if name.endswith((".bin", "label_names.txt"))}
+    files = {
+        PurePosixPath(name).name: name
+        for name in source.members
+        if name.endswith((".bin", "label_names.txt"))
+    }
     needed = [file for names in data.source["records"].values() for file in names]
     if not any(file in files for file in needed):
         return plan_folders(data, source)
@@ -139,14 +172,18 @@ def expand_records(data, root: Path) -> dict:
     for split, files in data.source["records"].items():
         blocks = [np.fromfile(root / ".records" / file, np.uint8) for file in files]
         if any(block.size % (skip + 3 * SIDE * SIDE) for block in blocks):
-            raise CorruptArchive(f"The records of {data.name} have an odd length; fetch the archive again.")
+            raise CorruptArchive(
+                f"The records of {data.name} have an odd length; fetch the archive again."
+            )
         records = np.concatenate(blocks).reshape(-1, skip + 3 * SIDE * SIDE)
         for position, record in enumerate(records):
             name = data.classes[record[skip - 1]]
             target = f"{data.layout[split]}/{name}/{position:05d}.bmp"
             labels[target] = (split, name)
             (root / target).parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(record[skip:].reshape(3, SIDE, SIDE).transpose(1, 2, 0)).save(root / target)
+            Image.fromarray(record[skip:].reshape(3, SIDE, SIDE).transpose(1, 2, 0)).save(
+                root / target
+            )
     shutil.rmtree(root / ".records")
     return labels
 
@@ -155,12 +192,16 @@ def plan_volumes(data, source) -> Plan:
     """MedMNIST3D: one .npz with the arrays <split>_images and <split>_labels."""
     files = [name for name in source.members if name.endswith(".npz")]
     if len(files) != 1:
-        raise WrongArchive(f"{source.path} is no single .npz file; {data.name} comes as {data.source['files'][0]['file']}.")
+        raise WrongArchive(
+            f"{source.path} is no single .npz file; {data.name} comes as "
+            f"{data.source['files'][0]['file']}."
+        )
     return Plan({files[0]: data.source["files"][0]["file"]})
 
 
 def volumes_manifest(data, root: Path) -> pd.DataFrame:
-    """One row a volume, image_id ``<split>/<index in the array, from 000000>``; sha256 over the volume's uint8 voxels in C order.
+    """One row a volume, image_id ``<split>/<index in the array, from 000000>``; sha256 over the
+    volume's uint8 voxels in C order.
 
     Raises
     ------
@@ -173,26 +214,49 @@ def volumes_manifest(data, root: Path) -> pd.DataFrame:
     try:
         _check_length(data, path)
         with np.load(path, allow_pickle=False) as arrays:
-            rows = [row for split in data.layout for row in _volume_rows(data, split, arrays[f"{split}_images"], arrays[f"{split}_labels"])]
+            rows = [
+                row
+                for split in data.layout
+                for row in _volume_rows(
+                    data, split, arrays[f"{split}_images"], arrays[f"{split}_labels"]
+                )
+            ]
     except (OSError, ValueError, LookupError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise CorruptArchive(f"{path.name} is no MedMNIST3D file or is damaged ({error}); fetch it again.") from error
+        raise CorruptArchive(
+            f"{path.name} is no MedMNIST3D file or is damaged ({error}); fetch it again."
+        ) from error
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def _check_length(data, path: Path) -> None:
-    """Refuse a file whose arrays are much larger than the published ones, before they are read into memory."""
+    """Refuse a file whose arrays are much larger than the published ones, before they are read into
+    memory.
+    """
     published = sum(data.counts.values()) * data.source["edge"] ** 3
     with zipfile.ZipFile(path) as file:
         length = sum(info.file_size for info in file.infolist())
     if published and length > 1.1 * published + (1 << 20):
-        raise WrongArchive(f"{path.name} unpacks to {length / 1e6:,.0f} MB where {data.name} has {published / 1e6:,.0f} MB; it is another file.")
+        raise WrongArchive(
+            f"{path.name} unpacks to {length / 1e6:,.0f} MB where {data.name} has "
+            f"{published / 1e6:,.0f} MB; it is another file."
+        )
 
 
 def _volume_rows(data, split: str, volumes: np.ndarray, labels: np.ndarray):
     edge = data.source["edge"]
     if volumes.shape[1:] != (edge, edge, edge) or volumes.dtype != np.uint8:
-        raise WrongArchive(f"{data.name} needs uint8 volumes of {edge} voxels a side, the file has {volumes.dtype} {volumes.shape[1:]}; "
-                           "the 28 and the 64 voxel files are separate data sets (name and name-64).")
+        raise WrongArchive(
+            f"{data.name} needs uint8 volumes of {edge} voxels a side, the file has "
+            f"{volumes.dtype} {volumes.shape[1:]}; "
+            "the 28 and the 64 voxel files are separate data sets (name and name-64)."
+        )
     for index, (volume, label) in enumerate(zip(volumes, labels.ravel(), strict=True)):
         content = np.ascontiguousarray(volume)
-        yield [f"{split}/{index:06d}", split, int(label), data.classes[label], hashlib.sha256(content).hexdigest(), content.nbytes]
+        yield [
+            f"{split}/{index:06d}",
+            split,
+            int(label),
+            data.classes[label],
+            hashlib.sha256(content).hexdigest(),
+            content.nbytes,
+        ]

@@ -1,10 +1,13 @@
-"""The Br35H-like set: what can be had of Br35H from the 7,023-image set, for work without Br35H itself.
+"""The Br35H-like set: what can be had of Br35H from the 7,023-image set, for work without Br35H
+itself.
 
-Difference from the paper: Br35H has 1,500 images without and 1,500 with a tumour. The former are, image by image, part of the 7,023-image
-set (numbers 395 to 1594 of Training/notumor and 105 to 404 of Testing/notumor; what comes before is SARTAJ's). The latter are not
-available, so 500 images of each of the three tumour classes (figshare and SARTAJ) take their place, drawn at random with a fixed seed. The
-classes therefore come from different sources, and a classifier may live off that. Near-twins are kept among the negatives, as Br35H has
-them, and avoided among the positives, where no draw of the publication has to be matched.
+Difference from the paper: Br35H has 1,500 images without and 1,500 with a tumour. The former are,
+image by image, part of the 7,023-image set (numbers 395 to 1594 of Training/notumor and 105 to 404
+of Testing/notumor; what comes before is SARTAJ's). The latter are not available, so 500 images of
+each of the three tumour classes (figshare and SARTAJ) take their place, drawn at random with a
+fixed seed. The classes therefore come from different sources, and a classifier may live off that.
+Near-twins are kept among the negatives, as Br35H has them, and avoided among the positives, where
+no draw of the publication has to be matched.
 """
 
 import os
@@ -26,9 +29,11 @@ TUMOURS = ("glioma", "meningioma", "pituitary")
 
 
 def make(data, to, archives=(), accept_incomplete: bool = False, say=print) -> dict:
-    """Make the stand-in set from the prepared `nickparvar` in `to`, which is prepared first if need be.
+    """Make the stand-in set from the prepared `nickparvar` in `to`, which is prepared first if need
+    be.
 
-    Parameters and result are those of :func:`data_prep.ingest.prepare`. What the origin lacks is passed on as ``incomplete``.
+    Parameters and result are those of :func:`data_prep.ingest.prepare`. What the origin lacks is
+    passed on as ``incomplete``.
     """
     to = Path(to).expanduser().resolve()
     if (to / data.name / "dataset.json").exists():
@@ -42,7 +47,9 @@ def make(data, to, archives=(), accept_incomplete: bool = False, say=print) -> d
             result = _build(data, to / origin.name, facts, partial, say)
             os.replace(partial, root)
     except files.FolderBusy:
-        raise ingest.PrepBusy(f"Another process is making {data.name} in {to}; wait until it has finished.") from None
+        raise ingest.PrepBusy(
+            f"Another process is making {data.name} in {to}; wait until it has finished."
+        ) from None
     except Exception as error:
         shutil.rmtree(partial, ignore_errors=True)
         raise ingest.disk_error(error, to) if isinstance(error, OSError) else error
@@ -61,11 +68,23 @@ def _build(data, origin: Path, facts: dict, partial: Path, say) -> dict:
             target = f"{name}/{Path(image_id).name}"
             archive.link_or_copy(origin / image_id, partial / target)
             labels[target] = ("all", name)
-    missing = [f"no/{Path(image_id).name}" for image_id in facts["incomplete"] if is_br35h(image_id)]
+    missing = [
+        f"no/{Path(image_id).name}" for image_id in facts["incomplete"] if is_br35h(image_id)
+    ]
     manifest, notes, _ = verify.images_manifest(data, partial, labels)
     verify.check_classes(data, labels.values())
-    return ingest.write_facts(data, partial, manifest, labels, [], missing, notes, say=say, seed=SEED,
-                              made_from={"name": facts["name"], "fingerprint": facts["fingerprint"]})
+    return ingest.write_facts(
+        data,
+        partial,
+        manifest,
+        labels,
+        [],
+        missing,
+        notes,
+        say=say,
+        seed=SEED,
+        made_from={"name": facts["name"], "fingerprint": facts["fingerprint"]},
+    )
 
 
 def is_br35h(image_id: str) -> bool:
@@ -75,7 +94,9 @@ def is_br35h(image_id: str) -> bool:
     return bool(number) and int(number[1]) in BR35H_NUMBERS.get(split, ())
 
 
-def tumours(listed: pd.DataFrame, origin: Path, per_class: int = PER_CLASS, seed: int = SEED) -> list[str]:
+def tumours(
+    listed: pd.DataFrame, origin: Path, per_class: int = PER_CLASS, seed: int = SEED
+) -> list[str]:
     """Random tumour images, `per_class` of each class, no two of them twins.
 
     Parameters
@@ -88,8 +109,9 @@ def tumours(listed: pd.DataFrame, origin: Path, per_class: int = PER_CLASS, seed
     Returns
     -------
     list of str
-        Sorted image ids; deterministic for a given manifest and seed. Twins are images in one near-duplicate group of
-        :func:`kit.data.duplicates.duplicate_groups`, byte-identical files among them.
+        Sorted image ids; deterministic for a given manifest and seed. Twins are images in one
+        near-duplicate group of :func:`kit.data.duplicates.duplicate_groups`, byte-identical files
+        among them.
 
     Raises
     ------
@@ -106,6 +128,9 @@ def tumours(listed: pd.DataFrame, origin: Path, per_class: int = PER_CLASS, seed
                 taken.add(group[image_id])
                 own.append(str(image_id))
         if len(own) < per_class:
-            raise layout.WrongArchive(f"{origin} has only {len(own)} different images of {name}, {per_class} are needed; prepare the complete set.")
+            raise layout.WrongArchive(
+                f"{origin} has only {len(own)} different images of {name}, {per_class} are needed; "
+                "prepare the complete set."
+            )
         chosen += own
     return sorted(chosen)

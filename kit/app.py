@@ -1,24 +1,30 @@
-"""The application: ``streamlit run kit/app.py`` after ``run_all.sh``; three pages as in the paper's Figure 19.
+"""The application: ``streamlit run kit/app.py`` after ``run_all.sh``; three pages as in the paper's
+Figure 19.
 
-What the published application lacks and this one has: the training preprocessing, a heat map of the uploaded image instead of a stored one, the
-probabilities of all four classes, a warning for unfamiliar pictures, DICOM, several files at once with a table to download, model and data card, and
-a sentence on every page that it is not for diagnosis. The model is loaded once. Settings (no telemetry, this machine only, upload limit) are in
-``kit/.streamlit/config.toml``, which streamlit finds beside this file. Nothing is written and nothing leaves the machine.
+What the published application lacks and this one has: the training preprocessing, a heat map of the
+uploaded image instead of a stored one, the probabilities of all four classes, a warning for
+unfamiliar pictures, DICOM, several files at once with a table to download, model and data card, and
+a sentence on every page that it is not for diagnosis. The model is loaded once. Settings (no
+telemetry, this machine only, upload limit) are in ``kit/.streamlit/config.toml``, which streamlit
+finds beside this file. Nothing is written and nothing leaves the machine.
 """
 
 import altair
 import pandas as pd
 import streamlit as st
 
-from kit.serving import classifier as serving_classifier, text, uploads
 from kit.errors import KitError
+from kit.serving import classifier as serving_classifier
+from kit.serving import text, uploads
 
 TYPES = "JPEG, PNG or DICOM"
 
 
 @st.cache_resource(show_spinner="Loading the model ...")
 def classifier(folder: str, stamp: int) -> serving_classifier.Classifier:
-    """The model, loaded once for all sessions, and again only after a run has written another one (`stamp`)."""
+    """The model, loaded once for all sessions, and again only after a run has written another one
+    (`stamp`).
+    """
     return serving_classifier.Classifier.load(folder)
 
 
@@ -30,7 +36,9 @@ def current() -> serving_classifier.Classifier:
 
 def main() -> None:
     """Sidebar, disclaimer and the chosen page; a foreseeable failure is one sentence."""
-    st.set_page_config(page_title=text.TITLE)  # a named or emoji page_icon would be fetched from a server of Google
+    st.set_page_config(
+        page_title=text.TITLE
+    )  # a named or emoji page_icon would be fetched from a server of Google
     st.sidebar.title(text.SIDEBAR)
     page = st.sidebar.selectbox("Select Page", text.PAGES)
     st.sidebar.caption("Research use only, not for diagnosis.")
@@ -65,7 +73,10 @@ def recognition() -> None:
     st.header("Disease Recognition")
     model = current()
     if model.info.get("stand_in"):
-        st.info(f"This model was not trained on the published data: {text.plain(model.info['stand_in'])}.")
+        st.info(
+            "This model was not trained on the published data: "
+            f"{text.plain(model.info['stand_in'])}."
+        )
     single, several = st.tabs(["One image", "Several images"])
     with single:
         one(model)
@@ -77,7 +88,9 @@ def recognition() -> None:
 
 def one(model: serving_classifier.Classifier) -> None:
     """Upload, preview, Predict, result."""
-    file = st.file_uploader(f"Choose one slice ({TYPES}, at most {uploads.MAX_BYTES / 1e6:.0f} MB)", key="one")
+    file = st.file_uploader(
+        f"Choose one slice ({TYPES}, at most {uploads.MAX_BYTES / 1e6:.0f} MB)", key="one"
+    )
     if file is None:
         return
     try:
@@ -94,12 +107,21 @@ def one(model: serving_classifier.Classifier) -> None:
 def show(result: serving_classifier.Prediction, model: serving_classifier.Classifier) -> None:
     """Class, probabilities, heat map, warning and remarks of one prediction."""
     if not result.familiar:
-        st.warning(f"This picture does not look like the training data: {text.plain(result.reason)}. Do not rely on the result below.", icon=":material/warning:")
+        st.warning(
+            f"This picture does not look like the training data: {text.plain(result.reason)}. Do "
+            "not rely on the result below.",
+            icon=":material/warning:",
+        )
     elif model.statistics is None:
         st.info(text.UNKNOWN)
     st.success(f"Predicted class: {text.plain(result.display)}")
     st.success(f"Confidence: {100 * result.confidence:.2f} %")
-    table = pd.DataFrame({"class": list(result.probabilities), "probability in %": [100 * p for p in result.probabilities.values()]})
+    table = pd.DataFrame(
+        {
+            "class": list(result.probabilities),
+            "probability in %": [100 * p for p in result.probabilities.values()],
+        }
+    )
     st.altair_chart(bars(table))
     st.table(table.set_index("class").style.format("{:.2f}"))
     st.caption(text.PROBABILITY)
@@ -116,24 +138,48 @@ def show(result: serving_classifier.Prediction, model: serving_classifier.Classi
 def bars(table: pd.DataFrame) -> altair.Chart:
     """The four probabilities as bars from 0 to 100 %, in label order."""
     names = altair.Axis(title=None, labelLimit=0)
-    return altair.Chart(table, height=160).mark_bar(color="#0072B2").encode(
-        x=altair.X("probability in %:Q", scale=altair.Scale(domain=[0, 100])), y=altair.Y("class:N", sort=None, axis=names))
+    return (
+        altair.Chart(table, height=160)
+        .mark_bar(color="#0072B2")
+        .encode(
+            x=altair.X("probability in %:Q", scale=altair.Scale(domain=[0, 100])),
+            y=altair.Y("class:N", sort=None, axis=names),
+        )
+    )
 
 
 def many(model: serving_classifier.Classifier) -> None:
     """Upload several files, a table, its download."""
-    files = st.file_uploader(f"Choose up to {serving_classifier.MOST_FILES} slices ({TYPES})", accept_multiple_files=True, key="many")
+    files = st.file_uploader(
+        f"Choose up to {serving_classifier.MOST_FILES} slices ({TYPES})",
+        accept_multiple_files=True,
+        key="many",
+    )
     if not files or not st.button("Predict all", type="primary"):
         return
     bar = st.progress(0.0, "Please wait ...")
     table = model.classify_many([(file.name, file.getvalue()) for file in files], bar.progress)
     bar.empty()
     first = ["file", "predicted", "confidence", "error", "warning", "familiar"]
-    said = [name for name in [*first, *table.columns.difference(first, sort=False)] if (table[name].astype(str) != "").any()]
+    said = [
+        name
+        for name in [*first, *table.columns.difference(first, sort=False)]
+        if (table[name].astype(str) != "").any()
+    ]
     st.dataframe(table, hide_index=True, column_order=said)
-    strange, failed = int((table["familiar"] == False).sum()), int((table["error"] != "").sum())  # noqa: E712 (missing values are neither)
-    st.caption(f"{len(table)} files: {failed} could not be used, {strange} do not look like the training data. {serving_classifier.DISCLAIMER}")
-    st.download_button("Download as CSV", serving_classifier.csv(table), "predictions.csv", "text/csv", on_click="ignore")
+    # missing values are neither
+    strange, failed = int((table["familiar"] == False).sum()), int((table["error"] != "").sum())  # noqa: E712
+    st.caption(
+        f"{len(table)} files: {failed} could not be used, {strange} do not look like the training "
+        f"data. {serving_classifier.DISCLAIMER}"
+    )
+    st.download_button(
+        "Download as CSV",
+        serving_classifier.csv(table),
+        "predictions.csv",
+        "text/csv",
+        on_click="ignore",
+    )
 
 
 if __name__ == "__main__":

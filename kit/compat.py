@@ -1,6 +1,7 @@
 """Every TensorFlow and Keras quirk, and nothing else; each function says what it works around.
 
-What has to be set before TensorFlow is imported stands in the package's ``__init__``. Nothing here has a counterpart in a publication.
+What has to be set before TensorFlow is imported stands in the package's ``__init__``. Nothing here
+has a counterpart in a publication.
 """
 
 import os
@@ -13,7 +14,8 @@ import tensorflow as tf
 def deterministic(seed: int) -> None:
     """Seed Python, NumPy and TensorFlow, and make TensorFlow's kernels deterministic.
 
-    TensorFlow prepares everything that was traced before anew afterwards; code whose random numbers are all stateless does without (`same_bits`).
+    TensorFlow prepares everything that was traced before anew afterwards; code whose random numbers
+    are all stateless does without (`same_bits`).
     """
     keras.utils.set_random_seed(seed)
     same_bits()
@@ -22,7 +24,8 @@ def deterministic(seed: int) -> None:
 def same_bits() -> None:
     """Make TensorFlow's kernels deterministic.
 
-    Without op determinism the threads of a gradient reduction finish in any order and the last bits differ from run to run.
+    Without op determinism the threads of a gradient reduction finish in any order and the last bits
+    differ from run to run.
     """
     tf.config.experimental.enable_op_determinism()
 
@@ -30,7 +33,8 @@ def same_bits() -> None:
 def use_xla() -> bool:
     """Whether to compile training steps with XLA: on a GPU only.
 
-    Keras' ``jit_compile="auto"`` also chooses XLA on CPUs, where compiling takes longer than a quick run.
+    Keras' ``jit_compile="auto"`` also chooses XLA on CPUs, where compiling takes longer than a
+    quick run.
     """
     return bool(tf.config.list_physical_devices("GPU"))
 
@@ -43,7 +47,9 @@ def onednn() -> bool:
 
 
 def seed_generators(model: keras.Model) -> list:
-    """All seed generators (dropout, noise, augmentation layers) of a model, in layer order, nested models included."""
+    """All seed generators (dropout, noise, augmentation layers) of a model, in layer order, nested
+    models included.
+    """
     found = []
     for layer in model._flatten_layers(include_self=False):
         for value in vars(layer).values():
@@ -55,8 +61,9 @@ def seed_generators(model: keras.Model) -> list:
 def reseed(model: keras.Model, seed: int, epoch: int) -> None:
     """Set the random state of every layer from (seed, epoch) alone.
 
-    Keras keeps a running counter in each dropout layer, so an epoch's masks depend on all epochs before it and are lost with the process.
-    Drawn anew from (seed, epoch), they are the same after a resume.
+    Keras keeps a running counter in each dropout layer, so an epoch's masks depend on all epochs
+    before it and are lost with the process. Drawn anew from (seed, epoch), they are the same after
+    a resume.
     """
     for number, generator in enumerate(seed_generators(model)):
         words = np.random.SeedSequence([seed, epoch, number]).generate_state(2, dtype=np.uint32)
@@ -64,7 +71,9 @@ def reseed(model: keras.Model, seed: int, epoch: int) -> None:
 
 
 def in_batch() -> bool:
-    """True where output goes to a log (run_all.sh, papermill jobs), False in an interactive Jupyter session."""
+    """True where output goes to a log (run_all.sh, papermill jobs), False in an interactive Jupyter
+    session.
+    """
     return os.environ.get("KIT_BATCH") == "1"
 
 
@@ -94,6 +103,7 @@ def grouped_convolution(inputs, kernel, strides, padding, dilations):
     tensor
         (N, H', W', filters), always of TensorFlow's own kernel.
     """
+
     def convolve(x, k):
         return tf.nn.conv2d(x, k, strides, padding, dilations=dilations)
 
@@ -122,16 +132,25 @@ def _convolution_by_taps(x, kernel, strides, padding, dilations):
     sizes = tf.shape(x)[1:3]
     spans = [(n - 1) * d for n, d in zip((height, width), dilations, strict=True)]
     if padding == "SAME":
-        lacking = [tf.maximum((-(-n // step) - 1) * step + span + 1 - n, 0)
-                   for n, step, span in zip(tf.unstack(sizes), strides, spans, strict=True)]
+        lacking = [
+            tf.maximum((-(-n // step) - 1) * step + span + 1 - n, 0)
+            for n, step, span in zip(tf.unstack(sizes), strides, spans, strict=True)
+        ]
         x = tf.pad(x, [(0, 0), *((lack // 2, lack - lack // 2) for lack in lacking), (0, 0)])
         sizes = tf.shape(x)[1:3]
     x = tf.reshape(x, [-1, sizes[0], sizes[1], groups, channels])
     x = tf.transpose(x, [3, 0, 1, 2, 4])
     ends = [sizes[0] - spans[0], sizes[1] - spans[1]]
-    taps = [x[:, :, i * dilations[0]:i * dilations[0] + ends[0]:strides[0],
-              j * dilations[1]:j * dilations[1] + ends[1]:strides[1]]
-            for i in range(height) for j in range(width)]
+    taps = [
+        x[
+            :,
+            :,
+            i * dilations[0] : i * dilations[0] + ends[0] : strides[0],
+            j * dilations[1] : j * dilations[1] + ends[1] : strides[1],
+        ]
+        for i in range(height)
+        for j in range(width)
+    ]
     k = tf.reshape(kernel, [height * width * channels, groups, filters // groups])
     product = tf.einsum("gnhwc,cgf->nhwgf", tf.concat(taps, -1), k)
     return tf.reshape(product, [-1, *tf.unstack(tf.shape(product)[1:3]), filters])

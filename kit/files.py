@@ -1,16 +1,19 @@
-"""Files: written atomically, so that a killed process never leaves half of one; read with one clear sentence; locked."""
+"""Files: written atomically, so that a killed process never leaves half of one; read with one clear
+sentence; locked.
+"""
 
 import contextlib
 import fcntl
 import hashlib
 import json
-import numpy as np
 import os
-import pandas as pd
 import tempfile
 import time
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
+
+import numpy as np
+import pandas as pd
 
 from kit.errors import KitError
 
@@ -29,12 +32,14 @@ class DamagedRecord(KitError):
 
 @contextlib.contextmanager
 def atomic_write(path):
-    """Give a temporary path beside `path`; on success it becomes `path`, on any error it is removed.
+    """Give a temporary path beside `path`; on success it becomes `path`, on any error it is
+    removed.
 
     Parameters
     ----------
     path : path-like
-        The file to write. Its folder is made if need be. The temporary name keeps the suffix of `path`.
+        The file to write. Its folder is made if need be. The temporary name keeps the suffix of
+        `path`.
 
     Raises
     ------
@@ -53,7 +58,10 @@ def atomic_write(path):
         os.replace(temporary, path)
         temporary = None
     except OSError as error:
-        raise CannotWrite(f"Cannot write {path}: {error.strerror or error}; free some space or choose another folder (KIT_RESULTS, KIT_DATA).") from error
+        raise CannotWrite(
+            f"Cannot write {path}: {error.strerror or error}; free some space or choose another "
+            "folder (KIT_RESULTS, KIT_DATA)."
+        ) from error
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
@@ -72,12 +80,16 @@ def write_text(path, text: str) -> None:
 
 
 def write_json(path, value) -> None:
-    """Write `value` as indented JSON, atomically; numpy scalars and arrays, paths and dataclasses are understood."""
+    """Write `value` as indented JSON, atomically; numpy scalars and arrays, paths and dataclasses
+    are understood.
+    """
     write_text(path, json.dumps(value, indent=1, default=_plain) + "\n")
 
 
 def write_csv(path, table: pd.DataFrame) -> None:
-    """Write a data frame without its index as CSV, atomically; floats are written with the digits that restore them exactly."""
+    """Write a data frame without its index as CSV, atomically; floats are written with the digits
+    that restore them exactly.
+    """
     with atomic_write(path) as temporary:
         table.to_csv(temporary, index=False, lineterminator="\n")
 
@@ -141,7 +153,10 @@ class FolderLock:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._file = open(self.folder / ".lock", "a")
         except OSError as error:
-            raise CannotWrite(f"Cannot write to {self.folder}: {error.strerror}; choose another folder (KIT_RESULTS, KIT_DATA).") from error
+            raise CannotWrite(
+                f"Cannot write to {self.folder}: {error.strerror}; choose another folder "
+                "(KIT_RESULTS, KIT_DATA)."
+            ) from error
         deadline = time.monotonic() + self.wait
         while True:
             try:
@@ -150,7 +165,10 @@ class FolderLock:
             except BlockingIOError:
                 if time.monotonic() >= deadline:
                     self._file.close()
-                    raise FolderBusy(f"Another run is working in {self.folder}; wait for it, stop it, or choose another folder with KIT_RESULTS.") from None
+                    raise FolderBusy(
+                        f"Another run is working in {self.folder}; wait for it, stop it, or choose "
+                        "another folder with KIT_RESULTS."
+                    ) from None
                 time.sleep(0.1)
 
     def __exit__(self, *exc):

@@ -1,8 +1,9 @@
 """Typed notebook parameters, checked before a kernel starts.
 
-papermill hands over what it is given: a misspelt name only warns, ``-p x false`` arrives as a true string. So the runner reads the cell
-tagged ``parameters`` itself (one ``name: type = literal  # help`` a line), checks profile files and ``--set`` against it, and hands papermill
-nothing but checked values.
+papermill hands over what it is given: a misspelt name only warns, ``-p x false`` arrives as a true
+string. So the runner reads the cell tagged ``parameters`` itself (one ``name: type = literal  #
+help`` a line), checks profile files and ``--set`` against it, and hands papermill nothing but
+checked values.
 """
 
 import ast
@@ -52,23 +53,37 @@ def declared(notebook) -> dict[str, Parameter]:
     """
     notebook = Path(notebook)
     cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
-    tagged = ["".join(c["source"]) for c in cells if "parameters" in c.get("metadata", {}).get("tags", [])]
+    tagged = [
+        "".join(c["source"]) for c in cells if "parameters" in c.get("metadata", {}).get("tags", [])
+    ]
     if len(tagged) != 1:
-        raise BadParametersCell(f"{notebook.name} has {len(tagged)} cells tagged 'parameters'; it needs exactly one.")
+        raise BadParametersCell(
+            f"{notebook.name} has {len(tagged)} cells tagged 'parameters'; it needs exactly one."
+        )
     return _parse(tagged[0], notebook.name)
 
 
 def _parse(source: str, where: str) -> dict[str, Parameter]:
-    comments = {t.start[0]: t.string.lstrip("# ").strip()
-                for t in tokenize.generate_tokens(io.StringIO(source).readline) if t.type == tokenize.COMMENT}
+    comments = {
+        t.start[0]: t.string.lstrip("# ").strip()
+        for t in tokenize.generate_tokens(io.StringIO(source).readline)
+        if t.type == tokenize.COMMENT
+    }
     found = {}
     for node in ast.parse(source).body:
         try:
-            name, kind, value = node.target.id, ast.unparse(node.annotation), ast.literal_eval(node.value)
+            name, kind, value = (
+                node.target.id,
+                ast.unparse(node.annotation),
+                ast.literal_eval(node.value),
+            )
             _check(name, value, kind, where)
         except (AttributeError, ValueError, BadParameter) as error:
-            raise BadParametersCell(f"{where}: `{ast.unparse(node)}` in the parameters cell is not `name: type = literal` "
-                                    f"with a type out of {', '.join(TYPES)}.") from error
+            raise BadParametersCell(
+                f"{where}: `{ast.unparse(node)}` in the parameters cell is not `name: type = "
+                "literal` "
+                f"with a type out of {', '.join(TYPES)}."
+            ) from error
         found[name] = Parameter(name, kind, value, comments.get(node.end_lineno, ""))
     return found
 
@@ -102,7 +117,9 @@ def _parse_text(name: str, text: str, kind: str, where: str):
 
 def listing(parameters: dict[str, Parameter]) -> str:
     """The parameters as an indented list, for error messages and ``--help``."""
-    return "\n".join(f"  {p.name}: {p.type} = {p.default!r}  {p.help}".rstrip() for p in parameters.values())
+    return "\n".join(
+        f"  {p.name}: {p.type} = {p.default!r}  {p.help}".rstrip() for p in parameters.values()
+    )
 
 
 def profile_values(profile: str, notebook: str) -> dict:
@@ -135,7 +152,8 @@ def resolve(notebook, profile: str, assignments=(), ignore_unknown: bool = False
     assignments : sequence of (name, text)
         From the command line; the text is read as the declared type.
     ignore_unknown : bool
-        Leave out assignments that this notebook does not declare (the runner checks that some notebook does).
+        Leave out assignments that this notebook does not declare (the runner checks that some
+        notebook does).
 
     Returns
     -------
@@ -150,17 +168,29 @@ def resolve(notebook, profile: str, assignments=(), ignore_unknown: bool = False
     notebook = Path(notebook)
     parameters = declared(notebook)
     values = {name: p.default for name, p in parameters.items()}
-    given = {**profile_values(profile, notebook.stem), **({"profile": profile} if "profile" in parameters else {})}
+    given = {
+        **profile_values(profile, notebook.stem),
+        **({"profile": profile} if "profile" in parameters else {}),
+    }
     for name, value in given.items():
-        values[name] = _check(name, value, _kind(name, parameters, f"profiles/{profile}/{notebook.stem}.yml"), f"profiles/{profile}/{notebook.stem}.yml")
+        values[name] = _check(
+            name,
+            value,
+            _kind(name, parameters, f"profiles/{profile}/{notebook.stem}.yml"),
+            f"profiles/{profile}/{notebook.stem}.yml",
+        )
     for name, text in assignments:
         if name not in parameters and ignore_unknown:
             continue
-        values[name] = _parse_text(name, text, _kind(name, parameters, notebook.stem), notebook.stem)
+        values[name] = _parse_text(
+            name, text, _kind(name, parameters, notebook.stem), notebook.stem
+        )
     return values
 
 
 def _kind(name: str, parameters: dict[str, Parameter], where: str) -> str:
     if name not in parameters:
-        raise BadParameter(f"{where}: there is no parameter {name!r}; this notebook has\n{listing(parameters)}")
+        raise BadParameter(
+            f"{where}: there is no parameter {name!r}; this notebook has\n{listing(parameters)}"
+        )
     return parameters[name].type

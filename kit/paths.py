@@ -1,7 +1,8 @@
 """Where things lie: every path of the kit is absolute and comes from here.
 
-Notebooks run in whatever folder their caller stands in (papermill: the caller's, nbmake: the notebook's), so nothing may depend on the
-working directory. Three environment variables move the writable folders: ``KIT_DATA``, ``KIT_RESULTS`` and ``KIT_CACHE``.
+Notebooks run in whatever folder their caller stands in (papermill: the caller's, nbmake: the
+notebook's), so nothing may depend on the working directory. Three environment variables move the
+writable folders: ``KIT_DATA``, ``KIT_RESULTS`` and ``KIT_CACHE``.
 """
 
 import os
@@ -25,7 +26,9 @@ def results_dir() -> Path:
 
 
 def cache_dir() -> Path:
-    """Folder of what can be computed again: decoded images, features, duplicate groups (``KIT_CACHE`` or ``data/.cache``)."""
+    """Folder of what can be computed again: decoded images, features, duplicate groups
+    (``KIT_CACHE`` or ``data/.cache``).
+    """
     return _folder("KIT_CACHE", data_dir() / ".cache")
 
 

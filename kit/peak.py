@@ -1,7 +1,9 @@
 """Peak memory of pieces of work, measured, each in a process of its own.
 
-An allocator keeps what it once got, so a second measurement of resident memory in one process sees too little: libraries are imported once, and the measuring processes are split
-off from there. What is measured is what the work adds to a process that has imported its module. On a GPU TensorFlow's allocator counts what is in use, and this process can ask it.
+An allocator keeps what it once got, so a second measurement of resident memory in one process sees
+too little: libraries are imported once, and the measuring processes are split off from there. What
+is measured is what the work adds to a process that has imported its module. On a GPU TensorFlow's
+allocator counts what is in use, and this process can ask it.
 """
 
 import json
@@ -29,7 +31,8 @@ def of_each(function: str, arguments: list) -> list:
     Returns
     -------
     list of (int or None)
-        Bytes; None where the work failed or was killed, and without a GPU on systems other than Linux, which do not tell.
+        Bytes; None where the work failed or was killed, and without a GPU on systems other than
+        Linux, which do not tell.
     """
     if arguments and compat.use_xla():
         return [_on_gpu(processes.named(function), one) for one in arguments]
@@ -37,7 +40,11 @@ def of_each(function: str, arguments: list) -> list:
         return [None] * len(arguments)
     with tempfile.TemporaryDirectory() as folder:
         found = Path(folder) / "peaks.json"
-        subprocess.run([sys.executable, "-m", "kit.peak", function, json.dumps(arguments), str(found)], cwd=paths.ROOT, capture_output=True)
+        subprocess.run(
+            [sys.executable, "-m", "kit.peak", function, json.dumps(arguments), str(found)],
+            cwd=paths.ROOT,
+            capture_output=True,
+        )
         return json.loads(found.read_text()) if found.exists() else [None] * len(arguments)
 
 

@@ -1,7 +1,9 @@
-"""A second Python process for work that one process cannot spread over two cores: tracing and building large networks is Python, one thread of it.
+"""A second Python process for work that one process cannot spread over two cores: tracing and
+building large networks is Python, one thread of it.
 
-The other process runs one function of this package and leaves its results as files; it ends with the process that started it, even if that one is
-killed. For processors only: on a GPU two processes would fight for its memory.
+The other process runs one function of this package and leaves its results as files; it ends with
+the process that started it, even if that one is killed. For processors only: on a GPU two processes
+would fight for its memory.
 """
 
 import contextlib
@@ -21,7 +23,8 @@ over = threading.Event()  # in the second process: set once the block of the fir
 
 @contextlib.contextmanager
 def running(function: str, **arguments):
-    """Run a function in a second process while the block runs, then wait for it and print what it printed.
+    """Run a function in a second process while the block runs, then wait for it and print what it
+    printed.
 
     Parameters
     ----------
@@ -34,9 +37,18 @@ def running(function: str, **arguments):
     -----
     A failure of the second process is printed, not raised: the caller does what is missing itself.
     """
-    command = [sys.executable, "-m", "kit.processes", function, json.dumps(arguments), str(os.getpid())]
+    command = [
+        sys.executable,
+        "-m",
+        "kit.processes",
+        function,
+        json.dumps(arguments),
+        str(os.getpid()),
+    ]
     with tempfile.TemporaryFile("w+") as said, tempfile.TemporaryFile("w+") as complained:
-        process = subprocess.Popen(command, cwd=paths.ROOT, stdin=subprocess.PIPE, stdout=said, stderr=complained)
+        process = subprocess.Popen(
+            command, cwd=paths.ROOT, stdin=subprocess.PIPE, stdout=said, stderr=complained
+        )
         try:
             yield process
             process.stdin.close()  # see `over`
@@ -44,7 +56,9 @@ def running(function: str, **arguments):
         finally:
             process.kill()
             process.stdin.close()
-            for file in [said] + [complained] * (process.wait() > 0):  # libraries chatter on the error stream while all is well
+            for file in [said] + [complained] * (
+                process.wait() > 0
+            ):  # libraries chatter on the error stream while all is well
                 file.seek(0)
                 print(file.read(), end="", flush=True)
 
@@ -75,4 +89,6 @@ def named(function: str):
 
 
 if __name__ == "__main__":
-    importlib.import_module("kit.processes").main(*sys.argv[1:])  # the module that the work imports, not a second copy of it
+    importlib.import_module("kit.processes").main(
+        *sys.argv[1:]
+    )  # the module that the work imports, not a second copy of it

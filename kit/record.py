@@ -1,7 +1,9 @@
-"""Run folders and everything that is written to disk: atomically, so that a killed process never leaves half a file.
+"""Run folders and everything that is written to disk: atomically, so that a killed process never
+leaves half a file.
 
-A run folder is keyed by its configuration (contract 5): ``<name>-<first ten hex digits of the SHA-256 of the canonical JSON>``. It is
-finished when ``status.json`` says so, and that file is written last.
+A run folder is keyed by its configuration (contract 5): ``<name>-<first ten hex digits of the
+SHA-256 of the canonical JSON>``. It is finished when ``status.json`` says so, and that file is
+written last.
 """
 
 import contextlib
@@ -16,42 +18,23 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from kit import paths
+from kit import files, paths
 from kit.errors import KitError
-from kit import files
 from kit.files import FolderLock
 
 
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
 def fingerprint(manifest: pd.DataFrame) -> str:
-    """SHA-256 over the sorted lines ``image_id sha256`` of a manifest: the identity of a data set's content."""
+    """SHA-256 over the sorted lines ``image_id sha256`` of a manifest: the identity of a data set's
+    content.
+    """
     lines = sorted(f"{row.image_id} {row.sha256}\n" for row in manifest.itertuples())
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def code_digest() -> str:
-    """SHA-256 over the package's own Python and YAML files: tells whether a stored result comes from the code at hand."""
+    """SHA-256 over the package's own Python and YAML files: tells whether a stored result comes
+    from the code at hand.
+    """
     total = hashlib.sha256()
     for path in sorted((paths.ROOT / "kit").rglob("*")):
         if path.suffix in {".py", ".yml"}:
@@ -59,21 +42,38 @@ def code_digest() -> str:
     return total.hexdigest()
 
 
-
-
 def environment(seed: int | None = None) -> dict:
     """What a result depends on besides its configuration: versions, device, code digest, seed."""
-    packages = ["tensorflow-cpu", "tensorflow", "keras", "numpy", "scipy", "scikit-learn", "pandas", "pillow", "nilearn"]
+    packages = [
+        "tensorflow-cpu",
+        "tensorflow",
+        "keras",
+        "numpy",
+        "scipy",
+        "scikit-learn",
+        "pandas",
+        "pillow",
+        "nilearn",
+    ]
     versions = {}
     for name in packages:
         with contextlib.suppress(metadata.PackageNotFoundError):
             versions[name] = metadata.version(name)
-    return {"python": platform.python_version(), "platform": platform.platform(), "versions": versions, "device": device_name(),
-            "cpu_count": os.cpu_count(), "code": code_digest()[:12], "seed": seed}
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "versions": versions,
+        "device": device_name(),
+        "cpu_count": os.cpu_count(),
+        "code": code_digest()[:12],
+        "seed": seed,
+    }
 
 
 def device_name() -> str:
-    """Name of the GPU that TensorFlow uses, or of the processor; TensorFlow is not imported for it."""
+    """Name of the GPU that TensorFlow uses, or of the processor; TensorFlow is not imported
+    for it.
+    """
     if "tensorflow" in sys.modules:
         tf = sys.modules["tensorflow"]
         gpus = tf.config.list_physical_devices("GPU")
@@ -81,12 +81,15 @@ def device_name() -> str:
             return tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU")
     with contextlib.suppress(OSError, StopIteration):
         lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+        return next(
+            line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")
+        )
     return platform.processor() or platform.machine()
 
 
 class Run:
-    """A run folder: what was asked (config.json), on what (environment.json), what came out, and status.json when it ended.
+    """A run folder: what was asked (config.json), on what (environment.json), what came out, and
+    status.json when it ended.
 
     Parameters
     ----------
@@ -120,7 +123,16 @@ class Run:
 
     def close(self, state: str, seconds: float, reason: str | None = None, **more) -> None:
         """Write status.json: `state` is "finished" or "failed", `reason` one sentence or None."""
-        files.write_json(self.folder / "status.json", {"state": state, "reason": reason, "seconds": round(seconds, 2), "key": self.key, **more})
+        files.write_json(
+            self.folder / "status.json",
+            {
+                "state": state,
+                "reason": reason,
+                "seconds": round(seconds, 2),
+                "key": self.key,
+                **more,
+            },
+        )
 
     def once(self, seed: int, work) -> "Run":
         """Do `work` in the locked folder, unless the run is finished; returns this run.
@@ -149,7 +161,9 @@ class Run:
                 except KitError as error:
                     self.close("failed", time.perf_counter() - started, str(error))
                     raise
-                self.close("finished", time.perf_counter() - started if seconds is None else seconds)
+                self.close(
+                    "finished", time.perf_counter() - started if seconds is None else seconds
+                )
         return self
 
     def history(self) -> pd.DataFrame:
@@ -157,7 +171,9 @@ class Run:
         return pd.read_csv(self.folder / "history.csv")
 
     def predictions(self, part: str | None = None) -> pd.DataFrame:
-        """predictions.csv: image_id, group, label, part and one score a class; of one part, or of all."""
+        """predictions.csv: image_id, group, label, part and one score a class; of one part, or of
+        all.
+        """
         table = pd.read_csv(self.folder / "predictions.csv", dtype={"image_id": str, "part": str})
         return table if part is None else table[table["part"] == part].reset_index(drop=True)
 

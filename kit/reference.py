@@ -1,9 +1,12 @@
-"""Publish a run on real data: copy what it left, without weights, to ``results/reference/``, which is under version control.
+"""Publish a run on real data: copy what it left, without weights, to ``results/reference/``, which
+is under version control.
 
     python -m kit.reference cpu
 
-Tables, figures, values, predictions, histories and the notebooks' records of time and memory are copied; models, individuals of searches (their
-genes and fitness are in the search's own files), locks and half-finished training states are not. What was published before of the same publication is replaced, everything else there stays, and the page is made anew.
+Tables, figures, values, predictions, histories and the notebooks' records of time and memory are
+copied; models, individuals of searches (their genes and fitness are in the search's own files),
+locks and half-finished training states are not. What was published before of the same publication
+is replaced, everything else there stays, and the page is made anew.
 """
 
 import argparse
@@ -12,11 +15,13 @@ import sys
 from pathlib import Path
 
 from kit import files, paths
-from kit.report import page
 from kit.errors import KitError
+from kit.report import page
 
 NAME = "reference"
-LEFT_OUT = shutil.ignore_patterns("*.keras", "*.npz", "trial_*", ".lock*", ".tmp-*", "*.ipynb", "*.log", "index.html")
+LEFT_OUT = shutil.ignore_patterns(
+    "*.keras", "*.npz", "trial_*", ".lock*", ".tmp-*", "*.ipynb", "*.log", "index.html"
+)
 
 
 def publish(profile: str) -> Path:
@@ -41,7 +46,10 @@ def publish(profile: str) -> Path:
     source, target = paths.results_dir() / profile, paths.results_dir() / NAME
     folders = [f for f in sorted(source.glob("*")) if f.is_dir()]
     if profile == NAME or not folders:
-        raise page.NoResults(f"There are no results in {source}; run `bash run_all.sh --profile {profile}` first, or name another profile.")
+        raise page.NoResults(
+            f"There are no results in {source}; run `bash run_all.sh --profile {profile}` first, "
+            "or name another profile."
+        )
     for folder in folders:
         staged = target / f".tmp-{folder.name}"
         shutil.rmtree(staged, ignore_errors=True)
@@ -49,13 +57,18 @@ def publish(profile: str) -> Path:
             shutil.copytree(folder, staged, ignore=LEFT_OUT)
         except (OSError, shutil.Error) as error:
             shutil.rmtree(staged, ignore_errors=True)
-            raise files.CannotWrite(f"{folder} could not be copied to {target} ({error}); free space or choose another results folder.") from error
+            raise files.CannotWrite(
+                f"{folder} could not be copied to {target} ({error}); free space or choose another "
+                "results folder."
+            ) from error
         _replace(staged, target / folder.name, whole=folder.name != "notebooks")
     return page.build(NAME)
 
 
 def _replace(staged: Path, target: Path, whole: bool) -> None:
-    """Put `staged` in the place of `target`; unless `whole`, files of `target` that `staged` lacks stay."""
+    """Put `staged` in the place of `target`; unless `whole`, files of `target` that `staged` lacks
+    stay.
+    """
     if whole:
         shutil.rmtree(target, ignore_errors=True)
         staged.replace(target)
@@ -68,7 +81,10 @@ def _replace(staged: Path, target: Path, whole: bool) -> None:
 
 def main(arguments=None) -> int:
     """Command line; the return value is the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m kit.reference", description="Copy a profile's results to results/reference/.")
+    parser = argparse.ArgumentParser(
+        prog="python -m kit.reference",
+        description="Copy a profile's results to results/reference/.",
+    )
     parser.add_argument("profile")
     try:
         print(publish(parser.parse_args(arguments).profile))

@@ -1,7 +1,9 @@
-"""Run notebooks headlessly: ``python -m kit.runner`` (which ``run_all.sh`` calls) and one papermill process a notebook.
+"""Run notebooks headlessly: ``python -m kit.runner`` (which ``run_all.sh`` calls) and one papermill
+process a notebook.
 
-papermill's output notebook claims success even after its kernel died, so only exit codes, ``status.json`` files and the artefacts on disk are
-believed here. A notebook whose sources, parameters, data and artefacts are unchanged is not run again.
+papermill's output notebook claims success even after its kernel died, so only exit codes,
+``status.json`` files and the artefacts on disk are believed here. A notebook whose sources,
+parameters, data and artefacts are unchanged is not run again.
 """
 
 import argparse
@@ -21,19 +23,31 @@ from pathlib import Path
 import psutil
 import yaml
 
-from kit import files as files_module, params, paths, record
+from kit import files as files_module
+from kit import params, paths, record
 from kit.data import registry
-from kit.report import artefacts as report_artefacts
 from kit.errors import KitError
+from kit.report import artefacts as report_artefacts
 
 KERNEL = "medimg-kit"
-OUT_OF_MEMORY = {138: "the kernel died", 137: "the process was killed", -9: "the process was killed"}
+OUT_OF_MEMORY = {
+    138: "the kernel died",
+    137: "the process was killed",
+    -9: "the process was killed",
+}
 PR_SET_PDEATHSIG = 1
 # papermill without the grammar of web addresses that jsonschema would build at each start, for a
 # check that no notebook needs: half of papermill's start
-PAPERMILL = ("import sys; sys.modules['rfc3987_syntax'] = None; "
-             "from papermill.__main__ import papermill; papermill()")
-EMBEDDED = ("smoke", "quick")  # profiles whose times nobody reads: two notebooks at a time, much of whose work is single-threaded
+PAPERMILL = (
+    "import sys; sys.modules['rfc3987_syntax'] = None; "
+    "from papermill.__main__ import papermill; papermill()"
+)
+EMBEDDED = (
+    "smoke",
+    "quick",
+    # profiles whose times nobody reads: two notebooks at a time, much of whose work is
+    # single-threaded
+)
 
 
 class UnknownNotebook(KitError):
@@ -60,7 +74,9 @@ class Job:
 
     @property
     def folder(self) -> Path:
-        """``results/<profile>/notebooks``, where the executed notebook, its log and its status go."""
+        """``results/<profile>/notebooks``, where the executed notebook, its log and its
+        status go.
+        """
         return paths.results_dir() / self.profile / "notebooks"
 
     @property
@@ -69,11 +85,23 @@ class Job:
         return self.folder / f"{self.name}.status.json"
 
     def key(self) -> str:
-        """Digest of all that the notebook's artefacts depend on: source, parameters, code, papers, data, and for the summary all other results."""
-        inputs = [self.notebook.read_text(encoding="utf-8"), self.values, record.code_digest(), _digest_files(paths.papers_dir().glob("*.yml")),
-                  _data_fingerprints(self.values)]
+        """Digest of all that the notebook's artefacts depend on: source, parameters, code, papers,
+        data, and for the summary all other results.
+        """
+        inputs = [
+            self.notebook.read_text(encoding="utf-8"),
+            self.values,
+            record.code_digest(),
+            _digest_files(paths.papers_dir().glob("*.yml")),
+            _data_fingerprints(self.values),
+        ]
         if is_summary(self.name):
-            inputs.append(_digest_files((paths.results_dir() / self.profile).glob("*/[av][ra][tl]*.json"), skip="summary"))
+            inputs.append(
+                _digest_files(
+                    (paths.results_dir() / self.profile).glob("*/[av][ra][tl]*.json"),
+                    skip="summary",
+                )
+            )
         return files_module.digest(inputs)
 
 
@@ -83,17 +111,35 @@ def is_summary(name: str) -> bool:
 
 
 def _digest_files(files, skip: str = "") -> str:
-    return files_module.digest([[f.name, f.parent.name, f.read_text(encoding="utf-8")] for f in sorted(files) if f.parent.name != skip])
+    return files_module.digest(
+        [
+            [f.name, f.parent.name, f.read_text(encoding="utf-8")]
+            for f in sorted(files)
+            if f.parent.name != skip
+        ]
+    )
 
 
 def _data_fingerprints(values: dict) -> dict:
-    named = [v for value in values.values() for v in (value if isinstance(value, list) else [value]) if isinstance(v, str)]
-    known = {name: registry.root(name) / "dataset.json" for name in named if name in registry.names()}
-    return {name: files_module.read_json(file)["fingerprint"] for name, file in known.items() if file.exists()}
+    named = [
+        v
+        for value in values.values()
+        for v in (value if isinstance(value, list) else [value])
+        if isinstance(v, str)
+    ]
+    known = {
+        name: registry.root(name) / "dataset.json" for name in named if name in registry.names()
+    }
+    return {
+        name: files_module.read_json(file)["fingerprint"]
+        for name, file in known.items()
+        if file.exists()
+    }
 
 
 def plan(profile: str, only: str = "", assignments=()) -> list[Job]:
-    """The jobs of one call, with all parameters checked; nothing has been started or written when this raises.
+    """The jobs of one call, with all parameters checked; nothing has been started or written when
+    this raises.
 
     Parameters
     ----------
@@ -111,25 +157,39 @@ def plan(profile: str, only: str = "", assignments=()) -> list[Job]:
         wanted = [w.strip() for w in only.split(",") if w.strip()]
         for start in wanted:
             if not any(n.name.startswith(start) for n in notebooks):
-                raise UnknownNotebook(f"No notebook begins with {start!r}; there are {', '.join(n.stem for n in notebooks)}.")
+                raise UnknownNotebook(
+                    f"No notebook begins with {start!r}; there are "
+                    f"{', '.join(n.stem for n in notebooks)}."
+                )
         notebooks = [n for n in notebooks if n.name.startswith(tuple(wanted))]
     declared = {n: params.declared(n) for n in notebooks}
     for name, _ in assignments:
         if not any(name in parameters for parameters in declared.values()):
             lists = "\n".join(f"{n.stem}\n{params.listing(p)}" for n, p in declared.items())
-            raise params.BadParameter(f"--set {name}: no chosen notebook has this parameter; they have\n{lists}")
-    return [Job(n, profile, params.resolve(n, profile, assignments, ignore_unknown=True)) for n in notebooks]
+            raise params.BadParameter(
+                f"--set {name}: no chosen notebook has this parameter; they have\n{lists}"
+            )
+    return [
+        Job(n, profile, params.resolve(n, profile, assignments, ignore_unknown=True))
+        for n in notebooks
+    ]
 
 
 def collect(job: Job) -> list[dict]:
-    """The expected artefacts of a notebook with what is really on disk: status "written" only if every file is there."""
+    """The expected artefacts of a notebook with what is really on disk: status "written" only if
+    every file is there.
+    """
     found = []
     for wanted in report_artefacts.expected(job.name):
         folder = paths.results_dir() / job.profile / wanted["paper"]
         entries = files_module.read_json(folder / "artefacts.json", default={}).get("artefacts", [])
         entry = next((e for e in entries if e["id"] == wanted["id"]), {})
-        complete = entry.get("status") == "written" and all((folder / f).is_file() for f in entry["files"])
-        status = "written" if complete else "failed" if entry.get("status") == "failed" else "missing"
+        complete = entry.get("status") == "written" and all(
+            (folder / f).is_file() for f in entry["files"]
+        )
+        status = (
+            "written" if complete else "failed" if entry.get("status") == "failed" else "missing"
+        )
         found.append({**wanted, "status": status, "reason": entry.get("reason")})
     return found
 
@@ -137,26 +197,46 @@ def collect(job: Job) -> list[dict]:
 def up_to_date(job: Job) -> bool:
     """True if this notebook ended well with the same key and everything it wrote is still there."""
     status = files_module.read_json(job.status_file, default={})
-    return status.get("state") == "finished" and status.get("key") == job.key() and all(a["status"] == "written" for a in collect(job))
+    return (
+        status.get("state") == "finished"
+        and status.get("key") == job.key()
+        and all(a["status"] == "written" for a in collect(job))
+    )
 
 
 def install_kernel() -> None:
-    """Write the kernel specification that papermill and nbmake are told to use: this very interpreter.
+    """Write the kernel specification that papermill and nbmake are told to use: this very
+    interpreter.
 
-    The name "python3" may be shadowed by a kernel in the user's home that belongs to another environment.
+    The name "python3" may be shadowed by a kernel in the user's home that belongs to another
+    environment.
     """
     folder = Path(sys.prefix) / "share" / "jupyter" / "kernels" / KERNEL
-    argv = [sys.executable, "-Xfrozen_modules=off", "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+    argv = [
+        sys.executable,
+        "-Xfrozen_modules=off",
+        "-m",
+        "ipykernel_launcher",
+        "-f",
+        "{connection_file}",
+    ]
     spec = {"argv": argv, "display_name": "Medical imaging reproduction kit", "language": "python"}
     if files_module.read_json(folder / "kernel.json", default=None) != spec:
         files_module.write_json(folder / "kernel.json", spec)
 
 
 def run_job(job: Job, say, stop: threading.Event) -> None:
-    """Run one notebook and fill in `job`; a failure is recorded, not raised. Nothing is recorded once `stop` is set."""
+    """Run one notebook and fill in `job`; a failure is recorded, not raised. Nothing is recorded
+    once `stop` is set.
+    """
     if up_to_date(job):
         status = files_module.read_json(job.status_file)
-        job.state, job.seconds, job.peak_mb, job.artefacts = "up to date", status["seconds"], status["peak_mb"], collect(job)
+        job.state, job.seconds, job.peak_mb, job.artefacts = (
+            "up to date",
+            status["seconds"],
+            status["peak_mb"],
+            collect(job),
+        )
         return
     job.status_file.unlink(missing_ok=True)
     parameters = job.folder / f"{job.name}.parameters.yml"
@@ -168,20 +248,63 @@ def run_job(job: Job, say, stop: threading.Event) -> None:
     job.seconds, job.peak_mb = round(time.perf_counter() - started, 1), round(usage / 1024)
     job.artefacts = collect(job)
     job.state, job.reason = ("finished", None) if code == 0 else ("failed", _reason(job, code))
-    files_module.write_json(job.status_file, {"notebook": job.name, "state": job.state, "reason": job.reason, "exit_code": code, "key": job.key(),
-                                        "seconds": job.seconds, "peak_mb": job.peak_mb, "parameters": job.values,
-                                        "environment": record.environment(job.values.get("seed"))})
+    files_module.write_json(
+        job.status_file,
+        {
+            "notebook": job.name,
+            "state": job.state,
+            "reason": job.reason,
+            "exit_code": code,
+            "key": job.key(),
+            "seconds": job.seconds,
+            "peak_mb": job.peak_mb,
+            "parameters": job.values,
+            "environment": record.environment(job.values.get("seed")),
+        },
+    )
 
 
 def _papermill(job: Job, parameters: Path, say) -> tuple[int, int]:
     """Run papermill; return its exit code and the peak memory of the largest process in KiB."""
-    command = [sys.executable, "-c", PAPERMILL, str(job.notebook), str(job.folder / f"{job.name}.ipynb"), "-f", str(parameters), "-k", KERNEL,
-               "--cwd", str(paths.ROOT), "--no-progress-bar", "--log-level", "ERROR", "--stdout-file", "-", "--stderr-file", str(job.folder / f"{job.name}.stderr.log")]
-    environment = {**os.environ, "KIT_BATCH": "1", "KIT_DATA": str(paths.data_dir()), "KIT_RESULTS": str(paths.results_dir()), "PYTHONUNBUFFERED": "1",
-                   "MPLBACKEND": "agg", "TF_CPP_MIN_LOG_LEVEL": "2"}
+    command = [
+        sys.executable,
+        "-c",
+        PAPERMILL,
+        str(job.notebook),
+        str(job.folder / f"{job.name}.ipynb"),
+        "-f",
+        str(parameters),
+        "-k",
+        KERNEL,
+        "--cwd",
+        str(paths.ROOT),
+        "--no-progress-bar",
+        "--log-level",
+        "ERROR",
+        "--stdout-file",
+        "-",
+        "--stderr-file",
+        str(job.folder / f"{job.name}.stderr.log"),
+    ]
+    environment = {
+        **os.environ,
+        "KIT_BATCH": "1",
+        "KIT_DATA": str(paths.data_dir()),
+        "KIT_RESULTS": str(paths.results_dir()),
+        "PYTHONUNBUFFERED": "1",
+        "MPLBACKEND": "agg",
+        "TF_CPP_MIN_LOG_LEVEL": "2",
+    }
     with open(job.folder / f"{job.name}.log", "w", encoding="utf-8") as log:
-        process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                                   start_new_session=True, preexec_fn=_die_with_parent)
+        process = subprocess.Popen(
+            command,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+            preexec_fn=_die_with_parent,
+        )
         for line in process.stdout:
             log.write(line)
             log.flush()
@@ -193,22 +316,36 @@ def _papermill(job: Job, parameters: Path, say) -> tuple[int, int]:
 
 
 def _die_with_parent() -> None:
-    """Ask Linux to kill this process when the runner dies, so that no orphan goes on writing; the kernel follows papermill by itself."""
+    """Ask Linux to kill this process when the runner dies, so that no orphan goes on writing; the
+    kernel follows papermill by itself.
+    """
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _reason(job: Job, code: int) -> str:
     if code in OUT_OF_MEMORY:
-        return f"out of memory ({OUT_OF_MEMORY[code]}, exit code {code}, peak {job.peak_mb:.0f} MB); lower batch_size or the image size, or use a larger machine"
+        return (
+            f"out of memory ({OUT_OF_MEMORY[code]}, exit code {code}, peak {job.peak_mb:.0f} "
+            "MB); lower batch_size or the image size, or use a larger machine"
+        )
     text = (job.folder / f"{job.name}.log").read_text(encoding="utf-8", errors="replace")
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    sentence = next((line for line in reversed(lines) if ": " in line and line.split(":")[0].replace(".", "").replace("_", "").isalnum()), "see its log")
+    sentence = next(
+        (
+            line
+            for line in reversed(lines)
+            if ": " in line and line.split(":")[0].replace(".", "").replace("_", "").isalnum()
+        ),
+        "see its log",
+    )
     return f"{sentence} (log: {job.folder / (job.name + '.log')})"
 
 
 def run_all(jobs: list[Job], workers: int = 1) -> None:
-    """Run the jobs, `workers` at a time, the summary last; a failed notebook does not stop the others."""
+    """Run the jobs, `workers` at a time, the summary last; a failed notebook does not stop the
+    others.
+    """
     lock, stop = threading.Lock(), threading.Event()
 
     def say(line: str) -> None:
@@ -223,7 +360,10 @@ def run_all(jobs: list[Job], workers: int = 1) -> None:
             run_job(job, say, stop)
         except KitError as error:
             job.state, job.reason, job.artefacts = "failed", str(error), collect(job)
-        say(f"[{job.name[:2]}] {job.state} after {job.seconds:.0f} s" + (f": {job.reason}" if job.reason else ""))
+        say(
+            f"[{job.name[:2]}] {job.state} after {job.seconds:.0f} s"
+            + (f": {job.reason}" if job.reason else "")
+        )
 
     with ThreadPoolExecutor(workers) as pool:
         try:
@@ -238,20 +378,32 @@ def run_all(jobs: list[Job], workers: int = 1) -> None:
 
 
 def summary(jobs: list[Job]) -> str:
-    """The closing table: notebook, state, artefacts written / expected, time, peak memory; then what is missing and why."""
+    """The closing table: notebook, state, artefacts written / expected, time, peak memory; then
+    what is missing and why.
+    """
     lines = [f"{'notebook':<32}{'state':<12}{'artefacts':>10}{'time':>10}{'peak memory':>14}"]
     for job in jobs:
         written = sum(a["status"] == "written" for a in job.artefacts)
-        lines.append(f"{job.name:<32}{job.state:<12}{f'{written}/{len(job.artefacts)}':>10}{job.seconds:>8.0f} s{job.peak_mb:>11.0f} MB")
+        lines.append(
+            f"{job.name:<32}{job.state:<12}{f'{written}/{len(job.artefacts)}':>10}{job.seconds:>8.0f} "
+            f"s{job.peak_mb:>11.0f} MB"
+        )
     for job in jobs:
-        lines += [f"  {job.name}: {a['paper']} {a['id']} {a['status']}" + (f" ({a['reason']})" if a["reason"] else "")
-                  for a in job.artefacts if a["status"] != "written"]
+        lines += [
+            f"  {job.name}: {a['paper']} {a['id']} {a['status']}"
+            + (f" ({a['reason']})" if a["reason"] else "")
+            for a in job.artefacts
+            if a["status"] != "written"
+        ]
     return "\n".join(lines)
 
 
 def complete(jobs: list[Job]) -> bool:
     """True if every notebook ended well and every expected artefact was written."""
-    return all(j.state in ("finished", "up to date") and all(a["status"] == "written" for a in j.artefacts) for j in jobs)
+    return all(
+        j.state in ("finished", "up to date") and all(a["status"] == "written" for a in j.artefacts)
+        for j in jobs
+    )
 
 
 def start_over(jobs: list[Job]) -> None:
@@ -281,24 +433,52 @@ def _assignment(text: str) -> tuple[str, str]:
 
 def parser() -> argparse.ArgumentParser:
     """The command line, as contract 1 fixes it."""
-    p = argparse.ArgumentParser(prog="run_all.sh", description="Run the notebooks and regenerate every table and figure.")
+    p = argparse.ArgumentParser(
+        prog="run_all.sh", description="Run the notebooks and regenerate every table and figure."
+    )
     p.add_argument("--profile", default="quick", help="smoke, quick, cpu or paper (default: quick)")
-    p.add_argument("--only", default="", metavar="10,30", help="only the notebooks whose names begin so")
-    p.add_argument("--set", action="append", default=[], type=_assignment, metavar="NAME=VALUE", help="a notebook parameter, checked against its type; repeatable")
-    p.add_argument("--jobs", type=int, metavar="N", help="notebooks at a time (default: 2 on embedded data, profiles smoke and quick; else 1)")
-    p.add_argument("--data", metavar="DIR", help="folder of the data sets (default: $KIT_DATA or data/)")
-    p.add_argument("--fresh", action="store_true", help="delete earlier results of the chosen notebooks and start over")
-    p.add_argument("--list", action="store_true", help="list the notebooks with their parameters and stop")
+    p.add_argument(
+        "--only", default="", metavar="10,30", help="only the notebooks whose names begin so"
+    )
+    p.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        type=_assignment,
+        metavar="NAME=VALUE",
+        help="a notebook parameter, checked against its type; repeatable",
+    )
+    p.add_argument(
+        "--jobs",
+        type=int,
+        metavar="N",
+        help="notebooks at a time (default: 2 on embedded data, profiles smoke and quick; else 1)",
+    )
+    p.add_argument(
+        "--data", metavar="DIR", help="folder of the data sets (default: $KIT_DATA or data/)"
+    )
+    p.add_argument(
+        "--fresh",
+        action="store_true",
+        help="delete earlier results of the chosen notebooks and start over",
+    )
+    p.add_argument(
+        "--list", action="store_true", help="list the notebooks with their parameters and stop"
+    )
     return p
 
 
 def _interrupted(*_) -> None:
-    """SIGTERM ends the run as Ctrl-C does, also where a shell has started it in the background, with SIGINT ignored."""
+    """SIGTERM ends the run as Ctrl-C does, also where a shell has started it in the background,
+    with SIGINT ignored.
+    """
     raise KeyboardInterrupt
 
 
 def main(arguments=None) -> int:
-    """Entry point; the return value is the exit code: 0 all written, 1 something missing, 2 refused, 130 interrupted."""
+    """Entry point; the return value is the exit code: 0 all written, 1 something missing, 2
+    refused, 130 interrupted.
+    """
     asked = parser().parse_args(arguments)
     if asked.data:
         os.environ["KIT_DATA"] = str(Path(asked.data).expanduser().resolve())
@@ -307,7 +487,9 @@ def main(arguments=None) -> int:
     try:
         jobs = plan(asked.profile, asked.only, asked.set)
         if asked.list:
-            print("\n".join(f"{j.name}\n{params.listing(params.declared(j.notebook))}" for j in jobs))
+            print(
+                "\n".join(f"{j.name}\n{params.listing(params.declared(j.notebook))}" for j in jobs)
+            )
             return 0
         with contextlib.ExitStack() as locks:
             for job in jobs:
@@ -315,13 +497,20 @@ def main(arguments=None) -> int:
             if asked.fresh:
                 start_over(jobs)
             install_kernel()
-            run_all(jobs, max(0, asked.jobs or 0) or (min(2, os.cpu_count() or 1) if asked.profile in EMBEDDED else 1))
+            run_all(
+                jobs,
+                max(0, asked.jobs or 0)
+                or (min(2, os.cpu_count() or 1) if asked.profile in EMBEDDED else 1),
+            )
     except KitError as error:
         print(f"run_all.sh: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         _stop_children()
-        print("\nrun_all.sh: interrupted; the next call goes on from the last finished epoch.", file=sys.stderr)
+        print(
+            "\nrun_all.sh: interrupted; the next call goes on from the last finished epoch.",
+            file=sys.stderr,
+        )
         return 130
     print("\n" + summary(jobs))
     page = paths.results_dir() / asked.profile / "index.html"

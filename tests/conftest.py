@@ -1,4 +1,6 @@
-"""Fixtures that several test files share: private data, results and cache folders, a small data set made of drawn images, the notebooks' results."""
+"""Fixtures that several test files share: private data, results and cache folders, a small data set
+made of drawn images, the notebooks' results.
+"""
 
 import fcntl
 import os
@@ -24,7 +26,9 @@ from kit import files, paths, record  # noqa: E402
 
 
 def shared_data():
-    """Folder of the real archives that may lie beside the checkout; None where there is none. Nothing of the product knows it."""
+    """Folder of the real archives that may lie beside the checkout; None where there is none.
+    Nothing of the product knows it.
+    """
     folder = paths.ROOT.parent / "shared" / "data"
     return folder if folder.is_dir() else None
 
@@ -34,7 +38,11 @@ def private_folders(tmp_path_factory):
     """No test reads or writes the user's data, results or cache."""
     home = tmp_path_factory.mktemp("kit")
     with pytest.MonkeyPatch.context() as patch:
-        for variable, name in (("KIT_DATA", "data"), ("KIT_RESULTS", "results"), ("KIT_CACHE", "cache")):
+        for variable, name in (
+            ("KIT_DATA", "data"),
+            ("KIT_RESULTS", "results"),
+            ("KIT_CACHE", "cache"),
+        ):
             patch.setenv(variable, str(home / name))
         patch.setenv("KIT_BATCH", "1")
         patch.setenv("MPLBACKEND", "agg")
@@ -48,8 +56,9 @@ def run_notebooks(home) -> dict:
     """
     command = [sys.executable, "-m", "kit.runner", "--profile", "smoke", "--jobs", "2"]
     places = {f"KIT_{name.upper()}": str(home / name) for name in ("data", "results", "cache")}
-    done = subprocess.run(command, cwd=paths.ROOT, env={**os.environ, **places},
-                          capture_output=True, text=True)
+    done = subprocess.run(
+        command, cwd=paths.ROOT, env={**os.environ, **places}, capture_output=True, text=True
+    )
     return {"code": done.returncode, "said": done.stdout + done.stderr}
 
 
@@ -81,24 +90,55 @@ def disc(size: int, rng, bright: bool) -> np.ndarray:
     rows, columns = np.mgrid[:size, :size]
     centre = rng.uniform(size * 0.3, size * 0.7, 2)
     inside = (rows - centre[0]) ** 2 + (columns - centre[1]) ** 2 < (size / 5) ** 2
-    return np.clip(100 + rng.normal(0, 25, (size, size)) + (110 if bright else -60) * inside, 0, 255).astype(np.uint8)
+    return np.clip(
+        100 + rng.normal(0, 25, (size, size)) + (110 if bright else -60) * inside, 0, 255
+    ).astype(np.uint8)
 
 
 def write_set(root, name: str, classes, images_per_class: int, size: int, seed: int = 0):
-    """Write a folder-per-class data set with manifest and dataset.json, as data_prep does for one's own data."""
+    """Write a folder-per-class data set with manifest and dataset.json, as data_prep does for one's
+    own data.
+    """
     rng, rows = np.random.default_rng(seed), []
     for label, class_name in enumerate(classes):
         for number in range(images_per_class):
             file = root / class_name / f"{number:03d}.png"
             file.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(disc(size, rng, bright=label == 1)).save(file)
-            rows.append({"image_id": file.relative_to(root).as_posix(), "split": "all", "label": label, "class_name": class_name,
-                         "sha256": record.hashlib.sha256(file.read_bytes()).hexdigest(), "bytes": file.stat().st_size})
+            rows.append(
+                {
+                    "image_id": file.relative_to(root).as_posix(),
+                    "split": "all",
+                    "label": label,
+                    "class_name": class_name,
+                    "sha256": record.hashlib.sha256(file.read_bytes()).hexdigest(),
+                    "bytes": file.stat().st_size,
+                }
+            )
     manifest = pd.DataFrame(rows)
     files.write_csv(root / "manifest.csv", manifest)
-    entry = {"title": name, "task": "binary" if len(classes) == 2 else "multiclass", "kind": "images", "classes": list(classes), "layout": {"all": ""}}
-    files.write_json(root / "dataset.json", {"name": name, "title": name, "embedded": False, "source": "drawn by the tests", "incomplete": [], "stand_in_for": None,
-                                              "fingerprint": record.fingerprint(manifest), "counts": {}, "made_by": "tests", "entry": entry})
+    entry = {
+        "title": name,
+        "task": "binary" if len(classes) == 2 else "multiclass",
+        "kind": "images",
+        "classes": list(classes),
+        "layout": {"all": ""},
+    }
+    files.write_json(
+        root / "dataset.json",
+        {
+            "name": name,
+            "title": name,
+            "embedded": False,
+            "source": "drawn by the tests",
+            "incomplete": [],
+            "stand_in_for": None,
+            "fingerprint": record.fingerprint(manifest),
+            "counts": {},
+            "made_by": "tests",
+            "entry": entry,
+        },
+    )
 
 
 @pytest.fixture(scope="session")
@@ -111,30 +151,70 @@ def discs(private_folders):
 def ball(edge: int, rng, large: bool) -> np.ndarray:
     """A binary volume with a ball, large for class 1: uint8 (edge, edge, edge) of 0 and 1."""
     grid = np.mgrid[:edge, :edge, :edge] - rng.uniform(edge * 0.4, edge * 0.6, (3, 1, 1, 1))
-    return ((grid**2).sum(axis=0) < (edge * (0.35 if large else 0.2) * rng.uniform(0.9, 1.1)) ** 2).astype(np.uint8)
+    return (
+        (grid**2).sum(axis=0) < (edge * (0.35 if large else 0.2) * rng.uniform(0.9, 1.1)) ** 2
+    ).astype(np.uint8)
 
 
 def write_balls(root, name: str, counts: dict, edge: int, seed: int = 0):
-    """Write a set of volumes in MedMNIST's layout, as data_prep leaves one; the first test volume is a copy of a training volume."""
+    """Write a set of volumes in MedMNIST's layout, as data_prep leaves one; the first test volume
+    is a copy of a training volume.
+    """
     rng, arrays, rows = np.random.default_rng(seed), {}, []
     root.mkdir(parents=True)
     for split, count in counts.items():
         labels = np.arange(count) % 2
-        arrays |= {f"{split}_images": np.stack([ball(edge, rng, label == 1) for label in labels]), f"{split}_labels": labels[:, None].astype(np.uint8)}
-    arrays["test_images"][0], arrays["test_labels"][0] = arrays["train_images"][3], arrays["train_labels"][3]
+        arrays |= {
+            f"{split}_images": np.stack([ball(edge, rng, label == 1) for label in labels]),
+            f"{split}_labels": labels[:, None].astype(np.uint8),
+        }
+    arrays["test_images"][0], arrays["test_labels"][0] = (
+        arrays["train_images"][3],
+        arrays["train_labels"][3],
+    )
     np.savez_compressed(root / "balls.npz", **arrays)
     for split in counts:
-        for number, (volume, label) in enumerate(zip(arrays[f"{split}_images"], arrays[f"{split}_labels"][:, 0], strict=True)):
+        for number, (volume, label) in enumerate(
+            zip(arrays[f"{split}_images"], arrays[f"{split}_labels"][:, 0], strict=True)
+        ):
             sha256 = record.hashlib.sha256(volume.tobytes()).hexdigest()
-            rows.append({"image_id": f"{split}/{number:06d}", "split": split, "label": int(label), "class_name": ("small", "large")[label], "sha256": sha256, "bytes": volume.nbytes})
+            rows.append(
+                {
+                    "image_id": f"{split}/{number:06d}",
+                    "split": split,
+                    "label": int(label),
+                    "class_name": ("small", "large")[label],
+                    "sha256": sha256,
+                    "bytes": volume.nbytes,
+                }
+            )
     table = pd.DataFrame(rows).sort_values("image_id")
     table.to_csv(root / "manifest.csv", index=False)
-    entry = {"title": "Balls", "task": "binary", "kind": "volumes", "classes": ["small", "large"], "layout": {split: split for split in counts}, "embedded": False}
-    files.write_json(root / "dataset.json", {"name": name, "title": "Balls", "embedded": False, "entry": entry, "fingerprint": record.fingerprint(table), "incomplete": []})
+    entry = {
+        "title": "Balls",
+        "task": "binary",
+        "kind": "volumes",
+        "classes": ["small", "large"],
+        "layout": {split: split for split in counts},
+        "embedded": False,
+    }
+    files.write_json(
+        root / "dataset.json",
+        {
+            "name": name,
+            "title": "Balls",
+            "embedded": False,
+            "entry": entry,
+            "fingerprint": record.fingerprint(table),
+            "incomplete": [],
+        },
+    )
 
 
 @pytest.fixture(scope="session")
 def balls(private_folders):
     """A registered set of binary volumes of 16 voxels, two classes, easy to tell apart."""
-    write_balls(private_folders / "data" / "balls", "balls", {"train": 24, "val": 12, "test": 14}, 16)
+    write_balls(
+        private_folders / "data" / "balls", "balls", {"train": 24, "val": 12, "test": 14}, 16
+    )
     return "balls"

@@ -1,4 +1,6 @@
-"""Values that published code computed, kept in ``tests/oracles``, whose README says where each file is from."""
+"""Values that published code computed, kept in ``tests/oracles``, whose README says where each file
+is from.
+"""
 
 import functools
 import json
@@ -41,10 +43,14 @@ def oracle(paper: str, name: str):
 
 
 def _by_weight(values: dict) -> dict:
-    """Weights of the network that a file names, from their formula, and its gradients, tensor by tensor."""
+    """Weights of the network that a file names, from their formula, and its gradients, tensor by
+    tensor.
+    """
     made, start = {}, 0
     shapes = [tuple(shape[shape > 0].tolist()) for shape in values["weight_shapes"]]
-    for place, (name, shape) in enumerate(zip(values["weight_names"].astype(str), shapes, strict=True), start=1):
+    for place, (name, shape) in enumerate(
+        zip(values["weight_names"].astype(str), shapes, strict=True), start=1
+    ):
         made[f"w:{name}"] = weight(place, shape, gain=len(shape) == 1 and name.endswith("weight"))
         if "gradients" in values:
             size = math.prod(shape)

@@ -1,6 +1,7 @@
 """How the suite is run: on how many processes, in which order, and how long a test may take.
 
-`conftest` takes the hooks from here; a tiny suite of one's own gets the time limit alone by ``-p suite_rules``.
+`conftest` takes the hooks from here; a tiny suite of one's own gets the time limit alone by ``-p
+suite_rules``.
 """
 
 import os
@@ -15,12 +16,30 @@ ONE_WORKER = 3 * 2**30  # bytes of memory that a worker with TensorFlow may need
 LIMIT = 30.0  # seconds a test may take, setup and call each
 SMOKE_TIMEOUT = 2400  # seconds after which pytest-timeout ends a test that waits for the notebooks
 # files that take longest, the longest first: what starts late and takes long leaves the others idle
-HEAVY = ("test_notebooks", "training/test_train", "pbcnas/test_runs", "cad/test_tables", "cad/test_runs",
-         "astrocytes/test_runs", "lease/test_runs", "gencnn/test_runs", "gensoup/test_runs",
-         "models/test_ported_weights", "models/test_saved", "nas2d/test_search", "nas2d/test_lease",
-         "serving/test_classifier", "evolution/test_tuner", "evolution/test_soup",
-         "training/test_optimizers", "models/test_backbones", "test_runner", "test_app",
-         "report/test_page", "test_data_prep")
+HEAVY = (
+    "test_notebooks",
+    "training/test_train",
+    "pbcnas/test_runs",
+    "cad/test_tables",
+    "cad/test_runs",
+    "astrocytes/test_runs",
+    "lease/test_runs",
+    "gencnn/test_runs",
+    "gensoup/test_runs",
+    "models/test_ported_weights",
+    "models/test_saved",
+    "nas2d/test_search",
+    "nas2d/test_lease",
+    "serving/test_classifier",
+    "evolution/test_tuner",
+    "evolution/test_soup",
+    "training/test_optimizers",
+    "models/test_backbones",
+    "test_runner",
+    "test_app",
+    "report/test_page",
+    "test_data_prep",
+)
 
 
 def limit() -> float:
@@ -56,8 +75,10 @@ def pytest_runtest_makereport(item, call):
         late = [f"its {what} took {t:.1f} s" for what, t in taken.items() if t > limit()]
         if late:
             report.outcome = "failed"
-            report.longrepr = (f"{item.nodeid} passed, but {' and '.join(late)} (limit {limit():g} "
-                               "s): make it quicker, mark it slow, or set KIT_TEST_LIMIT")
+            report.longrepr = (
+                f"{item.nodeid} passed, but {' and '.join(late)} (limit {limit():g} "
+                "s): make it quicker, mark it slow, or set KIT_TEST_LIMIT"
+            )
     return report
 
 
@@ -102,15 +123,20 @@ def in_order(items: list) -> list:
     The users in test_notebooks come first of all, since the first of them runs the notebooks; files
     that only read the results come last, so that no worker waits for the other's notebooks.
     """
-    waiting = {i.path for i in items if SHARED in i.fixturenames and i.path.stem != "test_notebooks"}
+    waiting = {
+        i.path for i in items if SHARED in i.fixturenames and i.path.stem != "test_notebooks"
+    }
 
     def rank(path):
         end = path.with_suffix("").as_posix()
         return next((i for i, name in enumerate(HEAVY) if end.endswith(name)), len(HEAVY))
 
     def place(item):
-        return (item.path in waiting, rank(item.path),
-                item.path.stem == "test_notebooks" and SHARED not in item.fixturenames)
+        return (
+            item.path in waiting,
+            rank(item.path),
+            item.path.stem == "test_notebooks" and SHARED not in item.fixturenames,
+        )
 
     return sorted(items, key=place)
 

@@ -6,7 +6,9 @@ from kit import compat
 
 def dropouts():
     """A model with a dropout layer inside a nested model and one outside."""
-    inner = keras.Sequential([keras.Input((50,)), keras.layers.Dropout(0.5, name="inside")], name="inner")
+    inner = keras.Sequential(
+        [keras.Input((50,)), keras.layers.Dropout(0.5, name="inside")], name="inner"
+    )
     inputs = keras.Input((50,))
     return keras.Model(inputs, keras.layers.Dropout(0.5, name="outside")(inner(inputs)))
 
@@ -17,7 +19,9 @@ def drawn(model):
 
 def test_every_generator_is_found_in_nested_models_too():
     assert len(compat.seed_generators(dropouts())) == 2
-    assert compat.seed_generators(keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])) == []
+    assert (
+        compat.seed_generators(keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])) == []
+    )
 
 
 def test_masks_depend_on_seed_and_epoch_alone():
@@ -43,14 +47,23 @@ def test_the_same_seed_gives_the_same_weights_and_numbers():
     draws = []
     for seed in (5, 5, 6):
         compat.deterministic(seed)
-        draws.append((np.random.random(), np.asarray(keras.layers.Dense(3).build((None, 4)) or keras.random.normal((3,)))))
+        draws.append(
+            (
+                np.random.random(),
+                np.asarray(keras.layers.Dense(3).build((None, 4)) or keras.random.normal((3,))),
+            )
+        )
     assert draws[0][0] == draws[1][0] != draws[2][0]
     assert np.array_equal(draws[0][1], draws[1][1]) and not np.array_equal(draws[0][1], draws[2][1])
 
 
 def test_xla_is_for_gpus_only(monkeypatch):
     for devices, answer in (([], False), (["GPU:0"], True)):
-        monkeypatch.setattr(compat.tf.config, "list_physical_devices", lambda kind, devices=devices: devices if kind == "GPU" else ["CPU:0"])
+        monkeypatch.setattr(
+            compat.tf.config,
+            "list_physical_devices",
+            lambda kind, devices=devices: devices if kind == "GPU" else ["CPU:0"],
+        )
         assert compat.use_xla() is answer
 
 

@@ -18,7 +18,10 @@ def test_an_old_python_and_a_missing_package_are_bad(monkeypatch):
     monkeypatch.setattr(doctor.sys, "version_info", (3, 10, 4))
     monkeypatch.setattr(doctor, "_version", lambda package: None)
     rows = of(doctor.versions())
-    assert rows["Python"][0] == "bad" and rows["keras"] == ("bad", "not installed; the kit is made for 3.15, run run_all.sh to repair")
+    assert rows["Python"][0] == "bad" and rows["keras"] == (
+        "bad",
+        "not installed; the kit is made for 3.15, run run_all.sh to repair",
+    )
 
 
 def test_the_processor_build_of_a_package_counts_as_the_package(monkeypatch):
@@ -36,18 +39,38 @@ def machine(monkeypatch):
     """A function that sets what nvidia-smi and TensorFlow say."""
 
     def be(driver, seen, cuda):
-        monkeypatch.setattr(doctor.shutil, "which", lambda name: "/usr/bin/nvidia-smi" if driver else None)
-        monkeypatch.setattr(doctor.subprocess, "run", lambda *a, **k: subprocess.CompletedProcess(a, 0, f"{driver}\n", ""))
+        monkeypatch.setattr(
+            doctor.shutil, "which", lambda name: "/usr/bin/nvidia-smi" if driver else None
+        )
+        monkeypatch.setattr(
+            doctor.subprocess,
+            "run",
+            lambda *a, **k: subprocess.CompletedProcess(a, 0, f"{driver}\n", ""),
+        )
         monkeypatch.setattr(compat.tf.config, "list_physical_devices", lambda kind: seen)
-        monkeypatch.setattr(compat.tf.config.experimental, "get_device_details", lambda device: {"device_name": f"card {device.name}"})
+        monkeypatch.setattr(
+            compat.tf.config.experimental,
+            "get_device_details",
+            lambda device: {"device_name": f"card {device.name}"},
+        )
         monkeypatch.setattr(compat.tf.test, "is_built_with_cuda", lambda: cuda)
 
     return be
 
 
-@pytest.mark.parametrize("driver, cuda, mark, words", [
-    (None, False, "note", "no NVIDIA driver answers"), ("GPU 0: T4", False, "note", "built for processors; run KIT_EXTRA=gpu"),
-    ("GPU 0: T4", True, "note", "GPU 0: T4 is there, but TensorFlow cannot load its CUDA libraries")])
+@pytest.mark.parametrize(
+    "driver, cuda, mark, words",
+    [
+        (None, False, "note", "no NVIDIA driver answers"),
+        ("GPU 0: T4", False, "note", "built for processors; run KIT_EXTRA=gpu"),
+        (
+            "GPU 0: T4",
+            True,
+            "note",
+            "GPU 0: T4 is there, but TensorFlow cannot load its CUDA libraries",
+        ),
+    ],
+)
 def test_it_says_why_there_is_no_gpu(machine, driver, cuda, mark, words):
     machine(driver, [], cuda)
     [(found, what, finding)] = doctor.gpu()
@@ -62,11 +85,17 @@ def test_it_names_the_gpus(machine):
 def test_data_sets_are_ready_made_later_or_to_be_prepared(tmp_path, monkeypatch):
     monkeypatch.setenv("KIT_DATA", str(tmp_path))
     (tmp_path / "br35h").mkdir()
-    files.write_json(tmp_path / "br35h" / "dataset.json", {"name": "br35h", "incomplete": ["yes/y1.jpg", "no/no3.jpg"]})
+    files.write_json(
+        tmp_path / "br35h" / "dataset.json",
+        {"name": "br35h", "incomplete": ["yes/y1.jpg", "no/no3.jpg"]},
+    )
     rows = of(doctor.data())
     assert rows["data br35h"] == ("ok", f"{registry.root('br35h')}, incomplete (2 entries absent)")
     assert rows["data phantom4"] == ("ok", "embedded, made on first use")
-    assert rows["data sartaj"] == ("note", f"not prepared; python -m data_prep sartaj --to {paths.data_dir()}")
+    assert rows["data sartaj"] == (
+        "note",
+        f"not prepared; python -m data_prep sartaj --to {paths.data_dir()}",
+    )
 
 
 def test_weights_that_are_there_are_listed(tmp_path, monkeypatch):

@@ -1,4 +1,6 @@
-"""Every notebook: its form, a run at the smoke profile, one run by nbmake, and a run by the runner that is killed and goes on."""
+"""Every notebook: its form, a run at the smoke profile, one run by nbmake, and a run by the runner
+that is killed and goes on.
+"""
 
 import ast
 import json
@@ -12,7 +14,8 @@ import pytest
 from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
 
-from kit import files as files_module, params, paths, runner
+from kit import files as files_module
+from kit import params, paths, runner
 from kit.report import artefacts
 
 NOTEBOOKS = sorted(paths.notebooks_dir().glob("*.ipynb"))
@@ -24,18 +27,32 @@ BY_NBMAKE = "00_data_audit"  # the cheapest that loads data, draws, and writes t
 def test_form(notebook):
     cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
     code = ["".join(c["source"]) for c in cells if c["cell_type"] == "code"]
-    assert not any(c.get("outputs") or c.get("execution_count") for c in cells), "outputs are not stripped"
+    assert not any(c.get("outputs") or c.get("execution_count") for c in cells), (
+        "outputs are not stripped"
+    )
     assert len(cells) <= 25 and cells[0]["cell_type"] == "markdown"
-    assert all(p.help for p in params.declared(notebook).values()), "a parameter has no help comment"
+    assert all(p.help for p in params.declared(notebook).values()), (
+        "a parameter has no help comment"
+    )
     for source in code:
         for node in ast.walk(ast.parse(source)):
             if isinstance(node, ast.FunctionDef):
                 assert node.end_lineno - node.lineno < 10, f"{node.name} belongs into kit/"
-    assert not any(f in "\n".join(code) for f in ("/home/", "/tmp", "../", "C:\\")), "a path of one machine"
+    assert not any(f in "\n".join(code) for f in ("/home/", "/tmp", "../", "C:\\")), (
+        "a path of one machine"
+    )
 
 
 def test_every_published_artefact_has_a_notebook_name_that_the_design_lists():
-    names = {"10_br35h_cnn_vs_resnet50v2", "20_cad_six_models", "30_lease_nas", "40_gencnn_ga", "50_astrocytes", "60_gensoup", "70_pbcnas_3d"}
+    names = {
+        "10_br35h_cnn_vs_resnet50v2",
+        "20_cad_six_models",
+        "30_lease_nas",
+        "40_gencnn_ga",
+        "50_astrocytes",
+        "60_gensoup",
+        "70_pbcnas_3d",
+    }
     assert {e["notebook"] for e in artefacts.all_expected()} - {n.stem for n in NOTEBOOKS} <= names
 
 
@@ -43,30 +60,69 @@ def test_the_paper_profile_is_the_published_setting():
     from kit.published import papers
 
     values = params.resolve(paths.notebooks_dir() / f"{TRAINING}.ipynb", "paper")
-    used = {"image_size": [values["image_size"]] * 2, "epochs": values["epochs"], "folds": values["folds"], "holdout_fraction": values["test_fraction"],
-            "learning_rate": values["learning_rate"]}
-    assert papers.departures(papers.load("br35h"), used) == [] and values["dataset"] == "br35h" and values["backbone"] == "resnet50v2"
+    used = {
+        "image_size": [values["image_size"]] * 2,
+        "epochs": values["epochs"],
+        "folds": values["folds"],
+        "holdout_fraction": values["test_fraction"],
+        "learning_rate": values["learning_rate"],
+    }
+    assert (
+        papers.departures(papers.load("br35h"), used) == []
+        and values["dataset"] == "br35h"
+        and values["backbone"] == "resnet50v2"
+    )
 
 
 def test_the_paper_profile_of_the_cad_framework_is_the_published_setting():
     from kit.published import papers
 
     values = params.resolve(paths.notebooks_dir() / "20_cad_six_models.ipynb", "paper")
-    used = {"preprocessing_final_size": values["image_size"], "preprocessing_final_size_nasnetlarge": values["large_size"],
-            **{name: values[name] for name in ("epochs", "learning_rate", "batch_size")}}
+    used = {
+        "preprocessing_final_size": values["image_size"],
+        "preprocessing_final_size_nasnetlarge": values["large_size"],
+        **{name: values[name] for name in ("epochs", "learning_rate", "batch_size")},
+    }
     assert papers.departures(papers.load("cad"), used) == [] and values["dataset"] == "nickparvar"
-    assert values["initial"] == "imagenet" and not (values["images"] or values["large_images"] or values["bn_momentum"] or values["random_epochs"])
+    assert values["initial"] == "imagenet" and not (
+        values["images"]
+        or values["large_images"]
+        or values["bn_momentum"]
+        or values["random_epochs"]
+    )
 
 
 def by_nbmake(folder, notebooks, *arguments):
-    """Write notebooks with the parameters of profile smoke into `folder`, which is not the repository, and start pytest with nbmake there."""
+    """Write notebooks with the parameters of profile smoke into `folder`, which is not the
+    repository, and start pytest with nbmake there.
+    """
     runner.install_kernel()
     for notebook in notebooks:
-        filled = parameterize_notebook(load_notebook_node(str(notebook)), params.resolve(notebook, "smoke"))
+        filled = parameterize_notebook(
+            load_notebook_node(str(notebook)), params.resolve(notebook, "smoke")
+        )
         (folder / notebook.name).write_text(json.dumps(filled))
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--rootdir={folder}", "--nbmake", f"--nbmake-kernel={runner.KERNEL}",
-               "--nbmake-timeout=500", *arguments, *sorted(str(f) for f in folder.glob("*.ipynb"))]
-    return subprocess.run(command, cwd=folder, env={**os.environ, "KIT_RESULTS": str(folder / "results")}, capture_output=True, text=True)
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        f"--rootdir={folder}",
+        "--nbmake",
+        f"--nbmake-kernel={runner.KERNEL}",
+        "--nbmake-timeout=500",
+        *arguments,
+        *sorted(str(f) for f in folder.glob("*.ipynb")),
+    ]
+    return subprocess.run(
+        command,
+        cwd=folder,
+        env={**os.environ, "KIT_RESULTS": str(folder / "results")},
+        capture_output=True,
+        text=True,
+    )
 
 
 def test_every_notebook_runs_and_every_artefact_is_written(smoke, monkeypatch):
@@ -83,7 +139,10 @@ def test_every_notebook_runs_and_every_artefact_is_written(smoke, monkeypatch):
 def test_nbmake_finds_every_notebook(tmp_path):
     done = by_nbmake(tmp_path, NOTEBOOKS, "--collect-only")
     assert done.returncode == 0, done.stdout[-4000:]
-    assert all(f"{notebook.name}::" in done.stdout for notebook in NOTEBOOKS) and f"{len(NOTEBOOKS)} tests collected" in done.stdout
+    assert (
+        all(f"{notebook.name}::" in done.stdout for notebook in NOTEBOOKS)
+        and f"{len(NOTEBOOKS)} tests collected" in done.stdout
+    )
 
 
 def test_nbmake_runs_a_notebook_outside_the_repository(smoke, tmp_path, monkeypatch):
@@ -91,36 +150,60 @@ def test_nbmake_runs_a_notebook_outside_the_repository(smoke, tmp_path, monkeypa
     done = by_nbmake(tmp_path, [notebook])
     assert done.returncode == 0 and "1 passed" in done.stdout, done.stdout[-4000:]
     monkeypatch.setenv("KIT_RESULTS", str(tmp_path / "results"))
-    missing = [a for a in runner.collect(runner.Job(notebook, "smoke", {})) if a["status"] != "written"]
+    missing = [
+        a for a in runner.collect(runner.Job(notebook, "smoke", {})) if a["status"] != "written"
+    ]
     assert not missing, missing
     tables = sorted((tmp_path / "results/smoke").glob("*/tables/*.csv"))
     assert len(tables) > 2
     for table in tables:
-        assert table.read_bytes() == (smoke / table.relative_to(tmp_path / "results/smoke")).read_bytes(), table.name
+        assert (
+            table.read_bytes()
+            == (smoke / table.relative_to(tmp_path / "results/smoke")).read_bytes()
+        ), table.name
 
 
 def test_results_on_embedded_data_say_so_everywhere(smoke):
     for entry in files_module.read_json(smoke / "br35h" / "artefacts.json")["artefacts"]:
         if entry["kind"] == "table" and entry["status"] == "written":
             text = (smoke / "br35h" / "tables" / f"{entry['id']}.md").read_text()
-            assert "Embedded data set phantom-binary" in text and "stand-in" in text.lower() or "Stand-in" in text, entry["id"]
+            assert (
+                "Embedded data set phantom-binary" in text
+                and "stand-in" in text.lower()
+                or "Stand-in" in text
+            ), entry["id"]
     verdicts = (smoke / "summary" / "tables" / "table-verdicts.csv").read_text()
     reproduced = [line for line in verdicts.splitlines() if ",reproduced," in line]
-    free = ("/parameters,", "gencnn,table-3-2/", "pbcnas,claims/parameter-reduction,")  # counts of parameters, and splits that follow from printed class counts, depend on no data
-    assert "not comparable" in verdicts and all(any(part in line for part in free) for line in reproduced)
+    free = (
+        "/parameters,",
+        "gencnn,table-3-2/",
+        "pbcnas,claims/parameter-reduction,",
+    )  # counts of parameters, and splits that follow from printed class counts, depend on no data
+    assert "not comparable" in verdicts and all(
+        any(part in line for part in free) for line in reproduced
+    )
 
 
 def results_of(folder):
-    """What has to be the same in two runs: predictions, tables and splits of the training notebook."""
-    files = [*folder.glob("br35h/runs/*/predictions.csv"), *folder.glob("br35h/tables/*"), *folder.glob("br35h/splits/*")]
+    """What has to be the same in two runs: predictions, tables and splits of the training
+    notebook.
+    """
+    files = [
+        *folder.glob("br35h/runs/*/predictions.csv"),
+        *folder.glob("br35h/tables/*"),
+        *folder.glob("br35h/splits/*"),
+    ]
     return {f.relative_to(folder).as_posix(): f.read_bytes() for f in files}
 
 
 KILL_SEED = int(os.environ.get("KIT_KILL_SEED", 3))
-# how far a run has come when it is killed: (file below its results folder, text, times that the text stands in the file)
-STAGES = {"before training": ("br35h/figures/figure-1.png", None, 0),
-          "in training": (f"notebooks/{TRAINING}.log", "epoch", random.Random(KILL_SEED).randint(2, 5)),
-          "after training": ("br35h/tables/table-1.csv", None, 0)}
+# how far a run has come when it is killed: (file below its results folder, text, times that the
+# text stands in the file)
+STAGES = {
+    "before training": ("br35h/figures/figure-1.png", None, 0),
+    "in training": (f"notebooks/{TRAINING}.log", "epoch", random.Random(KILL_SEED).randint(2, 5)),
+    "after training": ("br35h/tables/table-1.csv", None, 0),
+}
 
 
 def reached(folder, file, text, times):
@@ -139,13 +222,23 @@ class Killed:
 
     def whole(self):
         """The run from here to its end."""
-        return subprocess.run(self.command, cwd=paths.ROOT, env=self.environment, capture_output=True, text=True)
+        return subprocess.run(
+            self.command, cwd=paths.ROOT, env=self.environment, capture_output=True, text=True
+        )
 
     def at(self, stage):
-        """Start the run and kill it once it has reached `stage`, and before that at the stages before it."""
-        for name in list(STAGES)[len(self.stages):list(STAGES).index(stage) + 1]:
+        """Start the run and kill it once it has reached `stage`, and before that at the stages
+        before it.
+        """
+        for name in list(STAGES)[len(self.stages) : list(STAGES).index(stage) + 1]:
             (self.folder / f"notebooks/{TRAINING}.log").unlink(missing_ok=True)  # of the run before
-            process = subprocess.Popen(self.command, cwd=paths.ROOT, env=self.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            process = subprocess.Popen(
+                self.command,
+                cwd=paths.ROOT,
+                env=self.environment,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
             while not reached(self.folder, *STAGES[name]):
                 assert process.poll() is None, "ended before it could be killed"
                 time.sleep(0.05)
@@ -178,4 +271,6 @@ def test_a_run_killed_at_three_stages_ends_as_an_uninterrupted_one(smoke, killed
     assert [name for name in whole if after[name] != whole[name]] == []
     started = time.monotonic()
     again = killed.whole()
-    assert again.returncode == 0 and "up to date" in again.stdout and time.monotonic() - started < 30
+    assert (
+        again.returncode == 0 and "up to date" in again.stdout and time.monotonic() - started < 30
+    )

@@ -38,7 +38,9 @@ def test_its_failure_is_shown_and_does_not_stop_the_caller(capsys):
 
 def test_an_error_here_ends_it(tmp_path):
     try:
-        with processes.running("tests.test_processes:work", folder=str(tmp_path), pause=60) as process:
+        with processes.running(
+            "tests.test_processes:work", folder=str(tmp_path), pause=60
+        ) as process:
             raise KeyboardInterrupt
     except KeyboardInterrupt:
         pass
@@ -46,7 +48,10 @@ def test_an_error_here_ends_it(tmp_path):
 
 
 def test_it_ends_with_a_killed_parent(tmp_path):
-    program = f"from kit import processes\nwith processes.running('tests.test_processes:work', folder={str(tmp_path)!r}, pause=60): pass"
+    program = (
+        "from kit import processes\nwith processes.running('tests.test_processes:work', "
+        f"folder={str(tmp_path)!r}, pause=60): pass"
+    )
     parent = subprocess.Popen([sys.executable, "-c", program], cwd=paths.ROOT)
     deadline = time.monotonic() + 60
     while not (tmp_path / "pid.json").exists() and time.monotonic() < deadline:

@@ -27,20 +27,30 @@ def test_atomic_write_keeps_the_old_file_when_the_disk_is_full(tmp_path, monkeyp
     monkeypatch.setattr(os, "replace", full)
     with pytest.raises(files.CannotWrite, match="No space left on device; free some space"):
         files.write_json(file, {"new": 2})
-    assert files.read_json(file) == {"old": 1} and [f.name for f in tmp_path.iterdir()] == ["a.json"]
+    assert files.read_json(file) == {"old": 1} and [f.name for f in tmp_path.iterdir()] == [
+        "a.json"
+    ]
 
 
 def test_no_write_permission_is_one_sentence(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(files.CannotWrite, match="Cannot write .*choose another folder"):
-        files.write_text(tmp_path / "file" / "b.txt", "x")  # a file where a folder should be: refused for root too
+        files.write_text(
+            tmp_path / "file" / "b.txt", "x"
+        )  # a file where a folder should be: refused for root too
 
 
 def test_lock_is_refused_to_a_second_process_and_free_after_a_kill(tmp_path):
-    script = f"import time; from kit import files\nwith files.FolderLock({str(tmp_path)!r}): print('held', flush=True); time.sleep(60)"
+    script = (
+        f"import time; from kit import files\nwith files.FolderLock({str(tmp_path)!r}): "
+        "print('held', flush=True); time.sleep(60)"
+    )
     holder = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
     assert holder.stdout.readline() == "held\n"
-    with pytest.raises(files.FolderBusy, match="Another run is working in"), files.FolderLock(tmp_path):
+    with (
+        pytest.raises(files.FolderBusy, match="Another run is working in"),
+        files.FolderLock(tmp_path),
+    ):
         pass
     holder.kill()
     holder.wait()
@@ -62,7 +72,10 @@ def test_fingerprint_depends_on_content_not_on_order():
 
 
 def test_run_key_is_the_configuration(tmp_path):
-    one, same, other = (record.Run(tmp_path, "cnn", c) for c in ({"a": 1, "b": 2}, {"b": 2, "a": 1}, {"a": 1, "b": 3}))
+    one, same, other = (
+        record.Run(tmp_path, "cnn", c)
+        for c in ({"a": 1, "b": 2}, {"b": 2, "a": 1}, {"a": 1, "b": 3})
+    )
     assert one.folder == same.folder != other.folder
     one.open(seed=0)
     assert not one.finished

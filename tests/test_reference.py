@@ -9,9 +9,20 @@ from kit.report import page
 @pytest.fixture
 def results(tmp_path, monkeypatch):
     monkeypatch.setenv("KIT_RESULTS", str(tmp_path))
-    for name in ("cpu/br35h/tables/table-1.csv", "cpu/br35h/runs/a-1/predictions.csv", "cpu/br35h/runs/a-1/model.keras", "cpu/br35h/.lock",
-                 "cpu/br35h/runs/a-1/state.npz", "cpu/br35h/searches/b-1/trial_0001/rates.json", "cpu/notebooks/10.status.json", "cpu/notebooks/10.ipynb", "cpu/notebooks/.locks/10/.lock",
-                 "reference/br35h/tables/old.csv", "reference/cad/tables/table-2.csv", "reference/notebooks/20.status.json"):
+    for name in (
+        "cpu/br35h/tables/table-1.csv",
+        "cpu/br35h/runs/a-1/predictions.csv",
+        "cpu/br35h/runs/a-1/model.keras",
+        "cpu/br35h/.lock",
+        "cpu/br35h/runs/a-1/state.npz",
+        "cpu/br35h/searches/b-1/trial_0001/rates.json",
+        "cpu/notebooks/10.status.json",
+        "cpu/notebooks/10.ipynb",
+        "cpu/notebooks/.locks/10/.lock",
+        "reference/br35h/tables/old.csv",
+        "reference/cad/tables/table-2.csv",
+        "reference/notebooks/20.status.json",
+    ):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("{}" if name.endswith("json") else "a,b\n1,2\n")
     return tmp_path
@@ -19,9 +30,21 @@ def results(tmp_path, monkeypatch):
 
 def test_tables_and_predictions_are_copied_and_weights_are_not(results):
     reference.publish("cpu")
-    files = {f.relative_to(results / "reference").as_posix() for f in (results / "reference").rglob("*") if f.is_file()}
-    assert {"br35h/tables/table-1.csv", "br35h/runs/a-1/predictions.csv", "notebooks/10.status.json", "index.html"} <= files
-    assert not any(f.endswith((".keras", ".npz", ".ipynb")) or ".lock" in f or ".tmp-" in f or "trial_" in f for f in files)
+    files = {
+        f.relative_to(results / "reference").as_posix()
+        for f in (results / "reference").rglob("*")
+        if f.is_file()
+    }
+    assert {
+        "br35h/tables/table-1.csv",
+        "br35h/runs/a-1/predictions.csv",
+        "notebooks/10.status.json",
+        "index.html",
+    } <= files
+    assert not any(
+        f.endswith((".keras", ".npz", ".ipynb")) or ".lock" in f or ".tmp-" in f or "trial_" in f
+        for f in files
+    )
 
 
 def test_a_publication_is_replaced_whole_and_others_stay(results):
@@ -33,7 +56,11 @@ def test_a_publication_is_replaced_whole_and_others_stay(results):
 
 def test_publishing_twice_gives_the_same_files(results):
     def files():
-        return {f.relative_to(results).as_posix(): f.read_bytes() for f in (results / "reference").rglob("*") if f.is_file()}
+        return {
+            f.relative_to(results).as_posix(): f.read_bytes()
+            for f in (results / "reference").rglob("*")
+            if f.is_file()
+        }
 
     reference.publish("cpu")
     first = files()

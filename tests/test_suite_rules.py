@@ -38,14 +38,21 @@ def tiny(folder, *arguments, limit="0.4"):
     (folder / "pytest.ini").write_text("[pytest]\nmarkers = slow\n")
     here = str(Path(suite_rules.__file__).parent)
     command = [sys.executable, "-m", "pytest", "-q", "-rfE", "-p", "suite_rules", *arguments]
-    environment = {**os.environ, "PYTHONPATH": here, "KIT_TEST_LIMIT": limit,
-                   "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # nbmake alone takes seconds to import
+    environment = {
+        **os.environ,
+        "PYTHONPATH": here,
+        "KIT_TEST_LIMIT": limit,
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+    }  # nbmake alone takes seconds to import
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment)
     return done.stdout, done.returncode
 
 
-@pytest.mark.parametrize("arguments", [
-    ("-p", "xdist", "-n", "2"), ("-p", "xdist", "-n", "0"), ("-p", "no:xdist")], ids=str)
+@pytest.mark.parametrize(
+    "arguments",
+    [("-p", "xdist", "-n", "2"), ("-p", "xdist", "-n", "0"), ("-p", "no:xdist")],
+    ids=str,
+)
 def test_a_test_above_the_limit_fails_unless_it_is_slow(tmp_path, arguments):
     said, code = tiny(tmp_path, *arguments)
     assert code == 1 and "4 failed, 3 passed" in said, said
@@ -61,10 +68,19 @@ def test_the_limit_can_be_raised_and_switched_off(tmp_path):
         assert code == 1 and "1 failed, 6 passed" in said, said
 
 
-@pytest.mark.parametrize(("arguments", "cores", "memory", "count"), [
-    (["tests"], 2, 16, 2), (["tests"], 8, 16, 5), (["tests"], 2, 2, 1), (["tests"], 1, 16, 1),
-    (["tests/test_a.py"], 2, 16, 1), (["test_a.py::one", "test_a.py::two"], 2, 16, 1),
-    (["test_a.py::one", "test_b.py"], 4, 16, 2), (["tests", "other/test_a.py"], 2, 16, 2)])
+@pytest.mark.parametrize(
+    ("arguments", "cores", "memory", "count"),
+    [
+        (["tests"], 2, 16, 2),
+        (["tests"], 8, 16, 5),
+        (["tests"], 2, 2, 1),
+        (["tests"], 1, 16, 1),
+        (["tests/test_a.py"], 2, 16, 1),
+        (["test_a.py::one", "test_a.py::two"], 2, 16, 1),
+        (["test_a.py::one", "test_b.py"], 4, 16, 2),
+        (["tests", "other/test_a.py"], 2, 16, 2),
+    ],
+)
 def test_as_many_workers_as_cores_files_and_memory_allow(arguments, cores, memory, count):
     assert suite_rules.worker_count(arguments, cores, memory * 2**30) == count
 

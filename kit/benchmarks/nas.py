@@ -1,37 +1,57 @@
-"""Time of a search step against the DARTS supernet in PyTorch, alternating in one run: ``python -m kit.benchmarks.nas --torch PYTHON``.
+"""Time of a search step against the DARTS supernet in PyTorch, alternating in one run: ``python -m
+kit.benchmarks.nas --torch PYTHON``.
 
-Both sides do what a step of the first-order method does: forward and backward pass and SGD on the weights, then forward pass, backward pass to the
-architecture alone and Adam on it. Ours are the very steps that a search runs (`kit.search.nas2d.search_step`). PyTorch's network (`kit.benchmarks.nas_torch`) is
-composed operation by operation like the original; unlike the original it does not compute weight gradients that the architecture step throws away.
-PyTorch runs in a process of its own, with any interpreter that has it, because two copies of OpenMP in one process disturb each other.
+Both sides do what a step of the first-order method does: forward and backward pass and SGD on the
+weights, then forward pass, backward pass to the architecture alone and Adam on it. Ours are the
+very steps that a search runs (`kit.search.nas2d.search_step`). PyTorch's network
+(`kit.benchmarks.nas_torch`) is composed operation by operation like the original; unlike the
+original it does not compute weight gradients that the architecture step throws away. PyTorch runs
+in a process of its own, with any interpreter that has it, because two copies of OpenMP in one
+process disturb each other.
 
-What made the supernet fast, in milliseconds of one core for the four edges that leave a state (32 images, 32 px, 8 channels), forward and backward:
+What made the supernet fast, in milliseconds of one core for the four edges that leave a state (32
+images, 32 px, 8 channels), forward and backward:
 
-- One depthwise convolution over copies of the state, filters of the edges behind one another, 10.9 for 5x5; with as many filters per channel, 16.8.
-- The gradient of a 5x5 depthwise kernel as two of 5x3: 2.7 in place of 8.5, since oneDNN has a fast kernel for widths up to 3 only.
-- Depthwise and pointwise kernel multiplied out into one ordinary convolution: 9.8 in place of 10.7 for 3x3, and fewer nodes; it loses for more than
+- One depthwise convolution over copies of the state, filters of the edges behind one another, 10.9
+  for 5x5; with as many filters per channel, 16.8.
+- The gradient of a 5x5 depthwise kernel as two of 5x3: 2.7 in place of 8.5, since oneDNN has a fast
+  kernel for widths up to 3 only.
+- Depthwise and pointwise kernel multiplied out into one ordinary convolution: 9.8 in place of 10.7
+  for 3x3, and fewer nodes; it loses for more than
   16 channels, and for 5x5 (18.7 in place of 14.6) but in small maps.
-- Every second row and column by SpaceToBatch and a split 1.1, by a strided slice 4.2 and its gradient as much; hence dilated convolutions on sub-lattices.
-- The fused batch normalisation, 1.9 with its gradient (one addition of such maps takes 1.4), with the mixing weight as its scale. Taking the moments
-  from those of the convolutions' inputs, so that normalised maps are never written, is exact too, but traced three times as many nodes and was slower.
-- Constants made once a graph, edges' weights stacked, one sum and one split a node: 3 cells traced as 20,141 nodes at first and as 5,000 now.
-- Second derivatives of the normalisation written out (`kit.search.nas2d.batchnorm`): exact second order traced in 27 s in place of 53 and took 2.6 first-order
+- Every second row and column by SpaceToBatch and a split 1.1, by a strided slice 4.2 and its
+  gradient as much; hence dilated convolutions on sub-lattices.
+- The fused batch normalisation, 1.9 with its gradient (one addition of such maps takes 1.4), with
+  the mixing weight as its scale. Taking the moments
+  from those of the convolutions' inputs, so that normalised maps are never written, is exact too,
+  but traced three times as many nodes and was slower.
+- Constants made once a graph, edges' weights stacked, one sum and one split a node: 3 cells traced
+  as 20,141 nodes at first and as 5,000 now.
+- Second derivatives of the normalisation written out (`kit.search.nas2d.batchnorm`): exact second
+  order traced in 27 s in place of 53 and took 2.6 first-order
   steps in place of 3.4.
-- Not kept: matrix products in place of 1x1 convolutions (3.7 to 5.7, but at 16 channels no gain, and reshapes to trace); products batched over edges,
+- Not kept: matrix products in place of 1x1 convolutions (3.7 to 5.7, but at 16 channels no gain,
+  and reshapes to trace); products batched over edges,
   which need another layout than the depthwise convolutions; XLA (over a minute to compile).
 
-Measured on two hyperthreads of an EPYC, everything else stopped, PyTorch 2.15; ratios of medians, ours over PyTorch eager, or over our first-order step:
+Measured on two hyperthreads of an EPYC, everything else stopped, PyTorch 2.15; ratios of medians,
+ours over PyTorch eager, or over our first-order step:
 
-===================================================  =====  =================================================================
-8 channels, 4 cells, 32 px, batch 32                 0.32   weights and architecture; 0.68 s against 2.12 s; traced in 12 s
-16 channels, 8 cells, 64 px, batch 12                0.33   4.6 s against 14.2 s; 32 s to the end of the first step; of 32 images both at once need over 24 GB
+===================================================  =====
+=================================================================
+8 channels, 4 cells, 32 px, batch 32                 0.32   weights and architecture; 0.68 s against
+2.12 s; traced in 12 s
+16 channels, 8 cells, 64 px, batch 12                0.33   4.6 s against 14.2 s; 32 s to the end of
+the first step; of 32 images both at once need over 24 GB
 second order, exact                                  2.55   first step 27 s
 second order, by differences                         2.61   first step 14 s
 LeaSE, exact, ResNet-18 with the 7x7 stem            4.66   first step 58 s
-LeaSE, exact, ResNet-18 with the 3x3 stem            7.22   that audience alone has more multiply-accumulates than this supernet
-===================================================  =====  =================================================================
+LeaSE, exact, ResNet-18 with the 3x3 stem            7.22   that audience alone has more
+multiply-accumulates than this supernet ===================================================  =====
+=================================================================
 
-`torch.compile` had not compiled this supernet after nine minutes. Where both ran beside other work the ratios were the same within a tenth.
+`torch.compile` had not compiled this supernet after nine minutes. Where both ran beside other work
+the ratios were the same within a tenth.
 """
 
 import argparse
@@ -59,8 +79,10 @@ class NoTorch(KitError):
 
 @dataclass(frozen=True)
 class Settings:
-    """A network and a batch: width of the first cells, number of cells, side of the images in pixels, images; threads of each side; `torch.compile`; and,
-    for LeaSE alone, stem and width of the ResNet-18 that is its audience, and how second derivatives are taken."""
+    """A network and a batch: width of the first cells, number of cells, side of the images in
+    pixels, images; threads of each side; `torch.compile`; and, for LeaSE alone, stem and width of
+    the ResNet-18 that is its audience, and how second derivatives are taken.
+    """
 
     channels: int = 8
     cells: int = 4
@@ -93,9 +115,17 @@ class Torch:
 
     def __init__(self, python: str, settings: Settings, script=None):
         try:
-            self.process = subprocess.Popen([python, str(script or SCRIPT), json.dumps(asdict(settings))], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            self.process = subprocess.Popen(
+                [python, str(script or SCRIPT), json.dumps(asdict(settings))],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
         except OSError as error:
-            raise NoTorch(f"{python} could not be started ({error.strerror}); give --torch an interpreter that has PyTorch.") from error
+            raise NoTorch(
+                f"{python} could not be started ({error.strerror}); give --torch an interpreter "
+                "that has PyTorch."
+            ) from error
         self.facts = self._answer()
 
     def __enter__(self):
@@ -110,7 +140,10 @@ class Torch:
         line = self.process.stdout.readline()
         if not line:
             self.process.wait()
-            raise NoTorch(f"PyTorch's side ended with status {self.process.returncode}; give --torch an interpreter that has PyTorch (dependency group `benchmark`).")
+            raise NoTorch(
+                f"PyTorch's side ended with status {self.process.returncode}; give --torch an "
+                "interpreter that has PyTorch (dependency group `benchmark`)."
+            )
         return json.loads(line)
 
     def step(self) -> dict:
@@ -127,32 +160,72 @@ class Ours:
     ----------
     settings : Settings
     also : sequence of str
-        Further architecture steps to time: "second" (exact), "finite" (second order by differences) and "lease" (on the first order, ResNet-18).
+        Further architecture steps to time: "second" (exact), "finite" (second order by differences)
+        and "lease" (on the first order, ResNet-18).
     """
 
     def __init__(self, settings: Settings, also=()):
         import tensorflow as tf
 
         from kit.search.nas2d import search_step, supernet
-        from kit.training import rules
         from kit.search.nas2d.lease_settings import LeaseSettings
+        from kit.training import rules
 
         options = {"stem": settings.audience_stem, "width": settings.audience_width}
-        rng, self.space = np.random.default_rng(0), supernet.Space("darts", settings.channels, settings.cells, settings.classes)
-        self.weights, self.arch = ([tf.constant(part) for part in make(self.space, 0)] for make in (supernet.initial_weights, supernet.initial_arch))
-        self.buffers, self.moments = [tf.zeros_like(weight) for weight in self.weights], rules.adam_state(self.arch)
-        self.batch = (tf.constant(rng.integers(0, 256, (settings.batch, settings.size, settings.size, 3)), tf.uint8),
-                      tf.constant(rng.integers(0, settings.classes, settings.batch), tf.int32))
-        kind = {"space": self.space, "size": settings.size, "scale": 1 / 255, "sgd": (0.9, 3e-4, 5.0), "adam": ((0.5, 0.999), 1e-3, None)}
-        self.kinds = {"arch": search_step.Kind(**kind), "second": search_step.Kind(**kind, order=2), "finite": search_step.Kind(**kind, order=2, mode="finite"),
-                      "lease": search_step.Kind(**kind, lease=LeaseSettings(), audience="resnet18", mode=settings.mode, options=tuple(options.items()))}
-        self.kinds = {name: value for name, value in self.kinds.items() if name == "arch" or name in also}
-        self.rates = search_step.Rates(*(tf.constant(value, tf.float32) for value in (0.025, 0.025, 3e-4, 0.0, 1.0, 1.0, 1.0)), seed=tf.constant([0, 0]))
+        rng, self.space = (
+            np.random.default_rng(0),
+            supernet.Space("darts", settings.channels, settings.cells, settings.classes),
+        )
+        self.weights, self.arch = (
+            [tf.constant(part) for part in make(self.space, 0)]
+            for make in (supernet.initial_weights, supernet.initial_arch)
+        )
+        self.buffers, self.moments = (
+            [tf.zeros_like(weight) for weight in self.weights],
+            rules.adam_state(self.arch),
+        )
+        self.batch = (
+            tf.constant(
+                rng.integers(0, 256, (settings.batch, settings.size, settings.size, 3)), tf.uint8
+            ),
+            tf.constant(rng.integers(0, settings.classes, settings.batch), tf.int32),
+        )
+        kind = {
+            "space": self.space,
+            "size": settings.size,
+            "scale": 1 / 255,
+            "sgd": (0.9, 3e-4, 5.0),
+            "adam": ((0.5, 0.999), 1e-3, None),
+        }
+        self.kinds = {
+            "arch": search_step.Kind(**kind),
+            "second": search_step.Kind(**kind, order=2),
+            "finite": search_step.Kind(**kind, order=2, mode="finite"),
+            "lease": search_step.Kind(
+                **kind,
+                lease=LeaseSettings(),
+                audience="resnet18",
+                mode=settings.mode,
+                options=tuple(options.items()),
+            ),
+        }
+        self.kinds = {
+            name: value for name, value in self.kinds.items() if name == "arch" or name in also
+        }
+        self.rates = search_step.Rates(
+            *(tf.constant(value, tf.float32) for value in (0.025, 0.025, 3e-4, 0.0, 1.0, 1.0, 1.0)),
+            seed=tf.constant([0, 0]),
+        )
         self.told, self.delta = None, tf.zeros((settings.batch, settings.size, settings.size, 3))
         if "lease" in also:
             from kit.search.nas2d import audience
 
-            self.told = [tf.constant(weight) for weight in audience.initial_weights("resnet18", settings.classes, settings.size, 0, **options)]
+            self.told = [
+                tf.constant(weight)
+                for weight in audience.initial_weights(
+                    "resnet18", settings.classes, settings.size, 0, **options
+                )
+            ]
             self.delta = tf.constant(rng.uniform(-1, 1, self.delta.shape) * 8 / 2550, tf.float32)
 
     def step(self) -> dict:
@@ -160,13 +233,41 @@ class Ours:
         from kit.search.nas2d import search_step
 
         kind, times = self.kinds["arch"], {}
-        times["weights"] = self._timed(search_step.weight_step(kind), self.weights, self.buffers, self.arch, self.batch, self.rates)
+        times["weights"] = self._timed(
+            search_step.weight_step(kind),
+            self.weights,
+            self.buffers,
+            self.arch,
+            self.batch,
+            self.rates,
+        )
         for name, kind in self.kinds.items():
             if name == "lease":
-                times[name] = self._timed(search_step.lease_step(kind), self.weights, self.buffers, self.arch, self.moments, self.told, [0 * part for part in self.told],
-                                          self.batch, self.batch, self.batch, self.delta, self.rates)
+                times[name] = self._timed(
+                    search_step.lease_step(kind),
+                    self.weights,
+                    self.buffers,
+                    self.arch,
+                    self.moments,
+                    self.told,
+                    [0 * part for part in self.told],
+                    self.batch,
+                    self.batch,
+                    self.batch,
+                    self.delta,
+                    self.rates,
+                )
             else:
-                times[name] = self._timed(search_step.arch_step(kind), self.weights, self.buffers, self.arch, self.moments, self.batch, self.batch, self.rates)
+                times[name] = self._timed(
+                    search_step.arch_step(kind),
+                    self.weights,
+                    self.buffers,
+                    self.arch,
+                    self.moments,
+                    self.batch,
+                    self.batch,
+                    self.rates,
+                )
         return times
 
     def _timed(self, step, *arguments) -> float:
@@ -195,18 +296,32 @@ def alternate(steps: dict, rounds: int) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        Columns side, part, first (seconds of the first step), then median, low and high over the rounds, in seconds.
+        Columns side, part, first (seconds of the first step), then median, low and high over the
+        rounds, in seconds.
     """
     times = {name: [] for name in steps}
     for _ in range(rounds + 1):
         for name, step in steps.items():
             times[name].append(step())
-    rows = [{"side": name, "part": part, "first": found[0][part], "median": np.median(later), "low": min(later), "high": max(later)}
-            for name, found in times.items() for part in found[0] for later in ([one[part] for one in found[1:]],)]
+    rows = [
+        {
+            "side": name,
+            "part": part,
+            "first": found[0][part],
+            "median": np.median(later),
+            "low": min(later),
+            "high": max(later),
+        }
+        for name, found in times.items()
+        for part in found[0]
+        for later in ([one[part] for one in found[1:]],)
+    ]
     return pd.DataFrame(rows)
 
 
-def compare(settings: Settings, python: str | None = None, rounds: int = 5, also=()) -> pd.DataFrame:
+def compare(
+    settings: Settings, python: str | None = None, rounds: int = 5, also=()
+) -> pd.DataFrame:
     """Time both sides in turn.
 
     Parameters
@@ -232,7 +347,9 @@ def compare(settings: Settings, python: str | None = None, rounds: int = 5, also
     try:
         if torch:
             sides["pytorch compiled" if settings.compiled else "pytorch eager"] = torch
-        return alternate({name: functools.partial(_with_sum, side) for name, side in sides.items()}, rounds)
+        return alternate(
+            {name: functools.partial(_with_sum, side) for name, side in sides.items()}, rounds
+        )
     finally:
         if torch:
             torch.__exit__()
@@ -244,11 +361,22 @@ def _with_sum(side) -> dict:
 
 
 def ratios(table: pd.DataFrame) -> dict:
-    """Medians of `compare`, ours over PyTorch's by part, and our further architecture steps (each with the weight step) over the first-order step."""
+    """Medians of `compare`, ours over PyTorch's by part, and our further architecture steps (each
+    with the weight step) over the first-order step.
+    """
     medians = table.set_index(["side", "part"])["median"]
     ours = medians["ours"]
-    result = {f"{part}, ours over {side}": ours[part] / medians[side][part] for side in table["side"].unique() if side != "ours" for part in medians[side].index}
-    return result | {f"{part} over first order": (ours[part] + ours["weights"]) / ours["weights + arch"] for part in ("second", "finite", "lease") if part in ours}
+    result = {
+        f"{part}, ours over {side}": ours[part] / medians[side][part]
+        for side in table["side"].unique()
+        if side != "ours"
+        for part in medians[side].index
+    }
+    return result | {
+        f"{part} over first order": (ours[part] + ours["weights"]) / ours["weights + arch"]
+        for part in ("second", "finite", "lease")
+        if part in ours
+    }
 
 
 def limit_threads(threads: int) -> None:
@@ -262,12 +390,29 @@ def limit_threads(threads: int) -> None:
 
 def main(arguments=None) -> int:
     """Command line; prints the table and the ratios, and writes them with --out."""
-    parser = argparse.ArgumentParser(prog="python -m kit.benchmarks.nas", description="Time of a search step against the same network in PyTorch, alternating.")
+    parser = argparse.ArgumentParser(
+        prog="python -m kit.benchmarks.nas",
+        description="Time of a search step against the same network in PyTorch, alternating.",
+    )
     for name, value in asdict(Settings()).items():
-        parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value) if name != "compiled" else parser.add_argument("--compiled", action="store_true", help="use torch.compile")
-    parser.add_argument("--torch", metavar="PYTHON", help="interpreter that has PyTorch; without it our side alone is timed")
+        parser.add_argument(
+            f"--{name.replace('_', '-')}", type=type(value), default=value
+        ) if name != "compiled" else parser.add_argument(
+            "--compiled", action="store_true", help="use torch.compile"
+        )
+    parser.add_argument(
+        "--torch",
+        metavar="PYTHON",
+        help="interpreter that has PyTorch; without it our side alone is timed",
+    )
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--also", nargs="*", default=(), choices=("second", "finite", "lease"), help="further architecture steps of ours")
+    parser.add_argument(
+        "--also",
+        nargs="*",
+        default=(),
+        choices=("second", "finite", "lease"),
+        help="further architecture steps of ours",
+    )
     parser.add_argument("--out", type=Path, help="JSON file for the settings, times and ratios")
     options = vars(parser.parse_args(arguments))
     settings = Settings(**{name: options[name] for name in asdict(Settings())})
@@ -277,9 +422,21 @@ def main(arguments=None) -> int:
     except KitError as error:
         print(error, file=sys.stderr)
         return 1
-    print(table.round(3).to_string(index=False), *(f"{name}: {value:.2f}" for name, value in ratios(table).items()), sep="\n")
+    print(
+        table.round(3).to_string(index=False),
+        *(f"{name}: {value:.2f}" for name, value in ratios(table).items()),
+        sep="\n",
+    )
     if options["out"]:
-        files.write_json(options["out"], {"settings": asdict(settings), "device": record.device_name(), "times": table.to_dict("records"), "ratios": ratios(table)})
+        files.write_json(
+            options["out"],
+            {
+                "settings": asdict(settings),
+                "device": record.device_name(),
+                "times": table.to_dict("records"),
+                "ratios": ratios(table),
+            },
+        )
     return 0
 
 

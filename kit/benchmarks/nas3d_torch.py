@@ -1,7 +1,9 @@
-"""The 3D networks of PBC-NAS in PyTorch, for `kit.benchmarks.nas3d` alone: a program that times a training step and an evaluation whenever it is told to.
+"""The 3D networks of PBC-NAS in PyTorch, for `kit.benchmarks.nas3d` alone: a program that times a
+training step and an evaluation whenever it is told to.
 
-Written from the description of the search space with PyTorch's own modules; it shares no code with the kit and needs nothing but PyTorch. A line read from
-standard input asks for one of each; a line of JSON with the times is the answer. Network and settings come as JSON in the first argument.
+Written from the description of the search space with PyTorch's own modules; it shares no code with
+the kit and needs nothing but PyTorch. A line read from standard input asks for one of each; a line
+of JSON with the times is the answer. Network and settings come as JSON in the first argument.
 """
 
 import json
@@ -12,13 +14,22 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-STEPS = (("conv", "norm", nn.ReLU), ("conv", "norm", nn.Mish), ("norm", nn.Mish, "conv"), (nn.ReLU, "conv"), (nn.Mish, "conv"))
+STEPS = (
+    ("conv", "norm", nn.ReLU),
+    ("conv", "norm", nn.Mish),
+    ("norm", nn.Mish, "conv"),
+    (nn.ReLU, "conv"),
+    (nn.Mish, "conv"),
+)
 
 
 def operation(index, channels):
     """One of the 15 operations: three kernel sizes of five sequences."""
     size = 3 + 2 * (index % 3)
-    make = {"conv": lambda: nn.Conv3d(channels, channels, size, padding="same"), "norm": lambda: nn.InstanceNorm3d(channels, affine=True)}
+    make = {
+        "conv": lambda: nn.Conv3d(channels, channels, size, padding="same"),
+        "norm": lambda: nn.InstanceNorm3d(channels, affine=True),
+    }
     return nn.Sequential(*(make.get(step, step)() for step in STEPS[index // 3]))
 
 
@@ -35,7 +46,9 @@ class Cell(nn.Module):
         outputs = [self.entry(x)]
         for vertex in range(1, len(self.matrix)):
             total = sum(outputs[source] for source in range(vertex) if self.matrix[source][vertex])
-            outputs.append(self.nodes[vertex - 1](total) if vertex <= len(self.nodes) else outputs[0] + total)
+            outputs.append(
+                self.nodes[vertex - 1](total) if vertex <= len(self.nodes) else outputs[0] + total
+            )
         return outputs[-1]
 
 
@@ -71,7 +84,9 @@ class Side:
         self.y = torch.randint(settings["classes"], (settings["batch"],))
 
     def step(self):
-        """Seconds of a training step and of an evaluation with its loss, each told by a number that is read."""
+        """Seconds of a training step and of an evaluation with its loss, each told by a number that
+        is read.
+        """
         start = time.perf_counter()
         self.network.train()
         self.optimiser.zero_grad()
@@ -89,7 +104,15 @@ class Side:
 def main():
     """Answer every line with the times."""
     side = Side(json.loads(sys.argv[1]))
-    print(json.dumps({"version": torch.__version__, "parameters": sum(weight.numel() for weight in side.network.parameters())}), flush=True)
+    print(
+        json.dumps(
+            {
+                "version": torch.__version__,
+                "parameters": sum(weight.numel() for weight in side.network.parameters()),
+            }
+        ),
+        flush=True,
+    )
     for _ in sys.stdin:
         print(json.dumps(side.step()), flush=True)
 

@@ -1,8 +1,11 @@
-"""The DARTS supernet in PyTorch, for `kit.benchmarks.nas` alone: a program that times one search step whenever it is told to.
+"""The DARTS supernet in PyTorch, for `kit.benchmarks.nas` alone: a program that times one search
+step whenever it is told to.
 
-Written from the description of the search space, operation by operation and edge by edge as the original networks are composed, with PyTorch's own
-modules; it shares no code with the kit and needs nothing but PyTorch, so that any interpreter that has PyTorch can run it. A line read from standard
-input asks for one step; a line of JSON with its times is the answer. The settings come as JSON in the first argument.
+Written from the description of the search space, operation by operation and edge by edge as the
+original networks are composed, with PyTorch's own modules; it shares no code with the kit and needs
+nothing but PyTorch, so that any interpreter that has PyTorch can run it. A line read from standard
+input asks for one step; a line of JSON with its times is the answer. The settings come as JSON in
+the first argument.
 """
 
 import json
@@ -13,14 +16,33 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-DISTANCE = {"sep_conv_3x3": (3, 1), "sep_conv_5x5": (5, 1), "dil_conv_3x3": (3, 2), "dil_conv_5x5": (5, 2)}
+DISTANCE = {
+    "sep_conv_3x3": (3, 1),
+    "sep_conv_5x5": (5, 1),
+    "dil_conv_3x3": (3, 2),
+    "dil_conv_5x5": (5, 2),
+}
 OPERATIONS = ("none", "max_pool_3x3", "avg_pool_3x3", "skip_connect", *DISTANCE)
 
 
 def separable(channels, size, stride, dilation):
     """ReLU, depthwise convolution, pointwise convolution, BatchNorm."""
-    depthwise = nn.Conv2d(channels, channels, size, stride, dilation * (size // 2), dilation, groups=channels, bias=False)
-    return [nn.ReLU(), depthwise, nn.Conv2d(channels, channels, 1, bias=False), nn.BatchNorm2d(channels, affine=False)]
+    depthwise = nn.Conv2d(
+        channels,
+        channels,
+        size,
+        stride,
+        dilation * (size // 2),
+        dilation,
+        groups=channels,
+        bias=False,
+    )
+    return [
+        nn.ReLU(),
+        depthwise,
+        nn.Conv2d(channels, channels, 1, bias=False),
+        nn.BatchNorm2d(channels, affine=False),
+    ]
 
 
 class Halve(nn.Module):
@@ -57,7 +79,11 @@ def operation(name, channels, stride):
         size, dilation = DISTANCE[name]
         again = separable(channels, size, 1, 1) if name.startswith("sep") else []
         return nn.Sequential(*separable(channels, size, stride, dilation), *again)
-    pool = nn.MaxPool2d(3, stride, 1) if name.startswith("max") else nn.AvgPool2d(3, stride, 1, count_include_pad=False)
+    pool = (
+        nn.MaxPool2d(3, stride, 1)
+        if name.startswith("max")
+        else nn.AvgPool2d(3, stride, 1, count_include_pad=False)
+    )
     return nn.Sequential(pool, nn.BatchNorm2d(channels, affine=False))
 
 
@@ -66,16 +92,32 @@ class Cell(nn.Module):
 
     def __init__(self, before_last, last, channels, reduction, after_reduction):
         super().__init__()
-        plain = [nn.ReLU(), nn.Conv2d(before_last, channels, 1, bias=False), nn.BatchNorm2d(channels, affine=False)]
+        plain = [
+            nn.ReLU(),
+            nn.Conv2d(before_last, channels, 1, bias=False),
+            nn.BatchNorm2d(channels, affine=False),
+        ]
         self.first = Halve(before_last, channels) if after_reduction else nn.Sequential(*plain)
-        self.second = nn.Sequential(nn.ReLU(), nn.Conv2d(last, channels, 1, bias=False), nn.BatchNorm2d(channels, affine=False))
-        strides = [2 if reduction and source < 2 else 1 for node in range(4) for source in range(node + 2)]
-        self.edges = nn.ModuleList(nn.ModuleList(operation(name, channels, stride) for name in OPERATIONS) for stride in strides)
+        self.second = nn.Sequential(
+            nn.ReLU(),
+            nn.Conv2d(last, channels, 1, bias=False),
+            nn.BatchNorm2d(channels, affine=False),
+        )
+        strides = [
+            2 if reduction and source < 2 else 1 for node in range(4) for source in range(node + 2)
+        ]
+        self.edges = nn.ModuleList(
+            nn.ModuleList(operation(name, channels, stride) for name in OPERATIONS)
+            for stride in strides
+        )
 
     def forward(self, before_last, last, weights):
         states, offset = [self.first(before_last), self.second(last)], 0
         for _ in range(4):
-            mixed = [sum(w * op(x) for w, op in zip(weights[offset + j], self.edges[offset + j])) for j, x in enumerate(states)]
+            mixed = [
+                sum(w * op(x) for w, op in zip(weights[offset + j], self.edges[offset + j]))
+                for j, x in enumerate(states)
+            ]
             offset += len(states)
             states.append(sum(mixed))
         return torch.cat(states[2:], 1)
@@ -87,11 +129,21 @@ class Supernet(nn.Module):
     def __init__(self, channels, cells, classes):
         super().__init__()
         stem = before_last = last = 3 * channels
-        self.stem = nn.Sequential(nn.Conv2d(3, stem, 3, padding=1, bias=False), nn.BatchNorm2d(stem))
+        self.stem = nn.Sequential(
+            nn.Conv2d(3, stem, 3, padding=1, bias=False), nn.BatchNorm2d(stem)
+        )
         self.cells, self.reductions = nn.ModuleList(), (cells // 3, 2 * cells // 3)
         for index in range(cells):
             channels *= 2 if index in self.reductions else 1
-            self.cells.append(Cell(before_last, last, channels, index in self.reductions, index - 1 in self.reductions))
+            self.cells.append(
+                Cell(
+                    before_last,
+                    last,
+                    channels,
+                    index in self.reductions,
+                    index - 1 in self.reductions,
+                )
+            )
             before_last, last = last, 4 * channels
         self.classifier = nn.Linear(last, classes)
         self.arch = [(1e-3 * torch.randn(14, 8)).requires_grad_() for _ in range(2)]
@@ -112,7 +164,9 @@ class Search:
         torch.set_num_threads(settings["threads"])
         self.network = Supernet(settings["channels"], settings["cells"], settings["classes"])
         self.forward = torch.compile(self.network) if settings["compiled"] else self.network
-        self.weights = torch.optim.SGD(self.network.parameters(), 0.025, momentum=0.9, weight_decay=3e-4)
+        self.weights = torch.optim.SGD(
+            self.network.parameters(), 0.025, momentum=0.9, weight_decay=3e-4
+        )
         self.arch = torch.optim.Adam(self.network.arch, 3e-4, betas=(0.5, 0.999), weight_decay=1e-3)
         self.x = torch.rand(settings["batch"], 3, settings["size"], settings["size"])
         self.y = torch.randint(settings["classes"], (settings["batch"],))
@@ -121,7 +175,9 @@ class Search:
         return functional.cross_entropy(self.forward(self.x, *self.network.arch), self.y)
 
     def step(self):
-        """Seconds of a step on the weights and of one of the first order on the architecture, whose gradient alone is computed."""
+        """Seconds of a step on the weights and of one of the first order on the architecture, whose
+        gradient alone is computed.
+        """
         start = time.perf_counter()
         self.weights.zero_grad()
         arch = [alpha.requires_grad_(False) for alpha in self.network.arch]

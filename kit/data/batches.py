@@ -1,33 +1,52 @@
-"""Batches of an epoch: their order, their augmentation and their targets, from the seed and the number of the epoch alone."""
+"""Batches of an epoch: their order, their augmentation and their targets, from the seed and the
+number of the epoch alone.
+"""
+
+import os
 
 import numpy as np
-import os
 
 from kit.data import registry
 from kit.data.augment import affine, autoaugment
 from kit.data.inputs import Inputs
 
+AUGMENTERS = {
+    "fused": affine.Augmentation,
+    "keras_generator": affine.Augmentation,
+    "autoaugment": autoaugment.AutoAugment,
+}  # and their settings
 
-AUGMENTERS = {"fused": affine.Augmentation, "keras_generator": affine.Augmentation, "autoaugment": autoaugment.AutoAugment}  # and their settings
 
+def epochs(
+    inputs: Inputs,
+    rows: np.ndarray,
+    batch_size: int,
+    seed: int,
+    first_epoch: int = 0,
+    augment=None,
+    augmenter: str = "fused",
+):
+    """An endless stream of shuffled epochs as ``tf.data``; one epoch is ``ceil(len(rows) /
+    batch_size)`` batches.
 
-def epochs(inputs: Inputs, rows: np.ndarray, batch_size: int, seed: int, first_epoch: int = 0, augment=None, augmenter: str = "fused"):
-    """An endless stream of shuffled epochs as ``tf.data``; one epoch is ``ceil(len(rows) / batch_size)`` batches.
-
-    The permutation of epoch e is drawn from (seed, e), whatever came before, so that a stream started at `first_epoch` continues an
-    interrupted one exactly. The augmentation of an image is drawn from (seed, e, its row).
+    The permutation of epoch e is drawn from (seed, e), whatever came before, so that a stream
+    started at `first_epoch` continues an interrupted one exactly. The augmentation of an image is
+    drawn from (seed, e, its row).
 
     Parameters
     ----------
-    augment : kit.data.augment.affine.Augmentation, kit.data.augment.autoaugment.AutoAugment, dict or None
+    augment : kit.data.augment.affine.Augmentation, kit.data.augment.autoaugment.AutoAugment, dict
+        or None
         Settings of the augmenter; None: the images as they are.
     augmenter : {"fused", "keras_generator", "autoaugment"}
-        The CAD framework's transform as one warp on cached pixels, or by its generator, which also shuffles in its own way; or AutoAugment.
+        The CAD framework's transform as one warp on cached pixels, or by its generator, which also
+        shuffles in its own way; or AutoAugment.
 
     Returns
     -------
     tf.data.Dataset
-        Pairs (float32 inputs (b, ...), float32 labels (b, 1) for two classes or (b, classes) one-hot).
+        Pairs (float32 inputs (b, ...), float32 labels (b, 1) for two classes or (b, classes)
+        one-hot).
 
     Raises
     ------
@@ -49,7 +68,12 @@ def epochs(inputs: Inputs, rows: np.ndarray, batch_size: int, seed: int, first_e
     def gather(chosen, _):
         return tf.cast(tf.gather(x, chosen), tf.float32) * inputs.scale, tf.gather(y, chosen)
 
-    return _orders(len(rows), batch_size, seed, first_epoch).map(gather, num_parallel_calls=2, deterministic=True).prefetch(2).with_options(_untuned())
+    return (
+        _orders(len(rows), batch_size, seed, first_epoch)
+        .map(gather, num_parallel_calls=2, deterministic=True)
+        .prefetch(2)
+        .with_options(_untuned())
+    )
 
 
 def _orders(count: int, batch_size: int, seed: int, first_epoch: int):
@@ -57,24 +81,44 @@ def _orders(count: int, batch_size: int, seed: int, first_epoch: int):
     import tensorflow as tf
 
     def one_epoch(epoch):
-        order = tf.random.experimental.stateless_shuffle(tf.range(count), seed=tf.stack([tf.constant(seed, tf.int64), epoch]))
-        return tf.data.Dataset.from_tensor_slices(order).batch(batch_size).map(lambda chosen: (chosen, epoch))
+        order = tf.random.experimental.stateless_shuffle(
+            tf.range(count), seed=tf.stack([tf.constant(seed, tf.int64), epoch])
+        )
+        return (
+            tf.data.Dataset.from_tensor_slices(order)
+            .batch(batch_size)
+            .map(lambda chosen: (chosen, epoch))
+        )
 
     return tf.data.Dataset.counter(start=first_epoch, dtype=tf.int64).flat_map(one_epoch)
 
 
-def augmented(x, y, image_rows, scale: float, batch_size: int, seed: int, first_epoch: int, settings):
-    """The fused path of :func:`epochs`, and AutoAugment's, on plain arrays: uint8 images (n, H, W, C), their targets and the rows their draws are keyed by."""
+def augmented(
+    x, y, image_rows, scale: float, batch_size: int, seed: int, first_epoch: int, settings
+):
+    """The fused path of :func:`epochs`, and AutoAugment's, on plain arrays: uint8 images (n, H, W,
+    C), their targets and the rows their draws are keyed by.
+    """
     import tensorflow as tf
 
-    warp, targets = _augmenter(settings).warper(x, image_rows, scale, settings, seed), tf.constant(y)
+    warp, targets = (
+        _augmenter(settings).warper(x, image_rows, scale, settings, seed),
+        tf.constant(y),
+    )
 
     def batch(chosen, epoch):
-        pixels = tf.numpy_function(warp, [chosen, epoch], tf.float32, stateful=False)  # stateful calls would run one at a time
+        pixels = tf.numpy_function(
+            warp, [chosen, epoch], tf.float32, stateful=False
+        )  # stateful calls would run one at a time
         return tf.ensure_shape(pixels, (None, *x.shape[1:])), tf.gather(targets, chosen)
 
     workers = max(2, min(8, os.cpu_count() or 2))
-    return _orders(len(x), batch_size, seed, first_epoch).map(batch, num_parallel_calls=workers, deterministic=True).prefetch(2).with_options(_untuned())
+    return (
+        _orders(len(x), batch_size, seed, first_epoch)
+        .map(batch, num_parallel_calls=workers, deterministic=True)
+        .prefetch(2)
+        .with_options(_untuned())
+    )
 
 
 def _augmenter(settings):
@@ -87,7 +131,11 @@ def _generated(x, y, scale: float, batch_size: int, seed: int, first_epoch: int,
 
     signature = tuple(tf.TensorSpec((None, *a.shape[1:]), tf.float32) for a in (x, y))
     batches = lambda: affine.generator_batches(x, y, scale, batch_size, settings, seed, first_epoch)  # noqa: E731
-    return tf.data.Dataset.from_generator(batches, output_signature=signature).prefetch(2).with_options(_untuned())
+    return (
+        tf.data.Dataset.from_generator(batches, output_signature=signature)
+        .prefetch(2)
+        .with_options(_untuned())
+    )
 
 
 def in_order(inputs: Inputs, rows: np.ndarray, batch_size: int):
@@ -96,11 +144,17 @@ def in_order(inputs: Inputs, rows: np.ndarray, batch_size: int):
 
     x, y = tf.constant(np.ascontiguousarray(inputs.x[rows])), tf.constant(_targets(inputs, rows))
     slices = tf.data.Dataset.range(len(rows)).batch(batch_size)
-    return slices.map(lambda i: (tf.cast(tf.gather(x, i), tf.float32) * inputs.scale, tf.gather(y, i))).prefetch(2).with_options(_untuned())
+    return (
+        slices.map(lambda i: (tf.cast(tf.gather(x, i), tf.float32) * inputs.scale, tf.gather(y, i)))
+        .prefetch(2)
+        .with_options(_untuned())
+    )
 
 
 def _untuned():
-    """Options without autotuning: nothing is left to tune here, and ending its thread holds up the end of a training by up to two seconds."""
+    """Options without autotuning: nothing is left to tune here, and ending its thread holds up the
+    end of a training by up to two seconds.
+    """
     import tensorflow as tf
 
     options = tf.data.Options()
@@ -111,4 +165,8 @@ def _untuned():
 def _targets(inputs: Inputs, rows: np.ndarray) -> np.ndarray:
     labels = inputs.labels[rows]
     classes = len(registry.get(inputs.name).classes)
-    return labels[:, None].astype(np.float32) if classes == 2 else np.eye(classes, dtype=np.float32)[labels]
+    return (
+        labels[:, None].astype(np.float32)
+        if classes == 2
+        else np.eye(classes, dtype=np.float32)[labels]
+    )

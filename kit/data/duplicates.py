@@ -1,19 +1,25 @@
-"""Duplicate images: which pictures of a data set are the same picture, and which test images are copies of training images.
+"""Duplicate images: which pictures of a data set are the same picture, and which test images are
+copies of training images.
 
-The publications split their images at random and none of them looks for copies, although two of their public sets carry training images in
-their test folders. Here images are grouped at three levels, each of which contains the one before it:
+The publications split their images at random and none of them looks for copies, although two of
+their public sets carry training images in their test folders. Here images are grouped at three
+levels, each of which contains the one before it:
 
 ``byte``
     equal files (SHA-256);
 ``pixel``
-    equal decoded 8-bit pixels, whatever the file says; a colour file with three equal channels counts as grey;
+    equal decoded 8-bit pixels, whatever the file says; a colour file with three equal channels
+    counts as grey;
 ``near``
-    cosine similarity above 0.999 between the two 32 x 32 grey thumbnails, each with its mean subtracted (Br35H card, section 6B). The
-    thumbnail is the plain average over each of the 32 x 32 cells (Pillow's box filter). That filter, and none of the others tried, gives all
-    the known counts of the 7,023-image set (466 test images; 1,111 Br35H negatives in 739 groups): Lanczos 466 and 1,121, bicubic 469 and
-    1,125, bilinear 470 and 1,141, bilinear without antialiasing (OpenCV's default) 250 and 186.
+    cosine similarity above 0.999 between the two 32 x 32 grey thumbnails, each with its mean
+    subtracted (Br35H card, section 6B). The thumbnail is the plain average over each of the 32 x 32
+    cells (Pillow's box filter). That filter, and none of the others tried, gives all the known
+    counts of the 7,023-image set (466 test images; 1,111 Br35H negatives in 739 groups): Lanczos
+    466 and 1,121, bicubic 469 and 1,125, bilinear 470 and 1,141, bilinear without antialiasing
+    (OpenCV's default) 250 and 186.
 
-A group is a connected component: copies of copies belong together even where the first and the last differ by more than the threshold.
+A group is a connected component: copies of copies belong together even where the first and the last
+differ by more than the threshold.
 """
 
 import hashlib
@@ -47,7 +53,8 @@ class NotAudited(KitError):
 
 
 def groups(name: str, near_cosine: float = NEAR_COSINE) -> pd.DataFrame:
-    """Duplicate groups of a registered data set, computed once per content and kept in the cache folder.
+    """Duplicate groups of a registered data set, computed once per content and kept in the cache
+    folder.
 
     Parameters
     ----------
@@ -58,12 +65,19 @@ def groups(name: str, near_cosine: float = NEAR_COSINE) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        As :func:`duplicate_groups`. Volumes have no files of their own: byte and pixel are equal voxels, and thumbnails are those of
-        :func:`kit.data.voxels.thumbnails`.
+        As :func:`duplicate_groups`. Volumes have no files of their own: byte and pixel are equal
+        voxels, and thumbnails are those of :func:`kit.data.voxels.thumbnails`.
     """
     from kit.data import voxels
 
-    key = files.digest({"fingerprint": registry.facts(name)["fingerprint"], "near_cosine": near_cosine, "side": SIDE, "version": 1})
+    key = files.digest(
+        {
+            "fingerprint": registry.facts(name)["fingerprint"],
+            "near_cosine": near_cosine,
+            "side": SIDE,
+            "version": 1,
+        }
+    )
     file = paths.cache_dir() / "groups" / f"{name}-{key[:16]}.csv"
     if not file.exists():
         index = registry.index(name)
@@ -89,25 +103,41 @@ def duplicate_groups(index: pd.DataFrame, root, near_cosine: float = NEAR_COSINE
     Returns
     -------
     pandas.DataFrame
-        One row an image, in the order of `index`: image_id, exact_group, pixel_group, near_group (int). Images of one group share the
-        number; numbers count from 0 in the order of the groups' first images.
+        One row an image, in the order of `index`: image_id, exact_group, pixel_group, near_group
+        (int). Images of one group share the number; numbers count from 0 in the order of the
+        groups' first images.
     """
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow releases the interpreter lock while it decodes
-        looks = list(pool.map(lambda image_id: _look(Path(root) / image_id), index["image_id"], chunksize=16))
+    with ThreadPoolExecutor(
+        os.cpu_count()
+    ) as pool:  # Pillow releases the interpreter lock while it decodes
+        looks = list(
+            pool.map(lambda image_id: _look(Path(root) / image_id), index["image_id"], chunksize=16)
+        )
     thumbnails = np.array([look[1] for look in looks], np.float32).reshape(len(looks), SIDE * SIDE)
     return _grouped(index, np.array([look[0] for look in looks], object), thumbnails, near_cosine)
 
 
-def _grouped(index: pd.DataFrame, hashes, thumbnails: np.ndarray, near_cosine: float) -> pd.DataFrame:
+def _grouped(
+    index: pd.DataFrame, hashes, thumbnails: np.ndarray, near_cosine: float
+) -> pd.DataFrame:
     """The groups from the index' file hashes, hashes of the pixels and unit thumbnails (n, d)."""
     exact, pixel, n = pd.factorize(index["sha256"])[0], pd.factorize(hashes)[0], len(index)
     pixel = _components(n, _chain(exact), _chain(pixel))
     near = _components(n, _chain(pixel), _near_pairs(thumbnails, near_cosine))
-    return pd.DataFrame({"image_id": index["image_id"].to_numpy(), "exact_group": exact, "pixel_group": pixel, "near_group": near})
+    return pd.DataFrame(
+        {
+            "image_id": index["image_id"].to_numpy(),
+            "exact_group": exact,
+            "pixel_group": pixel,
+            "near_group": near,
+        }
+    )
 
 
 def _look(path: Path) -> tuple[str, np.ndarray]:
-    """Hash of the decoded pixels (grey where the three channels are equal) and the normalised thumbnail of one file."""
+    """Hash of the decoded pixels (grey where the three channels are equal) and the normalised
+    thumbnail of one file.
+    """
     pixels = imageio.read_image(path, channels=3)
     if (pixels[..., 1:] == pixels[..., :1]).all():
         pixels = pixels[..., 0]
@@ -116,7 +146,9 @@ def _look(path: Path) -> tuple[str, np.ndarray]:
 
 def _pixel_hash(pixels: np.ndarray) -> str:
     """SHA-256 of the shape and the 8-bit pixels of an image."""
-    return hashlib.sha256(repr(pixels.shape).encode() + np.ascontiguousarray(pixels).tobytes()).hexdigest()
+    return hashlib.sha256(
+        repr(pixels.shape).encode() + np.ascontiguousarray(pixels).tobytes()
+    ).hexdigest()
 
 
 def thumbnail(pixels: np.ndarray) -> np.ndarray:
@@ -152,7 +184,7 @@ def _near_pairs(thumbnails: np.ndarray, near_cosine: float) -> np.ndarray:
     """Pairs (2, n) above the threshold, by blocks of rows so that memory stays linear."""
     found = [np.empty((2, 0), np.int64)]
     for start in range(0, len(thumbnails), _BLOCK):
-        block = thumbnails[start:start + _BLOCK] @ thumbnails[start:].T
+        block = thumbnails[start : start + _BLOCK] @ thumbnails[start:].T
         found.append(np.stack(np.nonzero(np.triu(block > near_cosine, k=1))) + start)
     return np.concatenate(found, axis=1)
 
@@ -160,11 +192,16 @@ def _near_pairs(thumbnails: np.ndarray, near_cosine: float) -> np.ndarray:
 def _components(size: int, *links: np.ndarray) -> np.ndarray:
     """Connected components of the linked images, numbered by first appearance."""
     rows, columns = np.concatenate(links, axis=1)
-    labels = connected_components(coo_array((np.ones(len(rows), np.int8), (rows, columns)), shape=(size, size)), directed=False)[1]
+    labels = connected_components(
+        coo_array((np.ones(len(rows), np.int8), (rows, columns)), shape=(size, size)),
+        directed=False,
+    )[1]
     return pd.factorize(labels)[0]
 
 
-def leak_free(index: pd.DataFrame, groups: pd.DataFrame, train_ids, test_ids, level: str = "near") -> np.ndarray:
+def leak_free(
+    index: pd.DataFrame, groups: pd.DataFrame, train_ids, test_ids, level: str = "near"
+) -> np.ndarray:
     """Which test images have no copy among the training images.
 
     Parameters
@@ -192,24 +229,13 @@ def leak_free(index: pd.DataFrame, groups: pd.DataFrame, train_ids, test_ids, le
 def group_of(groups: pd.DataFrame, ids, level: str = "near") -> np.ndarray:
     """Group numbers of image ids at a level, int64, in the order of `ids`."""
     if level not in COLUMN:
-        raise UnknownLevel(f"There is no duplicate level {level!r}; choose one of {', '.join(LEVELS)}.")
+        raise UnknownLevel(
+            f"There is no duplicate level {level!r}; choose one of {', '.join(LEVELS)}."
+        )
     found = groups.set_index("image_id")[COLUMN[level]].reindex(list(ids))
     if found.isna().any():
-        raise NotAudited(f"The image {found.index[found.isna()][0]} has no duplicate group; audit the data set that it belongs to.")
+        raise NotAudited(
+            f"The image {found.index[found.isna()][0]} has no duplicate group; audit the data set "
+            "that it belongs to."
+        )
     return found.to_numpy(np.int64)
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-

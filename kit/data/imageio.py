@@ -1,17 +1,23 @@
 """Reading image files, defensively: the one place where bytes from outside become pixels.
 
-Data preparation, the loader, the audit and the app all read images through this module, so that they agree on what is an image and on
-how it becomes 8-bit grey or RGB. The rules, none of which the publications state:
+Data preparation, the loader, the audit and the app all read images through this module, so that
+they agree on what is an image and on how it becomes 8-bit grey or RGB. The rules, none of which the
+publications state:
 
 * the content decides, not the suffix: a PNG called ``.jpg`` is read, and :func:`inspect` notes it;
-* grey to RGB by replication, RGB to grey by the ITU-R 601-2 luma (PIL's ``L``), palettes through RGB, CMYK by PIL's plain conversion;
-* 16-bit grey is scaled by its full range (65535 becomes 255), never by the image's own extremes, so that images stay comparable;
+* grey to RGB by replication, RGB to grey by the ITU-R 601-2 luma (PIL's ``L``), palettes through
+  RGB, CMYK by PIL's plain conversion;
+* 16-bit grey is scaled by its full range (65535 becomes 255), never by the image's own extremes, so
+  that images stay comparable;
   of 16-bit colour the high byte is kept;
 * transparency is composited on black, the background of MRI;
-* the EXIF orientation is ignored, as PIL, Keras and TensorFlow do unless asked (OpenCV applies it); three images of Sign Language Digits
+* the EXIF orientation is ignored, as PIL, Keras and TensorFlow do unless asked (OpenCV applies it);
+  three images of Sign Language Digits
   carry one;
-* refused: empty, truncated or damaged files, files that are no image, animations and multi-page files, 32-bit integer and float
-  images (their range is unknown), and anything with more pixels than `max_pixels` (checked in the header, before decoding).
+* refused: empty, truncated or damaged files, files that are no image, animations and multi-page
+  files, 32-bit integer and float
+  images (their range is unknown), and anything with more pixels than `max_pixels` (checked in the
+  header, before decoding).
 """
 
 import hashlib
@@ -27,14 +33,35 @@ from PIL import Image, UnidentifiedImageError
 
 from kit.errors import KitError
 
-SUFFIXES = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".bmp": "BMP", ".tif": "TIFF", ".tiff": "TIFF", ".gif": "GIF",
-            ".webp": "WEBP", ".pgm": "PPM", ".ppm": "PPM"}
+SUFFIXES = {
+    ".jpg": "JPEG",
+    ".jpeg": "JPEG",
+    ".png": "PNG",
+    ".bmp": "BMP",
+    ".tif": "TIFF",
+    ".tiff": "TIFF",
+    ".gif": "GIF",
+    ".webp": "WEBP",
+    ".pgm": "PPM",
+    ".ppm": "PPM",
+}
 FORMATS = tuple(sorted(set(SUFFIXES.values())))
 MAX_PIXELS = 50_000_000
 MAGIC = (b"\xff\xd8", b"\x89PNG", b"BM", b"II*\0", b"MM\0*", b"GIF8", b"RIFF", b"P5", b"P6")
 ORIENTATION = 0x0112
-DECODER_ERRORS = (OSError, SyntaxError, ValueError, ArithmeticError, LookupError, TypeError, AttributeError, EOFError, MemoryError,
-                  struct.error, zlib.error)
+DECODER_ERRORS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    ArithmeticError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    EOFError,
+    MemoryError,
+    struct.error,
+    zlib.error,
+)
 
 
 class UnreadableImage(KitError):
@@ -67,7 +94,9 @@ class UnsupportedImage(UnreadableImage):
 
 @dataclass(frozen=True)
 class ImageFacts:
-    """What :func:`inspect` found: size in pixels, PIL's format and mode, the file's SHA-256 and length, and remarks on conversions."""
+    """What :func:`inspect` found: size in pixels, PIL's format and mode, the file's SHA-256 and
+    length, and remarks on conversions.
+    """
 
     width: int
     height: int
@@ -98,7 +127,8 @@ def read_image(source, channels: int = 3, max_pixels: int = MAX_PIXELS) -> np.nd
     Raises
     ------
     UnreadableImage
-        One of its subclasses, if the file is empty, no image, damaged, animated, too large or of unknown range.
+        One of its subclasses, if the file is empty, no image, damaged, animated, too large or of
+        unknown range.
     ValueError
         If `channels` is neither 1 nor 3.
     """
@@ -116,7 +146,15 @@ def inspect(path, max_pixels: int = MAX_PIXELS) -> ImageFacts:
     if image.mode in ("I", "F"):
         _plain(image, label)
     notes = _notes(image, Path(path).suffix.lower())
-    return ImageFacts(image.width, image.height, image.format, image.mode, hashlib.sha256(content).hexdigest(), len(content), notes)
+    return ImageFacts(
+        image.width,
+        image.height,
+        image.format,
+        image.mode,
+        hashlib.sha256(content).hexdigest(),
+        len(content),
+        notes,
+    )
 
 
 def inspect_all(files, workers: int = 2, max_pixels: int = MAX_PIXELS) -> tuple[list, dict]:
@@ -139,7 +177,9 @@ def inspect_all(files, workers: int = 2, max_pixels: int = MAX_PIXELS) -> tuple[
 
     with ThreadPoolExecutor(workers) as pool:
         results = list(pool.map(one, files))
-    return [facts for facts, _ in results], {path: why for path, (_, why) in zip(files, results) if why}
+    return [facts for facts, _ in results], {
+        path: why for path, (_, why) in zip(files, results) if why
+    }
 
 
 def _content(source) -> tuple[bytes, str]:
@@ -150,14 +190,19 @@ def _content(source) -> tuple[bytes, str]:
         try:
             content = Path(source).read_bytes()
         except OSError as error:
-            raise UnreadableImage(f"{label} cannot be read ({error.strerror or error}); check the path and the permissions.") from error
+            raise UnreadableImage(
+                f"{label} cannot be read ({error.strerror or error}); check the path and the "
+                "permissions."
+            ) from error
     if not content:
         raise EmptyImage(f"{label} is empty (0 bytes); fetch or export it again.")
     return content, label
 
 
 def _decode(content: bytes, label: str, max_pixels: int) -> Image.Image:
-    """Open, check and fully decode; PNG checksums are verified first, since PIL's decoder skips those of the pixel data."""
+    """Open, check and fully decode; PNG checksums are verified first, since PIL's decoder skips
+    those of the pixel data.
+    """
     image = _open(content, label, max_pixels)
     try:
         if image.format == "PNG":
@@ -167,9 +212,13 @@ def _decode(content: bytes, label: str, max_pixels: int) -> Image.Image:
         if frames == 1 or image.format == "MPO":
             image.load()
     except DECODER_ERRORS as error:
-        raise DamagedImage(f"{label} is truncated or damaged ({_reason(error)}); fetch or export it again.") from error
+        raise DamagedImage(
+            f"{label} is truncated or damaged ({_reason(error)}); fetch or export it again."
+        ) from error
     if frames > 1 and image.format != "MPO":
-        raise AnimatedImage(f"{label} holds {frames} pictures; export the one that is meant as a single image.")
+        raise AnimatedImage(
+            f"{label} holds {frames} pictures; export the one that is meant as a single image."
+        )
     return image
 
 
@@ -177,20 +226,36 @@ def _open(content: bytes, label: str, max_pixels: int) -> Image.Image:
     try:
         image = Image.open(io.BytesIO(content), formats=FORMATS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ImageTooLarge(f"{label} announces far more than the {max_pixels / 1e6:.0f} million pixels allowed; shrink it first.") from error
+        raise ImageTooLarge(
+            f"{label} announces far more than the {max_pixels / 1e6:.0f} million pixels allowed; "
+            "shrink it first."
+        ) from error
     except UnidentifiedImageError as error:
         if content.startswith(MAGIC):
-            raise DamagedImage(f"{label} is truncated or damaged (its header is incomplete); fetch or export it again.") from error
-        raise NotAnImage(f"{label} is no image of a known format ({', '.join(FORMATS)}), whatever its name says; remove or convert it.") from error
+            raise DamagedImage(
+                f"{label} is truncated or damaged (its header is incomplete); fetch or export it "
+                "again."
+            ) from error
+        raise NotAnImage(
+            f"{label} is no image of a known format ({', '.join(FORMATS)}), whatever its name "
+            "says; remove or convert it."
+        ) from error
     except DECODER_ERRORS as error:
-        raise DamagedImage(f"{label} is truncated or damaged ({_reason(error)}); fetch or export it again.") from error
+        raise DamagedImage(
+            f"{label} is truncated or damaged ({_reason(error)}); fetch or export it again."
+        ) from error
     if image.width * image.height > max_pixels:
-        raise ImageTooLarge(f"{label} announces {image.width} x {image.height} pixels, more than the {max_pixels / 1e6:.0f} million allowed; shrink it first.")
+        raise ImageTooLarge(
+            f"{label} announces {image.width} x {image.height} pixels, more than the "
+            f"{max_pixels / 1e6:.0f} million allowed; shrink it first."
+        )
     return image
 
 
 def _reason(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".") or type(error).__name__
+    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".") or type(
+        error
+    ).__name__
 
 
 def _plain(image: Image.Image, label: str) -> Image.Image:
@@ -198,13 +263,19 @@ def _plain(image: Image.Image, label: str) -> Image.Image:
     if image.mode.startswith("I;16") or image.mode == "I":
         values = np.asarray(image).astype(np.int64)
         if values.min() < 0 or values.max() > 65535:
-            raise UnsupportedImage(f"{label} has 32-bit pixels outside 0..65535; export it with 8 or 16 bits.")
+            raise UnsupportedImage(
+                f"{label} has 32-bit pixels outside 0..65535; export it with 8 or 16 bits."
+            )
         return Image.fromarray(np.rint(values / 257).astype(np.uint8))
     if image.mode == "F":
-        raise UnsupportedImage(f"{label} has floating-point pixels of unknown range; export it with 8 or 16 bits.")
+        raise UnsupportedImage(
+            f"{label} has floating-point pixels of unknown range; export it with 8 or 16 bits."
+        )
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", rgba.size, (0, 0, 0, 255)), rgba).convert("RGB")
+        return Image.alpha_composite(Image.new("RGBA", rgba.size, (0, 0, 0, 255)), rgba).convert(
+            "RGB"
+        )
     return image if image.mode == "L" else image.convert("L" if image.mode == "1" else "RGB")
 
 

@@ -1,8 +1,9 @@
 """From image files to batches: decode once, cache as uint8, gather by index.
 
-ImageDataGenerator and per-image ``tf.data`` chains decode and resize every image in every epoch; the publications' loaders did too. Here
-each data set is decoded and resized once per size into a memory-mapped array, and batches are gathered from it. The order and the augmentation
-of an epoch depend on (seed, epoch) only, so that a resumed run sees the same batches.
+ImageDataGenerator and per-image ``tf.data`` chains decode and resize every image in every epoch;
+the publications' loaders did too. Here each data set is decoded and resized once per size into a
+memory-mapped array, and batches are gathered from it. The order and the augmentation of an epoch
+depend on (seed, epoch) only, so that a resumed run sees the same batches.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -15,21 +16,20 @@ from PIL import Image
 
 from kit import files, paths
 from kit.data import duplicates, imageio, registry, split
-
-from kit.errors import KitError
 from kit.data import inputs as data_inputs
 from kit.data.inputs import Inputs
+from kit.errors import KitError
 
-RESAMPLING = {"nearest": Image.Resampling.NEAREST, "bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC,
-              "area": Image.Resampling.BOX}
-
-
+RESAMPLING = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "area": Image.Resampling.BOX,
+}
 
 
 class BadPreparation(KitError):
     """A function that prepares images gives something else than agreed."""
-
-
 
 
 def load(name: str, size: int, channels: int = 1, interpolation: str = "bilinear") -> Inputs:
@@ -39,18 +39,26 @@ def load(name: str, size: int, channels: int = 1, interpolation: str = "bilinear
     ----------
     name : str
     size : int
-        Side of the square that images are resized to, in pixels; the aspect ratio is not kept, as in the publications.
+        Side of the square that images are resized to, in pixels; the aspect ratio is not kept, as
+        in the publications.
     channels : {1, 3}
     interpolation : {"nearest", "bilinear", "bicubic", "area"}
-        Pillow's filter of that name. When shrinking, Pillow widens the filter (antialiasing) where OpenCV does not.
+        Pillow's filter of that name. When shrinking, Pillow widens the filter (antialiasing) where
+        OpenCV does not.
 
     Raises
     ------
     registry.DatasetMissing, imageio.UnreadableImage
     """
     index = indexed(name)
-    facts = {"name": name, "fingerprint": registry.facts(name)["fingerprint"], "size": size, "channels": channels,
-             "interpolation": interpolation, "incomplete": registry.facts(name).get("incomplete") or []}
+    facts = {
+        "name": name,
+        "fingerprint": registry.facts(name)["fingerprint"],
+        "size": size,
+        "channels": channels,
+        "interpolation": interpolation,
+        "incomplete": registry.facts(name).get("incomplete") or [],
+    }
     file = paths.cache_dir() / "decoded" / f"{name}-{files.digest(facts)[:16]}.npy"
 
     def decode(path) -> np.ndarray:
@@ -60,7 +68,12 @@ def load(name: str, size: int, channels: int = 1, interpolation: str = "bilinear
         return np.asarray(picture).reshape(size, size, channels)
 
     if not file.exists():
-        _fill(file, [registry.root(name) / i for i in index["image_id"]], decode, (size, size, channels))
+        _fill(
+            file,
+            [registry.root(name) / i for i in index["image_id"]],
+            decode,
+            (size, size, channels),
+        )
     return Inputs(name, index, np.load(file, mmap_mode="r"), 1 / 255, facts)
 
 
@@ -71,8 +84,9 @@ def prepared(name: str, tag: dict, prepare: Callable, size: int) -> Inputs:
     ----------
     name : str
     tag : dict
-        Everything the pixels depend on besides the files and `size` (chain, mode, its version): plain JSON values, part of the cache key and
-        recorded in ``facts["prepared"]`` and so in every run's configuration.
+        Everything the pixels depend on besides the files and `size` (chain, mode, its version):
+        plain JSON values, part of the cache key and recorded in ``facts["prepared"]`` and so in
+        every run's configuration.
     prepare : callable
         (path) -> uint8 (size, size, 3); called in threads.
     size : int
@@ -81,18 +95,28 @@ def prepared(name: str, tag: dict, prepare: Callable, size: int) -> Inputs:
     Raises
     ------
     BadPreparation
-        If `prepare` gives another type or shape. Its own errors pass through, and nothing is cached.
+        If `prepare` gives another type or shape. Its own errors pass through, and nothing is
+        cached.
     registry.DatasetMissing
     """
     index = indexed(name)
-    facts = {"name": name, "fingerprint": registry.facts(name)["fingerprint"], "size": size, "channels": 3, "prepared": tag,
-             "incomplete": registry.facts(name).get("incomplete") or []}
+    facts = {
+        "name": name,
+        "fingerprint": registry.facts(name)["fingerprint"],
+        "size": size,
+        "channels": 3,
+        "prepared": tag,
+        "incomplete": registry.facts(name).get("incomplete") or [],
+    }
     file = paths.cache_dir() / "prepared" / f"{name}-{files.digest(facts)[:16]}.npy"
 
     def checked(path) -> np.ndarray:
         pixels = np.asarray(prepare(path))
         if pixels.dtype != np.uint8 or pixels.shape != (size, size, 3):
-            raise BadPreparation(f"Preparing {path} gave {pixels.dtype} {pixels.shape}; it must give uint8 {(size, size, 3)}.")
+            raise BadPreparation(
+                f"Preparing {path} gave {pixels.dtype} {pixels.shape}; it must give uint8 "
+                f"{(size, size, 3)}."
+            )
         return pixels
 
     if not file.exists():
@@ -102,7 +126,9 @@ def prepared(name: str, tag: dict, prepare: Callable, size: int) -> Inputs:
 
 def indexed(name: str) -> pd.DataFrame:
     """Index of a registered set with the near-duplicate group of each image, "group"."""
-    groups = duplicates.groups(name)[["image_id", "near_group"]].rename(columns={"near_group": "group"})
+    groups = duplicates.groups(name)[["image_id", "near_group"]].rename(
+        columns={"near_group": "group"}
+    )
     return registry.index(name).merge(groups, on="image_id", validate="one_to_one")
 
 
@@ -128,7 +154,8 @@ def with_features(inputs: Inputs, tag: dict, compute: Callable[[np.ndarray], np.
     inputs : Inputs
         uint8 images.
     tag : dict
-        Everything the features depend on besides the images (backbone, weights); part of the cache key and of the configuration.
+        Everything the features depend on besides the images (backbone, weights); part of the cache
+        key and of the configuration.
     compute : callable
         (n, H, W, C) uint8 -> (n, h, w, C') float; called on blocks of at most 256 images.
     """
@@ -137,36 +164,21 @@ def with_features(inputs: Inputs, tag: dict, compute: Callable[[np.ndarray], np.
     if not file.exists():
         with files.atomic_write(file) as temporary:
             first = compute(inputs.x[:1])
-            stack = np.lib.format.open_memmap(temporary, "w+", np.float16, (len(inputs.x), *first.shape[1:]))
+            stack = np.lib.format.open_memmap(
+                temporary, "w+", np.float16, (len(inputs.x), *first.shape[1:])
+            )
             for start in range(0, len(inputs.x), 256):
-                stack[start:start + 256] = compute(inputs.x[start:start + 256])
+                stack[start : start + 256] = compute(inputs.x[start : start + 256])
             stack.flush()
             del stack
     return replace(inputs, x=np.load(file, mmap_mode="r"), scale=1.0, facts=facts)
 
 
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-def in_three(name: str, size: int, images: int = 0, seed: int = 0, grouped: bool = False) -> tuple[Inputs, dict]:
-    """Images of a registered set, three channels, and row numbers of "train", "val" and "test" by :func:`kit.data.split.three_way_split`.
+def in_three(
+    name: str, size: int, images: int = 0, seed: int = 0, grouped: bool = False
+) -> tuple[Inputs, dict]:
+    """Images of a registered set, three channels, and row numbers of "train", "val" and "test" by
+    :func:`kit.data.split.three_way_split`.
 
     Parameters
     ----------
@@ -179,8 +191,14 @@ def in_three(name: str, size: int, images: int = 0, seed: int = 0, grouped: bool
         Of the split.
     """
     inputs = load(name, size, channels=3)
-    parts = {part: inputs.rows(ids) for part, ids in split.three_way_split(name, seed, grouped=grouped).parts.items()}
+    parts = {
+        part: inputs.rows(ids)
+        for part, ids in split.three_way_split(name, seed, grouped=grouped).parts.items()
+    }
     total = len(inputs.index)
     if 0 < images < total:
-        parts = {part: data_inputs.fewer(inputs.labels, rows, max(1, round(images * len(rows) / total))) for part, rows in parts.items()}
+        parts = {
+            part: data_inputs.fewer(inputs.labels, rows, max(1, round(images * len(rows) / total)))
+            for part, rows in parts.items()
+        }
     return inputs, parts

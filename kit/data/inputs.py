@@ -1,8 +1,9 @@
 """A data set in memory, ready for training, and what the parts of a split must fulfil."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import pandas as pd
-from dataclasses import dataclass
 
 from kit import files
 from kit.data import registry
@@ -24,11 +25,14 @@ class Inputs:
     index : pandas.DataFrame
         One row an image: image_id, split, label, class_name, sha256, group (near-duplicate group).
     x : numpy.ndarray
-        uint8 images (N, H, W, C) or float16 features (N, h, w, C), row i belongs to ``index.iloc[i]``.
+        uint8 images (N, H, W, C) or float16 features (N, h, w, C), row i belongs to
+        ``index.iloc[i]``.
     scale : float
-        Factor that the batches are multiplied with after the cast to float32 (1/255 for images, 1 for features).
+        Factor that the batches are multiplied with after the cast to float32 (1/255 for images, 1
+        for features).
     facts : dict
-        What a run's configuration records of the data: name, fingerprint, size, channels, interpolation, features.
+        What a run's configuration records of the data: name, fingerprint, size, channels,
+        interpolation, features.
     """
 
     name: str
@@ -48,13 +52,20 @@ class Inputs:
         return position.loc[list(image_ids)].to_numpy()
 
     def members(self, parts: dict) -> dict:
-        """What a run is keyed by of its images: for each part its number of images and the digest of their ids, in the order of the rows."""
+        """What a run is keyed by of its images: for each part its number of images and the digest
+        of their ids, in the order of the rows.
+        """
         ids = self.index["image_id"].to_numpy()
-        return {part: {"images": len(rows), "sha256": files.digest(ids[rows].tolist())} for part, rows in parts.items()}
+        return {
+            part: {"images": len(rows), "sha256": files.digest(ids[rows].tolist())}
+            for part, rows in parts.items()
+        }
 
     def batch(self, rows) -> np.ndarray:
         """Model inputs of some rows: float32 (n, ...), scaled."""
-        return np.array(self.x[rows], np.float32) * np.float32(self.scale)  # a plain array: Keras does not know memory maps
+        return np.array(self.x[rows], np.float32) * np.float32(
+            self.scale
+        )  # a plain array: Keras does not know memory maps
 
 
 def check_parts(inputs: Inputs, parts: dict) -> None:
@@ -63,7 +74,8 @@ def check_parts(inputs: Inputs, parts: dict) -> None:
     Parameters
     ----------
     parts : dict
-        Part name -> row numbers. A class missing in a part that is only tested on is legal (its metrics are undefined there).
+        Part name -> row numbers. A class missing in a part that is only tested on is legal (its
+        metrics are undefined there).
 
     Raises
     ------
@@ -72,14 +84,21 @@ def check_parts(inputs: Inputs, parts: dict) -> None:
     names = registry.get(inputs.name).display
     for part, rows in parts.items():
         if len(rows) == 0:
-            raise BadSplit(f"{inputs.name}: the part {part!r} holds no image; choose a larger test size or fewer folds.")
+            raise BadSplit(
+                f"{inputs.name}: the part {part!r} holds no image; choose a larger test size or "
+                "fewer folds."
+            )
         absent = sorted(set(range(len(names))) - set(inputs.labels[rows].tolist()))
         if part.startswith("train") and absent:
-            raise BadSplit(f"{inputs.name}: no image of class {names[absent[0]]} in the part {part!r}; add images of it or drop the class.")
+            raise BadSplit(
+                f"{inputs.name}: no image of class {names[absent[0]]} in the part {part!r}; add "
+                "images of it or drop the class."
+            )
 
 
 def fewer(labels, rows, count: int) -> np.ndarray:
-    """About `count` of the rows by class proportion (largest remainder, at least one of each class), spread evenly over each class in file order.
+    """About `count` of the rows by class proportion (largest remainder, at least one of each
+    class), spread evenly over each class in file order.
 
     Parameters
     ----------
@@ -102,4 +121,11 @@ def fewer(labels, rows, count: int) -> np.ndarray:
     quota = np.maximum(1, np.floor(exact).astype(int))
     while quota.sum() < count:
         quota[np.argmax(exact - quota)] += 1
-    return np.sort(np.concatenate([rows[labels[rows] == kind][np.linspace(0, size - 1, most).round().astype(int)] for kind, size, most in zip(kinds, sizes, quota, strict=True)]))
+    return np.sort(
+        np.concatenate(
+            [
+                rows[labels[rows] == kind][np.linspace(0, size - 1, most).round().astype(int)]
+                for kind, size, most in zip(kinds, sizes, quota, strict=True)
+            ]
+        )
+    )

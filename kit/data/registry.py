@@ -1,8 +1,9 @@
 """Data sets as data: ``kit/datasets.yml`` says what each one is, this module finds it on disk.
 
-A data set lies in ``data_dir()/<name>`` in its source's own folder layout, beside the ``manifest.csv`` and ``dataset.json`` that its maker
-(``python -m data_prep`` for real sets, :mod:`kit.data.phantom.sets` for embedded ones) wrote. Embedded sets are made on first use; real ones are
-never fetched from here.
+A data set lies in ``data_dir()/<name>`` in its source's own folder layout, beside the
+``manifest.csv`` and ``dataset.json`` that its maker (``python -m data_prep`` for real sets,
+:mod:`kit.data.phantom.sets` for embedded ones) wrote. Embedded sets are made on first use; real
+ones are never fetched from here.
 """
 
 import functools
@@ -44,7 +45,8 @@ class DataSet:
     layout : dict
         Split name -> folder below the root that holds one folder a class.
     counts : dict
-        ``"<split folder>/<class>"`` -> number of images that the publications print; empty where none is printed.
+        ``"<split folder>/<class>"`` -> number of images that the publications print; empty where
+        none is printed.
     embedded : bool
         True for generated or bundled data, whose results are never compared with published ones.
     licence, citation, url, note : str
@@ -93,8 +95,10 @@ def get(name: str) -> DataSet:
     if entry is None:
         entry = files.read_json(root(name) / "dataset.json", default={}).get("entry")
     if entry is None:
-        raise UnknownDataSet(f"No data set is called {name!r}; known are {', '.join(names())}, "
-                             f"and your own after `python -m data_prep folder --from DIR --name {name}`.")
+        raise UnknownDataSet(
+            f"No data set is called {name!r}; known are {', '.join(names())}, "
+            f"and your own after `python -m data_prep folder --from DIR --name {name}`."
+        )
     entry = dict(entry)
     classes = tuple(str(c) for c in entry.pop("classes"))
     display = tuple(entry.pop("display", None) or classes)
@@ -119,8 +123,11 @@ def ensure(name: str):
     if (folder / "dataset.json").exists():
         return folder
     if not data.embedded:
-        raise DatasetMissing(f"The data set {name} ({data.title}) is not in {paths.data_dir()}; "
-                             f"run `python -m data_prep {name} --to {paths.data_dir()}` (with --archive FILE if you have it).")
+        raise DatasetMissing(
+            f"The data set {name} ({data.title}) is not in {paths.data_dir()}; "
+            f"run `python -m data_prep {name} --to {paths.data_dir()}` (with --archive FILE if you "
+            "have it)."
+        )
     from kit.data.phantom import sets
 
     with files.FolderLock(paths.data_dir() / f".{name}.making", wait=300):
@@ -143,7 +150,9 @@ def index(name: str) -> pd.DataFrame:
     pandas.DataFrame
         Columns image_id (path below the root), split, label (int), class_name, sha256.
     """
-    table = pd.read_csv(ensure(name) / "manifest.csv", dtype={"image_id": str, "class_name": str, "split": str})
+    table = pd.read_csv(
+        ensure(name) / "manifest.csv", dtype={"image_id": str, "class_name": str, "split": str}
+    )
     return table[INDEX_COLUMNS].sort_values("image_id", kind="stable", ignore_index=True)
 
 
@@ -157,6 +166,8 @@ def caveats(name: str) -> list[str]:
         lines.append(f"{data.title} in place of {known['stand_in_for']}")
     missing = known.get("incomplete") or []
     if missing:
-        shown = ", ".join(missing[:4]) + (f" and {len(missing) - 4} more" if len(missing) > 4 else "")
+        shown = ", ".join(missing[:4]) + (
+            f" and {len(missing) - 4} more" if len(missing) > 4 else ""
+        )
         lines.append(f"incomplete copy, absent: {shown}")
     return lines

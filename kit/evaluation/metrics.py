@@ -1,14 +1,18 @@
 """Classification metrics from a table of predictions, never from a live model.
 
-A predictions table has one row an image: ``image_id`` (str), ``group`` (int, duplicate group), ``label`` (int, 0..C-1) and one column of class
-probabilities a class, ``score_0`` .. ``score_{C-1}``; ``fold`` and ``part`` are optional. A one-unit sigmoid model writes ``score_0 = 1 - p``.
+A predictions table has one row an image: ``image_id`` (str), ``group`` (int, duplicate group),
+``label`` (int, 0..C-1) and one column of class probabilities a class, ``score_0`` ..
+``score_{C-1}``; ``fold`` and ``part`` are optional. A one-unit sigmoid model writes ``score_0 = 1 -
+p``.
 
-What differs from the publications: the Br35H paper prints a support-weighted recall (always equal to the accuracy) as sensitivity, here
-sensitivity is TP / (TP + FN) and the weighted recall stands beside it under its own name; the thesis prints a specificity that can exceed 1
-(eq. 2.62), here it is TN / (TN + FP); of its two macro F1 (eq. 2.65 and the mean over classes) both are given.
+What differs from the publications: the Br35H paper prints a support-weighted recall (always equal
+to the accuracy) as sensitivity, here sensitivity is TP / (TP + FN) and the weighted recall stands
+beside it under its own name; the thesis prints a specificity that can exceed 1 (eq. 2.62), here it
+is TN / (TN + FP); of its two macro F1 (eq. 2.65 and the mean over classes) both are given.
 
-The confusion matrix, the ROC curve and the AUC are scikit-learn's. The rates are written out here once, over class totals with leading axes,
-because the bootstrap needs the same formulas for thousands of reweighted tables at a time; the tests hold them against scikit-learn.
+The confusion matrix, the ROC curve and the AUC are scikit-learn's. The rates are written out here
+once, over class totals with leading axes, because the bootstrap needs the same formulas for
+thousands of reweighted tables at a time; the tests hold them against scikit-learn.
 """
 
 import warnings
@@ -21,11 +25,33 @@ from sklearn.metrics import confusion_matrix, roc_auc_score, roc_curve
 
 from kit.errors import KitError
 
-BINARY = ("accuracy", "sensitivity", "specificity", "precision", "f1", "auc", "weighted_recall", "balanced_accuracy", "mcc")
+BINARY = (
+    "accuracy",
+    "sensitivity",
+    "specificity",
+    "precision",
+    "f1",
+    "auc",
+    "weighted_recall",
+    "balanced_accuracy",
+    "mcc",
+)
 MULTICLASS = (
-    "accuracy", "macro_precision", "macro_recall", "macro_specificity", "macro_f1", "f1_of_macros", "macro_auc",
-    "weighted_precision", "weighted_recall", "weighted_specificity", "weighted_f1", "balanced_accuracy", "mcc", "kappa",
-)  # fmt: skip
+    "accuracy",
+    "macro_precision",
+    "macro_recall",
+    "macro_specificity",
+    "macro_f1",
+    "f1_of_macros",
+    "macro_auc",
+    "weighted_precision",
+    "weighted_recall",
+    "weighted_specificity",
+    "weighted_f1",
+    "balanced_accuracy",
+    "mcc",
+    "kappa",
+)
 
 
 class BadPredictions(KitError):
@@ -37,18 +63,22 @@ class UnknownMetric(KitError):
 
 
 class UndefinedMetric(UserWarning):
-    """A metric is not defined on these predictions and was set to nan, or its average leaves a class out."""
+    """A metric is not defined on these predictions and was set to nan, or its average leaves a
+    class out.
+    """
 
 
 class Totals(NamedTuple):
-    """What every rate is made of: per class (last axis) correct, actual and predicted images; leading axes are resamples."""
+    """What every rate is made of: per class (last axis) correct, actual and predicted images;
+    leading axes are resamples.
+    """
 
     hits: np.ndarray
     actual: np.ndarray
     predicted: np.ndarray
 
 
-# --- the table -------------------------------------------------------------------------------------------------------------------------------
+# --- the table ------------------------------------------------------------------------------------
 
 
 def labels_and_scores(predictions: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
@@ -57,21 +87,37 @@ def labels_and_scores(predictions: pd.DataFrame) -> tuple[np.ndarray, np.ndarray
     Raises
     ------
     BadPredictions
-        If the table is empty, lacks ``label`` or a score column, or holds a label outside 0..C-1 or a score that is not a finite number.
+        If the table is empty, lacks ``label`` or a score column, or holds a label outside 0..C-1 or
+        a score that is not a finite number.
     """
     if len(predictions) == 0:
-        raise BadPredictions("The table of predictions is empty; predict at least one image before computing metrics.")
-    names = [f"score_{k}" for k in range(sum(str(column).startswith("score_") for column in predictions.columns))]
+        raise BadPredictions(
+            "The table of predictions is empty; predict at least one image before computing "
+            "metrics."
+        )
+    names = [
+        f"score_{k}"
+        for k in range(sum(str(column).startswith("score_") for column in predictions.columns))
+    ]
     missing = [name for name in ["label", *names] if name not in predictions]
     if missing or len(names) < 2:
         lacking = ", ".join(missing) or "score_0, score_1"
-        raise BadPredictions(f"The table of predictions lacks {lacking}; it needs label and score_0 .. score_{{C-1}}.")
+        raise BadPredictions(
+            f"The table of predictions lacks {lacking}; it needs label and score_0 .. "
+            f"score_{{C-1}}."
+        )
     scores, labels = predictions[names].to_numpy(dtype=float), predictions["label"].to_numpy()
     bad = int((~np.isfinite(scores)).any(axis=1).sum())
     if bad:
-        raise BadPredictions(f"{bad} of {len(scores)} predictions have a score that is not a finite number; train again with a lower learning rate.")
+        raise BadPredictions(
+            f"{bad} of {len(scores)} predictions have a score that is not a finite number; train "
+            "again with a lower learning rate."
+        )
     if not np.isin(labels, np.arange(len(names))).all():
-        raise BadPredictions(f"Labels must be 0..{len(names) - 1}, one for each score column, but range over {labels.min()}..{labels.max()}.")
+        raise BadPredictions(
+            f"Labels must be 0..{len(names) - 1}, one for each score column, but range over "
+            f"{labels.min()}..{labels.max()}."
+        )
     return labels.astype(int), scores
 
 
@@ -81,29 +127,37 @@ def as_two_classes(predictions: pd.DataFrame, positive: int = 1, threshold: floa
     Returns
     -------
     (labels, decided, scores)
-        int (n,) 0/1, int (n,) 0/1 with 1 where the score is strictly above `threshold` (as in Keras), float (n,).
+        int (n,) 0/1, int (n,) 0/1 with 1 where the score is strictly above `threshold` (as in
+        Keras), float (n,).
     """
     labels, scores = labels_and_scores(predictions)
     if positive not in range(scores.shape[1]):
-        raise BadPredictions(f"The positive class {positive} is none of the table's classes 0..{scores.shape[1] - 1}.")
+        raise BadPredictions(
+            f"The positive class {positive} is none of the table's classes "
+            f"0..{scores.shape[1] - 1}."
+        )
     score = scores[:, positive]
     return (labels == positive).astype(int), (score > threshold).astype(int), score
 
 
 def correct(predictions: pd.DataFrame) -> np.ndarray:
-    """Whether the class with the highest score is the label, bool (n,), e.g. for `kit.evaluation.stats.mcnemar_exact`; ties go to the lower class."""
+    """Whether the class with the highest score is the label, bool (n,), e.g. for
+    `kit.evaluation.stats.mcnemar_exact`; ties go to the lower class.
+    """
     labels, scores = labels_and_scores(predictions)
     return scores.argmax(1) == labels
 
 
 def confusion(labels, predicted, n_classes: int) -> np.ndarray:
-    """Confusion matrix, int (n_classes, n_classes), rows = true, columns = predicted; absent classes keep their row and column."""
+    """Confusion matrix, int (n_classes, n_classes), rows = true, columns = predicted; absent
+    classes keep their row and column.
+    """
     if len(labels) == 0:
         raise BadPredictions("A confusion matrix needs at least one label.")
     return confusion_matrix(labels, predicted, labels=np.arange(n_classes))
 
 
-# --- rates from class totals, leading axes allowed ---------------------------------------------------------------------------------------------
+# --- rates from class totals, leading axes allowed ------------------------------------------------
 
 
 def totals(matrix) -> Totals:
@@ -120,8 +174,9 @@ def _ratio(numerator, denominator, xp=np):
 def class_rates(t: Totals, xp=np) -> dict[str, np.ndarray]:
     """Recall, precision, F1 and specificity per class, each (..., C).
 
-    nan where a rate has no meaning (recall, precision and F1 of a class without images, specificity of a class that is the whole set);
-    the precision of a class that has images but is never predicted is 0, as in scikit-learn. `xp`: see `overall_rates`.
+    nan where a rate has no meaning (recall, precision and F1 of a class without images, specificity
+    of a class that is the whole set); the precision of a class that has images but is never
+    predicted is 0, as in scikit-learn. `xp`: see `overall_rates`.
     """
     present, n = t.actual > 0, xp.sum(t.actual, -1, keepdims=True)
     return {
@@ -143,28 +198,42 @@ def overall_rates(t: Totals, absent: str = "skip", xp=np) -> dict[str, np.ndarra
     ----------
     t : Totals
     absent : {"skip", "zero"}
-        Macro averages leave classes without images out ("skip"), or count them, and every undefined rate, as 0 ("zero": the released code
-        of the thesis). The two agree whenever every class has an image.
+        Macro averages leave classes without images out ("skip"), or count them, and every undefined
+        rate, as 0 ("zero": the released code of the thesis). The two agree whenever every class has
+        an image.
     xp : module
-        What computes: ``numpy``, or ``keras.ops`` for totals that are tensors of a graph (`kit.training.streaming`).
+        What computes: ``numpy``, or ``keras.ops`` for totals that are tensors of a graph
+        (`kit.training.streaming`).
 
     Notes
     -----
-    ``f1_of_macros`` is eq. 2.65 of the thesis, ``mcc`` its eq. 2.66 (Gorodkin's; 0 where the denominator is 0).
+    ``f1_of_macros`` is eq. 2.65 of the thesis, ``mcc`` its eq. 2.66 (Gorodkin's; 0 where the
+    denominator is 0).
     """
     rates, n = class_rates(t, xp), xp.sum(t.actual, -1)
     present = t.actual > 0
     if absent == "zero":
-        rates, present = {name: xp.nan_to_num(rate) for name, rate in rates.items()}, xp.ones_like(present)
+        rates, present = (
+            {name: xp.nan_to_num(rate) for name, rate in rates.items()},
+            xp.ones_like(present),
+        )
     macro = {f"macro_{name}": _macro(rate, present, xp) for name, rate in rates.items()}
-    weighted = {f"weighted_{name}": _ratio(xp.sum(xp.where(t.actual > 0, rate, 0) * t.actual, -1), n, xp) for name, rate in rates.items()}
+    weighted = {
+        f"weighted_{name}": _ratio(xp.sum(xp.where(t.actual > 0, rate, 0) * t.actual, -1), n, xp)
+        for name, rate in rates.items()
+    }
     product = macro["macro_precision"] * macro["macro_recall"]
-    agreement, by_chance = _ratio(xp.sum(t.hits, -1), n, xp), _ratio(xp.sum(t.actual * t.predicted, -1), n**2, xp)
+    agreement, by_chance = (
+        _ratio(xp.sum(t.hits, -1), n, xp),
+        _ratio(xp.sum(t.actual * t.predicted, -1), n**2, xp),
+    )
     spread = xp.sqrt((n**2 - xp.sum(t.predicted**2, -1)) * (n**2 - xp.sum(t.actual**2, -1)))
     return {
         "accuracy": agreement,
         **macro,
-        "f1_of_macros": xp.nan_to_num(_ratio(2 * product, macro["macro_precision"] + macro["macro_recall"], xp)),
+        "f1_of_macros": xp.nan_to_num(
+            _ratio(2 * product, macro["macro_precision"] + macro["macro_recall"], xp)
+        ),
         **weighted,
         "balanced_accuracy": macro["macro_recall"],
         "mcc": xp.nan_to_num(_ratio((agreement - by_chance) * n**2, spread, xp)),
@@ -173,25 +242,37 @@ def overall_rates(t: Totals, absent: str = "skip", xp=np) -> dict[str, np.ndarra
 
 
 def two_class_rates(t: Totals) -> dict[str, np.ndarray]:
-    """The binary metrics but the AUC, each with the leading axes of `t`, whose last axis is (negative, positive)."""
+    """The binary metrics but the AUC, each with the leading axes of `t`, whose last axis is
+    (negative, positive).
+    """
     rates, overall = class_rates(t), overall_rates(t)
     named = {"sensitivity": rates["recall"][..., 1], "specificity": rates["recall"][..., 0]}
     named |= {"precision": rates["precision"][..., 1], "f1": rates["f1"][..., 1]}
-    return named | {name: overall[name] for name in ("accuracy", "weighted_recall", "balanced_accuracy", "mcc")}
+    return named | {
+        name: overall[name] for name in ("accuracy", "weighted_recall", "balanced_accuracy", "mcc")
+    }
 
 
-# --- metrics of a table --------------------------------------------------------------------------------------------------------------------------
+# --- metrics of a table ---------------------------------------------------------------------------
 
 
 def _warn_absent(actual: np.ndarray) -> None:
     absent = np.flatnonzero(actual == 0)
     if len(actual) - len(absent) == 1:
         only = int(np.argmax(actual))
-        text = f"All {int(actual.sum())} images are of class {only}; the AUC and the rates of the other classes are undefined (nan)."
+        text = (
+            f"All {int(actual.sum())} images are of class {only}; the AUC and the rates of the "
+            "other classes are undefined (nan)."
+        )
         warnings.warn(text, UndefinedMetric, 3)
     elif len(absent):
         which = ", ".join(map(str, absent))
-        warnings.warn(f"No image is of class {which}; its rates are undefined (nan) and macro averages leave it out.", UndefinedMetric, 3)
+        warnings.warn(
+            f"No image is of class {which}; its rates are undefined (nan) and macro averages "
+            "leave it out.",
+            UndefinedMetric,
+            3,
+        )
 
 
 def _auc(labels: np.ndarray, scores: np.ndarray) -> float:
@@ -204,14 +285,17 @@ def binary_metrics(predictions: pd.DataFrame, positive: int = 1, threshold: floa
     Returns
     -------
     dict
-        TP, FP, TN, FN, n (int) and accuracy, sensitivity, specificity, precision, f1, auc, weighted_recall, balanced_accuracy (fractions in
-        [0, 1]) and mcc (in [-1, 1]); nan with an `UndefinedMetric` warning where one of the two classes has no image.
+        TP, FP, TN, FN, n (int) and accuracy, sensitivity, specificity, precision, f1, auc,
+        weighted_recall, balanced_accuracy (fractions in [0, 1]) and mcc (in [-1, 1]); nan with an
+        `UndefinedMetric` warning where one of the two classes has no image.
     """
     labels, decided, scores = as_two_classes(predictions, positive, threshold)
     (tn, fp), (fn, tp) = matrix = confusion(labels, decided, 2)
     _warn_absent(matrix.sum(1))
     rates = two_class_rates(totals(matrix)) | {"auc": _auc(labels, scores)}
-    return {"TP": int(tp), "FP": int(fp), "TN": int(tn), "FN": int(fn), "n": len(labels)} | {name: float(rates[name]) for name in BINARY}
+    return {"TP": int(tp), "FP": int(fp), "TN": int(tn), "FN": int(fn), "n": len(labels)} | {
+        name: float(rates[name]) for name in BINARY
+    }
 
 
 def multiclass_metrics(predictions: pd.DataFrame, absent: str = "skip") -> dict:
@@ -220,36 +304,62 @@ def multiclass_metrics(predictions: pd.DataFrame, absent: str = "skip") -> dict:
     Returns
     -------
     dict
-        ``classes``: one dict a class (label, precision, recall, f1, specificity, auc one-versus-rest, support); then every name of
-        `MULTICLASS` and ``n``. ``macro_auc`` is the unweighted mean of the one-versus-rest AUCs. `absent`: see `overall_rates`.
+        ``classes``: one dict a class (label, precision, recall, f1, specificity, auc
+        one-versus-rest, support); then every name of `MULTICLASS` and ``n``. ``macro_auc`` is the
+        unweighted mean of the one-versus-rest AUCs. `absent`: see `overall_rates`.
     """
     labels, scores = labels_and_scores(predictions)
     t = totals(confusion(labels, scores.argmax(1), scores.shape[1]))
     _warn_absent(t.actual)
-    rates = class_rates(t) | {"auc": np.array([_auc(labels == k, scores[:, k]) for k in range(scores.shape[1])])}
+    rates = class_rates(t) | {
+        "auc": np.array([_auc(labels == k, scores[:, k]) for k in range(scores.shape[1])])
+    }
     overall = overall_rates(t, absent) | {"macro_auc": _macro(rates["auc"], t.actual > 0)}
-    classes = [{"label": k, **{name: float(rate[k]) for name, rate in rates.items()}, "support": int(t.actual[k])} for k in range(scores.shape[1])]
-    return {"classes": classes} | {name: float(overall[name]) for name in MULTICLASS} | {"n": len(labels)}
+    classes = [
+        {
+            "label": k,
+            **{name: float(rate[k]) for name, rate in rates.items()},
+            "support": int(t.actual[k]),
+        }
+        for k in range(scores.shape[1])
+    ]
+    return (
+        {"classes": classes}
+        | {name: float(overall[name]) for name in MULTICLASS}
+        | {"n": len(labels)}
+    )
 
 
 def class_table(predictions: pd.DataFrame, names) -> pd.DataFrame:
-    """Table of classes (rows `names`, then macro and weighted average) by precision, recall, f1, specificity and support."""
+    """Table of classes (rows `names`, then macro and weighted average) by precision, recall, f1,
+    specificity and support.
+    """
     result, columns = multiclass_metrics(predictions), ["precision", "recall", "f1", "specificity"]
     table = pd.DataFrame(result["classes"], index=list(names))[[*columns, "support"]]
     for average in ("macro", "weighted"):
-        table.loc[f"{average} average"] = [*(result[f"{average}_{name}"] for name in columns), result["n"]]
+        table.loc[f"{average} average"] = [
+            *(result[f"{average}_{name}"] for name in columns),
+            result["n"],
+        ]
     return table.astype({"support": int})
 
 
 def roc_points(predictions: pd.DataFrame, positive: int = 1) -> pd.DataFrame:
-    """ROC curve of class `positive` against the rest: columns fpr, tpr (fractions) and threshold (the first is inf)."""
+    """ROC curve of class `positive` against the rest: columns fpr, tpr (fractions) and threshold
+    (the first is inf).
+    """
     labels, _, scores = as_two_classes(predictions, positive)
     if not 0 < labels.sum() < len(labels):
-        raise BadPredictions(f"A ROC curve needs images of both classes, but all {len(labels)} are on one side of class {positive}.")
-    return pd.DataFrame(dict(zip(("fpr", "tpr", "threshold"), roc_curve(labels, scores), strict=True)))
+        raise BadPredictions(
+            f"A ROC curve needs images of both classes, but all {len(labels)} are on one side of "
+            f"class {positive}."
+        )
+    return pd.DataFrame(
+        dict(zip(("fpr", "tpr", "threshold"), roc_curve(labels, scores), strict=True))
+    )
 
 
-# --- the same metrics for many reweighted tables at once -------------------------------------------------------------------------------------
+# --- the same metrics for many reweighted tables at once ------------------------------------------
 
 
 def weighted_auc(labels, scores, weights) -> np.ndarray:
@@ -281,9 +391,11 @@ def _weighted_totals(labels, decided, n_classes, weights) -> Totals:
 
 
 def reweighted(predictions: pd.DataFrame, metric: str, positive: int = 1, threshold: float = 0.5):
-    """A function from image weights (R, n) to the values (R,) of one metric: the bootstrap's fast path.
+    """A function from image weights (R, n) to the values (R,) of one metric: the bootstrap's fast
+    path.
 
-    A name that is in both lists means the two-class metric on two-class tables, else the one of the highest score.
+    A name that is in both lists means the two-class metric on two-class tables, else the one of the
+    highest score.
 
     Raises
     ------
@@ -296,41 +408,54 @@ def reweighted(predictions: pd.DataFrame, metric: str, positive: int = 1, thresh
         labels, decided, score = as_two_classes(predictions, positive, threshold)
         if metric == "auc":
             return lambda weights: weighted_auc(labels, score, weights)
-        return lambda weights: two_class_rates(_weighted_totals(labels, decided, 2, weights))[metric]
+        return lambda weights: two_class_rates(_weighted_totals(labels, decided, 2, weights))[
+            metric
+        ]
     if metric == "macro_auc":
         return lambda weights: _reweighted_macro_auc(labels, scores, weights)
     if metric not in MULTICLASS:
-        raise UnknownMetric(f"No metric is called {metric!r}; choose from {', '.join(sorted({*BINARY, *MULTICLASS}))}.")
+        raise UnknownMetric(
+            f"No metric is called {metric!r}; choose from "
+            f"{', '.join(sorted({*BINARY, *MULTICLASS}))}."
+        )
     decided = scores.argmax(1)
-    return lambda weights: overall_rates(_weighted_totals(labels, decided, n_classes, weights))[metric]
+    return lambda weights: overall_rates(_weighted_totals(labels, decided, n_classes, weights))[
+        metric
+    ]
 
 
 def _reweighted_macro_auc(labels, scores, weights) -> np.ndarray:
-    each = np.stack([weighted_auc(labels == k, scores[:, k], weights) for k in range(scores.shape[1])], axis=1)
+    each = np.stack(
+        [weighted_auc(labels == k, scores[:, k], weights) for k in range(scores.shape[1])], axis=1
+    )
     return _macro(each, np.isfinite(each))
 
 
-# --- calibration -------------------------------------------------------------------------------------------------------------------------------
+# --- calibration ----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Reliability bins (DataFrame: low, high, n, score, frequency; empty bins left out) and the expected calibration error in [0, 1]."""
+    """Reliability bins (DataFrame: low, high, n, score, frequency; empty bins left out) and the
+    expected calibration error in [0, 1].
+    """
 
     bins: pd.DataFrame
     ece: float
     n: int
 
 
-def calibration(predictions: pd.DataFrame, positive: int | None = None, n_bins: int = 10) -> Calibration:
+def calibration(
+    predictions: pd.DataFrame, positive: int | None = None, n_bins: int = 10
+) -> Calibration:
     """Reliability of the scores in equal-width bins.
 
     Parameters
     ----------
     predictions : table of predictions whose scores are probabilities
     positive : class index or None
-        None compares the highest score with how often it is right (top-label calibration); a class compares its score with how often the
-        label is that class.
+        None compares the highest score with how often it is right (top-label calibration); a class
+        compares its score with how often the label is that class.
     n_bins : int
 
     Raises
@@ -340,11 +465,16 @@ def calibration(predictions: pd.DataFrame, positive: int | None = None, n_bins: 
     """
     labels, scores = labels_and_scores(predictions)
     if scores.min() < 0 or scores.max() > 1:
-        raise BadPredictions("Calibration needs probabilities in [0, 1]; apply the sigmoid or the softmax before saving scores.")
+        raise BadPredictions(
+            "Calibration needs probabilities in [0, 1]; apply the sigmoid or the softmax before "
+            "saving scores."
+        )
     score = scores.max(1) if positive is None else scores[:, positive]
     outcome = labels == (scores.argmax(1) if positive is None else positive)
     which = np.clip(np.ceil(score * n_bins).astype(int) - 1, 0, n_bins - 1)
-    table = pd.DataFrame({"bin": which, "score": score, "frequency": outcome.astype(float)}).groupby("bin")
+    table = pd.DataFrame(
+        {"bin": which, "score": score, "frequency": outcome.astype(float)}
+    ).groupby("bin")
     table = table.agg(n=("score", "size"), score=("score", "mean"), frequency=("frequency", "mean"))
     table.insert(0, "low", table.index / n_bins)
     table.insert(1, "high", (table.index + 1) / n_bins)

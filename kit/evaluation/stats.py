@@ -1,12 +1,14 @@
 """Intervals and tests: what may be said about a difference, given so many images, folds and seeds.
 
-What differs from the publications: the Br35H paper compares two models on three folds by an independent two-sample t test whose statistic
-does not follow from its table; models trained on the same folds are paired, and folds share training images, so the paired test and the
-corrected resampled test of Nadeau and Bengio stand first here and the independent tests are kept as the authors' variant. No publication
-gives an interval; here proportions have Wilson's, everything else a bootstrap over duplicate groups, because copies of one slice are not
-independent observations.
+What differs from the publications: the Br35H paper compares two models on three folds by an
+independent two-sample t test whose statistic does not follow from its table; models trained on the
+same folds are paired, and folds share training images, so the paired test and the corrected
+resampled test of Nadeau and Bengio stand first here and the independent tests are kept as the
+authors' variant. No publication gives an interval; here proportions have Wilson's, everything else
+a bootstrap over duplicate groups, because copies of one slice are not independent observations.
 
-Distributions and the elementary tests are scipy's. Every function is pure and returns a small frozen dataclass.
+Distributions and the elementary tests are scipy's. Every function is pure and returns a small
+frozen dataclass.
 """
 
 from collections.abc import Callable
@@ -16,8 +18,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats as sps
 
-from kit.evaluation import metrics
 from kit.errors import KitError
+from kit.evaluation import metrics
 
 
 class BadSample(KitError):
@@ -28,7 +30,8 @@ class BadSample(KitError):
 class Interval:
     """An estimate with its two-sided interval.
 
-    `n`: independent units behind it (images, groups, folds or seeds). `undefined`: bootstrap resamples on which the metric was nan.
+    `n`: independent units behind it (images, groups, folds or seeds). `undefined`: bootstrap
+    resamples on which the metric was nan.
     """
 
     estimate: float
@@ -41,12 +44,16 @@ class Interval:
 
     def scaled(self, factor: float) -> "Interval":
         """The same interval in another unit, e.g. ``scaled(100)`` for percent."""
-        return replace(self, estimate=self.estimate * factor, low=self.low * factor, high=self.high * factor)
+        return replace(
+            self, estimate=self.estimate * factor, low=self.low * factor, high=self.high * factor
+        )
 
 
 @dataclass(frozen=True)
 class Test:
-    """A two-sided test: `statistic`, `df` (None if it has none), `p`, `estimate` (the difference a - b, or the odds ratio), `n` units."""
+    """A two-sided test: `statistic`, `df` (None if it has none), `p`, `estimate` (the difference a
+    - b, or the odds ratio), `n` units.
+    """
 
     __test__ = False  # not a pytest class
 
@@ -61,7 +68,9 @@ class Test:
 
 @dataclass(frozen=True)
 class McNemarBounds:
-    """Smallest and largest exact McNemar p over every number of errors that the two models may share."""
+    """Smallest and largest exact McNemar p over every number of errors that the two models may
+    share.
+    """
 
     p_low: float
     p_high: float
@@ -72,18 +81,24 @@ class McNemarBounds:
 def _sample(values, least: int = 2) -> np.ndarray:
     values = np.asarray(values, dtype=float).ravel()
     if len(values) < least or not np.isfinite(values).all():
-        raise BadSample(f"At least {least} finite values are needed, but {int(np.isfinite(values).sum())} of {len(values)} given are finite.")
+        raise BadSample(
+            f"At least {least} finite values are needed, but {int(np.isfinite(values).sum())} of "
+            f"{len(values)} given are finite."
+        )
     return values
 
 
 def _pair(a, b, least: int = 2) -> tuple[np.ndarray, np.ndarray]:
     a, b = _sample(a, least), _sample(b, least)
     if len(a) != len(b):
-        raise BadSample(f"Paired samples must have equal length, but have {len(a)} and {len(b)}; give one value per shared fold or image.")
+        raise BadSample(
+            f"Paired samples must have equal length, but have {len(a)} and {len(b)}; give one "
+            "value per shared fold or image."
+        )
     return a, b
 
 
-# --- intervals ---------------------------------------------------------------------------------------------------------------------------------
+# --- intervals ------------------------------------------------------------------------------------
 
 
 def wilson(k: int, n: int, level: float = 0.95) -> Interval:
@@ -98,7 +113,14 @@ def mean_t(values, level: float = 0.95) -> Interval:
     """Mean of independent runs (seeds) with its t interval."""
     values = _sample(values)
     half = sps.t.ppf((1 + level) / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
-    return Interval(values.mean().item(), (values.mean() - half).item(), (values.mean() + half).item(), level, len(values), "t")
+    return Interval(
+        values.mean().item(),
+        (values.mean() - half).item(),
+        (values.mean() + half).item(),
+        level,
+        len(values),
+        "t",
+    )
 
 
 def _units(predictions: pd.DataFrame, by_group: bool) -> tuple[np.ndarray, int]:
@@ -106,35 +128,51 @@ def _units(predictions: pd.DataFrame, by_group: bool) -> tuple[np.ndarray, int]:
     if not by_group:
         return np.arange(len(predictions)), len(predictions)
     if "group" not in predictions:
-        raise BadSample("The predictions have no column group; add the duplicate groups or ask for by_group=False.")
+        raise BadSample(
+            "The predictions have no column group; add the duplicate groups or ask for "
+            "by_group=False."
+        )
     codes, names = pd.factorize(predictions["group"])
     return codes, len(names)
 
 
 def _draws(strata: np.ndarray, resamples: int, rng: np.random.Generator) -> np.ndarray:
-    """How often each unit is drawn, float32 (resamples, units); units are drawn with replacement within each stratum."""
+    """How often each unit is drawn, float32 (resamples, units); units are drawn with replacement
+    within each stratum.
+    """
     counts = np.zeros((resamples, len(strata)), np.float32)
     rows = np.arange(resamples)[:, None]
     for stratum in np.unique(strata):
         members = np.flatnonzero(strata == stratum)
         flat = rows * len(members) + rng.integers(len(members), size=(resamples, len(members)))
-        counts[:, members] = np.bincount(flat.ravel(), minlength=resamples * len(members)).reshape(resamples, -1)
+        counts[:, members] = np.bincount(flat.ravel(), minlength=resamples * len(members)).reshape(
+            resamples, -1
+        )
     return counts
 
 
 def _slow(metric: Callable, predictions: pd.DataFrame) -> Callable:
     rows = np.arange(len(predictions))
-    return lambda weights: np.array([metric(predictions.iloc[np.repeat(rows, w.astype(int))]) for w in weights], dtype=float)
+    return lambda weights: np.array(
+        [metric(predictions.iloc[np.repeat(rows, w.astype(int))]) for w in weights], dtype=float
+    )
 
 
-def _resampled(tables: list[pd.DataFrame], metric, resamples, seed, by_group, stratified, **options) -> tuple[np.ndarray, np.ndarray, int]:
-    """Point values (len(tables),), resampled values (len(tables), resamples) under shared draws, and the number of units."""
+def _resampled(
+    tables: list[pd.DataFrame], metric, resamples, seed, by_group, stratified, **options
+) -> tuple[np.ndarray, np.ndarray, int]:
+    """Point values (len(tables),), resampled values (len(tables), resamples) under shared draws,
+    and the number of units.
+    """
     labels, _ = metrics.labels_and_scores(tables[0])
     codes, n_units = _units(tables[0], by_group)
     strata = np.zeros(n_units, int)
     if stratified:
         strata[codes[::-1]] = labels[::-1]  # a group's stratum is the label of its first image
-    functions = [_slow(metric, t) if callable(metric) else metrics.reweighted(t, metric, **options) for t in tables]
+    functions = [
+        _slow(metric, t) if callable(metric) else metrics.reweighted(t, metric, **options)
+        for t in tables
+    ]
     rng, step = np.random.default_rng(seed), max(1, 4_000_000 // len(codes))
     values = []
     for start in range(0, resamples, step):
@@ -147,21 +185,34 @@ def _resampled(tables: list[pd.DataFrame], metric, resamples, seed, by_group, st
 def _percentile(point: float, values: np.ndarray, level: float, n: int, method: str) -> Interval:
     defined = values[np.isfinite(values)]
     tail = (1 - level) / 2
-    low, high = np.quantile(defined, [tail, 1 - tail]) if len(defined) > len(values) / 2 else (np.nan, np.nan)
-    return Interval(float(point), float(low), float(high), level, n, method, len(values) - len(defined))
+    low, high = (
+        np.quantile(defined, [tail, 1 - tail])
+        if len(defined) > len(values) / 2
+        else (np.nan, np.nan)
+    )
+    return Interval(
+        float(point), float(low), float(high), level, n, method, len(values) - len(defined)
+    )
 
 
 def bootstrap(
-    predictions: pd.DataFrame, metric="accuracy", resamples: int = 2000, seed: int = 0, level: float = 0.95,
-    by_group: bool = True, stratified: bool = False, **options,
-) -> Interval:  # fmt: skip
+    predictions: pd.DataFrame,
+    metric="accuracy",
+    resamples: int = 2000,
+    seed: int = 0,
+    level: float = 0.95,
+    by_group: bool = True,
+    stratified: bool = False,
+    **options,
+) -> Interval:
     """Percentile bootstrap interval of a metric.
 
     Parameters
     ----------
     predictions : table of predictions (see `kit.evaluation.metrics`)
     metric : str or callable
-        A name of `metrics.BINARY` or `metrics.MULTICLASS` (vectorised), or a function from a table to a number (one call a resample).
+        A name of `metrics.BINARY` or `metrics.MULTICLASS` (vectorised), or a function from a table
+        to a number (one call a resample).
     by_group : bool
         Draw duplicate groups (cluster bootstrap) instead of single images.
     stratified : bool
@@ -171,34 +222,65 @@ def bootstrap(
 
     Notes
     -----
-    A metric at its bound (no errors at all) has a bootstrap interval of width 0; use `wilson` there.
+    A metric at its bound (no errors at all) has a bootstrap interval of width 0; use `wilson`
+    there.
     """
-    point, values, n = _resampled([predictions], metric, resamples, seed, by_group, stratified, **options)
-    return _percentile(point[0], values[0], level, n, "bootstrap by group" if by_group else "bootstrap")
+    point, values, n = _resampled(
+        [predictions], metric, resamples, seed, by_group, stratified, **options
+    )
+    return _percentile(
+        point[0], values[0], level, n, "bootstrap by group" if by_group else "bootstrap"
+    )
 
 
 def bootstrap_difference(
-    a: pd.DataFrame, b: pd.DataFrame, metric="accuracy", resamples: int = 2000, seed: int = 0, level: float = 0.95,
-    by_group: bool = True, stratified: bool = False, **options,
-) -> Interval:  # fmt: skip
-    """Percentile bootstrap interval of metric(a) - metric(b) for two models on the same images, resampled together."""
+    a: pd.DataFrame,
+    b: pd.DataFrame,
+    metric="accuracy",
+    resamples: int = 2000,
+    seed: int = 0,
+    level: float = 0.95,
+    by_group: bool = True,
+    stratified: bool = False,
+    **options,
+) -> Interval:
+    """Percentile bootstrap interval of metric(a) - metric(b) for two models on the same images,
+    resampled together.
+    """
     b = _aligned(a, b)
     point, values, n = _resampled([a, b], metric, resamples, seed, by_group, stratified, **options)
-    return _percentile(point[0] - point[1], values[0] - values[1], level, n, "paired bootstrap by group" if by_group else "paired bootstrap")
+    return _percentile(
+        point[0] - point[1],
+        values[0] - values[1],
+        level,
+        n,
+        "paired bootstrap by group" if by_group else "paired bootstrap",
+    )
 
 
 def _aligned(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
     if a["image_id"].duplicated().any() or sorted(a["image_id"]) != sorted(b["image_id"]):
-        raise BadSample("A paired comparison needs two tables of the same images, each once; take the same split for both models.")
+        raise BadSample(
+            "A paired comparison needs two tables of the same images, each once; take the same "
+            "split for both models."
+        )
     return b.set_index("image_id").loc[a["image_id"]].reset_index()
 
 
-# --- tests on folds or seeds ---------------------------------------------------------------------------------------------------------------------
+# --- tests on folds or seeds ----------------------------------------------------------------------
 
 
 def _t_of(name: str, difference: float, error: float, df: float, n: int) -> Test:
     if error == 0:
-        return Test(name, np.nan, df, np.nan, difference, n, "The differences do not vary, so the test is undefined.")
+        return Test(
+            name,
+            np.nan,
+            df,
+            np.nan,
+            difference,
+            n,
+            "The differences do not vary, so the test is undefined.",
+        )
     t = difference / error
     return Test(name, float(t), float(df), float(2 * sps.t.sf(abs(t), df)), float(difference), n)
 
@@ -209,27 +291,37 @@ def paired_t(a, b) -> Test:
     return corrected_resampled_t(a - b, 0.0, "paired t")
 
 
-def corrected_resampled_t(differences, test_over_train: float, name: str = "corrected resampled t") -> Test:
+def corrected_resampled_t(
+    differences, test_over_train: float, name: str = "corrected resampled t"
+) -> Test:
     """Nadeau and Bengio's t test of differences over k resampled splits.
 
     Parameters
     ----------
     differences : (k,) metric of a minus metric of b, per split
     test_over_train : float
-        Size of a test part over the size of its training part (1/2 in 3-fold cross-validation). It inflates the variance of the mean from
-        s^2 / k to s^2 (1 / k + test_over_train), because the training parts overlap.
+        Size of a test part over the size of its training part (1/2 in 3-fold cross-validation). It
+        inflates the variance of the mean from s^2 / k to s^2 (1 / k + test_over_train), because the
+        training parts overlap.
     """
     d = _sample(differences)
     if test_over_train < 0:
-        raise BadSample(f"The ratio of test to training images cannot be negative, but is {test_over_train}.")
+        raise BadSample(
+            f"The ratio of test to training images cannot be negative, but is {test_over_train}."
+        )
     spread = 0.0 if np.allclose(d, d[0], rtol=1e-12, atol=1e-15) else d.std(ddof=1)
     return _t_of(name, d.mean(), spread * np.sqrt(1 / len(d) + test_over_train), len(d) - 1, len(d))
 
 
 def t_from_summary(mean1, sd1, n1, mean2, sd2, n2, equal_var: bool = True) -> Test:
-    """Independent two-sample t test from means and sample standard deviations (ddof 1): pooled, or Welch's if not `equal_var`."""
+    """Independent two-sample t test from means and sample standard deviations (ddof 1): pooled, or
+    Welch's if not `equal_var`.
+    """
     if min(n1, n2) < 2 or min(sd1, sd2) < 0:
-        raise BadSample(f"Both samples need two values and a standard deviation >= 0, but n = {n1}, {n2} and sd = {sd1}, {sd2}.")
+        raise BadSample(
+            f"Both samples need two values and a standard deviation >= 0, but n = {n1}, {n2} and "
+            f"sd = {sd1}, {sd2}."
+        )
     v1, v2 = sd1**2 / n1, sd2**2 / n2
     if equal_var:
         df = n1 + n2 - 2
@@ -241,11 +333,15 @@ def t_from_summary(mean1, sd1, n1, mean2, sd2, n2, equal_var: bool = True) -> Te
 
 def _independent(a, b, equal_var: bool) -> Test:
     a, b = _sample(a), _sample(b)
-    return t_from_summary(a.mean(), a.std(ddof=1), len(a), b.mean(), b.std(ddof=1), len(b), equal_var)
+    return t_from_summary(
+        a.mean(), a.std(ddof=1), len(a), b.mean(), b.std(ddof=1), len(b), equal_var
+    )
 
 
 def pooled_t(a, b) -> Test:
-    """Student's independent two-sample t test of a - b (equal variances); the authors' variant for fold accuracies."""
+    """Student's independent two-sample t test of a - b (equal variances); the authors' variant for
+    fold accuracies.
+    """
     return _independent(a, b, True)
 
 
@@ -255,15 +351,32 @@ def welch_t(a, b) -> Test:
 
 
 def wilcoxon(a, b) -> Test:
-    """Wilcoxon's signed-rank test of a - b, exact for small samples; with k pairs p cannot fall below 2 / 2^k."""
+    """Wilcoxon's signed-rank test of a - b, exact for small samples; with k pairs p cannot fall
+    below 2 / 2^k.
+    """
     a, b = _pair(a, b)
     if np.array_equal(a, b):
-        return Test("Wilcoxon", np.nan, None, np.nan, 0.0, len(a), "All differences are 0, so the test is undefined.")
+        return Test(
+            "Wilcoxon",
+            np.nan,
+            None,
+            np.nan,
+            0.0,
+            len(a),
+            "All differences are 0, so the test is undefined.",
+        )
     result = sps.wilcoxon(a, b)
-    return Test("Wilcoxon", float(result.statistic), None, float(result.pvalue), float(np.median(a - b)), len(a))
+    return Test(
+        "Wilcoxon",
+        float(result.statistic),
+        None,
+        float(result.pvalue),
+        float(np.median(a - b)),
+        len(a),
+    )
 
 
-# --- tests on images -----------------------------------------------------------------------------------------------------------------------------
+# --- tests on images ------------------------------------------------------------------------------
 
 
 def mcnemar_exact(correct_a, correct_b) -> Test:
@@ -281,7 +394,15 @@ def mcnemar_exact(correct_a, correct_b) -> Test:
     a, b = _pair(correct_a, correct_b, least=1)
     only_a, only_b = int(((a > 0) & (b == 0)).sum()), int(((a == 0) & (b > 0)).sum())
     note = f"{only_a} images only the first model gets right, {only_b} only the second."
-    return Test("McNemar exact", only_a, None, _mcnemar_p(only_a, only_b), (only_a - only_b) / len(a), len(a), note)
+    return Test(
+        "McNemar exact",
+        only_a,
+        None,
+        _mcnemar_p(only_a, only_b),
+        (only_a - only_b) / len(a),
+        len(a),
+        note,
+    )
 
 
 def _mcnemar_p(only_a: int, only_b: int) -> float:
@@ -289,18 +410,29 @@ def _mcnemar_p(only_a: int, only_b: int) -> float:
 
 
 def mcnemar_bounds(errors_a: int, errors_b: int, n: int) -> McNemarBounds:
-    """Bounds of the exact McNemar p when only the error counts of two models on the same n images are known."""
+    """Bounds of the exact McNemar p when only the error counts of two models on the same n images
+    are known.
+    """
     if not (0 <= errors_a <= n and 0 <= errors_b <= n and n > 0):
-        raise BadSample(f"Error counts must lie in 0..n, but are {errors_a} and {errors_b} of n = {n}.")
-    p = {shared: _mcnemar_p(errors_b - shared, errors_a - shared) for shared in range(max(0, errors_a + errors_b - n), min(errors_a, errors_b) + 1)}
+        raise BadSample(
+            f"Error counts must lie in 0..n, but are {errors_a} and {errors_b} of n = {n}."
+        )
+    p = {
+        shared: _mcnemar_p(errors_b - shared, errors_a - shared)
+        for shared in range(max(0, errors_a + errors_b - n), min(errors_a, errors_b) + 1)
+    }
     low, high = min(p, key=p.get), max(p, key=p.get)
     return McNemarBounds(p[low], p[high], low, high)
 
 
 def fisher(errors_a: int, n_a: int, errors_b: int, n_b: int) -> Test:
-    """Fisher's exact test of two error counts, for models tested on different images; `estimate` is the sample odds ratio."""
+    """Fisher's exact test of two error counts, for models tested on different images; `estimate` is
+    the sample odds ratio.
+    """
     if not (0 <= errors_a <= n_a and 0 <= errors_b <= n_b and n_a > 0 and n_b > 0):
-        raise BadSample(f"Error counts must lie in 0..n, but are {errors_a} of {n_a} and {errors_b} of {n_b}.")
+        raise BadSample(
+            f"Error counts must lie in 0..n, but are {errors_a} of {n_a} and {errors_b} of {n_b}."
+        )
     ratio, p = sps.fisher_exact([[errors_a, n_a - errors_a], [errors_b, n_b - errors_b]])
     return Test("Fisher exact", float(ratio), None, float(p), float(ratio), n_a + n_b)
 
@@ -316,7 +448,10 @@ def delong(labels, scores_a, scores_b) -> Test:
     labels = np.asarray(labels, dtype=bool)
     m, n = int(labels.sum()), int((~labels).sum())
     if min(m, n) < 2:
-        raise BadSample(f"DeLong's test needs two images of each class, but there are {m} positive and {n} negative.")
+        raise BadSample(
+            f"DeLong's test needs two images of each class, but there are {m} positive and {n} "
+            "negative."
+        )
     scores = np.stack(_pair(scores_a, scores_b))
     everyone = sps.rankdata(scores, axis=1)
     v10 = (everyone[:, labels] - sps.rankdata(scores[:, labels], axis=1)) / n
@@ -324,12 +459,29 @@ def delong(labels, scores_a, scores_b) -> Test:
     difference = v10[0].mean() - v10[1].mean()
     error = np.sqrt((v10[0] - v10[1]).var(ddof=1) / m + (v01[0] - v01[1]).var(ddof=1) / n)
     if error == 0:
-        return Test("DeLong", np.nan, None, np.nan, float(difference), m + n, "Both models rank every image alike, so the test is undefined.")
-    return Test("DeLong", float(difference / error), None, float(2 * sps.norm.sf(abs(difference / error))), float(difference), m + n)
+        return Test(
+            "DeLong",
+            np.nan,
+            None,
+            np.nan,
+            float(difference),
+            m + n,
+            "Both models rank every image alike, so the test is undefined.",
+        )
+    return Test(
+        "DeLong",
+        float(difference / error),
+        None,
+        float(2 * sps.norm.sf(abs(difference / error))),
+        float(difference),
+        m + n,
+    )
 
 
 def holm(p_values) -> np.ndarray:
-    """Holm's step-down adjusted p values, in the given order; nan stays nan and is not counted as a test."""
+    """Holm's step-down adjusted p values, in the given order; nan stays nan and is not counted as a
+    test.
+    """
     p = np.asarray(p_values, dtype=float)
     adjusted, order = np.full(p.shape, np.nan), np.argsort(p)[: np.isfinite(p).sum()]
     adjusted[order] = np.minimum(1, np.maximum.accumulate(p[order] * np.arange(len(order), 0, -1)))

@@ -1,11 +1,14 @@
 """Time of one prediction, the CAD paper's Table 6, by three protocols.
 
-The authors time the second of two ``model.predict`` calls on each prepared image; reading, cropping, filtering and colouring are left out and
-so is the device, which must have been a processor (card sections 4.4, 5.2). ``predict`` here does the same. Most of such a time is the overhead
-of `model.predict`, so that Table 6 says little about small networks; ``compiled`` therefore times one compiled function that is used again for
-every image, and ``end to end`` adds all that lies between a file's bytes and the probabilities. The two run every image once, after a few
-untimed images in place of one before each. The clock is monotonic and stops when the result is in main memory. Medians are reported beside
-the published minimum, maximum and mean: one interruption by the machine moves the last two.
+The authors time the second of two ``model.predict`` calls on each prepared image; reading,
+cropping, filtering and colouring are left out and so is the device, which must have been a
+processor (card sections 4.4, 5.2). ``predict`` here does the same. Most of such a time is the
+overhead of `model.predict`, so that Table 6 says little about small networks; ``compiled``
+therefore times one compiled function that is used again for every image, and ``end to end`` adds
+all that lies between a file's bytes and the probabilities. The two run every image once, after a
+few untimed images in place of one before each. The clock is monotonic and stops when the result is
+in main memory. Medians are reported beside the published minimum, maximum and mean: one
+interruption by the machine moves the last two.
 """
 
 import time
@@ -37,7 +40,8 @@ class Times:
     ms : numpy.ndarray
         float64 (repeats, images), milliseconds.
     first_ms : float
-        The very first call of this protocol in milliseconds; it holds the tracing of the graph unless the model was run this way before.
+        The very first call of this protocol in milliseconds; it holds the tracing of the graph
+        unless the model was run this way before.
     """
 
     protocol: str
@@ -57,17 +61,25 @@ def predict_times(model, images, repeats: int = 1, before_each: bool = True) -> 
     repeats : int
         Rounds through all images.
     before_each : bool
-        Run every image once untimed just before it is timed, as published; False warms up on the first image alone.
+        Run every image once untimed just before it is timed, as published; False warms up on the
+        first image alone.
 
     Raises
     ------
     NothingToTime
     """
-    return _measure("predict", lambda image: model.predict(image, verbose=0), _singles(images), repeats, before_each)
+    return _measure(
+        "predict",
+        lambda image: model.predict(image, verbose=0),
+        _singles(images),
+        repeats,
+        before_each,
+    )
 
 
 def compiled_call(model, xla: bool = False):
-    """Compile a model's inference on one image; keep the function and use it again, each new one is traced anew.
+    """Compile a model's inference on one image; keep the function and use it again, each new one is
+    traced anew.
 
     Parameters
     ----------
@@ -84,7 +96,12 @@ def compiled_call(model, xla: bool = False):
     import tensorflow as tf
 
     shape = (1, *model.inputs[0].shape[1:])
-    function = tf.function(lambda image: model(image, training=False), input_signature=[tf.TensorSpec(shape, tf.float32)], jit_compile=xla, autograph=False)
+    function = tf.function(
+        lambda image: model(image, training=False),
+        input_signature=[tf.TensorSpec(shape, tf.float32)],
+        jit_compile=xla,
+        autograph=False,
+    )
     return lambda image: function(tf.convert_to_tensor(image, tf.float32)).numpy()
 
 
@@ -105,7 +122,8 @@ def compiled_times(model, images, repeats: int = 1, call=None) -> Times:
 
 
 def end_to_end_times(model, contents, prepare, repeats: int = 1, call=None) -> Times:
-    """Time all that happens to an image between its file's bytes and its probabilities; reading from disk is left out.
+    """Time all that happens to an image between its file's bytes and its probabilities; reading
+    from disk is left out.
 
     Parameters
     ----------
@@ -113,14 +131,20 @@ def end_to_end_times(model, contents, prepare, repeats: int = 1, call=None) -> T
     contents : sequence of bytes
         Image files.
     prepare : callable
-        bytes -> uint8 (S, S, 3), for example ``lambda data: preprocess.cad(data, 200, "safe").image``; divided by 255 here.
+        bytes -> uint8 (S, S, 3), for example ``lambda data: preprocess.cad(data, 200,
+        "safe").image``; divided by 255 here.
 
     Raises
     ------
     NothingToTime
     """
     call = call or compiled_call(model)
-    return _measure("end to end", lambda data: call(np.asarray(prepare(data), np.float32)[None] / np.float32(255)), list(contents), repeats)
+    return _measure(
+        "end to end",
+        lambda data: call(np.asarray(prepare(data), np.float32)[None] / np.float32(255)),
+        list(contents),
+        repeats,
+    )
 
 
 def _singles(images) -> list:
@@ -130,7 +154,10 @@ def _singles(images) -> list:
 
 def _measure(protocol: str, run, items: list, repeats: int, before_each: bool = False) -> Times:
     if not items or repeats < 1:
-        raise NothingToTime(f"{len(items)} images and {repeats} repetitions were given to time {protocol!r}; give at least one of each.")
+        raise NothingToTime(
+            f"{len(items)} images and {repeats} repetitions were given to time {protocol!r}; give "
+            "at least one of each."
+        )
     first = _milliseconds(run, items[0])
     for number in range(WARM_UP):
         run(items[number % len(items)])
@@ -167,7 +194,11 @@ def all_protocols(model, contents, prepare, repeats: int = 1) -> list:
     """
     images = [np.asarray(prepare(data), np.float32) / np.float32(255) for data in contents]
     call = compiled_call(model)
-    return [predict_times(model, images, repeats), compiled_times(model, images, repeats, call), end_to_end_times(model, contents, prepare, repeats, call)]
+    return [
+        predict_times(model, images, repeats),
+        compiled_times(model, images, repeats, call),
+        end_to_end_times(model, contents, prepare, repeats, call),
+    ]
 
 
 def timing_table(times: dict) -> pd.DataFrame:
@@ -181,11 +212,25 @@ def timing_table(times: dict) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        Columns model, protocol, device, images, repeats, min, max, mean, median, first (milliseconds but for the counts), sorted by
-        protocol in the order given and then by mean, as published.
+        Columns model, protocol, device, images, repeats, min, max, mean, median, first
+        (milliseconds but for the counts), sorted by protocol in the order given and then by mean,
+        as published.
     """
-    rows = [{"model": model, "protocol": one.protocol, "device": one.device, "images": one.ms.shape[1], "repeats": one.ms.shape[0], "min": one.ms.min(),
-             "max": one.ms.max(), "mean": one.ms.mean(), "median": float(np.median(one.ms)), "first": one.first_ms}
-            for model, measured in times.items() for one in measured]
+    rows = [
+        {
+            "model": model,
+            "protocol": one.protocol,
+            "device": one.device,
+            "images": one.ms.shape[1],
+            "repeats": one.ms.shape[0],
+            "min": one.ms.min(),
+            "max": one.ms.max(),
+            "mean": one.ms.mean(),
+            "median": float(np.median(one.ms)),
+            "first": one.first_ms,
+        }
+        for model, measured in times.items()
+        for one in measured
+    ]
     order = {row["protocol"]: number for number, row in reversed(list(enumerate(rows)))}
     return pd.DataFrame(sorted(rows, key=lambda row: (order[row["protocol"]], row["mean"])))

@@ -1,8 +1,9 @@
 """Scores that tell whether a class activation map deserves trust.
 
-Differences from the Br35H paper (Jardim et al. 2024): it judges two pictures by eye. Here maps are judged by what the prediction does when
-the marked pixels are removed or brought back, by the lesion masks of phantoms, and by whether they depend on what the model has learnt at
-all; always beside random or centred maps, because a map of the middle of the head alone finds many lesions.
+Differences from the Br35H paper (Jardim et al. 2024): it judges two pictures by eye. Here maps are
+judged by what the prediction does when the marked pixels are removed or brought back, by the lesion
+masks of phantoms, and by whether they depend on what the model has learnt at all; always beside
+random or centred maps, because a map of the middle of the head alone finds many lesions.
 """
 
 import numpy as np
@@ -16,11 +17,20 @@ from kit.explain import gradcam
 from kit.explain.gradcam import normalise, resize
 
 
-def deletion_curve(predict, image, heat, steps: int = 20, baseline: str = "blur", insertion: bool = False, seed: int = 0):
-    """Score of the explained class while the most important pixels are removed (deletion) or brought back (insertion).
+def deletion_curve(
+    predict,
+    image,
+    heat,
+    steps: int = 20,
+    baseline: str = "blur",
+    insertion: bool = False,
+    seed: int = 0,
+):
+    """Score of the explained class while the most important pixels are removed (deletion) or
+    brought back (insertion).
 
-    After Petsiuk et al. 2018 (RISE), which blurs for insertion and blackens for deletion; here one baseline serves both, because black
-    is the usual value of an MRI background.
+    After Petsiuk et al. 2018 (RISE), which blurs for insertion and blackens for deletion; here one
+    baseline serves both, because black is the usual value of an MRI background.
 
     Parameters
     ----------
@@ -33,7 +43,8 @@ def deletion_curve(predict, image, heat, steps: int = 20, baseline: str = "blur"
     steps : int
         Equal portions of pixels.
     baseline : {"blur", "mean"}
-        What removed pixels become: the image blurred with a twentieth of its side as sigma, or its mean per channel.
+        What removed pixels become: the image blurred with a twentieth of its side as sigma, or its
+        mean per channel.
     insertion : bool
         Start from the baseline and bring pixels back.
     seed : int
@@ -52,7 +63,9 @@ def deletion_curve(predict, image, heat, steps: int = 20, baseline: str = "blur"
     removed = _baseline(image, baseline)
     fractions = np.linspace(0, 1, steps + 1)
     changed = (rank.reshape(image.shape[:2]) < (fractions * heat.size)[:, None, None])[..., None]
-    return fractions, np.asarray(predict(np.where(changed != insertion, removed, image)), float).reshape(-1)
+    return fractions, np.asarray(
+        predict(np.where(changed != insertion, removed, image)), float
+    ).reshape(-1)
 
 
 def _baseline(image, kind: str):
@@ -64,11 +77,15 @@ def _baseline(image, kind: str):
 
 
 def curve_area(fractions, scores) -> float:
-    """Area under a deletion curve (lower is better) or insertion curve (higher is better), trapezoidal, at most the highest score."""
+    """Area under a deletion curve (lower is better) or insertion curve (higher is better),
+    trapezoidal, at most the highest score.
+    """
     return float(np.trapezoid(scores, fractions))
 
 
-def faithfulness(predict, images, maps, targets, steps: int = 20, baseline: str = "blur", seed: int = 0) -> pd.DataFrame:
+def faithfulness(
+    predict, images, maps, targets, steps: int = 20, baseline: str = "blur", seed: int = 0
+) -> pd.DataFrame:
     """Deletion and insertion areas of maps, and of random maps of like smoothness for comparison.
 
     Parameters
@@ -91,9 +108,20 @@ def faithfulness(predict, images, maps, targets, steps: int = 20, baseline: str 
     rows = []
     for image, heat, other, target in zip(images, maps, others, targets, strict=True):
         scorer = _class_scorer(predict, int(target))
-        rows.append({f"{kind}{suffix}": curve_area(*deletion_curve(scorer, image, values, steps, baseline, kind == "insertion", seed))
-                     for suffix, values in (("", heat), ("_random", other)) for kind in ("deletion", "insertion")})
-    return pd.DataFrame(rows, columns=["deletion", "insertion", "deletion_random", "insertion_random"])
+        rows.append(
+            {
+                f"{kind}{suffix}": curve_area(
+                    *deletion_curve(
+                        scorer, image, values, steps, baseline, kind == "insertion", seed
+                    )
+                )
+                for suffix, values in (("", heat), ("_random", other))
+                for kind in ("deletion", "insertion")
+            }
+        )
+    return pd.DataFrame(
+        rows, columns=["deletion", "insertion", "deletion_random", "insertion_random"]
+    )
 
 
 def _class_scorer(predict, target: int):
@@ -108,14 +136,18 @@ def _class_scorer(predict, target: int):
 
 
 def random_maps(count: int, size, seed: int = 0, cells: int = 8) -> np.ndarray:
-    """Smooth random maps (count, h, w) in [0, 1]: noise blurred to the grain of a `cells` x `cells` map, no place preferred to another."""
+    """Smooth random maps (count, h, w) in [0, 1]: noise blurred to the grain of a `cells` x `cells`
+    map, no place preferred to another.
+    """
     noise = np.random.default_rng(seed).standard_normal((count, *size))
     smooth = ndimage.gaussian_filter(noise, (0, *(side / cells / 2 for side in size)), mode="wrap")
     return normalise(smooth - smooth.min((1, 2), keepdims=True))
 
 
 def centred_map(size) -> np.ndarray:
-    """A map (h, w) that falls from 1 at the centre to 0 in the corners: what a guess without looking scores."""
+    """A map (h, w) that falls from 1 at the centre to 0 in the corners: what a guess without
+    looking scores.
+    """
     rows, columns = (np.linspace(-1, 1, side) for side in size)
     return normalise(1 - np.hypot(rows[:, None], columns)[None] / np.sqrt(2))[0]
 
@@ -131,7 +163,8 @@ def pointing_game(maps, masks) -> np.ndarray:
     Returns
     -------
     numpy.ndarray
-        float (N,): 1 hit, 0 miss; the share of hits among several equal maxima; 0 for an all-zero map; NaN where the mask is empty.
+        float (N,): 1 hit, 0 miss; the share of hits among several equal maxima; 0 for an all-zero
+        map; NaN where the mask is empty.
     """
     maps, masks = _flat(maps, masks)
     highest = maps.max(1, keepdims=True)
@@ -141,7 +174,9 @@ def pointing_game(maps, masks) -> np.ndarray:
 
 
 def energy_inside(maps, masks) -> np.ndarray:
-    """Share of each map's sum that lies on the lesion (Wang et al. 2020); float (N,), 0 for an all-zero map, NaN where the mask is empty."""
+    """Share of each map's sum that lies on the lesion (Wang et al. 2020); float (N,), 0 for an
+    all-zero map, NaN where the mask is empty.
+    """
     maps, masks = _flat(maps, masks)
     total = maps.sum(1)
     inside = np.divide((maps * masks).sum(1), total, out=np.zeros(len(maps)), where=total > 0)
@@ -151,12 +186,16 @@ def energy_inside(maps, masks) -> np.ndarray:
 def _flat(maps, masks):
     maps, masks = np.asarray(maps, float), np.asarray(masks) > 0
     if maps.shape != masks.shape:
-        raise ValueError(f"maps are {maps.shape} and masks {masks.shape}; give both at the size of the image (gradcam(..., upsample=True)).")
+        raise ValueError(
+            f"maps are {maps.shape} and masks {masks.shape}; give both at the size of the image "
+            "(gradcam(..., upsample=True))."
+        )
     return maps.reshape(len(maps), -1), masks.reshape(len(masks), -1)
 
 
 def localisation(maps, masks, seed: int = 0) -> pd.DataFrame:
-    """Pointing game and energy inside the lesion, beside what random, centred and uniform maps reach.
+    """Pointing game and energy inside the lesion, beside what random, centred and uniform maps
+    reach.
 
     Parameters
     ----------
@@ -168,27 +207,40 @@ def localisation(maps, masks, seed: int = 0) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        One row per image: pointing, energy, pointing_random, energy_random, pointing_centre, energy_centre and energy_uniform (the
-        lesion's share of the image); NaN where the mask is empty.
+        One row per image: pointing, energy, pointing_random, energy_random, pointing_centre,
+        energy_centre and energy_uniform (the lesion's share of the image); NaN where the mask is
+        empty.
     """
     masks = np.asarray(masks) > 0
     size = masks.shape[1:]
-    rivals = {"": maps, "_random": random_maps(len(masks), size, seed), "_centre": np.broadcast_to(centred_map(size), masks.shape)}
-    table = {f"{name}{suffix}": function(values, masks) for suffix, values in rivals.items()
-             for name, function in (("pointing", pointing_game), ("energy", energy_inside))}
+    rivals = {
+        "": maps,
+        "_random": random_maps(len(masks), size, seed),
+        "_centre": np.broadcast_to(centred_map(size), masks.shape),
+    }
+    table = {
+        f"{name}{suffix}": function(values, masks)
+        for suffix, values in rivals.items()
+        for name, function in (("pointing", pointing_game), ("energy", energy_inside))
+    }
     return pd.DataFrame(table | {"energy_uniform": energy_inside(np.ones(masks.shape), masks)})
 
 
-def randomisation_check(model, images, target, parts: int = 5, seed: int = 0, **options) -> pd.DataFrame:
-    """Compare maps before and after the model's weights are shuffled from the top down (Adebayo et al. 2018, cascading).
+def randomisation_check(
+    model, images, target, parts: int = 5, seed: int = 0, **options
+) -> pd.DataFrame:
+    """Compare maps before and after the model's weights are shuffled from the top down (Adebayo et
+    al. 2018, cascading).
 
-    A map that survives shows the image, not what the model has learnt. Weights are shuffled within each tensor, which keeps their scale,
-    where Adebayo draws new ones. The model gets its weights back.
+    A map that survives shows the image, not what the model has learnt. Weights are shuffled within
+    each tensor, which keeps their scale, where Adebayo draws new ones. The model gets its weights
+    back.
 
     Parameters
     ----------
     model, images, target
-        As in `kit.explain.gradcam.gradcam`; the target must be given, since a shuffled model predicts anything.
+        As in `kit.explain.gradcam.gradcam`; the target must be given, since a shuffled model
+        predicts anything.
     parts : int
         In how many equal groups of layers the cascade goes down.
     seed : int
@@ -199,8 +251,8 @@ def randomisation_check(model, images, target, parts: int = 5, seed: int = 0, **
     Returns
     -------
     pandas.DataFrame
-        Columns layers (number shuffled), down_to (name of the lowest) and similarity (mean Spearman correlation with the intact model's
-        maps; constant maps count 0).
+        Columns layers (number shuffled), down_to (name of the lowest) and similarity (mean Spearman
+        correlation with the intact model's maps; constant maps count 0).
     """
     rng = np.random.default_rng(seed)
     intact = gradcam.gradcam(model, images, target=target, **options)
@@ -210,9 +262,19 @@ def randomisation_check(model, images, target, parts: int = 5, seed: int = 0, **
     try:
         for group in np.array_split(np.arange(len(weighted)), min(parts, len(weighted))):
             for i in group:
-                weighted[i].set_weights([rng.permuted(values.ravel()).reshape(values.shape) for values in saved[i]])
-            similarity = _similarity(intact, gradcam.gradcam(model, images, target=target, **options))
-            rows.append({"layers": int(group[-1]) + 1, "down_to": weighted[group[-1]].name, "similarity": similarity})
+                weighted[i].set_weights(
+                    [rng.permuted(values.ravel()).reshape(values.shape) for values in saved[i]]
+                )
+            similarity = _similarity(
+                intact, gradcam.gradcam(model, images, target=target, **options)
+            )
+            rows.append(
+                {
+                    "layers": int(group[-1]) + 1,
+                    "down_to": weighted[group[-1]].name,
+                    "similarity": similarity,
+                }
+            )
     finally:
         for layer, values in zip(weighted, saved, strict=True):
             layer.set_weights(values)
@@ -221,11 +283,16 @@ def randomisation_check(model, images, target, parts: int = 5, seed: int = 0, **
 
 def _similarity(a, b) -> float:
     pairs = [(x.ravel(), y.ravel()) for x, y in zip(a, b, strict=True)]
-    return float(np.mean([stats.spearmanr(x, y).statistic if np.ptp(x) and np.ptp(y) else 0.0 for x, y in pairs]))
+    return float(
+        np.mean(
+            [stats.spearmanr(x, y).statistic if np.ptp(x) and np.ptp(y) else 0.0 for x, y in pairs]
+        )
+    )
 
 
 def lesion(name: str, inputs, rows, size: int) -> np.ndarray | None:
-    """Lesion mask of one image at `size` pixels, bool (size, size); None where the data set has none.
+    """Lesion mask of one image at `size` pixels, bool (size, size); None where the data set has
+    none.
 
     Parameters
     ----------
@@ -238,11 +305,17 @@ def lesion(name: str, inputs, rows, size: int) -> np.ndarray | None:
     file = sets.mask_path(registry.root(name), inputs.index["image_id"].iloc[int(rows[0])])
     if not file.exists():
         return None
-    return np.asarray(Image.open(file).convert("L").resize((size, size), Image.Resampling.NEAREST)) > 127
+    return (
+        np.asarray(Image.open(file).convert("L").resize((size, size), Image.Resampling.NEAREST))
+        > 127
+    )
 
 
-def explanation_scores(model, images: np.ndarray, maps: np.ndarray, name: str, inputs, rows) -> dict:
-    """Mean faithfulness of maps for the positive class, and mean localisation where lesion masks exist, each beside its random baseline.
+def explanation_scores(
+    model, images: np.ndarray, maps: np.ndarray, name: str, inputs, rows
+) -> dict:
+    """Mean faithfulness of maps for the positive class, and mean localisation where lesion masks
+    exist, each beside its random baseline.
 
     Parameters
     ----------
@@ -259,7 +332,13 @@ def explanation_scores(model, images: np.ndarray, maps: np.ndarray, name: str, i
     dict
         Column name -> mean.
     """
-    scores = faithfulness(lambda batch: model.predict(batch, verbose=0), images, maps, np.ones(len(images), int), steps=10)
+    scores = faithfulness(
+        lambda batch: model.predict(batch, verbose=0),
+        images,
+        maps,
+        np.ones(len(images), int),
+        steps=10,
+    )
     masks = [lesion(name, inputs, [row], maps.shape[1]) for row in rows]
     if all(mask is not None for mask in masks):
         scores = scores.join(localisation(maps, np.stack(masks)))

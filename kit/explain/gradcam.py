@@ -1,10 +1,11 @@
 """Grad-CAM and its relatives for any Keras model.
 
-Differences from the Br35H paper (Jardim et al. 2024): it applies Grad-CAM to the last convolutional layer and judges two pictures by eye.
-Here the score that is differentiated is the logit before the sigmoid, with its sign turned when the explained class is "no" (the usual
-recipe explains "yes" in either case), and `kit.explain.faithfulness` judges the maps. The usual Keras recipe builds a second model from
-``layer.output``, which fails for a backbone that is a layer of another model and for Sequential models; here the model runs once,
-eagerly, and the layer's output is noted in passing.
+Differences from the Br35H paper (Jardim et al. 2024): it applies Grad-CAM to the last convolutional
+layer and judges two pictures by eye. Here the score that is differentiated is the logit before the
+sigmoid, with its sign turned when the explained class is "no" (the usual recipe explains "yes" in
+either case), and `kit.explain.faithfulness` judges the maps. The usual Keras recipe builds a second
+model from ``layer.output``, which fails for a backbone that is a layer of another model and for
+Sequential models; here the model runs once, eagerly, and the layer's output is noted in passing.
 """
 
 import contextlib
@@ -15,7 +16,17 @@ from scipy import ndimage
 
 from kit.errors import KitError
 
-_NOT_A_MAP = ("Input", "Pool", "Dropout", "Padding", "Cropping", "Flatten", "Reshape", "Permute", "UpSampling")
+_NOT_A_MAP = (
+    "Input",
+    "Pool",
+    "Dropout",
+    "Padding",
+    "Cropping",
+    "Flatten",
+    "Reshape",
+    "Permute",
+    "UpSampling",
+)
 _LOCK = threading.RLock()
 
 
@@ -35,7 +46,9 @@ def _gradcam(maps, gradients):
 def _gradcam_plus_plus(maps, gradients):
     axes, gradients = tuple(range(1, gradients.ndim - 1)), gradients.astype(float)
     denominator = 2 * gradients**2 + maps.sum(axes, keepdims=True) * gradients**3
-    alpha = np.divide(gradients**2, denominator, out=np.zeros_like(gradients), where=denominator != 0)
+    alpha = np.divide(
+        gradients**2, denominator, out=np.zeros_like(gradients), where=denominator != 0
+    )
     return ((alpha * np.maximum(gradients, 0)).sum(axes, keepdims=True) * maps).sum(-1)
 
 
@@ -48,10 +61,25 @@ def _layercam(maps, gradients):
 
 
 # Selvaraju et al. 2017; Chattopadhay et al. 2018; Draelos and Carin 2020; Jiang et al. 2021
-VARIANTS = {"gradcam": _gradcam, "gradcam++": _gradcam_plus_plus, "hirescam": _hirescam, "layercam": _layercam}
+VARIANTS = {
+    "gradcam": _gradcam,
+    "gradcam++": _gradcam_plus_plus,
+    "hirescam": _hirescam,
+    "layercam": _layercam,
+}
 
 
-def gradcam(model, images, layer=None, target=None, variant="gradcam", score="logit", upsample=False, rectify=True, batch=16):
+def gradcam(
+    model,
+    images,
+    layer=None,
+    target=None,
+    variant="gradcam",
+    score="logit",
+    upsample=False,
+    rectify=True,
+    batch=16,
+):
     """Compute class activation maps.
 
     Parameters
@@ -59,15 +87,20 @@ def gradcam(model, images, layer=None, target=None, variant="gradcam", score="lo
     model : keras.Model
         Flat or nested functional, Sequential, or loaded from a file; its first output is explained.
     images : float array (N, H, W, C)
-        Scaled as the model expects. Volumes (N, D, H, W, C) work alike: weights are means over all voxels, maps are (N, d, h, w).
+        Scaled as the model expects. Volumes (N, D, H, W, C) work alike: weights are means over all
+        voxels, maps are (N, d, h, w).
     layer : str, optional
-        Name or path (``backbone/layer``) of the layer whose feature map is weighted; None takes the last one before pooling.
+        Name or path (``backbone/layer``) of the layer whose feature map is weighted; None takes the
+        last one before pooling.
     target : None, int, array of int (N,) or "logit"
-        Class to explain; None is the predicted one of each image. In a one-unit model 1 ("logit") explains yes and 0 no.
+        Class to explain; None is the predicted one of each image. In a one-unit model 1 ("logit")
+        explains yes and 0 no.
     variant : {"gradcam", "gradcam++", "hirescam", "layercam"} or callable
-        A callable takes feature maps and gradients, both (N, ..., channels), and returns raw maps (N, ...).
+        A callable takes feature maps and gradients, both (N, ..., channels), and returns raw maps
+        (N, ...).
     score : {"logit", "probability"}
-        What is differentiated: the value before the final sigmoid or softmax, or the model's output.
+        What is differentiated: the value before the final sigmoid or softmax, or the model's
+        output.
     upsample : bool
         Resize the maps linearly along each axis to the input's size.
     rectify : bool
@@ -78,7 +111,8 @@ def gradcam(model, images, layer=None, target=None, variant="gradcam", score="lo
     Returns
     -------
     numpy.ndarray
-        float32 (N, h, w) or (N, d, h, w); in [0, 1] with maximum 1 unless a map has no positive value: that one is all zeros.
+        float32 (N, h, w) or (N, d, h, w); in [0, 1] with maximum 1 unless a map has no positive
+        value: that one is all zeros.
 
     Raises
     ------
@@ -86,9 +120,18 @@ def gradcam(model, images, layer=None, target=None, variant="gradcam", score="lo
     """
     combine = variant if callable(variant) else VARIANTS[variant]
     images = np.asarray(images)
-    targets = np.broadcast_to(np.asarray(-1 if target is None else 1 if isinstance(target, str) else target), len(images))
+    targets = np.broadcast_to(
+        np.asarray(-1 if target is None else 1 if isinstance(target, str) else target), len(images)
+    )
     chosen = find_layer(model, layer)
-    raw = [combine(*_maps_and_gradients(model, images[i : i + batch], chosen, targets[i : i + batch], score)) for i in range(0, len(images), batch)]
+    raw = [
+        combine(
+            *_maps_and_gradients(
+                model, images[i : i + batch], chosen, targets[i : i + batch], score
+            )
+        )
+        for i in range(0, len(images), batch)
+    ]
     maps = np.concatenate(raw).astype(np.float32)
     maps = normalise(maps) if rectify else maps
     if upsample:
@@ -101,21 +144,31 @@ def _maps_and_gradients(model, images, layer, targets, score):
     import tensorflow as tf
 
     final = leaves(model)[-1][1]
-    with tf.GradientTape(watch_accessed_variables=False) as tape, _noting(tape, layer, final) as noted:
+    with (
+        tf.GradientTape(watch_accessed_variables=False) as tape,
+        _noting(tape, layer, final) as noted,
+    ):
         output = model(tf.convert_to_tensor(images), training=False)
         output = output[0] if isinstance(output, (list, tuple)) else output
         linear = _linear(final, *noted[id(final)])
-        selected = _select(tf, tf.cast(output if score == "probability" else linear, tf.float32), linear, targets)
+        selected = _select(
+            tf, tf.cast(output if score == "probability" else linear, tf.float32), linear, targets
+        )
     feature_map = noted[id(layer)][1]
     gradient = tape.gradient(selected, feature_map)
     if gradient is None:
-        raise LayerNotFound(f"The output of {model.name} does not depend on layer {layer.name}; choose a layer before the classifier.")
+        raise LayerNotFound(
+            f"The output of {model.name} does not depend on layer {layer.name}; choose a layer "
+            "before the classifier."
+        )
     return tf.cast(feature_map, tf.float32).numpy(), tf.cast(gradient, tf.float32).numpy()
 
 
 @contextlib.contextmanager
 def _noting(tape, *layers):
-    """Let each layer note its input and output while this thread runs the model; other threads and the weights are not touched."""
+    """Let each layer note its input and output while this thread runs the model; other threads and
+    the weights are not touched.
+    """
     thread, noted = threading.get_ident(), {}
 
     def wrap(layer, original):
@@ -150,10 +203,15 @@ def _linear(final, inputs, output):
 
 
 def _select(tf, values, linear, targets):
-    """Sum of the explained scores; a one-unit model's score is turned for class 0. Probabilities of one unit turn alike."""
+    """Sum of the explained scores; a one-unit model's score is turned for class 0. Probabilities of
+    one unit turn alike.
+    """
     classes = values.shape[-1]
     if targets.min() < -1 or targets.max() >= max(classes, 2):
-        raise TargetNotFound(f"Class {targets.max()} was asked for; this model has the classes 0 to {max(classes, 2) - 1}.")
+        raise TargetNotFound(
+            f"Class {targets.max()} was asked for; this model has the classes 0 to "
+            f"{max(classes, 2) - 1}."
+        )
     linear = linear.numpy()
     if classes == 1:
         decided = np.where(targets < 0, linear[:, 0] > 0, targets)
@@ -180,7 +238,8 @@ def find_layer(model, name: str | None = None):
     ----------
     model : keras.Model
     name : str, optional
-        ``layer`` or ``nested_model/layer``; None is the last layer with a feature map that is no pooling, dropout or reshaping.
+        ``layer`` or ``nested_model/layer``; None is the last layer with a feature map that is no
+        pooling, dropout or reshaping.
 
     Raises
     ------
@@ -190,12 +249,19 @@ def find_layer(model, name: str | None = None):
     if name is None:
         found = [layer for _, layer in pairs if _has_map(layer)][-1:]
     else:
-        found = [layer for path, layer in pairs if path == name] or [layer for _, layer in pairs if layer.name == name]
+        found = [layer for path, layer in pairs if path == name] or [
+            layer for _, layer in pairs if layer.name == name
+        ]
     if len({id(layer) for layer in found}) == 1:
         return found[0]
     names = [path for path, layer in pairs if _has_map(layer)][-5:]
-    problem = "no layer with a feature map" if name is None else f"{len(found)} layers called {name!r}"
-    raise LayerNotFound(f"{model.name} has {problem}; name one by its path, for example {', '.join(names) or 'none has a map'}.")
+    problem = (
+        "no layer with a feature map" if name is None else f"{len(found)} layers called {name!r}"
+    )
+    raise LayerNotFound(
+        f"{model.name} has {problem}; name one by its path, for example "
+        f"{', '.join(names) or 'none has a map'}."
+    )
 
 
 def _has_map(layer) -> bool:
@@ -203,21 +269,33 @@ def _has_map(layer) -> bool:
         shape = layer.output.shape
     except (AttributeError, ValueError):
         return False
-    return len(shape) in (4, 5) and max(side or 2 for side in shape[1:-1]) > 1 and not any(word in type(layer).__name__ for word in _NOT_A_MAP)
+    return (
+        len(shape) in (4, 5)
+        and max(side or 2 for side in shape[1:-1]) > 1
+        and not any(word in type(layer).__name__ for word in _NOT_A_MAP)
+    )
 
 
 def normalise(maps) -> np.ndarray:
-    """Rectify maps (N, ...) and divide each by its maximum; a map without a positive value becomes zeros."""
+    """Rectify maps (N, ...) and divide each by its maximum; a map without a positive value becomes
+    zeros.
+    """
     maps = np.maximum(np.asarray(maps, np.float32), 0)
     highest = maps.max(axis=tuple(range(1, maps.ndim)), keepdims=True)
     return np.divide(maps, highest, out=np.zeros_like(maps), where=highest > 0)
 
 
 def resize(maps, size) -> np.ndarray:
-    """Resize maps (N, h, w) or (N, d, h, w) to `size`, of two or three sides: linearly along each axis, centres half a pixel from the border as TensorFlow and OpenCV do."""
+    """Resize maps (N, h, w) or (N, d, h, w) to `size`, of two or three sides: linearly along each
+    axis, centres half a pixel from the border as TensorFlow and OpenCV do.
+    """
     maps = np.asarray(maps, np.float32)
     factors = (1, *(new / old for new, old in zip(size, maps.shape[1:], strict=True)))
-    return maps if tuple(size) == maps.shape[1:] else ndimage.zoom(maps, factors, order=1, mode="nearest", grid_mode=True)
+    return (
+        maps
+        if tuple(size) == maps.shape[1:]
+        else ndimage.zoom(maps, factors, order=1, mode="nearest", grid_mode=True)
+    )
 
 
 def overlay(image, heat, alpha: float = 0.4, cmap: str = "inferno") -> np.ndarray:
@@ -232,7 +310,8 @@ def overlay(image, heat, alpha: float = 0.4, cmap: str = "inferno") -> np.ndarra
     alpha : float
         Share of the colour, as published 0.4.
     cmap : str
-        Matplotlib's name of the colour map. The publication used "jet", which colour-blind readers cannot order.
+        Matplotlib's name of the colour map. The publication used "jet", which colour-blind readers
+        cannot order.
 
     Returns
     -------

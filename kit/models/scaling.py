@@ -3,8 +3,8 @@
 import keras
 import numpy as np
 
-from kit.models.backbone_catalog import entry
 from kit.errors import KitError
+from kit.models.backbone_catalog import entry
 
 
 class BadImages(KitError):
@@ -31,7 +31,9 @@ def scale(images, mode: str) -> np.ndarray:
         return images / np.float32(255)
     if mode == "lite":
         return (images - np.float32(127)) / np.float32(128)
-    return keras.applications.imagenet_utils.preprocess_input(images.copy(), data_format="channels_last", mode=mode)
+    return keras.applications.imagenet_utils.preprocess_input(
+        images.copy(), data_format="channels_last", mode=mode
+    )
 
 
 def prepare(name: str, images, mode: str | None = None) -> np.ndarray:
@@ -53,10 +55,14 @@ def prepare(name: str, images, mode: str | None = None) -> np.ndarray:
     Raises
     ------
     BadImages
-        If the array is of another shape or type; a float array is refused because it may be scaled already.
+        If the array is of another shape or type; a float array is refused because it may be scaled
+        already.
     """
     images = np.asarray(images)
     images = images[..., None] if images.ndim == 3 else images
     if images.ndim != 4 or images.shape[-1] not in (1, 3) or images.dtype != np.uint8:
-        raise BadImages(f"Images are {images.dtype} of shape {images.shape}; give uint8 arrays (N, H, W), (N, H, W, 1) or (N, H, W, 3).")
+        raise BadImages(
+            f"Images are {images.dtype} of shape {images.shape}; give uint8 arrays (N, H, W), (N, "
+            "H, W, 1) or (N, H, W, 3)."
+        )
     return scale(np.broadcast_to(images, (*images.shape[:3], 3)), mode or entry(name).preprocess)

@@ -4,11 +4,11 @@ import contextlib
 import random
 
 
-
-
 @contextlib.contextmanager
 def _seeded(seed):
-    """Seed Python's generator, from which Keras draws the seeds of unseeded initialisers, and put its state back afterwards."""
+    """Seed Python's generator, from which Keras draws the seeds of unseeded initialisers, and put
+    its state back afterwards.
+    """
     if seed is None:
         yield
         return

@@ -1,6 +1,8 @@
-"""Reads a PyTorch state dict of the format before PyTorch 1.6, without PyTorch and without running code of the file.
+"""Reads a PyTorch state dict of the format before PyTorch 1.6, without PyTorch and without running
+code of the file.
 
-Such a file is five pickles, then the raw storages. The unpickler here knows tensors and nothing else. Nothing here belongs to a publication.
+Such a file is five pickles, then the raw storages. The unpickler here knows tensors and nothing
+else. Nothing here belongs to a publication.
 """
 
 import math
@@ -12,7 +14,14 @@ import numpy as np
 from kit.errors import KitError
 
 _MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
-_STORAGES = {"FloatStorage": "<f4", "DoubleStorage": "<f8", "HalfStorage": "<f2", "LongStorage": "<i8", "IntStorage": "<i4", "ByteStorage": "u1"}
+_STORAGES = {
+    "FloatStorage": "<f4",
+    "DoubleStorage": "<f8",
+    "HalfStorage": "<f2",
+    "LongStorage": "<i8",
+    "IntStorage": "<i4",
+    "ByteStorage": "u1",
+}
 
 
 class DamagedWeights(KitError):
@@ -20,7 +29,9 @@ class DamagedWeights(KitError):
 
 
 class _Unpickler(pickle.Unpickler):
-    """Rebuilds dictionaries of tensors; any other class in the file is refused, so that no code of the file can run."""
+    """Rebuilds dictionaries of tensors; any other class in the file is refused, so that no code of
+    the file can run.
+    """
 
     def find_class(self, module, name):
         if (module, name) == ("collections", "OrderedDict"):
@@ -57,16 +68,34 @@ def read_torch(path) -> dict:
     """
     try:
         with open(path, "rb") as file:
-            if _Unpickler(file).load() != _MAGIC or _Unpickler(file).load() != _PROTOCOL or not _Unpickler(file).load()["little_endian"]:
+            if (
+                _Unpickler(file).load() != _MAGIC
+                or _Unpickler(file).load() != _PROTOCOL
+                or not _Unpickler(file).load()["little_endian"]
+            ):
                 raise ValueError("another format or byte order")
             tensors = _Unpickler(file).load()
             storages = {key: None for key in _Unpickler(file).load()}
             types = {key: (dtype, count) for (dtype, key, count), *_ in tensors.values()}
             for key in storages:
                 storages[key] = _storage(file, *types[key])
-            return {name: _strided(storages[key], offset, shape, stride) for name, ((_, key, _), offset, shape, stride) in tensors.items()}
-    except (pickle.UnpicklingError, EOFError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-        raise DamagedWeights(f"{path} is no PyTorch state dict of the old format or is damaged ({error}); fetch it again.") from error
+            return {
+                name: _strided(storages[key], offset, shape, stride)
+                for name, ((_, key, _), offset, shape, stride) in tensors.items()
+            }
+    except (
+        pickle.UnpicklingError,
+        EOFError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        IndexError,
+    ) as error:
+        raise DamagedWeights(
+            f"{path} is no PyTorch state dict of the old format or is damaged ({error}); fetch it "
+            "again."
+        ) from error
 
 
 def _storage(file, dtype: np.dtype, count: int) -> np.ndarray:
@@ -82,5 +111,7 @@ def _strided(storage: np.ndarray, offset: int, shape: tuple, stride: tuple) -> n
     last = offset + sum((n - 1) * step for n, step in zip(shape, stride, strict=True))
     if min((offset, *stride)) < 0 or (math.prod(shape) and last >= len(storage)):
         raise ValueError("a tensor outside its storage")
-    view = np.lib.stride_tricks.as_strided(storage[offset:], shape, [step * storage.itemsize for step in stride])
+    view = np.lib.stride_tricks.as_strided(
+        storage[offset:], shape, [step * storage.itemsize for step in stride]
+    )
     return np.array(view, order="C")

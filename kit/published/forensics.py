@@ -1,8 +1,10 @@
-"""Which published numbers are arithmetically impossible or contradict each other, from ``papers/*.yml`` alone.
+"""Which published numbers are arithmetically impossible or contradict each other, from
+``papers/*.yml`` alone.
 
-No data, no model, no run: every finding is computed from the printed values, their rounding and the stated numbers of cases, by the
-``checks`` that a publication's file lists. A check that finds nothing is a check that the publication passes. Errors in prose that no
-arithmetic shows are ``slips`` in the same file and no findings.
+No data, no model, no run: every finding is computed from the printed values, their rounding and the
+stated numbers of cases, by the ``checks`` that a publication's file lists. A check that finds
+nothing is a check that the publication passes. Errors in prose that no arithmetic shows are
+``slips`` in the same file and no findings.
 
 ``python -m kit.published.forensics [paper ...]`` prints the findings.
 """
@@ -13,9 +15,9 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from kit.published import folds, papers, tables  # noqa: F401  (the first two register their kinds)
 from kit.errors import KitError
-from kit.published.checks import BadCheck, IMPOSSIBLE, INCONSISTENT, KINDS, UNEXPLAINED
+from kit.published import folds, papers, tables  # noqa: F401  (the first two register their kinds)
+from kit.published.checks import IMPOSSIBLE, INCONSISTENT, KINDS, UNEXPLAINED, BadCheck
 
 SEVERITIES = (IMPOSSIBLE, INCONSISTENT, UNEXPLAINED)
 COLUMNS = ("paper", "severity", "kind", "values", "sentence")
@@ -34,7 +36,8 @@ class Finding:
     kind : str
         The check kind that found it.
     severity : {"impossible", "inconsistent", "unexplained"}
-        No data can give the values; two statements exclude each other; the values come about in another way than stated.
+        No data can give the values; two statements exclude each other; the values come about in
+        another way than stated.
     sentence : str
         With the numbers, for a reader.
     """
@@ -70,12 +73,20 @@ def run(paper):
 def _check(paper, check):
     name = check.pop("kind")
     if name not in KINDS:
-        raise BadCheck(f"papers/{paper.key}.yml asks for a check {name!r}, which does not exist; choose one of {', '.join(sorted(KINDS))}.")
+        raise BadCheck(
+            f"papers/{paper.key}.yml asks for a check {name!r}, which does not exist; choose one "
+            f"of {', '.join(sorted(KINDS))}."
+        )
     try:
         inspect.signature(KINDS[name]).bind(paper, **check)
     except TypeError as error:
-        raise BadCheck(f"A check {name!r} of papers/{paper.key}.yml has wrong parameters: {error}.") from None
-    return [Finding(paper.key, tuple(dict.fromkeys(ids)), name, severity, sentence) for severity, ids, sentence in KINDS[name](paper, **check)]
+        raise BadCheck(
+            f"A check {name!r} of papers/{paper.key}.yml has wrong parameters: {error}."
+        ) from None
+    return [
+        Finding(paper.key, tuple(dict.fromkeys(ids)), name, severity, sentence)
+        for severity, ids, sentence in KINDS[name](paper, **check)
+    ]
 
 
 def impossible_ids(paper):
@@ -95,8 +106,13 @@ def impossible_ids(paper):
 
 
 def table(findings):
-    """The findings as a DataFrame with the columns paper, severity, kind, values (ids joined by blanks) and sentence."""
-    return pd.DataFrame([(f.paper, f.severity, f.kind, " ".join(f.value_ids), f.sentence) for f in findings], columns=COLUMNS)
+    """The findings as a DataFrame with the columns paper, severity, kind, values (ids joined by
+    blanks) and sentence.
+    """
+    return pd.DataFrame(
+        [(f.paper, f.severity, f.kind, " ".join(f.value_ids), f.sentence) for f in findings],
+        columns=COLUMNS,
+    )
 
 
 def main(arguments=None):

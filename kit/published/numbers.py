@@ -1,8 +1,10 @@
-"""Arithmetic on printed numbers: what a value that was rounded to d decimals can, and cannot, have been before.
+"""Arithmetic on printed numbers: what a value that was rounded to d decimals can, and cannot, have
+been before.
 
-Every function takes plain numbers in the unit in which they are printed. A printed value stands for an interval, half a unit of the last
-digit to either side, both ends included; ranges of computed quantities are taken over those intervals, so that nothing is called
-impossible because of rounding. `SLACK` absorbs binary representation only.
+Every function takes plain numbers in the unit in which they are printed. A printed value stands for
+an interval, half a unit of the last digit to either side, both ends included; ranges of computed
+quantities are taken over those intervals, so that nothing is called impossible because of rounding.
+`SLACK` absorbs binary representation only.
 """
 
 import math
@@ -47,12 +49,15 @@ def half(decimals):
 
 
 def printed_range(value, decimals, units=0.5):
-    """What the exact value may have been, `units` of the last digit to either side (0.5: rounded; 1: rounded or truncated)."""
+    """What the exact value may have been, `units` of the last digit to either side (0.5: rounded;
+    1: rounded or truncated).
+    """
     return Range(value - 2 * units * half(decimals), value + 2 * units * half(decimals))
 
 
 def prints_as(exact, value, decimals):
-    """How `exact` becomes the printed `value`: "rounded", "truncated", "rounded twice", or None if in no way.
+    """How `exact` becomes the printed `value`: "rounded", "truncated", "rounded twice", or None if
+    in no way.
 
     Ties may go either way. "Rounded twice": first to one digit more, then to `decimals`.
     """
@@ -64,7 +69,7 @@ def prints_as(exact, value, decimals):
     return "rounded twice" if abs(difference) <= 1.1 * half(decimals) + slack else None
 
 
-# --- proportions ---------------------------------------------------------------------------------------------------------------------------------
+# --- proportions ----------------------------------------------------------------------------------
 
 
 def reach(value, decimals, n, scale=100.0):
@@ -96,7 +101,7 @@ def common_denominators(values, decimals, start, stop, scale=100.0):
     return n[(np.abs(exact - v) <= half(decimals) + SLACK).all(axis=1), 0]
 
 
-# --- confusion matrices --------------------------------------------------------------------------------------------------------------------------
+# --- confusion matrices ---------------------------------------------------------------------------
 
 
 def _counts(value, decimals, total):
@@ -105,7 +110,8 @@ def _counts(value, decimals, total):
 
 
 def reconstruct(accuracy, sensitivity, specificity, n, decimals=2):
-    """Every confusion matrix of n cases that gives the three printed percentages, by exhaustive search over all splits into P and N.
+    """Every confusion matrix of n cases that gives the three printed percentages, by exhaustive
+    search over all splits into P and N.
 
     Returns
     -------
@@ -119,15 +125,26 @@ def reconstruct(accuracy, sensitivity, specificity, n, decimals=2):
         for hits in _counts(sensitivity, decimals, positives):
             for rejections in _counts(specificity, decimals, negatives):
                 if hits + rejections in right:
-                    found.append(Confusion(positives, negatives, hits, positives - hits, rejections, negatives - rejections))
+                    found.append(
+                        Confusion(
+                            positives,
+                            negatives,
+                            hits,
+                            positives - hits,
+                            rejections,
+                            negatives - rejections,
+                        )
+                    )
     return found
 
 
 def largest_negative_share(accuracy, sensitivity, specificity, decimals=2):
-    """Largest share of negative cases at which a sensitivity printed like the accuracy goes with another specificity.
+    """Largest share of negative cases at which a sensitivity printed like the accuracy goes with
+    another specificity.
 
-    From accuracy = p sensitivity + (1 - p) specificity: 1 - p is at most the rounding room of accuracy - sensitivity over the distance of
-    the specificity. 1.0 where the three are equal within rounding.
+    From accuracy = p sensitivity + (1 - p) specificity: 1 - p is at most the rounding room of
+    accuracy - sensitivity over the distance of the specificity. 1.0 where the three are equal
+    within rounding.
     """
     room = abs(accuracy - sensitivity) + 2 * half(decimals)
     distance = abs(specificity - sensitivity) - 2 * half(decimals)
@@ -135,13 +152,19 @@ def largest_negative_share(accuracy, sensitivity, specificity, decimals=2):
 
 
 def harmonic_range(precision, recall, decimals, units=0.5):
-    """Range of the F1 of one class from its printed precision and recall, each uncertain by `units` of the last digit (1: also truncated)."""
-    ends = [[max(v + s * 2 * units * half(decimals), 0.0) for v in (precision, recall)] for s in (-1, 1)]
+    """Range of the F1 of one class from its printed precision and recall, each uncertain by `units`
+    of the last digit (1: also truncated).
+    """
+    ends = [
+        [max(v + s * 2 * units * half(decimals), 0.0) for v in (precision, recall)] for s in (-1, 1)
+    ]
     return Range(*(2 * p * r / (p + r) if p + r else 0.0 for p, r in ends))
 
 
 def recall_bounds(errors, supports):
-    """Smallest and largest macro recall of a classifier with that many errors, for the given class sizes."""
+    """Smallest and largest macro recall of a classifier with that many errors, for the given class
+    sizes.
+    """
 
     def after(order):
         left, loss = errors, 0.0
@@ -156,8 +179,8 @@ def recall_bounds(errors, supports):
 def specificity_bounds(errors, supports):
     """Necessary bounds of one-against-rest specificity at that many errors.
 
-    Every error is one false positive of one class, so the average loss is the number of errors over the negatives of that class, times its
-    weight.
+    Every error is one false positive of one class, so the average loss is the number of errors over
+    the negatives of that class, times its weight.
 
     Returns
     -------
@@ -166,8 +189,14 @@ def specificity_bounds(errors, supports):
     """
     sizes = np.asarray(supports, dtype=float)
     negatives = sizes.sum() - sizes
-    weights = {"macro": np.full(len(sizes), 1 / len(sizes)), "support-weighted": sizes / sizes.sum()}
-    bounds = {name: Range(1 - errors * (w / negatives).max(), 1 - errors * (w / negatives).min()) for name, w in weights.items()}
+    weights = {
+        "macro": np.full(len(sizes), 1 / len(sizes)),
+        "support-weighted": sizes / sizes.sum(),
+    }
+    bounds = {
+        name: Range(1 - errors * (w / negatives).max(), 1 - errors * (w / negatives).min())
+        for name, w in weights.items()
+    }
     micro = 1 - errors / ((len(sizes) - 1) * sizes.sum())
     return {**bounds, "micro": Range(micro, micro)}
 
@@ -175,8 +204,8 @@ def specificity_bounds(errors, supports):
 def balanced_mcc(accuracy, classes):
     """Smallest and largest multiclass MCC at an accuracy, on equally large classes.
 
-    MCC = (a - 1/K) / sqrt((1 - 1/K)(1 - sum q^2)) with q the predicted shares: smallest for balanced predictions, largest when all errors
-    fall on one class and empty the others one by one.
+    MCC = (a - 1/K) / sqrt((1 - 1/K)(1 - sum q^2)) with q the predicted shares: smallest for
+    balanced predictions, largest when all errors fall on one class and empty the others one by one.
     """
     share, wrong = 1 / classes, 1 - accuracy
     emptied = min(int(wrong / share + SLACK), classes - 1)
@@ -189,7 +218,7 @@ def balanced_mcc(accuracy, classes):
     return Range(*sorted((top / (1 - share), top / one_sided)))
 
 
-# --- means, spreads, changes ---------------------------------------------------------------------------------------------------------------------
+# --- means, spreads, changes ----------------------------------------------------------------------
 
 
 def mean_range(values, decimals):
@@ -198,11 +227,19 @@ def mean_range(values, decimals):
 
 
 def variance_range(values, decimals, ddof=1):
-    """Range of the variance (ddof 1: sample) of printed values: largest at a corner of the box, smallest with all drawn to one point."""
+    """Range of the variance (ddof 1: sample) of printed values: largest at a corner of the box,
+    smallest with all drawn to one point.
+    """
     v, h = np.asarray(values, dtype=float), half(decimals)
-    largest = max(np.var(v + h * np.asarray(signs), ddof=ddof) for signs in product((-1, 1), repeat=len(v)))
-    drawn = optimize.minimize_scalar(lambda c: np.var(np.clip(c, v - h, v + h), ddof=ddof), bounds=(v.min() - h, v.max() + h), method="bounded",
-                                     options={"xatol": 1e-10})
+    largest = max(
+        np.var(v + h * np.asarray(signs), ddof=ddof) for signs in product((-1, 1), repeat=len(v))
+    )
+    drawn = optimize.minimize_scalar(
+        lambda c: np.var(np.clip(c, v - h, v + h), ddof=ddof),
+        bounds=(v.min() - h, v.max() + h),
+        method="bounded",
+        options={"xatol": 1e-10},
+    )
     return Range(float(drawn.fun), float(largest))
 
 
@@ -230,15 +267,30 @@ def statistic_range(statistic, samples, decimals, means=None):
     Range
         By constrained optimisation (SLSQP) from the printed values and from both sides of the box.
     """
-    sizes, x0, h = [len(s) for s in samples], np.concatenate([np.asarray(s, float) for s in samples]), half(decimals)
+    sizes, x0, h = (
+        [len(s) for s in samples],
+        np.concatenate([np.asarray(s, float) for s in samples]),
+        half(decimals),
+    )
     split = lambda x: (x[: sizes[0]], x[sizes[0] :])
-    inside = [{"type": "ineq", "fun": lambda x, i=i, m=m: [split(x)[i].mean() - m.low, m.high - split(x)[i].mean()]}
-              for i, m in enumerate(means or ())]
+    inside = [
+        {
+            "type": "ineq",
+            "fun": lambda x, i=i, m=m: [split(x)[i].mean() - m.low, m.high - split(x)[i].mean()],
+        }
+        for i, m in enumerate(means or ())
+    ]
     found = [float(statistic(*split(x0)))]
     for sign, side in product((1, -1), (0.0, 0.9, -0.9)):
         start = x0 + side * h * np.concatenate([np.ones(sizes[0]), -np.ones(sizes[1])])
-        result = optimize.minimize(lambda x: sign * statistic(*split(x)), start, bounds=list(zip(x0 - h, x0 + h)), constraints=inside,
-                                   method="SLSQP", options={"ftol": 1e-12, "maxiter": 300})
+        result = optimize.minimize(
+            lambda x: sign * statistic(*split(x)),
+            start,
+            bounds=list(zip(x0 - h, x0 + h)),
+            constraints=inside,
+            method="SLSQP",
+            options={"ftol": 1e-12, "maxiter": 300},
+        )
         if all((np.asarray(c["fun"](result.x)) > -1e-7).all() for c in inside):
             found.append(float(sign * result.fun))
     return Range(min(found), max(found))

@@ -1,9 +1,11 @@
 """The publications as data: loads and checks ``papers/<key>.yml``.
 
-A file lists every table, figure and number in prose with its published value, the notebook that regenerates it, the published settings, the
-known slips and the checks that `kit.published.forensics` runs. A published value is addressed by ``<artefact>/<row>/<column>`` (for example
-``table-1/cnn.fold1/accuracy``), a number in prose by ``claims/<id>``. What the authors' code, logs or weights show beside the printed text
-lies under ``records``; it is evidence, never a published value, and is kept apart.
+A file lists every table, figure and number in prose with its published value, the notebook that
+regenerates it, the published settings, the known slips and the checks that
+`kit.published.forensics` runs. A published value is addressed by ``<artefact>/<row>/<column>`` (for
+example ``table-1/cnn.fold1/accuracy``), a number in prose by ``claims/<id>``. What the authors'
+code, logs or weights show beside the printed text lies under ``records``; it is evidence, never a
+published value, and is kept apart.
 """
 
 import math
@@ -17,7 +19,21 @@ import yaml
 from kit import paths
 from kit.errors import KitError
 
-REQUIRED = ("key", "title", "authors", "venue", "year", "doi", "data", "notebooks", "hyperparameters", "artefacts", "claims", "checks", "slips")
+REQUIRED = (
+    "key",
+    "title",
+    "authors",
+    "venue",
+    "year",
+    "doi",
+    "data",
+    "notebooks",
+    "hyperparameters",
+    "artefacts",
+    "claims",
+    "checks",
+    "slips",
+)
 OPTIONAL = ("records", "note")
 KINDS = ("table", "figure")
 BLOCK_FIELDS = {"unit", "decimals", "n", "columns", "rows", "notes", "literature"}
@@ -149,7 +165,10 @@ class Paper:
         """The `Published` number of an id, printed or recorded; raises UnknownValue."""
         found = self.values.get(value_id) or self.recorded.get(value_id)
         if found is None:
-            raise UnknownValue(f"papers/{self.key}.yml has no number {value_id!r}; ids read artefact/row/column or claims/id.")
+            raise UnknownValue(
+                f"papers/{self.key}.yml has no number {value_id!r}; ids read artefact/row/column "
+                "or claims/id."
+            )
         return found
 
     def artefact(self, artefact_id):
@@ -157,7 +176,10 @@ class Paper:
         for item in self.artefacts:
             if item.id == artefact_id:
                 return item
-        raise UnknownValue(f"papers/{self.key}.yml has no artefact {artefact_id!r}; it has {', '.join(a.id for a in self.artefacts)}.")
+        raise UnknownValue(
+            f"papers/{self.key}.yml has no artefact {artefact_id!r}; it has "
+            f"{', '.join(a.id for a in self.artefacts)}."
+        )
 
 
 def keys():
@@ -197,7 +219,9 @@ def read(path):
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise BadPaperFile(f"{path.name} is not valid YAML; correct this: {' '.join(str(error).split())}.") from None
+        raise BadPaperFile(
+            f"{path.name} is not valid YAML; correct this: {' '.join(str(error).split())}."
+        ) from None
     return _build(raw, path)
 
 
@@ -208,7 +232,10 @@ def _demand(condition, path, message):
 
 def _build(raw, path):
     _demand(isinstance(raw, dict), path, "the file must be a mapping with the keys of the schema")
-    missing, unknown = [k for k in REQUIRED if k not in raw], [k for k in raw if k not in REQUIRED + OPTIONAL]
+    missing, unknown = (
+        [k for k in REQUIRED if k not in raw],
+        [k for k in raw if k not in REQUIRED + OPTIONAL],
+    )
     _demand(not missing, path, f"add the missing top-level keys {', '.join(missing)}")
     _demand(not unknown, path, f"remove the unknown top-level keys {', '.join(map(str, unknown))}")
     _demand(raw["key"] == path.stem, path, f"key must equal the file name, but is {raw['key']!r}")
@@ -216,7 +243,9 @@ def _build(raw, path):
     claims = _claims(raw["claims"], raw["notebooks"], values, path)
     records, recorded, _ = _artefacts(raw.get("records") or [], None, path)
     clash = {a.id for a in artefacts} & {a.id for a in records}
-    _demand(not clash, path, f"records need ids of their own, but {', '.join(sorted(clash))} is taken")
+    _demand(
+        not clash, path, f"records need ids of their own, but {', '.join(sorted(clash))} is taken"
+    )
     _listed(raw["checks"], {"kind"}, "checks", path)
     _listed(raw["slips"], {"where", "issue", "use"}, "slips", path)
     settings = raw["hyperparameters"]
@@ -224,14 +253,27 @@ def _build(raw, path):
     _demand(flat, path, "hyperparameters must be a flat mapping of names to values")
     plain = {k: raw[k] for k in ("key", "title", "venue", "year", "doi", "hyperparameters")}
     lists = {k: tuple(raw[k]) for k in ("authors", "data", "notebooks", "checks", "slips")}
-    return Paper(**plain, **lists, artefacts=artefacts, claims=claims, values=values, texts=texts, records=records, recorded=recorded,
-                 note=raw.get("note", ""))
+    return Paper(
+        **plain,
+        **lists,
+        artefacts=artefacts,
+        claims=claims,
+        values=values,
+        texts=texts,
+        records=records,
+        recorded=recorded,
+        note=raw.get("note", ""),
+    )
 
 
 def _listed(items, fields, name, path):
     _demand(isinstance(items, list), path, f"{name} must be a list")
     for position, item in enumerate(items, 1):
-        _demand(isinstance(item, dict) and fields <= set(item), path, f"item {position} of {name} needs the keys {', '.join(sorted(fields))}")
+        _demand(
+            isinstance(item, dict) and fields <= set(item),
+            path,
+            f"item {position} of {name} needs the keys {', '.join(sorted(fields))}",
+        )
 
 
 def _artefacts(items, notebooks, path):
@@ -239,30 +281,71 @@ def _artefacts(items, notebooks, path):
     _listed(items, fields, "records" if notebooks is None else "artefacts", path)
     found, values, texts = [], {}, {}
     for item in items:
-        _demand(ID.fullmatch(str(item["id"])), path, f"artefact id {item['id']!r} must be lower-case words joined by hyphens")
-        _demand(item["id"] not in {a.id for a in found} | {"claims"}, path, f"artefact id {item['id']} is used twice or reserved")
+        _demand(
+            ID.fullmatch(str(item["id"])),
+            path,
+            f"artefact id {item['id']!r} must be lower-case words joined by hyphens",
+        )
+        _demand(
+            item["id"] not in {a.id for a in found} | {"claims"},
+            path,
+            f"artefact id {item['id']} is used twice or reserved",
+        )
         kind = item.get("kind", "record")
-        _demand(notebooks is None or kind in KINDS, path, f"{item['id']} must be a table or a figure, not {kind!r}")
-        _demand(notebooks is None or item["notebook"] in notebooks, path, f"{item['id']} names a notebook that `notebooks` does not list")
-        found.append(Artefact(item["id"], kind, item["title"], item.get("notebook", ""), item.get("note", "")))
+        _demand(
+            notebooks is None or kind in KINDS,
+            path,
+            f"{item['id']} must be a table or a figure, not {kind!r}",
+        )
+        _demand(
+            notebooks is None or item["notebook"] in notebooks,
+            path,
+            f"{item['id']} names a notebook that `notebooks` does not list",
+        )
+        found.append(
+            Artefact(
+                item["id"], kind, item["title"], item.get("notebook", ""), item.get("note", "")
+            )
+        )
         for block in item.get("blocks", []):
             _block(item["id"], block, values, texts, path)
     return tuple(found), values, texts
 
 
 def _block(artefact, block, values, texts, path):
-    _demand({"columns", "rows"} <= set(block) <= BLOCK_FIELDS, path, f"a block of {artefact} has the fields {', '.join(map(str, block))}")
+    _demand(
+        {"columns", "rows"} <= set(block) <= BLOCK_FIELDS,
+        path,
+        f"a block of {artefact} has the fields {', '.join(map(str, block))}",
+    )
     columns, notes = block["columns"], block.get("notes", {})
     for row, cells in block["rows"].items():
         row = str(row)
-        _demand(isinstance(cells, list) and len(cells) == len(columns), path, f"row {row} of {artefact} needs {len(columns)} cells")
-        for column, cell in ((column, cell) for column, cell in zip(columns, cells) if cell is not None):
+        _demand(
+            isinstance(cells, list) and len(cells) == len(columns),
+            path,
+            f"row {row} of {artefact} needs {len(columns)} cells",
+        )
+        for column, cell in (
+            (column, cell) for column, cell in zip(columns, cells) if cell is not None
+        ):
             named = NAME.fullmatch(row) and NAME.fullmatch(str(column))
             _demand(named, path, f"{artefact}/{row}/{column} is no valid value id")
             note = notes.get(f"{row}/{column}", notes.get(row, notes.get(column, "")))
-            entry = Published(cell, block.get("unit", ""), block.get("decimals", 0), block.get("n"), artefact, row, str(column), note,
-                              block.get("literature", False))
-            _demand(entry.id not in values and entry.id not in texts, path, f"{entry.id} is given twice")
+            entry = Published(
+                cell,
+                block.get("unit", ""),
+                block.get("decimals", 0),
+                block.get("n"),
+                artefact,
+                row,
+                str(column),
+                note,
+                block.get("literature", False),
+            )
+            _demand(
+                entry.id not in values and entry.id not in texts, path, f"{entry.id} is given twice"
+            )
             _cell(entry, values, texts, path)
 
 
@@ -275,11 +358,23 @@ def _cell(entry, values, texts, path):
 
 
 def _number(entry, path):
-    _demand(isinstance(entry.value, (int, float)) and math.isfinite(entry.value) and not isinstance(entry.value, bool), path,
-            f"{entry.id} must be a number, a word or null")
-    _demand(isinstance(entry.decimals, int) and entry.decimals >= 0, path, f"{entry.id} needs its number of decimals")
-    _demand(abs(round(entry.value, entry.decimals) - entry.value) < 1e-9 * max(1, abs(entry.value)), path,
-            f"{entry.id} is {entry.value!r}, which has more than {entry.decimals} decimals")
+    _demand(
+        isinstance(entry.value, (int, float))
+        and math.isfinite(entry.value)
+        and not isinstance(entry.value, bool),
+        path,
+        f"{entry.id} must be a number, a word or null",
+    )
+    _demand(
+        isinstance(entry.decimals, int) and entry.decimals >= 0,
+        path,
+        f"{entry.id} needs its number of decimals",
+    )
+    _demand(
+        abs(round(entry.value, entry.decimals) - entry.value) < 1e-9 * max(1, abs(entry.value)),
+        path,
+        f"{entry.id} is {entry.value!r}, which has more than {entry.decimals} decimals",
+    )
 
 
 def _claims(items, notebooks, values, path):
@@ -287,13 +382,34 @@ def _claims(items, notebooks, values, path):
     found = []
     for item in items:
         unknown = set(item) - set(Claim.__dataclass_fields__)
-        _demand(not unknown, path, f"claim {item['id']} has the unknown fields {', '.join(sorted(unknown))}")
+        _demand(
+            not unknown,
+            path,
+            f"claim {item['id']} has the unknown fields {', '.join(sorted(unknown))}",
+        )
         claim = Claim(**item)
-        _demand(NAME.fullmatch(claim.id) and claim.id not in {c.id for c in found}, path, f"claim id {claim.id!r} is used twice or not valid")
-        _demand(not claim.notebook or claim.notebook in notebooks, path, f"claim {claim.id} names a notebook that `notebooks` does not list")
+        _demand(
+            NAME.fullmatch(claim.id) and claim.id not in {c.id for c in found},
+            path,
+            f"claim id {claim.id!r} is used twice or not valid",
+        )
+        _demand(
+            not claim.notebook or claim.notebook in notebooks,
+            path,
+            f"claim {claim.id} names a notebook that `notebooks` does not list",
+        )
         if claim.value is not None:
-            entry = Published(claim.value, claim.unit, claim.decimals or 0, claim.n, "claims", claim.id, "", claim.note,
-                              claim.literature)
+            entry = Published(
+                claim.value,
+                claim.unit,
+                claim.decimals or 0,
+                claim.n,
+                "claims",
+                claim.id,
+                "",
+                claim.note,
+                claim.literature,
+            )
             _number(entry, path)
             values[entry.id] = entry
         found.append(claim)
@@ -307,7 +423,8 @@ def departures(paper, used):
     ----------
     paper : Paper
     used : dict
-        Names of `paper.hyperparameters` -> value of the run. A hyper-parameter that the publication leaves open (null) is not compared.
+        Names of `paper.hyperparameters` -> value of the run. A hyper-parameter that the publication
+        leaves open (null) is not compared.
 
     Returns
     -------
@@ -321,13 +438,21 @@ def departures(paper, used):
     """
     for name in used:
         if name not in paper.hyperparameters:
-            raise UnknownValue(f"papers/{paper.key}.yml lists no hyper-parameter {name!r}; it has {', '.join(paper.hyperparameters)}.")
+            raise UnknownValue(
+                f"papers/{paper.key}.yml lists no hyper-parameter {name!r}; it has "
+                f"{', '.join(paper.hyperparameters)}."
+            )
     stated = {name: paper.hyperparameters[name] for name in used}
-    return [f"{name.replace('_', ' ')} {used[name]} instead of {stated[name]}" for name in used if stated[name] is not None and used[name] != stated[name]]
+    return [
+        f"{name.replace('_', ' ')} {used[name]} instead of {stated[name]}"
+        for name in used
+        if stated[name] is not None and used[name] != stated[name]
+    ]
 
 
 def shared(lines):
-    """Notes of several systems as one list, for an artefact that shows them all: what holds for all once, the rest with the system's name.
+    """Notes of several systems as one list, for an artefact that shows them all: what holds for all
+    once, the rest with the system's name.
 
     Parameters
     ----------
@@ -338,4 +463,7 @@ def shared(lines):
     for name, own in lines.items():
         for line in own:
             owners.setdefault(line, []).append(name)
-    return [line if len(names) == len(lines) else f"{', '.join(names)}: {line}" for line, names in sorted(owners.items(), key=lambda item: -len(item[1]))]
+    return [
+        line if len(names) == len(lines) else f"{', '.join(names)}: {line}"
+        for line, names in sorted(owners.items(), key=lambda item: -len(item[1]))
+    ]

@@ -1,4 +1,5 @@
-"""Check kinds on tables as tables: values that should agree, add up, be ordered, lie within bounds or follow from one another.
+"""Check kinds on tables as tables: values that should agree, add up, be ordered, lie within bounds
+or follow from one another.
 
 Severities and the form of a kind are those of `kit.published.checks`.
 """
@@ -6,7 +7,16 @@ Severities and the form of a kind are those of `kit.published.checks`.
 from itertools import combinations
 
 from kit.published import numbers
-from kit.published.checks import INCONSISTENT, kind, one, range_of, says, select, spread, UNEXPLAINED
+from kit.published.checks import (
+    INCONSISTENT,
+    UNEXPLAINED,
+    kind,
+    one,
+    range_of,
+    says,
+    select,
+    spread,
+)
 
 
 def _base(paper, value_id):
@@ -16,24 +26,42 @@ def _base(paper, value_id):
 
 @kind
 def same(paper, groups):
-    """The same quantity printed (or recorded) more than once with values that exclude each other."""
+    """The same quantity printed (or recorded) more than once with values that exclude each
+    other.
+    """
     for group in groups:
         entries = select(paper, group)
-        apart = [(a, b) for a, b in combinations(entries, 2) if not range_of(a, 1.0).meets(range_of(b, 1.0))]
+        apart = [
+            (a, b)
+            for a, b in combinations(entries, 2)
+            if not range_of(a, 1.0).meets(range_of(b, 1.0))
+        ]
         if apart:
             ids = list(dict.fromkeys(e.id for pair in apart for e in pair))
-            yield INCONSISTENT, ids, f"The same quantity has several values: {'; '.join(says(e) for e in entries)}."
+            yield (
+                INCONSISTENT,
+                ids,
+                f"The same quantity has several values: {'; '.join(says(e) for e in entries)}.",
+            )
 
 
 @kind
 def order(paper, pairs, over=("",), severity=INCONSISTENT):
-    """Two pairs of values that should be ordered alike but are not, beyond rounding; for each name that `over` puts in place of ``{}``."""
+    """Two pairs of values that should be ordered alike but are not, beyond rounding; for each name
+    that `over` puts in place of ``{}``.
+    """
     for item in over:
         ids = [[i.format(item) for i in pair] for pair in pairs]
         (a, ra), (b, rb), (c, rc), (d, rd) = (_base(paper, i) for pair in ids for i in pair)
-        signs = [0 if x.meets(y) else (1 if x.low > y.high else -1) for x, y in ((ra, rb), (rc, rd))]
+        signs = [
+            0 if x.meets(y) else (1 if x.low > y.high else -1) for x, y in ((ra, rb), (rc, rd))
+        ]
         if signs[0] * signs[1] < 0:
-            yield severity, [*ids[0], *ids[1]], f"The order flips: {says(a)} against {says(b)}, but {says(c)} against {says(d)}."
+            yield (
+                severity,
+                [*ids[0], *ids[1]],
+                f"The order flips: {says(a)} against {says(b)}, but {says(c)} against {says(d)}.",
+            )
 
 
 @kind
@@ -50,38 +78,64 @@ def extreme(paper, value, among, claim, sense="largest"):
     """A value that the publication calls the largest (or smallest) of several."""
     e, r = _base(paper, value)
     sign = 1 if sense == "largest" else -1
-    beyond = [o for o in select(paper, among) if o.id != e.id and min(sign * x for x in range_of(o, 1.0)) > max(sign * x for x in r)]
+    beyond = [
+        o
+        for o in select(paper, among)
+        if o.id != e.id and min(sign * x for x in range_of(o, 1.0)) > max(sign * x for x in r)
+    ]
     if beyond:
-        yield INCONSISTENT, [e.id], f"{says(e)} is not the {sense}, although {claim}: {', '.join(says(o) for o in beyond)}."
+        yield (
+            INCONSISTENT,
+            [e.id],
+            f"{says(e)} is not the {sense}, although {claim}: "
+            f"{', '.join(says(o) for o in beyond)}.",
+        )
 
 
 @kind
 def outside(paper, values, within):
-    """A value outside the range of values that should be alike (a hold-out result beyond every fold)."""
+    """A value outside the range of values that should be alike (a hold-out result beyond every
+    fold).
+    """
     others = select(paper, within)
     low, high = min(others, key=lambda e: e.value), max(others, key=lambda e: e.value)
     for e in select(paper, values):
         if not numbers.Range(range_of(low).low, range_of(high).high).meets(range_of(e)):
             gap = e.value - high.value if e.value > high.value else low.value - e.value
             side = "above the largest" if e.value > high.value else "below the smallest"
-            yield UNEXPLAINED, [e.id], f"{says(e)} lies {gap:.{e.decimals}f} {side} of the {len(others)} values {says(low, True)} to {says(high, True)}."
+            yield (
+                UNEXPLAINED,
+                [e.id],
+                f"{says(e)} lies {gap:.{e.decimals}f} {side} of the {len(others)} values "
+                f"{says(low, True)} to {says(high, True)}.",
+            )
 
 
 @kind
 def sum_(paper, totals):
-    """A total against its parts: `totals` maps the total's id to patterns of the parts (the total itself is left out)."""
+    """A total against its parts: `totals` maps the total's id to patterns of the parts (the total
+    itself is left out).
+    """
     for total, parts in totals.items():
         e = one(paper, total)
         entries = [p for p in select(paper, parts) if p.id != e.id]
-        room = sum(numbers.half(p.decimals) for p in entries if p.decimals) + (numbers.half(e.decimals) if e.decimals else 0)
+        room = sum(numbers.half(p.decimals) for p in entries if p.decimals) + (
+            numbers.half(e.decimals) if e.decimals else 0
+        )
         found = sum(p.value for p in entries)
         if abs(found - e.value) > room + numbers.SLACK:
-            yield INCONSISTENT, [e.id], f"{says(e)}, but its {len(entries)} parts add up to {found:,.{e.decimals}f}."
+            yield (
+                INCONSISTENT,
+                [e.id],
+                f"{says(e)}, but its {len(entries)} parts add up to {found:,.{e.decimals}f}.",
+            )
 
 
 @kind
 def delta(paper, rows, before, after, printed, relative=True):
-    """A printed change against the two values that it is the change of; percent of the first if `relative`."""
+    """A printed change against the two values that it is the change of; percent of the first if
+    `relative`.
+    """
     for row in rows:
         b, a, d = (one(paper, pattern.format(row)) for pattern in (before, after, printed))
         allowed = numbers.change_range(b.value, a.value, b.decimals, relative)
@@ -89,33 +143,52 @@ def delta(paper, rows, before, after, printed, relative=True):
             gap = min(abs(x - d.value) for x in allowed)
             middle = sum(allowed) / 2
             severity = INCONSISTENT if gap > 5 * numbers.half(d.decimals) else UNEXPLAINED
-            said = f"{says(b)} and {says(a)} give {middle:+.2f} ({spread(allowed, 2)} within rounding)"
+            said = (
+                f"{says(b)} and {says(a)} give {middle:+.2f} ({spread(allowed, 2)} within rounding)"
+            )
             yield severity, [d.id, b.id, a.id], f"{says(d)}, but {said}."
 
 
 @kind
 def bounds(paper, values, what, low=None, high=None, severity=INCONSISTENT):
-    """Values outside stated bounds; `low` and `high` are numbers or ids of numbers, in the values' unit."""
+    """Values outside stated bounds; `low` and `high` are numbers or ids of numbers, in the values'
+    unit.
+    """
     ends = [one(paper, x).value if isinstance(x, str) else x for x in (low, high)]
     for e in select(paper, values):
         r = range_of(e)
         if (ends[0] is not None and r.high < ends[0]) or (ends[1] is not None and r.low > ends[1]):
-            yield severity, [e.id], f"{says(e)} is outside {_interval(ends)}, {what}{f' ({e.note})' if e.note else ''}."
+            yield (
+                severity,
+                [e.id],
+                f"{says(e)} is outside {_interval(ends)}, "
+                f"{what}{f' ({e.note})' if e.note else ''}.",
+            )
 
 
 def _interval(ends):
     low, high = (None if x is None else f"{x:,.6g}" for x in ends)
-    return f"{low} to {high}" if low and high else (f"the upper bound {high}" if high else f"the lower bound {low}")
+    return (
+        f"{low} to {high}"
+        if low and high
+        else (f"the upper bound {high}" if high else f"the lower bound {low}")
+    )
 
 
 @kind
 def ratio(paper, printed, top, bottom, factor=1.0, round_first=None, note=""):
-    """A printed ratio against the two numbers behind it; `round_first` ([unit, decimals]) names a rounding of both that may explain it."""
+    """A printed ratio against the two numbers behind it; `round_first` ([unit, decimals]) names a
+    rounding of both that may explain it.
+    """
     e, t, b = one(paper, printed), one(paper, top), one(paper, bottom)
-    allowed = numbers.Range(range_of(t).low / range_of(b).high, range_of(t).high / range_of(b).low).scaled(factor)
+    allowed = numbers.Range(
+        range_of(t).low / range_of(b).high, range_of(t).high / range_of(b).low
+    ).scaled(factor)
     if allowed.meets(range_of(e)):
         return
-    text = f"{says(e)}, but {says(t)} over {says(b)} is {factor * t.value / b.value:.{e.decimals}f}."
+    text = (
+        f"{says(e)}, but {says(t)} over {says(b)} is {factor * t.value / b.value:.{e.decimals}f}."
+    )
     if round_first:
         unit, digits = round_first
         x, y = round(t.value / unit, digits), round(b.value / unit, digits)
@@ -126,36 +199,58 @@ def ratio(paper, printed, top, bottom, factor=1.0, round_first=None, note=""):
 
 @kind
 def near(paper, pairs, tolerance, divide=1.0, over=("",), note=""):
-    """Printed values that differ from recorded ones (over `divide`) by more than a relative tolerance."""
+    """Printed values that differ from recorded ones (over `divide`) by more than a relative
+    tolerance.
+    """
     for item in over:
         e, r = (one(paper, i.format(item)) for i in pairs)
         if abs(e.value * divide / r.value - 1) > tolerance:
-            yield UNEXPLAINED, [e.id], f"{says(e)}, but {says(r)}: {e.value * divide / r.value:.2f} times as much. {note}".strip()
+            yield (
+                UNEXPLAINED,
+                [e.id],
+                (
+                    f"{says(e)}, but {says(r)}: {e.value * divide / r.value:.2f} times as much. "
+                    f"{note}"
+                ).strip(),
+            )
 
 
 @kind
 def matches(paper, alternatives, divide=1.0):
-    """A printed column against several exact ones, rounded or truncated: which one is it? `alternatives` maps a name to [[printed, exact], ...]."""
+    """A printed column against several exact ones, rounded or truncated: which one is it?
+    `alternatives` maps a name to [[printed, exact], ...].
+    """
     table = {}
     for name, pairs in alternatives.items():
         for how in ("rounded", "truncated"):
             found = [(one(paper, p), one(paper, x).value / divide) for p, x in pairs]
-            table[f"{name} {how}"] = [(e, exact) for e, exact in found if not _prints(exact, e, how)]
+            table[f"{name} {how}"] = [
+                (e, exact) for e, exact in found if not _prints(exact, e, how)
+            ]
     if all(table.values()):
         best = min(table, key=lambda k: len(table[k]))
         wrong = ", ".join(f"{says(e)} against {exact:.4f}" for e, exact in table[best])
-        yield UNEXPLAINED, [e.id for e, _ in table[best]], f"No single source gives the whole column; the nearest is '{best}', which misses {wrong}."
+        yield (
+            UNEXPLAINED,
+            [e.id for e, _ in table[best]],
+            f"No single source gives the whole column; the nearest is '{best}', which misses "
+            f"{wrong}.",
+        )
 
 
 def _prints(exact, entry, how):
     if how == "truncated":
-        return -numbers.SLACK <= exact - entry.value < 2 * numbers.half(entry.decimals) - numbers.SLACK
+        return (
+            -numbers.SLACK <= exact - entry.value < 2 * numbers.half(entry.decimals) - numbers.SLACK
+        )
     return numbers.prints_as(exact, entry.value, entry.decimals) == "rounded"
 
 
 @kind
 def steps(paper, rows, columns, length, start, step, claim=None):
-    """A path in several columns that moves by at most `step` a row from `start`; `claim`: the text says that one column moves at a time."""
+    """A path in several columns that moves by at most `step` a row from `start`; `claim`: the text
+    says that one column moves at a time.
+    """
     both, moves, ids = 0, 0, []
     for pattern in rows:
         last = dict(zip(columns, start))
@@ -164,22 +259,42 @@ def steps(paper, rows, columns, length, start, step, claim=None):
             change = [abs(e.value - last[c]) for c, e in now.items()]
             moves, both = moves + 1, both + (sum(x > numbers.SLACK for x in change) > 1)
             if max(change) > step + numbers.SLACK:
-                yield INCONSISTENT, [e.id for e in now.values()], f"{pattern.format(i)} moves by {max(change):.2f}, more than the step {step}."
+                yield (
+                    INCONSISTENT,
+                    [e.id for e in now.values()],
+                    f"{pattern.format(i)} moves by {max(change):.2f}, more than the step {step}.",
+                )
             last = {c: e.value for c, e in now.items()}
         ids.append(pattern.split("/")[0])
     if claim and both:
         where = ", ".join(dict.fromkeys(ids))
-        yield INCONSISTENT, [claim], (
-            f"{both} of {moves} moves in {where} change {' and '.join(columns)} together, although the text says one at a time.")
+        yield (
+            INCONSISTENT,
+            [claim],
+            (
+                f"{both} of {moves} moves in {where} change {' and '.join(columns)} together, "
+                "although the text says one at a time."
+            ),
+        )
 
 
 @kind
 def missing_unit(paper, value, below, units):
-    """A value printed without unit that is said to lie below another one: which units allow that? `units` maps a unit to its size in seconds."""
+    """A value printed without unit that is said to lie below another one: which units allow that?
+    `units` maps a unit to its size in seconds.
+    """
     e, other = one(paper, value), one(paper, below)
     size = other.value * units[other.unit]
     fits = [u for u, seconds in units.items() if e.value * seconds < size]
     if not e.unit and len(fits) < len(units):
-        within, beyond = ([f"{e.printed} {u}" for u in units if (u in fits) == wanted] for wanted in (True, False))
-        yield UNEXPLAINED, [e.id], (
-            f"{says(e)} has no unit and is said to lie below {says(other)}: only {' or '.join(within) or 'no unit'} would, {' and '.join(beyond)} would not.")
+        within, beyond = (
+            [f"{e.printed} {u}" for u in units if (u in fits) == wanted] for wanted in (True, False)
+        )
+        yield (
+            UNEXPLAINED,
+            [e.id],
+            (
+                f"{says(e)} has no unit and is said to lie below {says(other)}: only "
+                f"{' or '.join(within) or 'no unit'} would, {' and '.join(beyond)} would not."
+            ),
+        )

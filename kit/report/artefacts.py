@@ -1,11 +1,14 @@
-"""The artefacts of a run: every table and figure of a publication, written once, merged into one list, each saying what it was made from.
+"""The artefacts of a run: every table and figure of a publication, written once, merged into one
+list, each saying what it was made from.
 
-A notebook makes one `Artefacts` object and hands it tables, figures and values as it goes. Each call is on disk when it returns, so a
-crash leaves what came before it as "written" and the rest as "missing". All bytes are a function of the inputs: no date is embedded in a
-PNG or PDF, and two equal runs write equal files.
+A notebook makes one `Artefacts` object and hands it tables, figures and values as it goes. Each
+call is on disk when it returns, so a crash leaves what came before it as "written" and the rest as
+"missing". All bytes are a function of the inputs: no date is embedded in a PNG or PDF, and two
+equal runs write equal files.
 
-What was measured on embedded data, with a stand-in, or with reduced settings says so in the caption of the Markdown and LaTeX table, in
-the last column of the CSV table, and under the figure: a file that is copied out of the results folder keeps its caveat.
+What was measured on embedded data, with a stand-in, or with reduced settings says so in the caption
+of the Markdown and LaTeX table, in the last column of the CSV table, and under the figure: a file
+that is copied out of the results folder keeps its caveat.
 """
 
 import difflib
@@ -15,11 +18,12 @@ import re
 
 import pandas as pd
 
-from kit import files as files_module, paths
+from kit import files as files_module
+from kit import paths
 from kit.data import registry
+from kit.errors import KitError
 from kit.published import papers
 from kit.report import style
-from kit.errors import KitError
 
 ORDER = ("br35h", "cad", "lease", "gencnn", "astrocytes", "gensoup", "pbcnas")
 KINDS = {"table": ("csv", "md", "tex"), "figure": ("png", "pdf")}
@@ -33,7 +37,10 @@ class UnknownArtefact(KitError):
 def all_papers() -> list:
     """Every publication as `kit.published.papers.Paper`, in the order of the README."""
     order = {key: place for place, key in enumerate(ORDER)}
-    return [papers.load(key) for key in sorted(papers.keys(), key=lambda key: (order.get(key, len(order)), key))]
+    return [
+        papers.load(key)
+        for key in sorted(papers.keys(), key=lambda key: (order.get(key, len(order)), key))
+    ]
 
 
 def _declared(notebook: str) -> list[dict]:
@@ -42,20 +49,49 @@ def _declared(notebook: str) -> list[dict]:
     if not path.exists():
         return []
     kit = json.loads(path.read_text(encoding="utf-8")).get("metadata", {}).get("kit", {})
-    return [{"paper": kit["folder"], "id": key, "kind": "figure" if key.startswith("figure") else "table", "title": title, "notebook": notebook}
-            for key, title in kit.get("artefacts", {}).items()]
+    return [
+        {
+            "paper": kit["folder"],
+            "id": key,
+            "kind": "figure" if key.startswith("figure") else "table",
+            "title": title,
+            "notebook": notebook,
+        }
+        for key, title in kit.get("artefacts", {}).items()
+    ]
 
 
 def all_expected() -> list[dict]:
-    """Every artefact that the kit promises: ``{"paper", "id", "kind", "title", "notebook"}``, audit first, then the publications, then the summary."""
-    own = [entry for path in sorted(paths.notebooks_dir().glob("*.ipynb")) for entry in _declared(path.stem)]
-    listed = [{"paper": paper.key, "id": entry.id, "kind": entry.kind, "title": entry.title, "notebook": entry.notebook}
-              for paper in all_papers() for entry in paper.artefacts]
-    return [e for e in own if e["paper"] != "summary"] + listed + [e for e in own if e["paper"] == "summary"]
+    """Every artefact that the kit promises: ``{"paper", "id", "kind", "title", "notebook"}``, audit
+    first, then the publications, then the summary.
+    """
+    own = [
+        entry
+        for path in sorted(paths.notebooks_dir().glob("*.ipynb"))
+        for entry in _declared(path.stem)
+    ]
+    listed = [
+        {
+            "paper": paper.key,
+            "id": entry.id,
+            "kind": entry.kind,
+            "title": entry.title,
+            "notebook": entry.notebook,
+        }
+        for paper in all_papers()
+        for entry in paper.artefacts
+    ]
+    return (
+        [e for e in own if e["paper"] != "summary"]
+        + listed
+        + [e for e in own if e["paper"] == "summary"]
+    )
 
 
 def expected(notebook: str) -> list[dict]:
-    """The artefacts that `notebook` has to write, in the publication's order; empty for a notebook that declares none."""
+    """The artefacts that `notebook` has to write, in the publication's order; empty for a notebook
+    that declares none.
+    """
     return [entry for entry in all_expected() if entry["notebook"] == notebook]
 
 
@@ -65,32 +101,52 @@ def data_facts(name: str | None) -> dict:
     Returns
     -------
     dict
-        ``data`` (registry name), ``embedded`` (bool), ``fingerprint`` (hex or None), ``stand_in_for`` (name of the set it replaces, or
-        None) and ``incomplete`` (ids of images that are missing), read from the set's ``dataset.json``.
+        ``data`` (registry name), ``embedded`` (bool), ``fingerprint`` (hex or None),
+        ``stand_in_for`` (name of the set it replaces, or None) and ``incomplete`` (ids of images
+        that are missing), read from the set's ``dataset.json``.
     """
-    stored = files_module.read_json(registry.root(name) / "dataset.json", default={}) if name else {}
-    embedded = stored["embedded"] if "embedded" in stored else name is not None and registry.get(name).embedded
-    return {"data": name, "embedded": bool(embedded), "fingerprint": stored.get("fingerprint"),
-            "stand_in_for": stored.get("stand_in_for"), "incomplete": list(stored.get("incomplete") or [])}
+    stored = (
+        files_module.read_json(registry.root(name) / "dataset.json", default={}) if name else {}
+    )
+    embedded = (
+        stored["embedded"]
+        if "embedded" in stored
+        else name is not None and registry.get(name).embedded
+    )
+    return {
+        "data": name,
+        "embedded": bool(embedded),
+        "fingerprint": stored.get("fingerprint"),
+        "stand_in_for": stored.get("stand_in_for"),
+        "incomplete": list(stored.get("incomplete") or []),
+    }
 
 
 def caveat(entry: dict) -> str:
-    """One or more sentences on what keeps a result from being the published experiment; empty if nothing does.
+    """One or more sentences on what keeps a result from being the published experiment; empty if
+    nothing does.
 
     Parameters
     ----------
     entry : dict
-        Keys ``data``, ``embedded``, ``stand_in_for``, ``incomplete``, ``stand_in``, ``reductions``; all optional.
+        Keys ``data``, ``embedded``, ``stand_in_for``, ``incomplete``, ``stand_in``, ``reductions``;
+        all optional.
     """
     said = []
     if entry.get("embedded"):
         place = f" in place of {entry['stand_in_for']}" if entry.get("stand_in_for") else ""
-        said.append(f"Embedded data set {entry['data']}{place}, not the published data: no comparison with published numbers.")
+        said.append(
+            f"Embedded data set {entry['data']}{place}, not the published data: no comparison with "
+            "published numbers."
+        )
     elif entry.get("stand_in_for"):
         said.append(f"The data set {entry['data']} stands in for {entry['stand_in_for']}.")
     if entry.get("incomplete"):
         named, more = entry["incomplete"][:4], len(entry["incomplete"]) - 4
-        said.append(f"The data set {entry['data']} is incomplete, absent: {', '.join(named)}{f' and {more} more entries' if more > 0 else ''}.")
+        said.append(
+            f"The data set {entry['data']} is incomplete, absent: "
+            f"{', '.join(named)}{f' and {more} more entries' if more > 0 else ''}."
+        )
     if entry.get("stand_in"):
         said.append(f"Stand-in: {entry['stand_in']}.")
     if entry.get("reductions"):
@@ -99,7 +155,9 @@ def caveat(entry: dict) -> str:
 
 
 def shown(cell, places: int | None = None) -> str:
-    """A cell as a reader wants it: a float with `places` decimals (default: one to four, by size), a dash for no value."""
+    """A cell as a reader wants it: a float with `places` decimals (default: one to four, by size),
+    a dash for no value.
+    """
     if cell is None or cell is pd.NA or (isinstance(cell, float) and math.isnan(cell)):
         return "–"
     if not isinstance(cell, float):
@@ -107,7 +165,7 @@ def shown(cell, places: int | None = None) -> str:
     if math.isinf(cell):
         return "∞" if cell > 0 else "−∞"
     places = _places([cell]) if places is None else places
-    return f"{cell:.1e}" if cell and abs(cell) < 0.5 * 10.0 ** -places else f"{cell:.{places}f}"
+    return f"{cell:.1e}" if cell and abs(cell) < 0.5 * 10.0**-places else f"{cell:.{places}f}"
 
 
 def _places(numbers) -> int:
@@ -119,7 +177,9 @@ def _places(numbers) -> int:
 
 
 def readable(table: pd.DataFrame, places: int | None = None) -> pd.DataFrame:
-    """Every cell as text, the floats of a column with the same number of decimals (`places`, or what its largest value asks for)."""
+    """Every cell as text, the floats of a column with the same number of decimals (`places`, or
+    what its largest value asks for).
+    """
     text = {}
     for name in table:
         floats = [cell for cell in table[name] if isinstance(cell, float) and math.isfinite(cell)]
@@ -129,7 +189,12 @@ def readable(table: pd.DataFrame, places: int | None = None) -> pd.DataFrame:
 
 
 def _latex(text: str) -> str:
-    table = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", **{c: "\\" + c for c in "&%$#_{}"}}
+    table = {
+        "\\": r"\textbackslash{}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        **{c: "\\" + c for c in "&%$#_{}"},
+    }
     return "".join(table.get(character, character) for character in str(text))
 
 
@@ -137,34 +202,53 @@ def _flat(table: pd.DataFrame) -> pd.DataFrame:
     """The table with a meaningful index as ordinary columns and one-level column names."""
     named = table if isinstance(table.index, pd.RangeIndex) else table.reset_index()
     flat = named.copy()
-    flat.columns = [" ".join(str(part) for part in c if str(part)) if isinstance(c, tuple) else str(c) for c in named.columns]
+    flat.columns = [
+        " ".join(str(part) for part in c if str(part)) if isinstance(c, tuple) else str(c)
+        for c in named.columns
+    ]
     return flat
 
 
 def origin(entry: dict) -> str:
-    """The data set of an artefact with its caveats as tags, e.g. "phantom4 (embedded, reduced)": the last column of a CSV table."""
-    flags = {"embedded": "embedded", "stand_in_for": "stand-in data", "incomplete": "incomplete", "stand_in": "stand-in", "reductions": "reduced"}
-    tags = [tag for key, tag in flags.items() if entry.get(key) and not (key == "stand_in_for" and entry.get("embedded"))]
+    """The data set of an artefact with its caveats as tags, e.g. "phantom4 (embedded, reduced)":
+    the last column of a CSV table.
+    """
+    flags = {
+        "embedded": "embedded",
+        "stand_in_for": "stand-in data",
+        "incomplete": "incomplete",
+        "stand_in": "stand-in",
+        "reductions": "reduced",
+    }
+    tags = [
+        tag
+        for key, tag in flags.items()
+        if entry.get(key) and not (key == "stand_in_for" and entry.get("embedded"))
+    ]
     return f"{entry['data']} ({', '.join(tags)})" if tags else str(entry["data"])
 
 
 class Artefacts:
     """Writer of a notebook's tables, figures and values into ``results/<profile>/<paper>/``.
 
-    Making one lists every artefact of the paper in ``artefacts.json``; what an earlier run or another notebook wrote stays.
+    Making one lists every artefact of the paper in ``artefacts.json``; what an earlier run or
+    another notebook wrote stays.
 
     Parameters
     ----------
     paper : str
-        Key of ``papers/<key>.yml``, or the folder that the notebook's metadata declares ("audit", "summary").
+        Key of ``papers/<key>.yml``, or the folder that the notebook's metadata declares ("audit",
+        "summary").
     profile : str
         Name of the results folder.
     notebook : str
         Name without suffix, e.g. ``10_br35h_cnn_vs_resnet50v2``.
     data : str or None
-        Registry name of the data set; None for tables that come from no data set. Each call can name another one.
+        Registry name of the data set; None for tables that come from no data set. Each call can
+        name another one.
     stand_in : str or None
-        What replaces a published component and for what, e.g. "EfficientNet-Lite0 (ImageNet) for ResNet50V2".
+        What replaces a published component and for what, e.g. "EfficientNet-Lite0 (ImageNet) for
+        ResNet50V2".
     reductions : sequence of str
         Every setting below the published one, e.g. "2 epochs instead of 30".
     """
@@ -178,14 +262,16 @@ class Artefacts:
         self._merge({}, fresh=True)
 
     def table(self, id, dataframe, note="", *, data=None, title=None, decimals=None):
-        """Write ``tables/<id>.csv``, ``.md`` and ``.tex``; gives the data frame back so that a cell can show it.
+        """Write ``tables/<id>.csv``, ``.md`` and ``.tex``; gives the data frame back so that a cell
+        can show it.
 
         Parameters
         ----------
         id : str
             Artefact id of the paper, or one that starts with ``extra-`` for a table of our own.
         dataframe : pandas.DataFrame
-            Any; an index other than 0..n-1 becomes columns. The CSV keeps full precision and gains a last column ``data``.
+            Any; an index other than 0..n-1 becomes columns. The CSV keeps full precision and gains
+            a last column ``data``.
         note : str
             Printed under the caption, before the caveats.
         data : str or None
@@ -198,17 +284,31 @@ class Artefacts:
         entry = self._entry(id, "table", note, data, title)
         flat = _flat(dataframe)
         text = readable(flat, decimals)
-        title, rest = entry["title"].rstrip(".") + ".", " ".join(filter(None, [note, caveat(entry)]))
+        title, rest = (
+            entry["title"].rstrip(".") + ".",
+            " ".join(filter(None, [note, caveat(entry)])),
+        )
         sides = ["right" if pd.api.types.is_numeric_dtype(flat[name]) else "left" for name in flat]
-        full = flat if entry["data"] is None else flat.assign(**{"provenance" if "data" in flat else "data": origin(entry)})
+        full = (
+            flat
+            if entry["data"] is None
+            else flat.assign(**{"provenance" if "data" in flat else "data": origin(entry)})
+        )
         files_module.write_csv(self.folder / f"tables/{id}.csv", full)
-        files_module.write_text(self.folder / f"tables/{id}.md", f"{f'**{title}** {rest}'.strip()}\n\n{_markdown_table(text, sides)}\n")
-        files_module.write_text(self.folder / f"tables/{id}.tex", _latex_table(text, sides, f"{title} {rest}".strip(), f"{self.paper}:{id}"))
+        files_module.write_text(
+            self.folder / f"tables/{id}.md",
+            f"{f'**{title}** {rest}'.strip()}\n\n{_markdown_table(text, sides)}\n",
+        )
+        files_module.write_text(
+            self.folder / f"tables/{id}.tex",
+            _latex_table(text, sides, f"{title} {rest}".strip(), f"{self.paper}:{id}"),
+        )
         self._merge({id: {**entry, "decimals": decimals}})
         return dataframe
 
     def figure(self, id, fig, note="", *, data=None, title=None):
-        """Write ``figures/<id>.png`` (200 dpi) and ``.pdf``, close the figure, and give it back so that a cell can show it.
+        """Write ``figures/<id>.png`` (200 dpi) and ``.pdf``, close the figure, and give it back so
+        that a cell can show it.
 
         The caveats are printed under the figure. Arguments as for `table`.
         """
@@ -225,7 +325,18 @@ class Artefacts:
         self._merge({id: entry})
         return fig
 
-    def value(self, value_id, ours, interval=None, leak_free=None, leak_free_interval=None, n=None, *, data=None, exact=False):
+    def value(
+        self,
+        value_id,
+        ours,
+        interval=None,
+        leak_free=None,
+        leak_free_interval=None,
+        n=None,
+        *,
+        data=None,
+        exact=False,
+    ):
         """Store our number beside the published one of the same id.
 
         Parameters
@@ -241,8 +352,9 @@ class Artefacts:
         data : str or None
             Data set of this value where it is not the writer's.
         exact : bool
-            The value follows from the publication alone (a parameter count, a test of printed numbers) and depends on neither the data
-            nor reduced settings; it is stored without their caveats.
+            The value follows from the publication alone (a parameter count, a test of printed
+            numbers) and depends on neither the data nor reduced settings; it is stored without
+            their caveats.
 
         Raises
         ------
@@ -253,14 +365,37 @@ class Artefacts:
             raise UnknownArtefact(_unknown("value", value_id, self._ids, self.paper))
         low, high = interval if interval is not None else (None, None)
         free_low, free_high = leak_free_interval if leak_free_interval is not None else (None, None)
-        numbers = {"ours": ours, "low": low, "high": high, "leak_free": leak_free, "leak_free_low": free_low, "leak_free_high": free_high}
+        numbers = {
+            "ours": ours,
+            "low": low,
+            "high": high,
+            "leak_free": leak_free,
+            "leak_free_low": free_low,
+            "leak_free_high": free_high,
+        }
         entry = {key: _number(number) for key, number in numbers.items()}
-        entry.update(n=None if n is None else int(n), unit=self._ids[value_id].unit if self._ids else "", notebook=self.notebook,
-                     **(data_facts(None) | {"stand_in": None, "reductions": []} if exact else data_facts(data or self._data) | self._own))
+        entry.update(
+            n=None if n is None else int(n),
+            unit=self._ids[value_id].unit if self._ids else "",
+            notebook=self.notebook,
+            **(
+                data_facts(None) | {"stand_in": None, "reductions": []}
+                if exact
+                else data_facts(data or self._data) | self._own
+            ),
+        )
         with self._lock():
-            stored = files_module.read_json(self.folder / "values.json", default={}) | {value_id: entry}
+            stored = files_module.read_json(self.folder / "values.json", default={}) | {
+                value_id: entry
+            }
             order = {key: place for place, key in enumerate(self._ids or stored)}
-            files_module.write_json(self.folder / "values.json", {key: stored[key] for key in sorted(stored, key=lambda k: (order.get(k, len(order)), k))})
+            files_module.write_json(
+                self.folder / "values.json",
+                {
+                    key: stored[key]
+                    for key in sorted(stored, key=lambda k: (order.get(k, len(order)), k))
+                },
+            )
 
     def failed(self, id, reason):
         """List `id` as failed because of `reason` and remove what an earlier run left of it."""
@@ -268,7 +403,16 @@ class Artefacts:
         for path in self.folder.glob(f"*/{id}.*"):
             if path.parent.name in ("tables", "figures"):
                 path.unlink()
-        self._merge({id: {**entry, "status": "failed", "files": [], "reason": " ".join(str(reason).split())}})
+        self._merge(
+            {
+                id: {
+                    **entry,
+                    "status": "failed",
+                    "files": [],
+                    "reason": " ".join(str(reason).split()),
+                }
+            }
+        )
 
     def _lock(self):
         return files_module.FolderLock(self.folder, wait=60)
@@ -276,35 +420,79 @@ class Artefacts:
     def _entry(self, id, kind, note, data, title) -> dict:
         known = next((e for e in self._listed if e["id"] == id), None)
         if known is None and self._listed and not id.startswith("extra-"):
-            raise UnknownArtefact(_unknown("artefact", id, [e["id"] for e in self._listed], self.paper))
+            raise UnknownArtefact(
+                _unknown("artefact", id, [e["id"] for e in self._listed], self.paper)
+            )
         kind = kind or (known or {}).get("kind", "table")
         files = [f"{kind}s/{id}.{suffix}" for suffix in KINDS[kind]]
         title = title or (known or {}).get("title") or id
-        return {"id": id, "title": title, "status": "written", "files": files, **data_facts(data or self._data), "reason": None,
-                "notebook": self.notebook, "kind": kind, **self._own, "note": note}
+        return {
+            "id": id,
+            "title": title,
+            "status": "written",
+            "files": files,
+            **data_facts(data or self._data),
+            "reason": None,
+            "notebook": self.notebook,
+            "kind": kind,
+            **self._own,
+            "note": note,
+        }
 
     def _merge(self, new: dict, fresh: bool = False) -> None:
-        """Put `new` entries into artefacts.json, keeping the others; what is listed and not there is "missing".
+        """Put `new` entries into artefacts.json, keeping the others; what is listed and not there
+        is "missing".
 
-        With `fresh`, the notebook's own tables and figures beyond the publication's are taken off the list, for this run may not make them.
+        With `fresh`, the notebook's own tables and figures beyond the publication's are taken off
+        the list, for this run may not make them.
         """
         path = self.folder / "artefacts.json"
         with self._lock():
-            stored = {e["id"]: e for e in files_module.read_json(path, default={}).get("artefacts", [])} | new
+            stored = {
+                e["id"]: e for e in files_module.read_json(path, default={}).get("artefacts", [])
+            } | new
             listed = {e["id"]: self._missing(e) for e in self._listed}
-            dropped = {key for key, entry in stored.items() if fresh and key.startswith("extra-") and entry["notebook"] == self.notebook}
-            kept = {key: entry for key, entry in stored.items() if key not in dropped and (entry["status"] == "failed" or self._whole(entry))}
+            dropped = {
+                key
+                for key, entry in stored.items()
+                if fresh and key.startswith("extra-") and entry["notebook"] == self.notebook
+            }
+            kept = {
+                key: entry
+                for key, entry in stored.items()
+                if key not in dropped and (entry["status"] == "failed" or self._whole(entry))
+            }
             merged = listed | kept
-            files_module.write_json(path, {"paper": self.paper, "profile": self.profile, "artefacts": list(merged.values())})
+            files_module.write_json(
+                path,
+                {"paper": self.paper, "profile": self.profile, "artefacts": list(merged.values())},
+            )
 
     def _whole(self, entry) -> bool:
-        return entry["status"] == "written" and all((self.folder / name).exists() for name in entry["files"])
+        return entry["status"] == "written" and all(
+            (self.folder / name).exists() for name in entry["files"]
+        )
 
     def _missing(self, expected_entry: dict) -> dict:
         notebook = expected_entry["notebook"]
-        reason = f"notebook {notebook} has not written it yet" if notebook == self.notebook else f"notebook {notebook} has not run"
-        return {"id": expected_entry["id"], "title": expected_entry["title"], "status": "missing", "files": [], "data": None,
-                "reason": reason, "notebook": notebook, "kind": expected_entry["kind"], "stand_in": None, "reductions": [], "note": ""}
+        reason = (
+            f"notebook {notebook} has not written it yet"
+            if notebook == self.notebook
+            else f"notebook {notebook} has not run"
+        )
+        return {
+            "id": expected_entry["id"],
+            "title": expected_entry["title"],
+            "status": "missing",
+            "files": [],
+            "data": None,
+            "reason": reason,
+            "notebook": notebook,
+            "kind": expected_entry["kind"],
+            "stand_in": None,
+            "reductions": [],
+            "note": "",
+        }
 
 
 def _number(number):
@@ -314,20 +502,52 @@ def _number(number):
 
 def _markdown_table(text: pd.DataFrame, sides) -> str:
     piped = text.map(lambda cell: re.sub(r"\s*\n\s*", " ", cell).replace("|", "\\|"))
-    return piped.to_markdown(index=False, disable_numparse=True, colalign=sides if len(piped) else None)
+    return piped.to_markdown(
+        index=False, disable_numparse=True, colalign=sides if len(piped) else None
+    )
 
 
 def _latex_table(text: pd.DataFrame, sides, caption: str, label: str) -> str:
-    rows = [" & ".join(_latex(cell) for cell in row) + r" \\" for row in [text.columns, *text.itertuples(index=False)]]
-    columns, named = "".join(side[0] for side in sides), rf"\caption{{{_latex(caption)}}}\label{{tab:{label}}}"
+    rows = [
+        " & ".join(_latex(cell) for cell in row) + r" \\"
+        for row in [text.columns, *text.itertuples(index=False)]
+    ]
+    columns, named = (
+        "".join(side[0] for side in sides),
+        rf"\caption{{{_latex(caption)}}}\label{{tab:{label}}}",
+    )
     if len(text) > PAGE_ROWS:
-        lines = [rf"\begin{{longtable}}{{{columns}}}", named + r"\\", r"\toprule", rows[0], r"\midrule", r"\endhead", *rows[1:], r"\bottomrule", r"\end{longtable}"]
+        lines = [
+            rf"\begin{{longtable}}{{{columns}}}",
+            named + r"\\",
+            r"\toprule",
+            rows[0],
+            r"\midrule",
+            r"\endhead",
+            *rows[1:],
+            r"\bottomrule",
+            r"\end{longtable}",
+        ]
         return "\n".join(lines) + "\n"
-    lines = [r"\begin{table}", r"\centering", named, rf"\begin{{tabular}}{{{columns}}}", r"\toprule", rows[0], r"\midrule", *rows[1:], r"\bottomrule",
-             r"\end{tabular}", r"\end{table}"]
+    lines = [
+        r"\begin{table}",
+        r"\centering",
+        named,
+        rf"\begin{{tabular}}{{{columns}}}",
+        r"\toprule",
+        rows[0],
+        r"\midrule",
+        *rows[1:],
+        r"\bottomrule",
+        r"\end{tabular}",
+        r"\end{table}",
+    ]
     return "\n".join(lines) + "\n"
 
 
 def _unknown(what, id, known, paper) -> str:
     near = difflib.get_close_matches(id, list(known), n=1)
-    return f"papers/{paper}.yml lists no {what} {id!r}{f'; did you mean {near[0]!r}?' if near else '; correct the id or add it there.'}"
+    return (
+        f"papers/{paper}.yml lists no {what} "
+        f"{id!r}{f'; did you mean {near[0]!r}?' if near else '; correct the id or add it there.'}"
+    )

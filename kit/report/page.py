@@ -1,7 +1,9 @@
-"""One page for the reviewer: every artefact of every publication, what was published, what we got, and what it rests on.
+"""One page for the reviewer: every artefact of every publication, what was published, what we got,
+and what it rests on.
 
-``results/<profile>/index.html`` is a single file without external resources that works from ``file://``; figures and downloads are
-relative links beside it. It is a function of the results folder, ``papers/`` and nothing else: no date, no absolute path.
+``results/<profile>/index.html`` is a single file without external resources that works from
+``file://``; figures and downloads are relative links beside it. It is a function of the results
+folder, ``papers/`` and nothing else: no date, no absolute path.
 """
 
 import math
@@ -13,12 +15,19 @@ import pandas as pd
 from markupsafe import Markup, escape
 from PIL import Image
 
-from kit import files as files_module, paths
+from kit import files as files_module
+from kit import paths
+from kit.errors import KitError
 from kit.published import forensics, papers
 from kit.report import artefacts, verdicts
-from kit.errors import KitError
 
-SYMBOLS = {"reproduced": "✓", "not reproduced": "✗", "not comparable": "≁", "impossible as published": "⚠", "missing": "○"}
+SYMBOLS = {
+    "reproduced": "✓",
+    "not reproduced": "✗",
+    "not comparable": "≁",
+    "impossible as published": "⚠",
+    "missing": "○",
+}
 MOST_ROWS = 40
 BOX = (132, 18)
 
@@ -28,7 +37,8 @@ class NoResults(KitError):
 
 
 def build(profile: str) -> Path:
-    """Write ``results/<profile>/index.html`` from what lies in that folder now, and return its path.
+    """Write ``results/<profile>/index.html`` from what lies in that folder now, and return its
+    path.
 
     Parameters
     ----------
@@ -41,10 +51,20 @@ def build(profile: str) -> Path:
         If the page cannot be written.
     """
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
-    environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.globals.update(symbols=SYMBOLS, shown=artefacts.shown, slug=slug, place=place, repeated=repeated)
+    environment = jinja2.Environment(
+        loader=loader,
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals.update(
+        symbols=SYMBOLS, shown=artefacts.shown, slug=slug, place=place, repeated=repeated
+    )
     target = paths.results_dir() / profile / "index.html"
-    files_module.write_text(target, environment.get_template("page.html.j2").render(**context(profile)))
+    files_module.write_text(
+        target, environment.get_template("page.html.j2").render(**context(profile))
+    )
     return target
 
 
@@ -55,46 +75,116 @@ def context(profile: str) -> dict:
     sections = [own_section(key, profile, expected) for key in own if key != "summary"]
     sections += [paper_section(paper, profile, expected) for paper in artefacts.all_papers()]
     counts = verdicts.coverage(profile)
-    return {"profile": profile, "sections": sections, "overview": counts.to_dict("records"), "kinds": verdicts.KINDS,
-            "summary": own_section("summary", profile, expected), "notebooks": notebooks(profile),
-            "warnings": warnings(profile, [s["key"] for s in sections])}
+    return {
+        "profile": profile,
+        "sections": sections,
+        "overview": counts.to_dict("records"),
+        "kinds": verdicts.KINDS,
+        "summary": own_section("summary", profile, expected),
+        "notebooks": notebooks(profile),
+        "warnings": warnings(profile, [s["key"] for s in sections]),
+    }
 
 
 def warnings(profile: str, keys: list[str]) -> list[str]:
-    """What the head of the page says about all results together; each artefact says its own part in full."""
-    entries = [e for key in keys for part in verdicts.results(key, profile) for e in part.values() if e.get("data")]
+    """What the head of the page says about all results together; each artefact says its own part in
+    full.
+    """
+    entries = [
+        e
+        for key in keys
+        for part in verdicts.results(key, profile)
+        for e in part.values()
+        if e.get("data")
+    ]
     embedded = sorted({e["data"] for e in entries if e.get("embedded")})
-    replaced = sorted({f"{e['data']} for {e['stand_in_for']}" for e in entries if e.get("stand_in_for") and not e.get("embedded")} | {e["stand_in"] for e in entries if e.get("stand_in")})
-    lacking = sorted({f"{e['data']} lacks {len(e['incomplete'])} images" for e in entries if e.get("incomplete")})
+    replaced = sorted(
+        {
+            f"{e['data']} for {e['stand_in_for']}"
+            for e in entries
+            if e.get("stand_in_for") and not e.get("embedded")
+        }
+        | {e["stand_in"] for e in entries if e.get("stand_in")}
+    )
+    lacking = sorted(
+        {f"{e['data']} lacks {len(e['incomplete'])} images" for e in entries if e.get("incomplete")}
+    )
     reduced = sum(bool(e.get("reductions")) for e in entries)
-    lines = {f"Embedded data ({', '.join(embedded)}): generated or bundled, not the published data. Nothing measured on it is compared with a published number.": embedded,
-             f"Stand-ins: {'; '.join(replaced)}.": replaced, f"Incomplete data: {'; '.join(lacking)}.": lacking,
-             f"Reduced settings in {reduced} of {len(entries)} stored artefacts and numbers; each names its own.": reduced}
+    lines = {
+        f"Embedded data ({', '.join(embedded)}): generated or bundled, not the published data. "
+        "Nothing measured on it is compared with a published number.": embedded,
+        f"Stand-ins: {'; '.join(replaced)}.": replaced,
+        f"Incomplete data: {'; '.join(lacking)}.": lacking,
+        f"Reduced settings in {reduced} of {len(entries)} stored artefacts and numbers; each "
+        "names its own.": reduced,
+    }
     return [line for line, applies in lines.items() if applies]
 
 
 def own_section(key: str, profile: str, expected: list[dict]) -> dict:
     """A folder that belongs to no publication: the audit of the data sets, the summary."""
-    return {"key": key, "paper": None, "title": {"audit": "Audit of the data sets"}.get(key, key.capitalize()), **_body(key, profile, expected, None)}
+    return {
+        "key": key,
+        "paper": None,
+        "title": {"audit": "Audit of the data sets"}.get(key, key.capitalize()),
+        **_body(key, profile, expected, None),
+    }
 
 
 def paper_section(paper, profile: str, expected: list[dict]) -> dict:
-    """One publication: its artefacts, the numbers in its prose, forensic findings, slips, published settings and runs."""
+    """One publication: its artefacts, the numbers in its prose, forensic findings, slips, published
+    settings and runs.
+    """
     table = verdicts.verdict_table(paper.key, profile)
-    return {"key": paper.key, "paper": paper, "title": paper.title, **_body(paper.key, profile, expected, table)}
+    return {
+        "key": paper.key,
+        "paper": paper,
+        "title": paper.title,
+        **_body(paper.key, profile, expected, table),
+    }
 
 
 def _body(key: str, profile: str, expected: list[dict], table: pd.DataFrame | None) -> dict:
     listed, stored = verdicts.results(key, profile)
     wanted = [e for e in expected if e["paper"] == key]
     wanted += [e for i, e in listed.items() if i not in {w["id"] for w in wanted}]
-    rows = [] if table is None else [_reading(row, text, key) for row, text in zip(table.to_dict("records"), verdicts.printed(table).to_dict("records"))]
-    cards = [card(entry, listed.get(entry["id"]), [r for r in rows if r["artefact"] == entry["id"]], key, profile) for entry in wanted]
+    rows = (
+        []
+        if table is None
+        else [
+            _reading(row, text, key)
+            for row, text in zip(
+                table.to_dict("records"), verdicts.printed(table).to_dict("records")
+            )
+        ]
+    )
+    cards = [
+        card(
+            entry,
+            listed.get(entry["id"]),
+            [r for r in rows if r["artefact"] == entry["id"]],
+            key,
+            profile,
+        )
+        for entry in wanted
+    ]
     states = [c["status"] for c in cards if not c["extra"]]
-    return {"cards": cards, "promised": len(states), "claims": [r for r in rows if r["artefact"] == "claims"], "states": {s: states.count(s) for s in ("written", "missing", "failed")},
-            "verdicts": {kind: sum(r["verdict"] == kind for r in rows) for kind in verdicts.KINDS}, "runs": runs(key, profile),
-            "findings": [] if table is None else findings(key, {r["value"] for r in rows}),
-            "caveats": sorted({artefacts.caveat(e) for e in [*listed.values(), *stored.values()] if artefacts.caveat(e)})}
+    return {
+        "cards": cards,
+        "promised": len(states),
+        "claims": [r for r in rows if r["artefact"] == "claims"],
+        "states": {s: states.count(s) for s in ("written", "missing", "failed")},
+        "verdicts": {kind: sum(r["verdict"] == kind for r in rows) for kind in verdicts.KINDS},
+        "runs": runs(key, profile),
+        "findings": [] if table is None else findings(key, {r["value"] for r in rows}),
+        "caveats": sorted(
+            {
+                artefacts.caveat(e)
+                for e in [*listed.values(), *stored.values()]
+                if artefacts.caveat(e)
+            }
+        ),
+    }
 
 
 def repeated(rows: list[dict]) -> list[str]:
@@ -104,9 +194,18 @@ def repeated(rows: list[dict]) -> list[str]:
 
 
 def findings(key: str, listed: set) -> list[dict]:
-    """Forensic findings with links to the numbers on this page: severity, sentence, up to six ``(id, anchor or None)``, how many more."""
-    return [{"severity": f.severity, "sentence": f.sentence, "more": max(0, len(f.value_ids) - 6),
-             "ids": [(i, anchor(key, i) if i in listed else None) for i in f.value_ids[:6]]} for f in forensics.run(key)]
+    """Forensic findings with links to the numbers on this page: severity, sentence, up to six
+    ``(id, anchor or None)``, how many more.
+    """
+    return [
+        {
+            "severity": f.severity,
+            "sentence": f.sentence,
+            "more": max(0, len(f.value_ids) - 6),
+            "ids": [(i, anchor(key, i) if i in listed else None) for i in f.value_ids[:6]],
+        }
+        for f in forensics.run(key)
+    ]
 
 
 def anchor(key: str, value_id: str) -> str:
@@ -115,19 +214,57 @@ def anchor(key: str, value_id: str) -> str:
 
 
 def card(expected: dict, entry: dict | None, rows: list[dict], key: str, profile: str) -> dict:
-    """One artefact as the page shows it: its state, its picture or table, links, and its numbers."""
-    entry = entry or {**expected, "status": "missing", "files": [], "reason": f"notebook {expected['notebook']} has not run", "note": ""}
-    reason = verdicts.failure(entry.get("notebook", ""), profile) if entry["status"] == "missing" else None
+    """One artefact as the page shows it: its state, its picture or table, links, and its
+    numbers.
+    """
+    entry = entry or {
+        **expected,
+        "status": "missing",
+        "files": [],
+        "reason": f"notebook {expected['notebook']} has not run",
+        "note": "",
+    }
+    reason = (
+        verdicts.failure(entry.get("notebook", ""), profile)
+        if entry["status"] == "missing"
+        else None
+    )
     files = {name.rsplit(".", 1)[1]: link(key, name) for name in entry["files"]}
-    table = preview(paths.results_dir() / profile / key / f"tables/{entry['id']}.csv", entry) if "csv" in files else None
-    pixels = size(paths.results_dir() / profile / key / f"figures/{entry['id']}.png") if "png" in files else None
-    return {"id": entry["id"], "size": pixels, "label": entry["id"].removeprefix("extra-").replace("-", " ").capitalize(), "title": entry["title"], "kind": entry["kind"], "status": entry["status"],
-            "reason": reason or entry["reason"], "extra": entry["id"].startswith("extra-"), "note": entry.get("note", ""), "caveat": artefacts.caveat(entry), "origin": artefacts.origin(entry) if entry.get("data") else "", "files": files, "table": table, "rows": rows,
-            "notebook": entry.get("notebook", ""), "fingerprint": entry.get("fingerprint"), "data": entry.get("data")}
+    table = (
+        preview(paths.results_dir() / profile / key / f"tables/{entry['id']}.csv", entry)
+        if "csv" in files
+        else None
+    )
+    pixels = (
+        size(paths.results_dir() / profile / key / f"figures/{entry['id']}.png")
+        if "png" in files
+        else None
+    )
+    return {
+        "id": entry["id"],
+        "size": pixels,
+        "label": entry["id"].removeprefix("extra-").replace("-", " ").capitalize(),
+        "title": entry["title"],
+        "kind": entry["kind"],
+        "status": entry["status"],
+        "reason": reason or entry["reason"],
+        "extra": entry["id"].startswith("extra-"),
+        "note": entry.get("note", ""),
+        "caveat": artefacts.caveat(entry),
+        "origin": artefacts.origin(entry) if entry.get("data") else "",
+        "files": files,
+        "table": table,
+        "rows": rows,
+        "notebook": entry.get("notebook", ""),
+        "fingerprint": entry.get("fingerprint"),
+        "data": entry.get("data"),
+    }
 
 
 def preview(path: Path, entry: dict) -> dict:
-    """The first rows of a written table: ``{"columns", "rows", "more"}``, cells as text; the caveat column is left to the caption."""
+    """The first rows of a written table: ``{"columns", "rows", "more"}``, cells as text; the caveat
+    column is left to the caption.
+    """
     table = pd.read_csv(path, dtype=str, keep_default_na=False)
     table = table if entry.get("data") is None else table.iloc[:, :-1]
     numeric = [name for name in table if len(table) and all(map(_is_number, table[name]))]
@@ -136,7 +273,11 @@ def preview(path: Path, entry: dict) -> dict:
             table[name] = table[name].replace("", "nan").astype(float)
     text = artefacts.readable(table.head(MOST_ROWS), entry.get("decimals")).replace("", "–")
     columns = [{"name": name, "number": name in numeric} for name in table]
-    return {"columns": columns, "rows": text.to_numpy().tolist(), "more": max(0, len(table) - MOST_ROWS)}
+    return {
+        "columns": columns,
+        "rows": text.to_numpy().tolist(),
+        "more": max(0, len(table) - MOST_ROWS),
+    }
 
 
 def _is_number(cell: str) -> bool:
@@ -148,7 +289,9 @@ def _is_number(cell: str) -> bool:
 
 
 def size(path: Path) -> tuple[int, int]:
-    """Width and height of a picture at half its pixels, so that the page keeps its shape while pictures load."""
+    """Width and height of a picture at half its pixels, so that the page keeps its shape while
+    pictures load.
+    """
     with Image.open(path) as picture:
         return picture.width // 2, picture.height // 2
 
@@ -156,8 +299,16 @@ def size(path: Path) -> tuple[int, int]:
 def _reading(row: dict, text: dict, key: str) -> dict:
     """A row of the verdict table as text, with its anchor and its little picture."""
     count = None if row["n"] is None or math.isnan(row["n"]) else int(row["n"])
-    return {**text, "artefact": row["artefact"], "note": row["note"], "n": count, "anchor": anchor(key, row["value"]), "measured": not math.isnan(row["ours"]),
-            "name": breakable(row["value"].split("/", 1)[1]), "picture": picture(row)}
+    return {
+        **text,
+        "artefact": row["artefact"],
+        "note": row["note"],
+        "n": count,
+        "anchor": anchor(key, row["value"]),
+        "measured": not math.isnan(row["ours"]),
+        "name": breakable(row["value"].split("/", 1)[1]),
+        "picture": picture(row),
+    }
 
 
 def breakable(text: str) -> Markup:
@@ -166,7 +317,8 @@ def breakable(text: str) -> Markup:
 
 
 def picture(row: dict) -> Markup:
-    """A row's geometry as inline SVG: the published number as a line, ours as a dot with its interval, leak-free as a ring with its own.
+    """A row's geometry as inline SVG: the published number as a line, ours as a dot with its
+    interval, leak-free as a ring with its own.
 
     Drawn only where published and ours may be compared; the scale is the row's own.
     """
@@ -182,37 +334,92 @@ def picture(row: dict) -> Markup:
 
     def bar(name, y):
         ends = row[f"{name}low"], row[f"{name}high"]
-        return "" if any(map(math.isnan, ends)) else f'<line class="bar" x1="{at(ends[0])}" x2="{at(ends[1])}" y1="{y}" y2="{y}"/>'
+        return (
+            ""
+            if any(map(math.isnan, ends))
+            else f'<line class="bar" x1="{at(ends[0])}" x2="{at(ends[1])}" y1="{y}" y2="{y}"/>'
+        )
 
-    parts = [f'<line class="pub" x1="{at(published)}" x2="{at(published)}" y1="1" y2="{height - 1}"/>', bar("", 6), f'<circle class="our" cx="{at(row["ours"])}" cy="6" r="3"/>']
+    parts = [
+        f'<line class="pub" x1="{at(published)}" x2="{at(published)}" y1="1" y2="{height - 1}"/>',
+        bar("", 6),
+        f'<circle class="our" cx="{at(row["ours"])}" cy="6" r="3"/>',
+    ]
     if not math.isnan(row["leak_free"]):
-        parts += [bar("leak_free_", 13), f'<circle class="free" cx="{at(row["leak_free"])}" cy="13" r="2.6"/>']
-    return Markup(f'<svg class="pic" width="{width}" height="{height}" role="img" aria-label="published, ours and leak-free on one scale">{"".join(parts)}</svg>')
+        parts += [
+            bar("leak_free_", 13),
+            f'<circle class="free" cx="{at(row["leak_free"])}" cy="13" r="2.6"/>',
+        ]
+    return Markup(
+        f'<svg class="pic" width="{width}" height="{height}" role="img" aria-label="published, '
+        f'ours and leak-free on one scale">{"".join(parts)}</svg>'
+    )
 
 
 def runs(key: str, profile: str) -> dict:
-    """The run folders of a publication: ``{"rows": what each was made from and how it ended, "machines": where, one sentence each}``."""
+    """The run folders of a publication: ``{"rows": what each was made from and how it ended,
+    "machines": where, one sentence each}``.
+    """
     folder = paths.results_dir() / profile
-    rows = [_run(path.parent, folder) for path in sorted((folder / key / "runs").rglob("config.json"))]
+    rows = [
+        _run(path.parent, folder) for path in sorted((folder / key / "runs").rglob("config.json"))
+    ]
     machines = sorted({row["on"] for row in rows})
-    return {"rows": [{**row, "machine": machines.index(row["on"]) + 1} for row in rows], "machines": machines}
+    return {
+        "rows": [{**row, "machine": machines.index(row["on"]) + 1} for row in rows],
+        "machines": machines,
+    }
 
 
 def _run(folder: Path, root: Path) -> dict:
-    config, status = files_module.read_json(folder / "config.json"), files_module.read_json(folder / "status.json", default={})
+    config, status = (
+        files_module.read_json(folder / "config.json"),
+        files_module.read_json(folder / "status.json", default={}),
+    )
     machine = files_module.read_json(folder / "environment.json", default={})
-    data = config.get("data") if isinstance(config.get("data"), dict) else {"name": config.get("data")}
-    versions = ", ".join(f"{name} {version}" for name, version in machine.get("versions", {}).items())
-    on = f"{machine.get('device', 'unknown device')} · Python {machine.get('python', '?')} · {versions} · kit {machine.get('code', '?')}"
-    return {"name": folder.name, "href": quote(folder.relative_to(root).as_posix()), "state": status.get("state", "not finished"), "reason": status.get("reason"),
-            "seconds": status.get("seconds"), "data": data.get("name"), "fingerprint": data.get("fingerprint"), "seed": machine.get("seed"), "on": on}
+    data = (
+        config.get("data") if isinstance(config.get("data"), dict) else {"name": config.get("data")}
+    )
+    versions = ", ".join(
+        f"{name} {version}" for name, version in machine.get("versions", {}).items()
+    )
+    on = (
+        f"{machine.get('device', 'unknown device')} · Python {machine.get('python', '?')} · "
+        f"{versions} · kit {machine.get('code', '?')}"
+    )
+    return {
+        "name": folder.name,
+        "href": quote(folder.relative_to(root).as_posix()),
+        "state": status.get("state", "not finished"),
+        "reason": status.get("reason"),
+        "seconds": status.get("seconds"),
+        "data": data.get("name"),
+        "fingerprint": data.get("fingerprint"),
+        "seed": machine.get("seed"),
+        "on": on,
+    }
 
 
 def notebooks(profile: str) -> list[dict]:
-    """How each notebook of the profile ended: name, state, reason, seconds, peak memory in MB, parameters."""
-    found = [files_module.read_json(path) for path in sorted((paths.results_dir() / profile / "notebooks").glob("*.status.json"))]
-    return [{"name": s.get("notebook", ""), "state": s.get("state", ""), "reason": verdicts.failure(s.get("notebook", ""), profile), "seconds": s.get("seconds"), "peak_mb": s.get("peak_mb"),
-             "parameters": s.get("parameters") or {}} for s in found if s.get("notebook") != "90_tables_and_figures"]
+    """How each notebook of the profile ended: name, state, reason, seconds, peak memory in MB,
+    parameters.
+    """
+    found = [
+        files_module.read_json(path)
+        for path in sorted((paths.results_dir() / profile / "notebooks").glob("*.status.json"))
+    ]
+    return [
+        {
+            "name": s.get("notebook", ""),
+            "state": s.get("state", ""),
+            "reason": verdicts.failure(s.get("notebook", ""), profile),
+            "seconds": s.get("seconds"),
+            "peak_mb": s.get("peak_mb"),
+            "parameters": s.get("parameters") or {},
+        }
+        for s in found
+        if s.get("notebook") != "90_tables_and_figures"
+    ]
 
 
 def link(key: str, name: str) -> str:

@@ -1,8 +1,11 @@
-"""Figures, built from saved scores and histories only, each returned as a `Figure` that no pyplot state knows of.
+"""Figures, built from saved scores and histories only, each returned as a `Figure` that no pyplot
+state knows of.
 
-What differs from the publications: every figure carries units, an interval where there is one, and more than colour to tell series apart;
-axes that do not start at 0 say so; Grad-CAM overlays use viridis with a colour bar in place of JET, whose bright bands suggest borders that
-the map does not have. Style and footer come from `kit.report.style`, block diagrams from `kit.report.diagrams`; both are reachable from here.
+What differs from the publications: every figure carries units, an interval where there is one, and
+more than colour to tell series apart; axes that do not start at 0 say so; Grad-CAM overlays use
+viridis with a colour bar in place of JET, whose bright bands suggest borders that the map does not
+have. Style and footer come from `kit.report.style`, block diagrams from `kit.report.diagrams`; both
+are reachable from here.
 """
 
 import textwrap
@@ -13,33 +16,70 @@ import pandas as pd
 from matplotlib.ticker import FixedLocator, MaxNLocator
 
 from kit.evaluation import metrics, stats
-from kit.report.diagrams import architecture
-from kit.report.style import BLACK, BLUE, Figure, HATCHES, legend_above, LINES, MARKERS, new_figure, note, NothingToPlot, OKABE_ITO, require, SKY, style, VERMILION
 from kit.report import style as report_style
+from kit.report.diagrams import architecture
+from kit.report.style import (
+    BLACK,
+    BLUE,
+    HATCHES,
+    LINES,
+    MARKERS,
+    OKABE_ITO,
+    SKY,
+    VERMILION,
+    Figure,
+    NothingToPlot,
+    legend_above,
+    new_figure,
+    note,
+    require,
+    style,
+)
 
-__all__ = ["Figure", "NothingToPlot", "architecture", "confusion_matrix", "forest", "group_sizes", "heatmap_panel", "image_grid", "learning_curves",
-           "metric_bars", "note", "reliability", "roc_curves", "style"]
+__all__ = [
+    "Figure",
+    "NothingToPlot",
+    "architecture",
+    "confusion_matrix",
+    "forest",
+    "group_sizes",
+    "heatmap_panel",
+    "image_grid",
+    "learning_curves",
+    "metric_bars",
+    "note",
+    "reliability",
+    "roc_curves",
+    "style",
+]
 
-# --- training and scores -------------------------------------------------------------------------------------------------------------------------
+# --- training and scores --------------------------------------------------------------------------
 
 
 _PANELS = (
-    ("loss", "Training loss", "Loss", 1), ("val_loss", "Validation loss", "Loss", 1),
-    ("accuracy", "Training accuracy", "Accuracy (%)", 100), ("val_accuracy", "Validation accuracy", "Accuracy (%)", 100),
-)  # fmt: skip
+    ("loss", "Training loss", "Loss", 1),
+    ("val_loss", "Validation loss", "Loss", 1),
+    ("accuracy", "Training accuracy", "Accuracy (%)", 100),
+    ("val_accuracy", "Validation accuracy", "Accuracy (%)", 100),
+)
 
 
 @style()
 def learning_curves(histories, labels) -> Figure:
-    """Training and validation loss and accuracy over the epochs, one line a fold (Graphics 1 and 2 of the Br35H paper).
+    """Training and validation loss and accuracy over the epochs, one line a fold (Graphics 1 and 2
+    of the Br35H paper).
 
     Parameters
     ----------
     histories : list of DataFrame
-        Columns epoch (counted from 1), loss, accuracy (fraction) and, where there was a validation part, val_loss and val_accuracy.
+        Columns epoch (counted from 1), loss, accuracy (fraction) and, where there was a validation
+        part, val_loss and val_accuracy.
     labels : list of str
     """
-    require(len(histories) and all(len(h) for h in histories), "Learning curves need at least one history with one epoch.")
+    require(
+        len(histories) and all(len(h) for h in histories),
+        "Learning curves need at least one history with one epoch.",
+    )
     panels = [panel for panel in _PANELS if any(panel[0] in history for history in histories)]
     rows = len(panels) // 2
     fig = new_figure(7.2, 0.6 + 2.3 * rows)
@@ -48,24 +88,40 @@ def learning_curves(histories, labels) -> Figure:
         for number, (history, label) in enumerate(zip(histories, labels, strict=True)):
             if column in history:
                 _curve(ax, history["epoch"], history[column] * factor, number, label)
-        ax.set(title=f"({letter}) {title}", ylabel=unit if ax in axes[:, 0] or rows == 1 else "", xlabel="Epoch" if ax in axes[-1] else "")
+        ax.set(
+            title=f"({letter}) {title}",
+            ylabel=unit if ax in axes[:, 0] or rows == 1 else "",
+            xlabel="Epoch" if ax in axes[-1] else "",
+        )
         ax.grid(True)
     last = max(history["epoch"].max() for history in histories)
     axes[0, 0].set_xlim(1 - 0.03 * last, last + 0.03 * last)
     axes[0, 0].xaxis.set_major_locator(MaxNLocator(7, integer=True, min_n_ticks=1, prune=None))
-    axes[0, 0].set_ylim(0, 1.06 * max(np.nanmax(line.get_ydata()) for ax in axes[0, :rows] for line in ax.lines))
+    axes[0, 0].set_ylim(
+        0, 1.06 * max(np.nanmax(line.get_ydata()) for ax in axes[0, :rows] for line in ax.lines)
+    )
     legend_above(fig, *axes[0, 0].get_legend_handles_labels())
     return fig
 
 
 def _curve(ax, x, y, number: int, label: str) -> None:
     every = max(1, len(x) // 6)
-    ax.plot(x, y, LINES[number % 4], color=OKABE_ITO[number % 8], marker=MARKERS[number % 8], ms=4, markevery=(number % every, every), label=label)
+    ax.plot(
+        x,
+        y,
+        LINES[number % 4],
+        color=OKABE_ITO[number % 8],
+        marker=MARKERS[number % 8],
+        ms=4,
+        markevery=(number % every, every),
+        label=label,
+    )
 
 
 @style()
 def roc_curves(panels, positive: int = 1, by_group: bool = True) -> Figure:
-    """ROC curves side by side with AUC, its 95 % bootstrap interval and the point of threshold 0.5 (Graphic 3 of the Br35H paper).
+    """ROC curves side by side with AUC, its 95 % bootstrap interval and the point of threshold 0.5
+    (Graphic 3 of the Br35H paper).
 
     Parameters
     ----------
@@ -83,9 +139,20 @@ def roc_curves(panels, positive: int = 1, by_group: bool = True) -> Figure:
         _roc(ax, predictions, positive)
         if auc.estimate > 0.9:
             _zoom(ax, predictions, positive)
-        ax.set(title=title, xlabel="False-positive rate (1 − specificity)", ylabel="True-positive rate (sensitivity)" if not number else "")
+        ax.set(
+            title=title,
+            xlabel="False-positive rate (1 − specificity)",
+            ylabel="True-positive rate (sensitivity)" if not number else "",
+        )
         ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
-        ax.text(0.99, 0.02, f"AUC {auc.estimate:.4f}\n95 % interval {auc.low:.4f} – {auc.high:.4f}", ha="right", transform=ax.transAxes, fontsize=8)
+        ax.text(
+            0.99,
+            0.02,
+            f"AUC {auc.estimate:.4f}\n95 % interval {auc.low:.4f} – {auc.high:.4f}",
+            ha="right",
+            transform=ax.transAxes,
+            fontsize=8,
+        )
     legend_above(fig, *fig.axes[0].get_legend_handles_labels())
     return fig
 
@@ -100,14 +167,29 @@ def _zoom(ax, predictions, positive) -> None:
 
 
 def _roc(ax, predictions, positive) -> None:
-    points, at_half = metrics.roc_points(predictions, positive), metrics.binary_metrics(predictions, positive)
+    points, at_half = (
+        metrics.roc_points(predictions, positive),
+        metrics.binary_metrics(predictions, positive),
+    )
     ax.plot([0, 1], [0, 1], "--", color="0.55", lw=1, label="chance")
     ax.plot(points["fpr"], points["tpr"], color=BLUE, label="classifier")
-    ax.plot(1 - at_half["specificity"], at_half["sensitivity"], "o", ms=6, mfc="white", mec=VERMILION, mew=1.6, label="threshold 0.5", ls="none")
+    ax.plot(
+        1 - at_half["specificity"],
+        at_half["sensitivity"],
+        "o",
+        ms=6,
+        mfc="white",
+        mec=VERMILION,
+        mew=1.6,
+        label="threshold 0.5",
+        ls="none",
+    )
 
 
 def _truncated_start(values, top: float) -> float:
-    """Where a bar axis starts: 0, or a round number below the data when everything lies in the upper part of the range."""
+    """Where a bar axis starts: 0, or a round number below the data when everything lies in the
+    upper part of the range.
+    """
     lowest = np.nanmin(values)
     if lowest < 0.6 * top:
         return 0.0
@@ -116,13 +198,16 @@ def _truncated_start(values, top: float) -> float:
 
 
 @style()
-def metric_bars(table: pd.DataFrame, unit: str = "%", decimals: int = 2, upper: float = 100.0) -> Figure:
+def metric_bars(
+    table: pd.DataFrame, unit: str = "%", decimals: int = 2, upper: float = 100.0
+) -> Figure:
     """Grouped bars with error bars and value labels (Graphic 4 of the Br35H paper).
 
     Parameters
     ----------
     table : DataFrame
-        One row a model (the index names it), one column a metric; optional ``<metric>_low`` and ``<metric>_high`` hold its interval.
+        One row a model (the index names it), one column a metric; optional ``<metric>_low`` and
+        ``<metric>_high`` hold its interval.
     unit : str
         Of the values, for the axis.
     decimals : int
@@ -132,61 +217,131 @@ def metric_bars(table: pd.DataFrame, unit: str = "%", decimals: int = 2, upper: 
 
     Notes
     -----
-    When all values are high the axis starts at a round number, is marked as cut, and says so in its label.
+    When all values are high the axis starts at a round number, is marked as cut, and says so in its
+    label.
     """
     names = [str(c) for c in table.columns if not str(c).endswith(("_low", "_high"))]
     require(len(table) and names, "A bar chart of metrics needs one model and one metric.")
     values = table[names].to_numpy(float)
-    low, high = (np.column_stack([table.get(f"{name}_{side}", table[name]) for name in names]).astype(float) for side in ("low", "high"))
+    low, high = (
+        np.column_stack([table.get(f"{name}_{side}", table[name]) for name in names]).astype(float)
+        for side in ("low", "high")
+    )
     start, width = _truncated_start(np.fmin(values, low), upper), 0.8 / len(table)
     crowded = values.size > 12
-    fig = new_figure(max(5.0, 0.9 + 0.32 * values.size + 0.3 * len(names)) if crowded else max(5.0, 0.9 + 0.72 * values.size), 3.9)
+    fig = new_figure(
+        max(5.0, 0.9 + 0.32 * values.size + 0.3 * len(names))
+        if crowded
+        else max(5.0, 0.9 + 0.72 * values.size),
+        3.9,
+    )
     ax = fig.add_subplot()
     for number, model in enumerate(table.index):
         x = np.arange(len(names)) + (number - (len(table) - 1) / 2) * width
-        _bars(ax, x, values[number] - start, low[number], high[number], start, 0.92 * width, number, str(model))
-        for place, value, top in zip(x, values[number], np.fmax(values[number], high[number]), strict=True):
+        _bars(
+            ax,
+            x,
+            values[number] - start,
+            low[number],
+            high[number],
+            start,
+            0.92 * width,
+            number,
+            str(model),
+        )
+        for place, value, top in zip(
+            x, values[number], np.fmax(values[number], high[number]), strict=True
+        ):
             if np.isfinite(value):
-                ax.annotate(f"{value:.{decimals}f}", (place, top), (0, 3), textcoords="offset points", ha="center", va="bottom",
-                            fontsize=7 if crowded else 8, rotation=90 if crowded else 0)  # fmt: skip
+                ax.annotate(
+                    f"{value:.{decimals}f}",
+                    (place, top),
+                    (0, 3),
+                    textcoords="offset points",
+                    ha="center",
+                    va="bottom",
+                    fontsize=7 if crowded else 8,
+                    rotation=90 if crowded else 0,
+                )
     cut = f"; axis starts at {start:g}" if start else ""
     room = (upper - start) * (0.17 if crowded else 0.09)
-    ax.set(ylim=(start, upper + room), xticks=np.arange(len(names)), xticklabels=[_readable(n) for n in names], ylabel=f"Value ({unit}{cut})")
-    ax.yaxis.set_major_locator(FixedLocator([t for t in MaxNLocator(6).tick_values(start, upper) if start <= t <= upper]))
+    ax.set(
+        ylim=(start, upper + room),
+        xticks=np.arange(len(names)),
+        xticklabels=[_readable(n) for n in names],
+        ylabel=f"Value ({unit}{cut})",
+    )
+    ax.yaxis.set_major_locator(
+        FixedLocator([t for t in MaxNLocator(6).tick_values(start, upper) if start <= t <= upper])
+    )
     ax.grid(axis="y")
     if start:
-        ax.plot([0, 0], [0.03, 0.055], transform=ax.transAxes, marker=[(-1, -0.5), (1, 0.5)], ms=9, mec="k", mew=1, ls="none", clip_on=False)
+        ax.plot(
+            [0, 0],
+            [0.03, 0.055],
+            transform=ax.transAxes,
+            marker=[(-1, -0.5), (1, 0.5)],
+            ms=9,
+            mec="k",
+            mew=1,
+            ls="none",
+            clip_on=False,
+        )
     legend_above(fig, *ax.get_legend_handles_labels())
     return fig
 
 
 def _bars(ax, x, heights, low, high, start, width, number, label) -> None:
     errors = np.clip([heights + start - low, high - heights - start], 0, None)
-    ax.bar(x, heights, width, bottom=start, color=OKABE_ITO[number % 8], hatch=HATCHES[number % 8], label=label)
+    ax.bar(
+        x,
+        heights,
+        width,
+        bottom=start,
+        color=OKABE_ITO[number % 8],
+        hatch=HATCHES[number % 8],
+        label=label,
+    )
     if np.nansum(errors) > 0:
         ax.errorbar(x, heights + start, errors, fmt="none", ecolor="k", elinewidth=1.1, capsize=3)
 
 
 def _readable(name: str) -> str:
     name = str(name).replace("_", " ")
-    return {"auc": "AUC", "mcc": "MCC", "f1": "F1", "macro auc": "Macro AUC", "macro f1": "Macro F1"}.get(name, name[:1].upper() + name[1:])
+    return {
+        "auc": "AUC",
+        "mcc": "MCC",
+        "f1": "F1",
+        "macro auc": "Macro AUC",
+        "macro f1": "Macro F1",
+    }.get(name, name[:1].upper() + name[1:])
 
 
 @style()
 def confusion_matrix(matrix, names, normalise: bool = False, title: str = "") -> Figure:
-    """Confusion matrix, rows = true; with `normalise`, colour and first number are percent of the true class and the count stands below.
+    """Confusion matrix, rows = true; with `normalise`, colour and first number are percent of the
+    true class and the count stands below.
 
     The colour map is a single-hue one, so that white stays empty in print.
     """
     matrix = np.asarray(matrix)
-    require(matrix.ndim == 2 and matrix.shape == (len(names),) * 2 and matrix.size, "A confusion matrix must be square with one name a class.")
+    require(
+        matrix.ndim == 2 and matrix.shape == (len(names),) * 2 and matrix.size,
+        "A confusion matrix must be square with one name a class.",
+    )
     rows = matrix.sum(1, keepdims=True)
-    shown = np.divide(100 * matrix, rows, out=np.zeros(matrix.shape), where=rows > 0) if normalise else matrix
+    shown = (
+        np.divide(100 * matrix, rows, out=np.zeros(matrix.shape), where=rows > 0)
+        if normalise
+        else matrix
+    )
     side = 1.9 + 0.62 * len(names) if len(names) <= 20 else 8.0
     fig = new_figure(side + 1.4, side + 0.4)
     ax = fig.add_subplot()
     image = ax.imshow(shown, cmap="Blues", vmin=0, vmax=100 if normalise else max(shown.max(), 1))
-    fig.colorbar(image, ax=ax, shrink=0.8, label="Share of the true class (%)" if normalise else "Images")
+    fig.colorbar(
+        image, ax=ax, shrink=0.8, label="Share of the true class (%)" if normalise else "Images"
+    )
     if len(names) <= 20:
         _cell_texts(ax, matrix, shown, normalise)
         fits = 0.075 * max(map(len, names)) < (side - 0.6) / len(names) - 0.05  # inches
@@ -202,7 +357,15 @@ def _cell_texts(ax, matrix, shown, normalise) -> None:
     dark = 0.55 * ax.images[0].norm.vmax
     for (row, column), count in np.ndenumerate(matrix):
         text = f"{shown[row, column]:.1f} %\n({count:,})" if normalise else f"{count:,}"
-        ax.text(column, row, text, ha="center", va="center", color="w" if shown[row, column] > dark else "k", fontsize=7 if normalise else 9)
+        ax.text(
+            column,
+            row,
+            text,
+            ha="center",
+            va="center",
+            color="w" if shown[row, column] > dark else "k",
+            fontsize=7 if normalise else 9,
+        )
 
 
 @style()
@@ -218,39 +381,80 @@ def reliability(calibration, title: str = "") -> Figure:
     require(len(bins), "A reliability diagram needs at least one bin.")
     fig = new_figure(4.0, 4.6)
     ax, below = fig.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-    intervals = [stats.wilson(round(f * n), n) for f, n in zip(bins["frequency"], bins["n"], strict=True)]
-    errors = np.clip([[f - i.low, i.high - f] for f, i in zip(bins["frequency"], intervals, strict=True)], 0, None).T
+    intervals = [
+        stats.wilson(round(f * n), n) for f, n in zip(bins["frequency"], bins["n"], strict=True)
+    ]
+    errors = np.clip(
+        [[f - i.low, i.high - f] for f, i in zip(bins["frequency"], intervals, strict=True)],
+        0,
+        None,
+    ).T
     ax.plot([0, 1], [0, 1], "--", color="0.55", lw=1, label="perfectly calibrated")
-    ax.errorbar(bins["score"], bins["frequency"], errors, fmt="o-", color=BLUE, ms=5, lw=1.2, capsize=3, label="observed, 95 % interval")
+    ax.errorbar(
+        bins["score"],
+        bins["frequency"],
+        errors,
+        fmt="o-",
+        color=BLUE,
+        ms=5,
+        lw=1.2,
+        capsize=3,
+        label="observed, 95 % interval",
+    )
     if hasattr(calibration, "ece"):
-        ax.text(0.98, 0.04, f"Expected calibration error {100 * calibration.ece:.1f} %", transform=ax.transAxes, ha="right")
+        ax.text(
+            0.98,
+            0.04,
+            f"Expected calibration error {100 * calibration.ece:.1f} %",
+            transform=ax.transAxes,
+            ha="right",
+        )
     ax.set(ylabel="Observed frequency", ylim=(-0.03, 1.03), xlim=(-0.03, 1.03), title=title)
     ax.legend(loc="upper left")
-    below.bar(bins["low"], bins["n"], bins["high"] - bins["low"], align="edge", color=SKY, edgecolor="w")
+    below.bar(
+        bins["low"], bins["n"], bins["high"] - bins["low"], align="edge", color=SKY, edgecolor="w"
+    )
     below.set(xlabel="Score (mean of the bin)", ylabel="Images")
     return fig
 
 
 @style()
 def group_sizes(groups, title: str = "") -> Figure:
-    """How many duplicate groups have how many images; `groups` holds one group id an image. The vertical axis is logarithmic."""
+    """How many duplicate groups have how many images; `groups` holds one group id an image. The
+    vertical axis is logarithmic.
+    """
     sizes = pd.Series(np.asarray(groups)).value_counts().value_counts().sort_index()
     require(len(sizes), "Group sizes need at least one image.")
     fig = new_figure(max(3.6, 1.2 + 0.42 * len(sizes)), 3.0)
     ax = fig.add_subplot()
-    drawn = ax.bar([str(size) for size in sizes.index], sizes, color=[SKY if size == 1 else BLUE for size in sizes.index])
+    drawn = ax.bar(
+        [str(size) for size in sizes.index],
+        sizes,
+        color=[SKY if size == 1 else BLUE for size in sizes.index],
+    )
     ax.bar_label(drawn, [f"{count:,}" for count in sizes], fontsize=7, padding=2)
-    ax.set(yscale="log", ylim=(0.6, 3 * sizes.max()), xlabel="Images in the group (1 = no copy)", ylabel="Groups (log scale)", title=title)
+    ax.set(
+        yscale="log",
+        ylim=(0.6, 3 * sizes.max()),
+        xlabel="Images in the group (1 = no copy)",
+        ylabel="Groups (log scale)",
+        title=title,
+    )
     return fig
 
 
-# --- images --------------------------------------------------------------------------------------------------------------------------------------
+# --- images ---------------------------------------------------------------------------------------
 
 
 def _show(ax, image, cmap="gray") -> None:
     image = np.squeeze(np.asarray(image))
     top = 255 if image.dtype == np.uint8 else max(1.0, float(image.max()))
-    ax.imshow(image / 255 if image.ndim == 3 and image.dtype == np.uint8 else image, cmap=cmap, vmin=min(0, float(image.min())), vmax=top)
+    ax.imshow(
+        image / 255 if image.ndim == 3 and image.dtype == np.uint8 else image,
+        cmap=cmap,
+        vmin=min(0, float(image.min())),
+        vmax=top,
+    )
     ax.set_axis_off()
 
 
@@ -279,8 +483,16 @@ def image_grid(images, titles, cmap: str = "gray", columns: int | None = None) -
 
 
 @style()
-def heatmap_panel(image, maps, title: str = "MRI", mask=None, label: str = "Grad-CAM, scaled to its maximum\n(fades out below 0.3)", alpha: float = 0.55) -> Figure:
-    """The image, then the image under each heat map, with one colour bar (Figures 6 and 7 of the Br35H paper).
+def heatmap_panel(
+    image,
+    maps,
+    title: str = "MRI",
+    mask=None,
+    label: str = "Grad-CAM, scaled to its maximum\n(fades out below 0.3)",
+    alpha: float = 0.55,
+) -> Figure:
+    """The image, then the image under each heat map, with one colour bar (Figures 6 and 7 of the
+    Br35H paper).
 
     Parameters
     ----------
@@ -297,13 +509,17 @@ def heatmap_panel(image, maps, title: str = "MRI", mask=None, label: str = "Grad
     fig = new_figure(2.3 * (len(maps) + 1) + 0.7, 2.8, layout="compressed")
     axes = fig.subplots(1, len(maps) + 1)
     height, width = np.shape(image)[:2]
-    for letter, ax, (name, values) in zip("abcdefghijklmnop", axes, [(title, None), *maps], strict=False):
+    for letter, ax, (name, values) in zip(
+        "abcdefghijklmnop", axes, [(title, None), *maps], strict=False
+    ):
         _show(ax, image)
         if values is not None:
             values = np.squeeze(np.asarray(values, float))
             extent = (-0.5, width - 0.5, height - 0.5, -0.5)
             fading = alpha * np.clip(values / 0.3, 0, 1)
-            overlay = ax.imshow(values, vmin=0, vmax=1, alpha=fading, extent=extent, interpolation="bilinear")
+            overlay = ax.imshow(
+                values, vmin=0, vmax=1, alpha=fading, extent=extent, interpolation="bilinear"
+            )
         if mask is not None and np.any(mask):
             ax.contour(np.squeeze(mask), levels=[0.5], colors="w", linewidths=1.4)
             ax.contour(np.squeeze(mask), levels=[0.5], colors="k", linewidths=0.7, linestyles="--")
@@ -313,7 +529,7 @@ def heatmap_panel(image, maps, title: str = "MRI", mask=None, label: str = "Grad
     return fig
 
 
-# --- verdicts -----------------------------------------------------------------------------------------------------------------------------------
+# --- verdicts -------------------------------------------------------------------------------------
 
 
 _OURS = (
@@ -329,7 +545,8 @@ def forest(table: pd.DataFrame, unit: str = "%", title: str = "") -> Figure:
     Parameters
     ----------
     table : DataFrame
-        The index names the rows; columns published, ours, low, high and optionally leak_free, leak_free_low, leak_free_high; nan = not there.
+        The index names the rows; columns published, ours, low, high and optionally leak_free,
+        leak_free_low, leak_free_high; nan = not there.
     unit : str
     title : str
     """
@@ -337,15 +554,42 @@ def forest(table: pd.DataFrame, unit: str = "%", title: str = "") -> Figure:
     fig = new_figure(6.6, 1.2 + 0.36 * len(table))
     ax = fig.add_subplot()
     y, missing = np.arange(len(table)), pd.Series(np.nan, table.index)
-    ax.plot(table.get("published", missing), y - 0.22, "D", ms=6, mfc="w", mec=BLACK, mew=1.3, ls="none", label="published")
+    ax.plot(
+        table.get("published", missing),
+        y - 0.22,
+        "D",
+        ms=6,
+        mfc="w",
+        mec=BLACK,
+        mew=1.3,
+        ls="none",
+        label="published",
+    )
     for value, prefix, look, label, shift in _OURS:
         centre = table.get(value, missing).astype(float)
-        errors = np.array([centre - table.get(f"{prefix}low", centre), table.get(f"{prefix}high", centre) - centre], float)
+        errors = np.array(
+            [
+                centre - table.get(f"{prefix}low", centre),
+                table.get(f"{prefix}high", centre) - centre,
+            ],
+            float,
+        )
         if centre.notna().any():
-            ax.errorbar(centre, y + shift, xerr=np.clip(np.nan_to_num(errors), 0, None), ms=5, capsize=2.5, lw=1.3, label=label, **look)
+            ax.errorbar(
+                centre,
+                y + shift,
+                xerr=np.clip(np.nan_to_num(errors), 0, None),
+                ms=5,
+                capsize=2.5,
+                lw=1.3,
+                label=label,
+                **look,
+            )
     for row in y[::2]:
         ax.axhspan(row - 0.5, row + 0.5, color="0.95", zorder=0, lw=0)
-    ax.set(ylim=(len(table) - 0.5, -0.5), xlabel=f"Value ({unit})" if unit else "Value", title=title)
+    ax.set(
+        ylim=(len(table) - 0.5, -0.5), xlabel=f"Value ({unit})" if unit else "Value", title=title
+    )
     ax.set_yticks(y, ["\n".join(textwrap.wrap(str(name), 44)) for name in table.index])
     ax.tick_params(axis="y", length=0)
     ax.grid(axis="x")
@@ -353,13 +597,19 @@ def forest(table: pd.DataFrame, unit: str = "%", title: str = "") -> Figure:
     return fig
 
 
-LOOKS = {"reproduced": (report_style.BLUE, "", "white"), "not reproduced": (report_style.VERMILION, "///", "white"), "not comparable": ("#9AA3AF", "...", "black"),
-         "impossible as published": (report_style.PURPLE, "xx", "black"), "no value": ("#E8EBEF", "", "black")}
+LOOKS = {
+    "reproduced": (report_style.BLUE, "", "white"),
+    "not reproduced": (report_style.VERMILION, "///", "white"),
+    "not comparable": ("#9AA3AF", "...", "black"),
+    "impossible as published": (report_style.PURPLE, "xx", "black"),
+    "no value": ("#E8EBEF", "", "black"),
+}
 
 
 @report_style.style()
 def bars(counts: pd.DataFrame) -> report_style.Figure:
-    """The verdicts of every publication as stacked horizontal bars, told apart by colour, hatch and the number on them.
+    """The verdicts of every publication as stacked horizontal bars, told apart by colour, hatch and
+    the number on them.
 
     Parameters
     ----------
@@ -367,16 +617,35 @@ def bars(counts: pd.DataFrame) -> report_style.Figure:
         From `coverage`; sections without published numbers and the row "all" are left out.
     """
     counts = counts[(counts["numbers"] > 0) & (counts["paper"] != "all")]
-    report_style.require(len(counts), "There is no publication in papers/; add one to see its verdicts.")
+    report_style.require(
+        len(counts), "There is no publication in papers/; add one to see its verdicts."
+    )
     fig = report_style.new_figure(7.2, 1.1 + 0.36 * len(counts))
     ax, left = fig.add_subplot(), pd.Series(0.0, counts.index)
     for kind, (colour, hatch, ink) in LOOKS.items():
         share = 100 * counts[kind] / counts["numbers"]
-        ax.barh(counts["paper"], share, left=left, color=colour, hatch=hatch, edgecolor="white", lw=0.5, label=kind)
+        ax.barh(
+            counts["paper"],
+            share,
+            left=left,
+            color=colour,
+            hatch=hatch,
+            edgecolor="white",
+            lw=0.5,
+            label=kind,
+        )
         for place, number, start, width in zip(range(len(counts)), counts[kind], left, share):
             if width >= 4:
-                ax.text(start + width / 2, place, f"{number}", ha="center", va="center", fontsize=8, color=ink,
-                        bbox={"facecolor": colour, "edgecolor": "none", "pad": 1.5})
+                ax.text(
+                    start + width / 2,
+                    place,
+                    f"{number}",
+                    ha="center",
+                    va="center",
+                    fontsize=8,
+                    color=ink,
+                    bbox={"facecolor": colour, "edgecolor": "none", "pad": 1.5},
+                )
         left = left + share
     ax.set(xlim=(0, 100), xlabel="Share of the published numbers (%)")
     ax.invert_yaxis()

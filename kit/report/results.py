@@ -1,7 +1,9 @@
-"""From saved predictions to the numbers of a table: metrics with intervals, on all test images and on those without a copy in training.
+"""From saved predictions to the numbers of a table: metrics with intervals, on all test images and
+on those without a copy in training.
 
-Nothing here sees a model. The publications report point estimates on test sets that hold copies of training images; every number here has a
-95 % interval (Wilson for proportions, bootstrap over duplicate groups for AUC) and its value on the leak-free part. All metrics are in percent.
+Nothing here sees a model. The publications report point estimates on test sets that hold copies of
+training images; every number here has a 95 % interval (Wilson for proportions, bootstrap over
+duplicate groups for AUC) and its value on the leak-free part. All metrics are in percent.
 """
 
 import numpy as np
@@ -17,13 +19,18 @@ BINARY = ("accuracy", "sensitivity", "specificity", "auc")
 
 
 def leak_free(predictions: pd.DataFrame, name: str, train_ids) -> pd.DataFrame:
-    """The rows of `predictions` whose image has no near-duplicate among `train_ids`; `name` is the registered data set."""
-    keep = duplicates.leak_free(registry.index(name), duplicates.groups(name), train_ids, predictions["image_id"])
+    """The rows of `predictions` whose image has no near-duplicate among `train_ids`; `name` is the
+    registered data set.
+    """
+    keep = duplicates.leak_free(
+        registry.index(name), duplicates.groups(name), train_ids, predictions["image_id"]
+    )
     return predictions[keep].reset_index(drop=True)
 
 
 def interval(predictions: pd.DataFrame, metric: str, seed: int = 0) -> stats.Interval | None:
-    """A binary metric in percent with its 95 % interval; None where it is undefined (no image of a class it needs).
+    """A binary metric in percent with its 95 % interval; None where it is undefined (no image of a
+    class it needs).
 
     Parameters
     ----------
@@ -44,8 +51,12 @@ def interval(predictions: pd.DataFrame, metric: str, seed: int = 0) -> stats.Int
     return stats.wilson(k, n).scaled(100) if n else None
 
 
-def rate_interval(predictions: pd.DataFrame, rate: str, resamples: int = 1000) -> stats.Interval | None:
-    """A multi-class rate of :mod:`kit.evaluation.metrics` as a fraction with its 95 % interval, Wilson's or by bootstrap; None without images."""
+def rate_interval(
+    predictions: pd.DataFrame, rate: str, resamples: int = 1000
+) -> stats.Interval | None:
+    """A multi-class rate of :mod:`kit.evaluation.metrics` as a fraction with its 95 % interval,
+    Wilson's or by bootstrap; None without images.
+    """
     if len(predictions) == 0:
         return None
     if rate == "accuracy":
@@ -54,14 +65,18 @@ def rate_interval(predictions: pd.DataFrame, rate: str, resamples: int = 1000) -
 
 
 def _one_class(predictions: pd.DataFrame) -> dict:
-    """Counts where only one class is present, without the warning that undefined rates deserve elsewhere."""
+    """Counts where only one class is present, without the warning that undefined rates deserve
+    elsewhere.
+    """
     label, positive = int(predictions["label"].iloc[0]), predictions["score_1"] > 0.5
     hits, misses = (int(positive.sum()), int((~positive).sum()))
-    return {"TP": hits * label, "FN": misses * label, "FP": hits * (1 - label), "TN": misses * (1 - label), "n": len(predictions)}
-
-
-
-
+    return {
+        "TP": hits * label,
+        "FN": misses * label,
+        "FP": hits * (1 - label),
+        "TN": misses * (1 - label),
+        "n": len(predictions),
+    }
 
 
 tables.test_results.__test__ = False  # not a pytest function
@@ -82,60 +97,72 @@ def binary_table(results: dict, name: str, chosen=BINARY) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        One row per result and metric: row, metric, value, low, high, n, leak_free, leak_free_low, leak_free_high, leak_free_n; percent.
+        One row per result and metric: row, metric, value, low, high, n, leak_free, leak_free_low,
+        leak_free_high, leak_free_n; percent.
     """
     rows = []
     for row, (predictions, train_ids) in results.items():
         clean = leak_free(predictions, name, train_ids)
         for metric in chosen:
             full, free = interval(predictions, metric), interval(clean, metric)
-            rows.append({"row": row, "metric": metric, **columns(full, ""), **columns(free, "leak_free")})
+            rows.append(
+                {"row": row, "metric": metric, **columns(full, ""), **columns(free, "leak_free")}
+            )
     return pd.DataFrame(rows)
 
 
 def columns(found: stats.Interval | None, prefix: str) -> dict:
-    """An interval as the cells of a long table: value (or `prefix`), low, high and n; NaN and 0 for None."""
+    """An interval as the cells of a long table: value (or `prefix`), low, high and n; NaN and 0 for
+    None.
+    """
     names = [prefix or "value", *(f"{prefix}_{n}".strip("_") for n in ("low", "high", "n"))]
-    return dict(zip(names, (found.estimate, found.low, found.high, found.n) if found else (np.nan, np.nan, np.nan, 0)))
+    return dict(
+        zip(
+            names,
+            (found.estimate, found.low, found.high, found.n)
+            if found
+            else (np.nan, np.nan, np.nan, 0),
+        )
+    )
 
 
 def ends(line, prefix: str = "", decimals: int = 3) -> str:
     """An interval of a long table's row as text, "–" where it is undefined."""
-    return f"{line[prefix + 'low']:.{decimals}f} to {line[prefix + 'high']:.{decimals}f}" if np.isfinite(line[prefix + "low"]) else "–"
-
-
+    return (
+        f"{line[prefix + 'low']:.{decimals}f} to {line[prefix + 'high']:.{decimals}f}"
+        if np.isfinite(line[prefix + "low"])
+        else "–"
+    )
 
 
 def store(writers: dict, artefact: str, table: pd.DataFrame) -> None:
-    """Put every number of a :func:`binary_table` that the publication prints beside it: ``<artefact>/<row>/<metric>``.
+    """Put every number of a :func:`binary_table` that the publication prints beside it:
+    ``<artefact>/<row>/<metric>``.
 
     Parameters
     ----------
     writers : dict
-        Model key (a row's name up to the first dot) -> ``kit.report.artefacts.Artefacts``, each with that model's stand-in.
+        Model key (a row's name up to the first dot) -> ``kit.report.artefacts.Artefacts``, each
+        with that model's stand-in.
     artefact : str
     table : pandas.DataFrame
     """
     for row in table.itertuples():
         value_id, out = f"{artefact}/{row.row}/{row.metric}", writers[row.row.split(".")[0]]
         if value_id in papers.load(out.paper).values:
-            out.value(value_id, row.value, (row.low, row.high), row.leak_free, (row.leak_free_low, row.leak_free_high), row.n)
-
-
-
-
-
-
-
-
-
-
-
-
+            out.value(
+                value_id,
+                row.value,
+                (row.low, row.high),
+                row.leak_free,
+                (row.leak_free_low, row.leak_free_high),
+                row.n,
+            )
 
 
 def seed_spread(a, b) -> dict:
-    """What a difference of two methods is worth that were run with the same seeds: 95 % t interval over seeds, noise of a seed, answer.
+    """What a difference of two methods is worth that were run with the same seeds: 95 % t interval
+    over seeds, noise of a seed, answer.
 
     Parameters
     ----------
@@ -145,20 +172,39 @@ def seed_spread(a, b) -> dict:
     Returns
     -------
     dict
-        low and high of the mean of a - b and "sd of a seed (pp)" (NaN with one seed), and the answer.
+        low and high of the mean of a - b and "sd of a seed (pp)" (NaN with one seed), and the
+        answer.
     """
     if len(a) < 2:
-        return {"low": np.nan, "high": np.nan, "sd of a seed (pp)": np.nan, "answer": "one seed: no answer"}
+        return {
+            "low": np.nan,
+            "high": np.nan,
+            "sd of a seed (pp)": np.nan,
+            "answer": "one seed: no answer",
+        }
     found = stats.mean_t(a - b)
-    answer = "beyond seed noise" if found.low > 0 else "worse, beyond seed noise" if found.high < 0 else "within seed noise"
-    return {"low": found.low, "high": found.high, "sd of a seed (pp)": float(np.sqrt((a.var(ddof=1) + b.var(ddof=1)) / 2)), "answer": answer}
-
-
+    answer = (
+        "beyond seed noise"
+        if found.low > 0
+        else "worse, beyond seed noise"
+        if found.high < 0
+        else "within seed noise"
+    )
+    return {
+        "low": found.low,
+        "high": found.high,
+        "sd of a seed (pp)": float(np.sqrt((a.var(ddof=1) + b.var(ddof=1)) / 2)),
+        "answer": answer,
+    }
 
 
 def bars(table: pd.DataFrame, names: dict) -> pd.DataFrame:
-    """A :func:`binary_table` in the layout of ``plots.metric_bars``: models as rows, a metric and its interval as columns."""
+    """A :func:`binary_table` in the layout of ``plots.metric_bars``: models as rows, a metric and
+    its interval as columns.
+    """
     wide = {}
     for row in table.itertuples():
-        wide.setdefault(names[row.row], {}).update({row.metric: row.value, f"{row.metric}_low": row.low, f"{row.metric}_high": row.high})
+        wide.setdefault(names[row.row], {}).update(
+            {row.metric: row.value, f"{row.metric}_low": row.low, f"{row.metric}_high": row.high}
+        )
     return pd.DataFrame(wide).T

@@ -1,7 +1,8 @@
 """The house style of every figure, and what all figures share.
 
-What differs from the publications: theirs mix several styles and tell series apart by colour alone; here one style, Okabe and Ito's palette
-and viridis hold for all, and every series differs in line style, marker or hatch too.
+What differs from the publications: theirs mix several styles and tell series apart by colour alone;
+here one style, Okabe and Ito's palette and viridis hold for all, and every series differs in line
+style, marker or hatch too.
 """
 
 import contextlib
@@ -16,16 +17,46 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from kit.errors import KitError
 
 BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, YELLOW, BLACK = OKABE_ITO = (
-    "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000",
-)  # fmt: skip
-DARK = tuple(colour for colour in OKABE_ITO if colour != YELLOW)  # for thin lines: yellow is hard to see on white
-LINES, MARKERS, HATCHES = ("-", "--", ":", "-."), "osD^vPX*", ("", "///", "...", "xx", "\\\\\\", "++", "oo", "--")
+    "#0072B2",
+    "#D55E00",
+    "#009E73",
+    "#CC79A7",
+    "#E69F00",
+    "#56B4E9",
+    "#F0E442",
+    "#000000",
+)
+DARK = tuple(
+    colour for colour in OKABE_ITO if colour != YELLOW
+)  # for thin lines: yellow is hard to see on white
+LINES, MARKERS, HATCHES = (
+    ("-", "--", ":", "-."),
+    "osD^vPX*",
+    ("", "///", "...", "xx", "\\\\\\", "++", "oo", "--"),
+)
 _STYLE = {
-    "font.size": 9, "axes.titlesize": 10, "axes.labelsize": 9, "xtick.labelsize": 8, "ytick.labelsize": 8, "legend.fontsize": 8,
-    "figure.facecolor": "white", "axes.facecolor": "white", "savefig.facecolor": "white", "axes.spines.top": False, "axes.spines.right": False,
-    "axes.prop_cycle": mpl.cycler(color=OKABE_ITO), "image.cmap": "viridis", "axes.grid": False, "grid.color": "0.88", "grid.linewidth": 0.6,
-    "axes.axisbelow": True, "lines.linewidth": 1.6, "legend.frameon": False, "hatch.linewidth": 0.7, "hatch.color": "white",
-}  # fmt: skip
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.labelsize": 9,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "legend.fontsize": 8,
+    "figure.facecolor": "white",
+    "axes.facecolor": "white",
+    "savefig.facecolor": "white",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.prop_cycle": mpl.cycler(color=OKABE_ITO),
+    "image.cmap": "viridis",
+    "axes.grid": False,
+    "grid.color": "0.88",
+    "grid.linewidth": 0.6,
+    "axes.axisbelow": True,
+    "lines.linewidth": 1.6,
+    "legend.frameon": False,
+    "hatch.linewidth": 0.7,
+    "hatch.color": "white",
+}
 
 
 class NothingToPlot(KitError):
@@ -49,7 +80,9 @@ def style():
 
 
 def new_figure(width: float, height: float, layout: str = "constrained") -> Figure:
-    """An empty figure of `width` x `height` inches; the layout "compressed" suits grids of images."""
+    """An empty figure of `width` x `height` inches; the layout "compressed" suits grids of
+    images.
+    """
     fig = Figure(figsize=(width, height), layout=layout)
     FigureCanvasAgg(fig)
     return fig
@@ -63,7 +96,13 @@ def require(condition, sentence: str) -> None:
 
 def legend_above(fig, handles, labels) -> None:
     """One legend above all panels, in one row, or two where there are more than five entries."""
-    fig.legend(handles, labels, loc="outside upper center", ncols=len(labels) if len(labels) <= 5 else -(-len(labels) // 2), handlelength=2.8)
+    fig.legend(
+        handles,
+        labels,
+        loc="outside upper center",
+        ncols=len(labels) if len(labels) <= 5 else -(-len(labels) // 2),
+        handlelength=2.8,
+    )
 
 
 def letter(number: int, many: bool) -> str:
@@ -73,14 +112,25 @@ def letter(number: int, many: bool) -> str:
 
 @style()
 def note(fig, text: str):
-    """Put a small footer under a figure, enlarging it by what the footer needs, and return the figure.
+    """Put a small footer under a figure, enlarging it by what the footer needs, and return the
+    figure.
 
-    Used to say "embedded data: not comparable with published values", or to name stand-ins and reductions. Call it last.
+    Used to say "embedded data: not comparable with published values", or to name stand-ins and
+    reductions. Call it last.
     """
     width, height = fig.get_size_inches()
     lines = textwrap.wrap(text, max(30, int(width * 17)))
     strip = 0.14 * len(lines) + 0.1
     fig.set_size_inches(width, height + strip)
     fig.get_layout_engine().set(rect=(0, strip / (height + strip), 1, height / (height + strip)))
-    fig.text(0.02, 0.04 / (height + strip), "\n".join(lines), ha="left", va="bottom", fontsize=7, style="italic", color="0.25")
+    fig.text(
+        0.02,
+        0.04 / (height + strip),
+        "\n".join(lines),
+        ha="left",
+        va="bottom",
+        fontsize=7,
+        style="italic",
+        color="0.25",
+    )
     return fig

@@ -1,14 +1,20 @@
-"""Does an image look like the training data? A classifier answers for every picture, also for a photograph of a cat; this asks before it is believed.
+"""Does an image look like the training data? A classifier answers for every picture, also for a
+photograph of a cat; this asks before it is believed.
 
-Neither the CAD-framework paper nor its application has such a check. Three distances are taken, and each has a limit that a stated share of
-held-out images keep:
+Neither the CAD-framework paper nor its application has such a check. Three distances are taken, and
+each has a limit that a stated share of held-out images keep:
 
-* colour: mean difference of the largest and the smallest channel, in grey levels; MR slices are grey;
-* look: brightness of the border and of the whole, share of dark pixels, contrast and sharpness of the picture as it was uploaded, as the distance
-  to the fifth nearest training image in units of the training images' spread. It does not depend on the network;
-* features: cosine distance of the features before the classifier to the fifth nearest training image (Sun et al. 2022, deep nearest neighbours).
+* colour: mean difference of the largest and the smallest channel, in grey levels; MR slices are
+  grey;
+* look: brightness of the border and of the whole, share of dark pixels, contrast and sharpness of
+  the picture as it was uploaded, as the distance
+  to the fifth nearest training image in units of the training images' spread. It does not depend on
+  the network;
+* features: cosine distance of the features before the classifier to the fifth nearest training
+  image (Sun et al. 2022, deep nearest neighbours).
 
-An image inside all limits may still be none that the model can judge: another scanner, another orientation or another disease need not show here.
+An image inside all limits may still be none that the model can judge: another scanner, another
+orientation or another disease need not show here.
 """
 
 from dataclasses import dataclass
@@ -48,8 +54,8 @@ def measures(pixels) -> np.ndarray:
     Returns
     -------
     numpy.ndarray
-        Colour; median and mean of the border; share of pixels below 30 (0..1); mean absolute Laplacian; standard deviation; mean; Laplacian
-        over standard deviation (no unit).
+        Colour; median and mean of the border; share of pixels below 30 (0..1); mean absolute
+        Laplacian; standard deviation; mean; Laplacian over standard deviation (no unit).
     """
     small = cv2.resize(pixels, (SIDE, SIDE), interpolation=cv2.INTER_AREA).astype(np.float32)
     grey = small.mean(axis=2)
@@ -57,7 +63,19 @@ def measures(pixels) -> np.ndarray:
     inner[BORDER:-BORDER, BORDER:-BORDER] = True
     border, edges, spread = grey[~inner], np.abs(cv2.Laplacian(grey, cv2.CV_32F)).mean(), grey.std()
     colour = (small.max(axis=2) - small.min(axis=2)).mean()
-    return np.array([colour, np.median(border), border.mean(), (grey < 30).mean(), edges, spread, grey.mean(), edges / (spread + 1)], float)
+    return np.array(
+        [
+            colour,
+            np.median(border),
+            border.mean(),
+            (grey < 30).mean(),
+            edges,
+            spread,
+            grey.mean(),
+            edges / (spread + 1),
+        ],
+        float,
+    )
 
 
 @dataclass(frozen=True)
@@ -75,7 +93,8 @@ class Statistics:
     limits : numpy.ndarray
         float64 (3,), in the order of `CHECKS`.
     facts : numpy.ndarray
-        float64 (4,): share of held-out images inside all limits that was asked for, share that is, number of training and of held-out images.
+        float64 (4,): share of held-out images inside all limits that was asked for, share that is,
+        number of training and of held-out images.
     """
 
     looks: np.ndarray
@@ -86,9 +105,18 @@ class Statistics:
     facts: np.ndarray
 
     def distances(self, looks, features) -> np.ndarray:
-        """Colour, look and feature distance of images: float64 (N, 3); `looks` are rows of :func:`measures` (N, 8), `features` (N, d)."""
+        """Colour, look and feature distance of images: float64 (N, 3); `looks` are rows of
+        :func:`measures` (N, 8), `features` (N, d).
+        """
         looks = np.asarray(looks, float)
-        return np.stack([looks[:, 0], self._look(looks[:, 1:]), self._feature(np.asarray(features, np.float32))], axis=1)
+        return np.stack(
+            [
+                looks[:, 0],
+                self._look(looks[:, 1:]),
+                self._feature(np.asarray(features, np.float32)),
+            ],
+            axis=1,
+        )
 
     def _look(self, looks):
         rows = (looks - self.centre) / self.scale
@@ -110,7 +138,11 @@ class Statistics:
             (d,).
         """
         (found,) = self.distances(measures(pixels)[None], features[None])
-        reasons = [REASONS[check] for check, value, limit in zip(CHECKS, found, self.limits, strict=True) if not value <= limit]
+        reasons = [
+            REASONS[check]
+            for check, value, limit in zip(CHECKS, found, self.limits, strict=True)
+            if not value <= limit
+        ]
         if image.min() == image.max():
             reasons.append("nothing is left of it after the preprocessing")
         return "; ".join(reasons)
@@ -118,8 +150,14 @@ class Statistics:
     def summary(self) -> dict:
         """For ``model.json`` and the model card."""
         asked, inside, trained, held_out = self.facts.tolist()
-        return {"limits": dict(zip(CHECKS, self.limits.tolist(), strict=True)), "quantile": asked, "inside": inside, "training_images": int(trained),
-                "held_out_images": int(held_out), "neighbours": NEIGHBOURS}
+        return {
+            "limits": dict(zip(CHECKS, self.limits.tolist(), strict=True)),
+            "quantile": asked,
+            "inside": inside,
+            "training_images": int(trained),
+            "held_out_images": int(held_out),
+            "neighbours": NEIGHBOURS,
+        }
 
     def save(self, path) -> None:
         """Write a compressed npz file, atomically."""
@@ -133,7 +171,9 @@ class Statistics:
             return cls(**{name: file[name] for name in cls.__dataclass_fields__})
 
 
-def statistics(looks, features, held_looks, held_features, quantile: float = 0.99, seed: int = 0) -> Statistics:
+def statistics(
+    looks, features, held_looks, held_features, quantile: float = 0.99, seed: int = 0
+) -> Statistics:
     """Take statistics of training images and set the limits by held-out ones.
 
     Parameters
@@ -143,7 +183,8 @@ def statistics(looks, features, held_looks, held_features, quantile: float = 0.9
     features, held_features : array (N, d)
         Features before the classifier.
     quantile : float
-        Share of the held-out images that keep all limits, at least; the remaining share is divided evenly among the three checks.
+        Share of the held-out images that keep all limits, at least; the remaining share is divided
+        evenly among the three checks.
     seed : int
         Draws the 1000 training images that are kept.
 
@@ -152,17 +193,32 @@ def statistics(looks, features, held_looks, held_features, quantile: float = 0.9
     TooFewImages
         With fewer than 20 training or held-out images.
     """
-    looks, features, held_looks = np.asarray(looks, float), np.asarray(features, np.float32), np.asarray(held_looks, float)
+    looks, features, held_looks = (
+        np.asarray(looks, float),
+        np.asarray(features, np.float32),
+        np.asarray(held_looks, float),
+    )
     if min(len(looks), len(held_looks)) < 20:
-        raise TooFewImages(f"{len(looks)} training and {len(held_looks)} held-out images are too few for statistics of the training data; take at least 20 each.")
+        raise TooFewImages(
+            f"{len(looks)} training and {len(held_looks)} held-out images are too few for "
+            "statistics of the training data; take at least 20 each."
+        )
     kept = np.sort(np.random.default_rng(seed).permutation(len(looks))[:MOST])
     centre, scale = looks[:, 1:].mean(0), looks[:, 1:].std(0) + 1e-6
-    start = Statistics(((looks[kept, 1:] - centre) / scale).astype(np.float32), centre.astype(np.float32), scale.astype(np.float32),
-                       _unit(features[kept]).astype(np.float16), np.full(3, np.inf), np.zeros(4))
+    start = Statistics(
+        ((looks[kept, 1:] - centre) / scale).astype(np.float32),
+        centre.astype(np.float32),
+        scale.astype(np.float32),
+        _unit(features[kept]).astype(np.float16),
+        np.full(3, np.inf),
+        np.zeros(4),
+    )
     found = start.distances(held_looks, held_features)
     limits = np.quantile(found, 1 - (1 - quantile) / len(CHECKS), axis=0, method="higher")
     limits[0] = max(limits[0], LEAST_COLOUR)
-    facts = np.array([quantile, (found <= limits).all(axis=1).mean(), len(looks), len(held_looks)], float)
+    facts = np.array(
+        [quantile, (found <= limits).all(axis=1).mean(), len(looks), len(held_looks)], float
+    )
     return Statistics(start.looks, start.centre, start.scale, start.features, limits, facts)
 
 

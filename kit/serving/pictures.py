@@ -1,7 +1,9 @@
-"""Screens of the running application, for the paper's Figure 19 and for the tests: a real server, a real headless Chromium, a real upload.
+"""Screens of the running application, for the paper's Figure 19 and for the tests: a real server, a
+real headless Chromium, a real upload.
 
-The published figure shows the three pages and one result. Where there is no Chromium, :func:`take` gives no pictures but a reason, and
-:func:`contents` tells, from the same application run without a browser, what the pages say; a drawing of the screens is not offered.
+The published figure shows the three pages and one result. Where there is no Chromium, :func:`take`
+gives no pictures but a reason, and :func:`contents` tells, from the same application run without a
+browser, what the pages say; a drawing of the screens is not offered.
 """
 
 import contextlib
@@ -17,13 +19,24 @@ from pathlib import Path
 from typing import NamedTuple
 
 from kit import paths
-from kit.serving import text as serving_text
 from kit.errors import KitError
+from kit.serving import text as serving_text
 
 SCRIPT = paths.ROOT / "kit" / "app.py"
 BROWSERS, DRIVERS = ("chromium", "chromium-browser", "google-chrome"), ("chromedriver",)
-FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update",
-         "--disable-sync", "--hide-scrollbars", "--no-proxy-server", "--force-device-scale-factor=1")
+FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--hide-scrollbars",
+    "--no-proxy-server",
+    "--force-device-scale-factor=1",
+)
 WIDTH, HEIGHT = 1100, 900
 PATIENCE = 90
 MAIN = "[data-testid=stMain]"
@@ -34,14 +47,17 @@ class ApplicationFailed(KitError):
 
 
 class Pictures(NamedTuple):
-    """PNG files in the order Home, About Dataset, Disease Recognition, result; or none, and the reason."""
+    """PNG files in the order Home, About Dataset, Disease Recognition, result; or none, and the
+    reason.
+    """
 
     files: list
     reason: str = ""
 
 
 def take(model_folder, image_path, folder) -> Pictures:
-    """Start the application, walk through its pages, predict one image, and save a picture of each screen.
+    """Start the application, walk through its pages, predict one image, and save a picture of each
+    screen.
 
     Parameters
     ----------
@@ -86,7 +102,11 @@ def missing() -> str:
     except ImportError:
         return "selenium is not installed (it is in the dev group of pyproject.toml)"
     found = [any(map(shutil.which, names)) for names in (BROWSERS, DRIVERS)]
-    return "" if all(found) else "there is no Chromium with its driver (apt-get install -y chromium chromium-driver)"
+    return (
+        ""
+        if all(found)
+        else "there is no Chromium with its driver (apt-get install -y chromium chromium-driver)"
+    )
 
 
 @contextlib.contextmanager
@@ -106,7 +126,14 @@ def server(model_folder=None, **environment):
     model = {"KIT_MODEL": str(model_folder)} if model_folder else {}
     command = [sys.executable, "-m", "streamlit", "run", str(SCRIPT), "--server.port", str(port)]
     with tempfile.TemporaryFile() as log:
-        process = subprocess.Popen(command, cwd=paths.ROOT, env={**os.environ, **model, **environment}, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(
+            command,
+            cwd=paths.ROOT,
+            env={**os.environ, **model, **environment},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
         try:
             _wait_until_up(process, f"http://127.0.0.1:{port}/_stcore/health", log)
             yield f"http://127.0.0.1:{port}"
@@ -128,7 +155,10 @@ def _wait_until_up(process, address: str, log) -> None:
                 return
         time.sleep(0.2)
     log.seek(0)
-    raise ApplicationFailed(f"The application did not start within {PATIENCE} s: {log.read().decode(errors='replace').strip()[-300:] or 'it said nothing'}")
+    raise ApplicationFailed(
+        f"The application did not start within {PATIENCE} s: "
+        f"{log.read().decode(errors='replace').strip()[-300:] or 'it said nothing'}"
+    )
 
 
 @contextlib.contextmanager
@@ -143,7 +173,9 @@ def browser():
         for flag in (*FLAGS, f"--user-data-dir={profile}", f"--window-size={WIDTH},{HEIGHT}"):
             options.add_argument(flag)
         options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-        driver = webdriver.Chrome(options=options, service=Service(next(filter(None, map(shutil.which, DRIVERS)))))
+        driver = webdriver.Chrome(
+            options=options, service=Service(next(filter(None, map(shutil.which, DRIVERS))))
+        )
         try:
             yield driver
         finally:
@@ -151,17 +183,25 @@ def browser():
 
 
 def text(driver, where: str = MAIN) -> str:
-    """What the page says, without the sidebar, or only in what the CSS selector `where` finds first."""
-    return driver.execute_script("const m = document.querySelector(arguments[0]); return m ? m.innerText : ''", where)
+    """What the page says, without the sidebar, or only in what the CSS selector `where` finds
+    first.
+    """
+    return driver.execute_script(
+        "const m = document.querySelector(arguments[0]); return m ? m.innerText : ''", where
+    )
 
 
 def _idle(driver) -> bool:
-    return driver.execute_script("const a = document.querySelector('[data-testid=stApp]');"
-                                 "return !!a && a.dataset.testScriptState === 'notRunning' && !document.querySelector('[data-testid=stSkeleton], [data-stale=true]')")
+    return driver.execute_script(
+        "const a = document.querySelector('[data-testid=stApp]');"
+        "return !!a && a.dataset.testScriptState === 'notRunning' && "
+        "!document.querySelector('[data-testid=stSkeleton], [data-stale=true]')"
+    )
 
 
 def wait_for(driver, words: str, where: str = MAIN) -> None:
-    """Wait until the page says `words` and has settled; `where` is the CSS selector of the part to look in.
+    """Wait until the page says `words` and has settled; `where` is the CSS selector of the part to
+    look in.
 
     Raises
     ------
@@ -170,7 +210,10 @@ def wait_for(driver, words: str, where: str = MAIN) -> None:
     deadline = time.monotonic() + PATIENCE
     while not (words in text(driver, where) and _idle(driver)):
         if time.monotonic() > deadline:
-            raise ApplicationFailed(f"The application did not show {words!r} within {PATIENCE} s; it shows: {' '.join(text(driver).split())[:300]}")
+            raise ApplicationFailed(
+                f"The application did not show {words!r} within {PATIENCE} s; it shows: "
+                f"{' '.join(text(driver).split())[:300]}"
+            )
         time.sleep(0.1)
 
 
@@ -178,10 +221,22 @@ def go_to(driver, page: str) -> None:
     """Choose a page in the sidebar's box and wait for its heading."""
     wait_for(driver, "Research use only")
     box = driver.find_element("css selector", "[data-testid=stSidebar] [data-testid=stSelectbox]")
-    if page not in box.text and box.find_element("css selector", "input").get_attribute("value") != page:
+    if (
+        page not in box.text
+        and box.find_element("css selector", "input").get_attribute("value") != page
+    ):
         box.find_element("css selector", "input").click()
         deadline = time.monotonic() + PATIENCE
-        while not (options := [o for o in driver.find_elements("css selector", "[role=option]") if o.text == page]) and time.monotonic() < deadline:
+        while (
+            not (
+                options := [
+                    o
+                    for o in driver.find_elements("css selector", "[role=option]")
+                    if o.text == page
+                ]
+            )
+            and time.monotonic() < deadline
+        ):
             time.sleep(0.1)
         if not options:
             raise ApplicationFailed(f"The sidebar does not offer the page {page!r}.")
@@ -193,9 +248,19 @@ def go_to(driver, page: str) -> None:
 def upload(driver, path, number: int = 0) -> None:
     """Give a file to the page's uploader `number`."""
     deadline = time.monotonic() + PATIENCE
-    while len(found := driver.find_elements("css selector", "[data-testid=stFileUploader] input[type=file]")) <= number:
+    while (
+        len(
+            found := driver.find_elements(
+                "css selector", "[data-testid=stFileUploader] input[type=file]"
+            )
+        )
+        <= number
+    ):
         if time.monotonic() > deadline:
-            raise ApplicationFailed(f"The application shows no place to upload; it shows: {' '.join(text(driver).split())[:300]}")
+            raise ApplicationFailed(
+                "The application shows no place to upload; it shows: "
+                f"{' '.join(text(driver).split())[:300]}"
+            )
         time.sleep(0.1)
     found[number].send_keys(str(Path(path).resolve()))
 
@@ -204,19 +269,32 @@ def press(driver, label: str) -> None:
     """Press the button `label` as soon as it is there."""
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
-        buttons = [b for b in driver.find_elements("css selector", "button") if b.text.strip() == label]
+        buttons = [
+            b for b in driver.find_elements("css selector", "button") if b.text.strip() == label
+        ]
         if buttons and _idle(driver):
             driver.execute_script("arguments[0].click()", buttons[0])
             return
         time.sleep(0.1)
-    raise ApplicationFailed(f"The application shows no button {label!r}; it shows: {' '.join(text(driver).split())[:300]}")
+    raise ApplicationFailed(
+        f"The application shows no button {label!r}; it shows: "
+        f"{' '.join(text(driver).split())[:300]}"
+    )
 
 
 def picture(driver, path: Path) -> Path:
     """Save the whole page, as high as its content, as PNG."""
     driver.set_window_size(WIDTH, HEIGHT)
-    height = driver.execute_script("const m = document.querySelector('[data-testid=stMain]'); return m.scrollHeight") + 20
-    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {"width": WIDTH, "height": max(HEIGHT, height), "deviceScaleFactor": 1, "mobile": False})
+    height = (
+        driver.execute_script(
+            "const m = document.querySelector('[data-testid=stMain]'); return m.scrollHeight"
+        )
+        + 20
+    )
+    driver.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride",
+        {"width": WIDTH, "height": max(HEIGHT, height), "deviceScaleFactor": 1, "mobile": False},
+    )
     time.sleep(0.7)
     driver.save_screenshot(str(path))
     driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
@@ -224,7 +302,8 @@ def picture(driver, path: Path) -> Path:
 
 
 def contents(model_folder, image_path) -> dict:
-    """What the pages say when the application runs without a browser: page, or "Result" -> lines of text. The prediction is a real one.
+    """What the pages say when the application runs without a browser: page, or "Result" -> lines of
+    text. The prediction is a real one.
 
     Raises
     ------
@@ -245,7 +324,9 @@ def contents(model_folder, image_path) -> dict:
         said["Result"] = _lines(app.run())
         return said
     finally:
-        os.environ.pop("KIT_MODEL") if before is None else os.environ.__setitem__("KIT_MODEL", before)
+        os.environ.pop("KIT_MODEL") if before is None else os.environ.__setitem__(
+            "KIT_MODEL", before
+        )
 
 
 def _lines(app) -> list[str]:

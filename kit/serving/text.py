@@ -1,7 +1,8 @@
 """What the application says: its pages' texts, the model card and the data card.
 
-The published application (the paper's Figure 19) promises recommendations that it never gives, and names neither the data nor the limits of its
-model. Here both cards are written from ``model.json`` and the registry, so that they cannot tell of another model than the one that answers.
+The published application (the paper's Figure 19) promises recommendations that it never gives, and
+names neither the data nor the limits of its model. Here both cards are written from ``model.json``
+and the registry, so that they cannot tell of another model than the one that answers.
 """
 
 import re
@@ -14,8 +15,14 @@ from kit.errors import KitError
 TITLE = "Brain tumour recognition in MR slices"
 SIDEBAR = "Detection System Dashboard"
 PAGES = ("Home", "About Dataset", "Disease Recognition")
-SPLIT = pd.DataFrame({"class": ["glioma", "meningioma", "no tumour", "pituitary", "all"], "training": [1060, 1072, 1279, 1158, 4569],
-                      "validation": [261, 267, 316, 299, 1143], "test": [300, 306, 405, 300, 1311]})
+SPLIT = pd.DataFrame(
+    {
+        "class": ["glioma", "meningioma", "no tumour", "pituitary", "all"],
+        "training": [1060, 1072, 1279, 1158, 4569],
+        "validation": [261, 267, 316, 299, 1143],
+        "test": [300, 306, 405, 300, 1311],
+    }
+)
 
 HOME = """
 This page belongs to a reproduction of the paper *Empowering brain tumor diagnosis through explainable deep learning*. A network that was trained
@@ -45,28 +52,65 @@ test images are also, byte for byte, among those for training, and more are near
 images and on those without a twin in training. Slices without a tumour come from other sources than those with one, which a network can notice.
 """
 
-HEAT = ("Grad-CAM of the predicted class on what the network saw: bright regions spoke for it. The map is scaled to its own maximum and shows where "
-        "the network looked, not where a tumour is.")
-PROBABILITY = "A probability of the network is no chance of being right: it says how the four groups compare for this network."
-UNKNOWN = "This model was saved without statistics of its training images, so that unfamiliar pictures are not recognised as such."
+HEAT = (
+    "Grad-CAM of the predicted class on what the network saw: bright regions spoke for it. The map "
+    "is scaled to its own maximum and shows where "
+    "the network looked, not where a tumour is."
+)
+PROBABILITY = (
+    "A probability of the network is no chance of being right: it says how the four "
+    "groups compare for this network."
+)
+UNKNOWN = (
+    "This model was saved without statistics of its training images, so that unfamiliar "
+    "pictures are not recognised as such."
+)
 
 
 def plain(text) -> str:
-    """Foreign text (file names, header fields) as it is, with nothing that Markdown or HTML would act on."""
-    return re.sub(r"([\\`*_{}\[\]()#+\-.!|<>~$:&@/])", lambda match: f"&#{ord(match.group())};", " ".join(str(text).split()))
+    """Foreign text (file names, header fields) as it is, with nothing that Markdown or HTML would
+    act on.
+    """
+    return re.sub(
+        r"([\\`*_{}\[\]()#+\-.!|<>~$:&@/])",
+        lambda match: f"&#{ord(match.group())};",
+        " ".join(str(text).split()),
+    )
 
 
 def model_card(info: dict) -> str:
-    """The model in Markdown: what it is, what it was trained on, how it did, and what is reduced."""
-    lines = [f"**{plain(info['title'])}**, four-class classifier, trained {plain(info.get('trained') or 'at an unstated time')} "
-             f"(profile {plain(info['profile'])}, run {plain(info.get('run') or 'not stated')})."]
-    lines += [f"- **Not the published data:** {plain(info['stand_in'])}."] if info.get("stand_in") else []
+    """The model in Markdown: what it is, what it was trained on, how it did, and what is
+    reduced.
+    """
+    lines = [
+        f"**{plain(info['title'])}**, four-class classifier, trained "
+        f"{plain(info.get('trained') or 'at an unstated time')} "
+        f"(profile {plain(info['profile'])}, run {plain(info.get('run') or 'not stated')})."
+    ]
+    lines += (
+        [f"- **Not the published data:** {plain(info['stand_in'])}."]
+        if info.get("stand_in")
+        else []
+    )
     lines += [f"- Reduced: {plain(item)}." for item in info.get("reductions") or []]
-    lines += [_score(label, (info.get("metrics") or {}).get(key)) for key, label in
-              (("test", "All test images"), ("leak_free", "Test images without a twin in training"))]
+    lines += [
+        _score(label, (info.get("metrics") or {}).get(key))
+        for key, label in (
+            ("test", "All test images"),
+            ("leak_free", "Test images without a twin in training"),
+        )
+    ]
     known = info.get("familiarity")
-    lines.append(f"- Warning of unfamiliar pictures: limits from {known['held_out_images']} held-out images, {100 * known['inside']:.1f} % of which pass." if known else f"- {UNKNOWN}")
-    lines.append("- Intended use: research and teaching. It has never been tested on patients of any hospital, and its probabilities are not calibrated for any.")
+    lines.append(
+        f"- Warning of unfamiliar pictures: limits from {known['held_out_images']} held-out "
+        f"images, {100 * known['inside']:.1f} % of which pass."
+        if known
+        else f"- {UNKNOWN}"
+    )
+    lines.append(
+        "- Intended use: research and teaching. It has never been tested on patients of any "
+        "hospital, and its probabilities are not calibrated for any."
+    )
     return "\n".join(lines)
 
 
@@ -74,9 +118,19 @@ def _score(label: str, metrics: dict | None) -> str:
     if not metrics or metrics.get("accuracy") is None:
         return f"- {label}: not measured."
     low, high = metrics.get("interval") or (None, None)
-    interval = f" (95 % interval {100 * low:.1f} to {100 * high:.1f})" if low is not None and high is not None else ""
-    macro = f", macro F1 {100 * metrics['macro_f1']:.1f} %" if metrics.get("macro_f1") is not None else ""
-    return f"- {label}: accuracy **{100 * metrics['accuracy']:.1f} %**{interval}{macro}" + (f", n = {metrics['n']}." if metrics.get("n") else ".")
+    interval = (
+        f" (95 % interval {100 * low:.1f} to {100 * high:.1f})"
+        if low is not None and high is not None
+        else ""
+    )
+    macro = (
+        f", macro F1 {100 * metrics['macro_f1']:.1f} %"
+        if metrics.get("macro_f1") is not None
+        else ""
+    )
+    return f"- {label}: accuracy **{100 * metrics['accuracy']:.1f} %**{interval}{macro}" + (
+        f", n = {metrics['n']}." if metrics.get("n") else "."
+    )
 
 
 def data_card(info: dict) -> str:
@@ -85,12 +139,25 @@ def data_card(info: dict) -> str:
     try:
         data = registry.get(name)
     except KitError:
-        return f"This model was trained on the data set {plain(name)}, which is not registered here."
-    lines = [f"This model was trained on **{plain(data.title)}**" + (" (generated on this machine, no patients)." if data.embedded else ".")]
+        return (
+            f"This model was trained on the data set {plain(name)}, which is not registered here."
+        )
+    lines = [
+        f"This model was trained on **{plain(data.title)}**"
+        + (" (generated on this machine, no patients)." if data.embedded else ".")
+    ]
     lines += [f"- Licence: {plain(data.licence)}."] if data.licence else []
     lines += [f"- Citation: {plain(data.citation)}."] if data.citation else []
     lines += [f"- Source: {plain(data.url)}"] if data.url else []
     lines += [f"- Note: {plain(data.note)}."] if data.note else []
-    lines += [f"- Fingerprint: {plain(info['data_fingerprint'][:12])}"] if info.get("data_fingerprint") else []
-    lines += [f"- **Not the published data:** {plain(info['stand_in'])}."] if info.get("stand_in") else []
+    lines += (
+        [f"- Fingerprint: {plain(info['data_fingerprint'][:12])}"]
+        if info.get("data_fingerprint")
+        else []
+    )
+    lines += (
+        [f"- **Not the published data:** {plain(info['stand_in'])}."]
+        if info.get("stand_in")
+        else []
+    )
     return "\n".join(lines)

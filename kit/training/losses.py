@@ -1,12 +1,16 @@
-"""The five losses that Gen-CNN and Gen-Soup choose among, one value a sample, on logits and one-hot or soft targets.
+"""The five losses that Gen-CNN and Gen-Soup choose among, one value a sample, on logits and one-hot
+or soft targets.
 
-The thesis names the losses but prints no formulas; these follow its released code (card 3.8), whose constants they keep. Three things differ.
-The released code takes exponentials of the logits as they are, which is infinite from logits of 89 on in float32; here nothing overflows that is
-finite. Its logit normalisation divides by zero when all logits are 0; here the norm is kept above `SMALLEST_NORM`. Its logit penalty charges
-every sample with the norm of the batch's first one; here each is charged with its own, and ``compat=True`` gives the released behaviour. The
-label smoothing is the released one: 1 / (1 - alpha) times the usual, so about 11 % larger.
+The thesis names the losses but prints no formulas; these follow its released code (card 3.8), whose
+constants they keep. Three things differ. The released code takes exponentials of the logits as they
+are, which is infinite from logits of 89 on in float32; here nothing overflows that is finite. Its
+logit normalisation divides by zero when all logits are 0; here the norm is kept above
+`SMALLEST_NORM`. Its logit penalty charges every sample with the norm of the batch's first one; here
+each is charged with its own, and ``compat=True`` gives the released behaviour. The label smoothing
+is the released one: 1 / (1 - alpha) times the usual, so about 11 % larger.
 
-A search picks the loss by a gene, so :func:`selected` takes it as an integer tensor: one traced step serves all five.
+A search picks the loss by a gene, so :func:`selected` takes it as an integer tensor: one traced
+step serves all five.
 """
 
 import keras
@@ -15,7 +19,11 @@ import tensorflow as tf
 from kit.errors import KitError
 from kit.training.names import LOSSES as NAMES
 
-ALPHA, BETA, TAU = 0.1, 4e-4, 0.04  # the released constants of label smoothing, logit penalty and logit normalisation
+ALPHA, BETA, TAU = (
+    0.1,
+    4e-4,
+    0.04,
+)  # the released constants of label smoothing, logit penalty and logit normalisation
 SMALLEST_NORM = 1e-4
 
 
@@ -64,14 +72,17 @@ def cross_entropy(targets, logits) -> tf.Tensor:
 
 
 def label_smoothing(targets, logits, alpha: float = ALPHA) -> tf.Tensor:
-    """Cross-entropy against (1 - `alpha`) targets + `alpha` / K, divided by 1 - `alpha` as in the released code; see :func:`cross_entropy`."""
+    """Cross-entropy against (1 - `alpha`) targets + `alpha` / K, divided by 1 - `alpha` as in the
+    released code; see :func:`cross_entropy`.
+    """
     targets, logits = _checked(targets, logits)
     smooth = (1 - alpha) * targets + alpha / tf.cast(tf.shape(logits)[-1], logits.dtype)
     return tf.nn.softmax_cross_entropy_with_logits(smooth, logits) / (1 - alpha)
 
 
 def logit_penalty(targets, logits, beta: float = BETA, compat: bool = False) -> tf.Tensor:
-    """Cross-entropy + `beta` times the squared norm of the sample's logits; see :func:`cross_entropy`.
+    """Cross-entropy + `beta` times the squared norm of the sample's logits; see
+    :func:`cross_entropy`.
 
     Parameters
     ----------
@@ -86,29 +97,42 @@ def logit_penalty(targets, logits, beta: float = BETA, compat: bool = False) -> 
 
 
 def logit_normalization(targets, logits, tau: float = TAU) -> tf.Tensor:
-    """Cross-entropy of logits / (`tau` * norm of the sample's logits), which lie in [-1 / tau, 1 / tau]; see :func:`cross_entropy`.
+    """Cross-entropy of logits / (`tau` * norm of the sample's logits), which lie in [-1 / tau, 1 /
+    tau]; see :func:`cross_entropy`.
 
-    The norm is sqrt(sum of squares + `SMALLEST_NORM` ** 2), so that value and gradient are finite at zero logits.
+    The norm is sqrt(sum of squares + `SMALLEST_NORM` ** 2), so that value and gradient are finite
+    at zero logits.
     """
     targets, logits = _checked(targets, logits)
     scale = tf.stop_gradient(tf.reduce_max(tf.abs(logits), axis=-1, keepdims=True))
     scale = tf.maximum(scale, SMALLEST_NORM)  # cancels out; keeps the squares from overflowing
     scaled = logits / scale
-    norm = tf.sqrt(tf.reduce_sum(tf.square(scaled), axis=-1, keepdims=True) + tf.square(SMALLEST_NORM / scale))
+    norm = tf.sqrt(
+        tf.reduce_sum(tf.square(scaled), axis=-1, keepdims=True) + tf.square(SMALLEST_NORM / scale)
+    )
     return cross_entropy(targets, scaled / (tau * norm))
 
 
 def sigmoid_cross_entropy(targets, logits) -> tf.Tensor:
-    """Sum over the classes of the binary cross-entropies (not their mean: K times Keras'); see :func:`cross_entropy`."""
+    """Sum over the classes of the binary cross-entropies (not their mean: K times Keras'); see
+    :func:`cross_entropy`.
+    """
     targets, logits = _checked(targets, logits)
     return tf.reduce_sum(tf.nn.sigmoid_cross_entropy_with_logits(targets, logits), axis=-1)
 
 
-FUNCTIONS = dict(zip(NAMES, (cross_entropy, label_smoothing, logit_penalty, logit_normalization, sigmoid_cross_entropy), strict=True))
+FUNCTIONS = dict(
+    zip(
+        NAMES,
+        (cross_entropy, label_smoothing, logit_penalty, logit_normalization, sigmoid_cross_entropy),
+        strict=True,
+    )
+)
 
 
 def selected(number, targets, logits, compat: bool = False) -> tf.Tensor:
-    """The loss whose place in `NAMES` is `number`, chosen while the graph runs; only that loss is computed and differentiated.
+    """The loss whose place in `NAMES` is `number`, chosen while the graph runs; only that loss is
+    computed and differentiated.
 
     Parameters
     ----------
@@ -127,11 +151,16 @@ def selected(number, targets, logits, compat: bool = False) -> tf.Tensor:
         If `number` is a Python integer that is none of the five.
     """
     if isinstance(number, int) and number not in range(len(NAMES)):
-        raise UnknownLoss(f"Loss {number} does not exist; the losses are numbered 0..{len(NAMES) - 1}: {', '.join(NAMES)}.")
+        raise UnknownLoss(
+            f"Loss {number} does not exist; the losses are numbered 0..{len(NAMES) - 1}: "
+            f"{', '.join(NAMES)}."
+        )
     targets, logits = _checked(targets, logits)
     branches = [lambda name=name: _named(name, targets, logits, compat) for name in NAMES]
     nothing = lambda: tf.fill(tf.shape(logits)[:1], tf.constant(float("nan"), logits.dtype))  # noqa: E731
-    return tf.switch_case(tf.cast(tf.convert_to_tensor(number), tf.int32), branches, default=nothing)
+    return tf.switch_case(
+        tf.cast(tf.convert_to_tensor(number), tf.int32), branches, default=nothing
+    )
 
 
 def _named(name: str, targets, logits, compat: bool) -> tf.Tensor:
@@ -146,7 +175,10 @@ def _checked(targets, logits):
     targets = tf.cast(targets, logits.dtype)
     if not targets.shape.is_compatible_with(logits.shape) or (logits.shape.rank or 2) != 2:
         shapes = f"{tuple(targets.shape)} and {tuple(logits.shape)}"
-        raise BadTargets(f"Targets and logits have the shapes {shapes}; both must be (samples, classes), so one-hot encode integer labels.")
+        raise BadTargets(
+            f"Targets and logits have the shapes {shapes}; both must be (samples, classes), so "
+            "one-hot encode integer labels."
+        )
     return targets, logits
 
 
@@ -168,7 +200,14 @@ class ThesisLoss(keras.losses.Loss):
     UnknownLoss
     """
 
-    def __init__(self, loss: str, compat: bool = False, reduction="sum_over_batch_size", name=None, dtype=None):
+    def __init__(
+        self,
+        loss: str,
+        compat: bool = False,
+        reduction="sum_over_batch_size",
+        name=None,
+        dtype=None,
+    ):
         self.loss, self.compat = NAMES[index(loss)], bool(compat)
         super().__init__(name=name or self.loss, reduction=reduction, dtype=dtype)
 

@@ -1,13 +1,15 @@
-"""PyTorch's optimizers on one flat vector, and a Keras optimizer that switches between them while the graph runs.
+"""PyTorch's optimizers on one flat vector, and a Keras optimizer that switches between them while
+the graph runs.
 
-The thesis trains with PyTorch and lets a gene choose the optimizer. Keras' optimizers of the same names follow other rules (epsilon inside the
-root, the rate inside the momentum buffer, decoupled weight decay, another accumulator at the start) and Keras has no RAdam, ASGD and Rprop. A step
-here equals PyTorch's to rounding. Hundreds of short trainings must not trace a graph each, so :class:`Switched` holds rule, rate and weight decay
-in variables.
+The thesis trains with PyTorch and lets a gene choose the optimizer. Keras' optimizers of the same
+names follow other rules (epsilon inside the root, the rate inside the momentum buffer, decoupled
+weight decay, another accumulator at the start) and Keras has no RAdam, ASGD and Rprop. A step here
+equals PyTorch's to rounding. Hundreds of short trainings must not trace a graph each, so
+:class:`Switched` holds rule, rate and weight decay in variables.
 
-Differences on purpose: ASGD's average is not kept, because PyTorch never copies it into the model; Rprop, which takes no weight decay in PyTorch,
-gets the penalty's gradient like the others, as eq. 2.60 of the thesis asks; LBFGS, which is in the thesis' list, is refused (see
-:func:`rule_index`).
+Differences on purpose: ASGD's average is not kept, because PyTorch never copies it into the model;
+Rprop, which takes no weight decay in PyTorch, gets the penalty's gradient like the others, as eq.
+2.60 of the thesis asks; LBFGS, which is in the thesis' list, is refused (see :func:`rule_index`).
 """
 
 import math
@@ -20,9 +22,22 @@ from kit.errors import KitError
 from kit.training.rules import scalar
 
 DECAY_MODES = ("l2_all", "l2_no_bias", "decoupled", "none_for_adam")
-BIASES = ("bias", "beta")  # names of the variables that eq. 2.60 leaves out; beta is the bias of a batch normalisation
-_TORCH_LR = {"adam": 1e-3, "sgd": 1e-3, "adamax": 2e-3, "rmsprop": 1e-2, "adamw": 1e-3, "adagrad": 1e-2, "asgd": 1e-2, "nadam": 2e-3,
-             "radam": 1e-3, "rprop": 1e-2}  # fmt: skip
+BIASES = (
+    "bias",
+    "beta",
+)  # names of the variables that eq. 2.60 leaves out; beta is the bias of a batch normalisation
+_TORCH_LR = {
+    "adam": 1e-3,
+    "sgd": 1e-3,
+    "adamax": 2e-3,
+    "rmsprop": 1e-2,
+    "adamw": 1e-3,
+    "adagrad": 1e-2,
+    "asgd": 1e-2,
+    "nadam": 2e-3,
+    "radam": 1e-3,
+    "rprop": 1e-2,
+}
 NOMINAL_LR = {"text": _TORCH_LR, "code": _TORCH_LR | {"sgd": 1e-2, "rmsprop": 1e-3}}
 
 
@@ -39,7 +54,9 @@ class BadProgress(KitError):
 
 
 class Settings(NamedTuple):
-    """Momenta of SGD and RMSprop; everything else has PyTorch's default in both groups of settings."""
+    """Momenta of SGD and RMSprop; everything else has PyTorch's default in both groups of
+    settings.
+    """
 
     sgd_momentum: float = 0.0
     rmsprop_momentum: float = 0.0
@@ -50,18 +67,23 @@ SETTINGS = {"text": Settings(), "code": Settings(sgd_momentum=0.9, rmsprop_momen
 
 
 def rule_index(name: str) -> int:
-    """Place of an optimizer in `RULES`, in any case and spelling of PyTorch or Keras ("NAdam", "RMSprop").
+    """Place of an optimizer in `RULES`, in any case and spelling of PyTorch or Keras ("NAdam",
+    "RMSprop").
 
     Raises
     ------
     RefusedRule
-        For LBFGS: it evaluates the loss several times a step and assumes the loss of the full batch, so it cannot run in a step on one batch.
-        A search gives such an individual the worst fitness.
+        For LBFGS: it evaluates the loss several times a step and assumes the loss of the full
+        batch, so it cannot run in a step on one batch. A search gives such an individual the worst
+        fitness.
     UnknownRule
     """
     spelled = str(name).lower()
     if spelled == "lbfgs":
-        raise RefusedRule("LBFGS evaluates the full loss several times a step and cannot run on single batches; give it the worst fitness.")
+        raise RefusedRule(
+            "LBFGS evaluates the full loss several times a step and cannot run on single batches; "
+            "give it the worst fitness."
+        )
     return _place(spelled, tuple(RULES), "optimizer")
 
 
@@ -72,7 +94,8 @@ def _place(name: str, names: tuple, what: str) -> int:
 
 
 def cosine(step, total, minimum: float = 0.1):
-    """Factor of the learning rate after `step` of `total` steps: a cosine from 1 to `minimum`, which it keeps from there on (card 3.21).
+    """Factor of the learning rate after `step` of `total` steps: a cosine from 1 to `minimum`,
+    which it keeps from there on (card 3.21).
 
     Parameters
     ----------
@@ -93,53 +116,77 @@ def cosine(step, total, minimum: float = 0.1):
         part = tf.minimum(scalar(step, tf.float64) / scalar(total, tf.float64), 1.0)
         return minimum + (1 - minimum) * (1 + tf.cos(math.pi * part)) / 2
     if step < 0 or total <= 0:
-        raise BadProgress(f"Step {step} of {total} is not part of a schedule; steps count from 0 and there is at least one.")
+        raise BadProgress(
+            f"Step {step} of {total} is not part of a schedule; steps count from 0 and there is at "
+            "least one."
+        )
     return minimum + (1 - minimum) * (1 + math.cos(math.pi * min(step / total, 1))) / 2
 
 
-# --- the rules -----------------------------------------------------------------------------------------------------------------------------
+# --- the rules ------------------------------------------------------------------------------------
 #
-# Each takes (theta, gradient, slots, step, lr, settings): two vectors (n,), three vectors (n,) of memory that start at zero (a list, or a tensor
-# (3, n)), the number of the step from 1 and the rate as scalar tensors, and Settings; each returns the new theta and the list of slots.
+# Each takes (theta, gradient, slots, step, lr, settings): two vectors (n,), three vectors (n,) of
+# memory that start at zero (a list, or a tensor (3, n)), the number of the step from 1 and the rate
+# as scalar tensors, and Settings; each returns the new theta and the list of slots.
 
 
 def adam(theta, gradient, slots, step, lr, settings):
     """Adam; slots: means of gradient and squared gradient."""
     first, second, rest = _moments(gradient, slots)
     bias1, bias2 = _correction(0.9, step), _correction(0.999, step)
-    moved = theta - _as(scalar(lr, tf.float64) / bias1, theta) * first / (tf.sqrt(second) / _as(tf.sqrt(bias2), theta) + 1e-8)
+    moved = theta - _as(scalar(lr, tf.float64) / bias1, theta) * first / (
+        tf.sqrt(second) / _as(tf.sqrt(bias2), theta) + 1e-8
+    )
     return moved, [first, second, rest]
 
 
 def adamax(theta, gradient, slots, step, lr, settings):
-    """Adam with a decaying maximum instead of the mean of squares; slots: mean of gradients, maximum."""
+    """Adam with a decaying maximum instead of the mean of squares; slots: mean of gradients,
+    maximum.
+    """
     first, largest, rest = _three(slots)
     first = _mean(first, gradient, 0.9)
     largest = tf.maximum(0.999 * largest, tf.abs(gradient) + 1e-8)
-    return theta - _as(scalar(lr, tf.float64) / _correction(0.9, step), theta) * first / largest, [first, largest, rest]
+    return theta - _as(scalar(lr, tf.float64) / _correction(0.9, step), theta) * first / largest, [
+        first,
+        largest,
+        rest,
+    ]
 
 
 def nadam(theta, gradient, slots, step, lr, settings):
-    """Adam with Nesterov momentum and a momentum that grows with time; slots: two means, product of the momenta so far."""
+    """Adam with Nesterov momentum and a momentum that grows with time; slots: two means, product of
+    the momenta so far.
+    """
     first, second, product = _moments(gradient, slots)
     time, rate = _time(step), scalar(lr, tf.float64)
     momentum, following = (0.9 * (1 - 0.5 * 0.96 ** (t * 0.004)) for t in (time, time + 1))
     product = tf.where(_is_first(step), tf.ones_like(product), product) * _as(momentum, theta)
     root = tf.sqrt(second / _as(_correction(0.999, step), theta)) + 1e-8
     ahead = _as(rate * following, theta) / (1 - product * _as(following, theta))
-    return theta - (_as(rate * (1 - momentum), theta) / (1 - product) * gradient + ahead * first) / root, [first, second, product]
+    return theta - (
+        _as(rate * (1 - momentum), theta) / (1 - product) * gradient + ahead * first
+    ) / root, [first, second, product]
 
 
 def radam(theta, gradient, slots, step, lr, settings):
-    """Adam whose adaptive rate is rectified by its variance, and left out while that is unknown (5 steps); slots: two means."""
+    """Adam whose adaptive rate is rectified by its variance, and left out while that is unknown (5
+    steps); slots: two means.
+    """
     first, second, rest = _moments(gradient, slots)
     time, bias2 = _time(step), _correction(0.999, step)
     longest = 2 / (1 - 0.999) - 1
     length = longest - 2 * time * 0.999**time / bias2
     known = tf.maximum(length, 5.0)  # keeps the root real where it is not used
-    rectified = tf.sqrt((known - 4) * (known - 2) * longest / ((longest - 4) * (longest - 2) * known) * bias2)
+    rectified = tf.sqrt(
+        (known - 4) * (known - 2) * longest / ((longest - 4) * (longest - 2) * known) * bias2
+    )
     scale = tf.where(length > 5, _as(rectified, theta) / (tf.sqrt(second) + 1e-8), 1.0)
-    return theta - _as(scalar(lr, tf.float64) / _correction(0.9, step), theta) * first * scale, [first, second, rest]
+    return theta - _as(scalar(lr, tf.float64) / _correction(0.9, step), theta) * first * scale, [
+        first,
+        second,
+        rest,
+    ]
 
 
 def sgd(theta, gradient, slots, step, lr, settings):
@@ -150,8 +197,9 @@ def sgd(theta, gradient, slots, step, lr, settings):
 
 
 def asgd(theta, gradient, slots, step, lr, settings):
-    """PyTorch's "averaged" SGD: a shrinking of 1e-4 lr a step and a slowly falling rate; slots: rate of the next step, which follows from the
-    learning rate of this one."""
+    """PyTorch's "averaged" SGD: a shrinking of 1e-4 lr a step and a slowly falling rate; slots:
+    rate of the next step, which follows from the learning rate of this one.
+    """
     following, *rest = _three(slots)
     now = tf.where(_is_first(step), tf.zeros_like(theta) + _as(lr, theta), following)
     moved = theta * (1 - 1e-4 * now) - now * gradient
@@ -176,19 +224,33 @@ def adagrad(theta, gradient, slots, step, lr, settings):
 
 
 def rprop(theta, gradient, slots, step, lr, settings):
-    """Resilient propagation: steps that follow the signs alone; slots: previous gradient, step lengths, of which `lr` is the first."""
+    """Resilient propagation: steps that follow the signs alone; slots: previous gradient, step
+    lengths, of which `lr` is the first.
+    """
     before, length, rest = _three(slots)
     agreement = tf.sign(gradient * before)
     length = tf.where(_is_first(step), tf.zeros_like(theta) + _as(lr, theta), length)
-    factor = tf.where(agreement > 0, _as(1.2, theta), tf.where(agreement < 0, _as(0.5, theta), _as(1.0, theta)))
+    factor = tf.where(
+        agreement > 0, _as(1.2, theta), tf.where(agreement < 0, _as(0.5, theta), _as(1.0, theta))
+    )
     length = tf.clip_by_value(length * factor, 1e-6, 50.0)
     kept = tf.where(agreement < 0, tf.zeros_like(gradient), gradient)
     return theta - tf.sign(kept) * length, [kept, length, rest]
 
 
 # adamw is adam; its weight decay differs, and that happens before the rule (:func:`decayed`)
-RULES = {"adam": adam, "sgd": sgd, "adamax": adamax, "rmsprop": rmsprop, "adamw": adam, "adagrad": adagrad, "asgd": asgd, "nadam": nadam,
-         "radam": radam, "rprop": rprop}  # fmt: skip
+RULES = {
+    "adam": adam,
+    "sgd": sgd,
+    "adamax": adamax,
+    "rmsprop": rmsprop,
+    "adamw": adam,
+    "adagrad": adagrad,
+    "asgd": asgd,
+    "nadam": nadam,
+    "radam": radam,
+    "rprop": rprop,
+}
 
 
 def _three(slots) -> list:
@@ -213,14 +275,16 @@ def _is_first(step):
 
 
 def _correction(keep: float, step):
-    return 1 - scalar(keep, tf.float64) ** _time(step)  # in float64: in float32 1 - 0.999 ** 1 has three correct digits only
+    return 1 - scalar(keep, tf.float64) ** _time(
+        step
+    )  # in float64: in float32 1 - 0.999 ** 1 has three correct digits only
 
 
 def _as(value, like):
     return scalar(value, like.dtype)
 
 
-# --- weight decay --------------------------------------------------------------------------------------------------------------------------
+# --- weight decay ---------------------------------------------------------------------------------
 
 
 def decayed(theta, gradient, biases, rule, mode, lr, weight_decay):
@@ -232,9 +296,11 @@ def decayed(theta, gradient, biases, rule, mode, lr, weight_decay):
     biases : int
         How many of the parameters are biases, the last ones; only "l2_no_bias" looks at it.
     rule, mode : int32 scalar
-        Places in `RULES` and `DECAY_MODES`. "l2_all": gradient + decay * theta, what PyTorch's ``weight_decay`` does; "l2_no_bias": the gradient of
-        eq. 2.60, decay * |theta without biases| ** 2, so twice as strong; "decoupled": theta shrinks by lr * decay; "none_for_adam": as "l2_all",
-        but nothing for Adam, as in the released code. AdamW shrinks theta in every mode, as in PyTorch.
+        Places in `RULES` and `DECAY_MODES`. "l2_all": gradient + decay * theta, what PyTorch's
+        ``weight_decay`` does; "l2_no_bias": the gradient of eq. 2.60, decay * |theta without
+        biases| ** 2, so twice as strong; "decoupled": theta shrinks by lr * decay; "none_for_adam":
+        as "l2_all", but nothing for Adam, as in the released code. AdamW shrinks theta in every
+        mode, as in PyTorch.
     lr, weight_decay : float scalar
 
     Returns
@@ -245,23 +311,32 @@ def decayed(theta, gradient, biases, rule, mode, lr, weight_decay):
     without_bias = tf.equal(mode, DECAY_MODES.index("l2_no_bias"))
     exempt = tf.equal(mode, DECAY_MODES.index("none_for_adam")) & tf.equal(rule, rule_index("adam"))
     shrinks = tf.equal(mode, DECAY_MODES.index("decoupled")) | tf.equal(rule, rule_index("adamw"))
-    strength = _as(weight_decay, theta) * tf.where(exempt, _as(0.0, theta), tf.where(without_bias, _as(2.0, theta), _as(1.0, theta)))
+    strength = _as(weight_decay, theta) * tf.where(
+        exempt, _as(0.0, theta), tf.where(without_bias, _as(2.0, theta), _as(1.0, theta))
+    )
     of_biases = tf.where(without_bias, tf.zeros_like(strength), strength)
-    each = tf.concat([tf.fill([theta.shape[0] - biases], strength), tf.fill([biases], of_biases)], 0)
-    shrunk, charged = (lambda: (theta * (1 - _as(lr, theta) * each), gradient)), (lambda: (theta, gradient + each * theta))
+    each = tf.concat(
+        [tf.fill([theta.shape[0] - biases], strength), tf.fill([biases], of_biases)], 0
+    )
+    shrunk, charged = (
+        (lambda: (theta * (1 - _as(lr, theta) * each), gradient)),
+        (lambda: (theta, gradient + each * theta)),
+    )
     return tf.cond(shrinks, shrunk, charged)
 
 
-# --- the Keras optimizer -------------------------------------------------------------------------------------------------------------------
+# --- the Keras optimizer --------------------------------------------------------------------------
 
 
 @keras.saving.register_keras_serializable(package="kit")
 class Switched(keras.optimizers.Optimizer):
-    """An optimizer whose rule, learning rate and weight decay are variables, so that one traced step serves them all.
+    """An optimizer whose rule, learning rate and weight decay are variables, so that one traced
+    step serves them all.
 
-    Gradients and parameters are joined into one vector, one ``tf.switch_case`` takes the step, and the parts are assigned. Variables `rule` and
-    `decay_mode` (int32, places in `RULES` and `DECAY_MODES`), `learning_rate`, `weight_decay` and three slots as long as all parameters together
-    are saved and restored with the model. A parameter without gradient stays as it is.
+    Gradients and parameters are joined into one vector, one ``tf.switch_case`` takes the step, and
+    the parts are assigned. Variables `rule` and `decay_mode` (int32, places in `RULES` and
+    `DECAY_MODES`), `learning_rate`, `weight_decay` and three slots as long as all parameters
+    together are saved and restored with the model. A parameter without gradient stays as it is.
 
     Parameters
     ----------
@@ -278,7 +353,15 @@ class Switched(keras.optimizers.Optimizer):
     UnknownRule, RefusedRule
     """
 
-    def __init__(self, rule="adam", learning_rate=1e-3, weight_decay=0.0, decay_mode="l2_all", settings="code", **options):
+    def __init__(
+        self,
+        rule="adam",
+        learning_rate=1e-3,
+        weight_decay=0.0,
+        decay_mode="l2_all",
+        settings="code",
+        **options,
+    ):
         _place(settings, tuple(SETTINGS), "group of settings")
         number, mode = rule_index(rule), _place(decay_mode, DECAY_MODES, "weight-decay mode")
         super().__init__(learning_rate=learning_rate, **options)
@@ -289,10 +372,13 @@ class Switched(keras.optimizers.Optimizer):
         self.slots = []
 
     def _number(self, value, name, dtype):
-        return self.add_variable((), keras.initializers.Constant(value), dtype, "only_first_replica", name=name)
+        return self.add_variable(
+            (), keras.initializers.Constant(value), dtype, "only_first_replica", name=name
+        )
 
     def configure(self, rule=None, learning_rate=None, weight_decay=None, decay_mode=None) -> None:
-        """Set what is given, by name or number, from outside of the graph; the memory stays (see :meth:`reset`).
+        """Set what is given, by name or number, from outside of the graph; the memory stays (see
+        :meth:`reset`).
 
         Raises
         ------
@@ -317,36 +403,77 @@ class Switched(keras.optimizers.Optimizer):
         if self.built:
             return
         super().build(variables)
-        self.order = sorted(range(len(variables)), key=lambda k: variables[k].name in BIASES)  # biases last; stable
+        self.order = sorted(
+            range(len(variables)), key=lambda k: variables[k].name in BIASES
+        )  # biases last; stable
         self.sizes = [math.prod(variables[k].shape) for k in self.order]
         self.biases = sum(math.prod(v.shape) for v in variables if v.name in BIASES)
         self.precision = "float64" if any(v.dtype == "float64" for v in variables) else "float32"
-        self.slots = [self.add_variable((sum(self.sizes),), "zeros", self.precision, name=f"slot_{k}") for k in range(3)]
+        self.slots = [
+            self.add_variable((sum(self.sizes),), "zeros", self.precision, name=f"slot_{k}")
+            for k in range(3)
+        ]
 
     def get_config(self):
         """What the optimizer is made again from, with the present values of its variables."""
-        rule, mode, decay = int(self.rule.numpy()), int(self.decay_mode.numpy()), float(self.weight_decay.numpy())
-        return {**super().get_config(), "rule": tuple(RULES)[rule], "decay_mode": DECAY_MODES[mode], "weight_decay": decay, "settings": self.settings}
+        rule, mode, decay = (
+            int(self.rule.numpy()),
+            int(self.decay_mode.numpy()),
+            float(self.weight_decay.numpy()),
+        )
+        return {
+            **super().get_config(),
+            "rule": tuple(RULES)[rule],
+            "decay_mode": DECAY_MODES[mode],
+            "weight_decay": decay,
+            "settings": self.settings,
+        }
 
     def _apply_weight_decay(self, variables):
         """Nothing: :func:`decayed` does it within the step."""
 
     def _distributed_tf_update_step(self, distribution, grads_and_vars, learning_rate):
-        gradients = {self._get_variable_index(variable): gradient for gradient, variable in grads_and_vars}
-        slots, variables = [slot.value for slot in self.slots], [self._trainable_variables[k].value for k in self.order]
+        gradients = {
+            self._get_variable_index(variable): gradient for gradient, variable in grads_and_vars
+        }
+        slots, variables = (
+            [slot.value for slot in self.slots],
+            [self._trainable_variables[k].value for k in self.order],
+        )
         gradients = [gradients.get(k) for k in self.order]
         # given to update() as arguments, distributed values arrive as those of the device
-        distribution.extended.update(slots[0], self._step, args=(slots[1:], variables, gradients, learning_rate), group=False)
+        distribution.extended.update(
+            slots[0], self._step, args=(slots[1:], variables, gradients, learning_rate), group=False
+        )
 
     def _step(self, slot, slots, variables, gradients, lr):
         slots, lr = [slot, *slots], tf.cast(tf.convert_to_tensor(lr), self.precision)
-        gradient = self._join([tf.zeros_like(v) if g is None else g for v, g in zip(variables, gradients, strict=True)])
-        rule, mode, decay = (tf.convert_to_tensor(v) for v in (self.rule, self.decay_mode, self.weight_decay))
-        theta, gradient = decayed(self._join(variables), gradient, self.biases, rule, mode, lr, tf.cast(decay, self.precision))
-        theta, memory = self._switch(rule, theta, gradient, [tf.convert_to_tensor(s) for s in slots], lr)
+        gradient = self._join(
+            [
+                tf.zeros_like(v) if g is None else g
+                for v, g in zip(variables, gradients, strict=True)
+            ]
+        )
+        rule, mode, decay = (
+            tf.convert_to_tensor(v) for v in (self.rule, self.decay_mode, self.weight_decay)
+        )
+        theta, gradient = decayed(
+            self._join(variables),
+            gradient,
+            self.biases,
+            rule,
+            mode,
+            lr,
+            tf.cast(decay, self.precision),
+        )
+        theta, memory = self._switch(
+            rule, theta, gradient, [tf.convert_to_tensor(s) for s in slots], lr
+        )
         for slot, value in zip(slots, memory, strict=True):
             slot.assign(value)
-        for variable, given, part in zip(variables, gradients, tf.split(theta, self.sizes), strict=True):
+        for variable, given, part in zip(
+            variables, gradients, tf.split(theta, self.sizes), strict=True
+        ):
             if given is not None:
                 variable.assign(tf.cast(tf.reshape(part, variable.shape), variable.dtype))
 
@@ -355,6 +482,10 @@ class Switched(keras.optimizers.Optimizer):
 
     def _switch(self, number, theta, gradient, slots, lr):
         step, settings = tf.convert_to_tensor(self.iterations) + 1, SETTINGS[self.settings]
-        branches = [lambda rule=rule: rule(theta, gradient, slots, step, lr, settings) for rule in RULES.values()]
-        broken = lambda: (theta * float("nan"), slots)  # noqa: E731 - a number that is no rule must not pass for the last one
+        branches = [
+            lambda rule=rule: rule(theta, gradient, slots, step, lr, settings)
+            for rule in RULES.values()
+        ]
+        # a number that is no rule must not pass for the last one
+        broken = lambda: (theta * float("nan"), slots)  # noqa: E731
         return tf.switch_case(number, branches, default=broken)

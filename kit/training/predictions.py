@@ -1,7 +1,9 @@
-"""What a trained model leaves in its run folder: predictions, metrics and weights, of the last epoch and of the best one.
+"""What a trained model leaves in its run folder: predictions, metrics and weights, of the last
+epoch and of the best one.
 
-The publications report the last weights only. The BatchNorm statistics can be computed anew before predicting, and a finished model can
-be asked again, on other inputs; neither has a counterpart in the publications' code.
+The publications report the last weights only. The BatchNorm statistics can be computed anew before
+predicting, and a finished model can be asked again, on other inputs; neither has a counterpart in
+the publications' code.
 """
 
 import contextlib
@@ -11,14 +13,16 @@ import numpy as np
 import pandas as pd
 
 from kit import compat, files, record
-from kit.data import batches as batches_module, inputs as data_inputs
+from kit.data import batches as batches_module
+from kit.data import inputs as data_inputs
+from kit.errors import KitError
 from kit.evaluation import metrics
 from kit.models import saved
-from kit.errors import KitError
 
 _LOADED = {}  # the model asked last; a network is often asked again, on other inputs
 WEIGHTS = {"last": "model.keras", "best": "model_best.keras"}
-# A network of hundreds of layers is traced for longer than a few batches take layer by layer; but then all its maps are in memory at a time (NASNetLarge,
+# A network of hundreds of layers is traced for longer than a few batches take layer by layer; but
+# then all its maps are in memory at a time (NASNetLarge,
 # 64 images of 128 px: 8 GB).
 EAGER_BATCHES = 4
 
@@ -39,10 +43,15 @@ def memory(name: str, batch_size: int):
     try:
         yield
     except (tf.errors.OpError, MemoryError) as error:
-        exhausted = isinstance(error, (tf.errors.ResourceExhaustedError, MemoryError)) or "RESOURCE_EXHAUSTED" in str(error)  # XLA's way
+        exhausted = isinstance(
+            error, (tf.errors.ResourceExhaustedError, MemoryError)
+        ) or "RESOURCE_EXHAUSTED" in str(error)  # XLA's way
         if not exhausted:
             raise
-        raise OutOfMemory(f"{name}: the model and a batch of {batch_size} do not fit into memory; lower batch_size or the image size.") from error
+        raise OutOfMemory(
+            f"{name}: the model and a batch of {batch_size} do not fit into memory; lower "
+            "batch_size or the image size."
+        ) from error
 
 
 def write(run, model, keeper, config, inputs, parts) -> None:
@@ -52,7 +61,8 @@ def write(run, model, keeper, config, inputs, parts) -> None:
     ----------
     run : record.Run
     model : keras.Model
-        With the weights of the last epoch; with `keep_best` it has those of the best epoch afterwards.
+        With the weights of the last epoch; with `keep_best` it has those of the best epoch
+        afterwards.
     keeper : kit.training.train.EpochKeeper
     config : kit.training.train.TrainConfig
     inputs, parts : see :func:`kit.training.train.fit`
@@ -71,24 +81,44 @@ def write(run, model, keeper, config, inputs, parts) -> None:
 
 def _same_as_last(run, config) -> None:
     """The best epoch is the last: its files are the same."""
-    for source, target in [("predictions.csv", "predictions_best.csv")] + [(WEIGHTS["last"], WEIGHTS["best"])] * config.keep_weights:
+    for source, target in [("predictions.csv", "predictions_best.csv")] + [
+        (WEIGHTS["last"], WEIGHTS["best"])
+    ] * config.keep_weights:
         with files.atomic_write(run.folder / target) as temporary:
             temporary.unlink()
             os.link(run.folder / source, temporary)
 
 
 def _write_weights(run, model, config, inputs, parts, weights: str) -> dict:
-    """Predictions and, if asked for, the model of one set of weights; returns the metrics by part."""
+    """Predictions and, if asked for, the model of one set of weights; returns the metrics
+    by part.
+    """
     import keras
 
     if config.recalibrate_batchnorm:
-        recalibrate(model, batches_module.in_order(inputs, np.sort(parts["train"]), config.batch_size), config.seed)
-    asked = [(part, row) for part, rows in parts.items() if part != "train" for row in rows]  # in one go: calls of large networks are dear
-    table = _predict(model, inputs, np.array([row for _, row in asked]), np.array([part for part, _ in asked]), 2 * config.batch_size)
-    files.write_csv(run.folder / ("predictions.csv" if weights == "last" else "predictions_best.csv"), table)
+        recalibrate(
+            model,
+            batches_module.in_order(inputs, np.sort(parts["train"]), config.batch_size),
+            config.seed,
+        )
+    asked = [
+        (part, row) for part, rows in parts.items() if part != "train" for row in rows
+    ]  # in one go: calls of large networks are dear
+    table = _predict(
+        model,
+        inputs,
+        np.array([row for _, row in asked]),
+        np.array([part for part, _ in asked]),
+        2 * config.batch_size,
+    )
+    files.write_csv(
+        run.folder / ("predictions.csv" if weights == "last" else "predictions_best.csv"), table
+    )
     if config.keep_weights:
         with files.atomic_write(run.folder / WEIGHTS[weights]) as temporary:
-            keras.Model(model.inputs, model.outputs, name=model.name).save(temporary)  # not compiled: the optimizer would treble the file
+            keras.Model(model.inputs, model.outputs, name=model.name).save(
+                temporary
+            )  # not compiled: the optimizer would treble the file
     measure = metrics.binary_metrics if "score_2" not in table else metrics.multiclass_metrics
     return {part: measure(rows) for part, rows in table.groupby("part", sort=False)}
 
@@ -105,9 +135,11 @@ def _predict(model, inputs, rows, part, batch_size: int) -> pd.DataFrame:
 
 
 def recalibrate(model, batches, seed: int = 0) -> None:
-    """Replace the moving statistics of all trainable BatchNorm layers by the mean over `batches`, in place; weights stay as they are.
+    """Replace the moving statistics of all trainable BatchNorm layers by the mean over `batches`,
+    in place; weights stay as they are.
 
-    Each batch's mean and variance count by its number of images. Dropout is active, as in training, with masks drawn from `seed`.
+    Each batch's mean and variance count by its number of images. Dropout is active, as in training,
+    with masks drawn from `seed`.
 
     Parameters
     ----------
@@ -118,18 +150,32 @@ def recalibrate(model, batches, seed: int = 0) -> None:
     import keras
     import tensorflow as tf
 
-    layers = [x for x in model._flatten_layers() if isinstance(x, keras.layers.BatchNormalization) and x.trainable]
+    layers = [
+        x
+        for x in model._flatten_layers()
+        if isinstance(x, keras.layers.BatchNormalization) and x.trainable
+    ]
     if not layers:
         return
     compat.reseed(model, seed, 0)
-    moving, kept = [v for x in layers for v in (x.moving_mean, x.moving_variance)], [x.momentum for x in layers]
+    moving, kept = (
+        [v for x in layers for v in (x.moving_mean, x.moving_variance)],
+        [x.momentum for x in layers],
+    )
     for layer in layers:
         layer.momentum = 0.0  # after one batch the moving statistics are that batch's
     try:
-        forward, total, seen = tf.function(lambda x: model(x, training=True), reduce_retracing=True), [0.0] * len(moving), 0
+        forward, total, seen = (
+            tf.function(lambda x: model(x, training=True), reduce_retracing=True),
+            [0.0] * len(moving),
+            0,
+        )
         for x, _ in batches:
             forward(x)
-            total, seen = [t + len(x) * np.asarray(v, np.float64) for t, v in zip(total, moving)], seen + len(x)
+            total, seen = (
+                [t + len(x) * np.asarray(v, np.float64) for t, v in zip(total, moving)],
+                seen + len(x),
+            )
     finally:
         for layer, momentum in zip(layers, kept):
             layer.momentum = momentum
@@ -138,7 +184,9 @@ def recalibrate(model, batches, seed: int = 0) -> None:
 
 
 def best_predictions(run: record.Run, part: str | None = None) -> pd.DataFrame:
-    """predictions_best.csv of a run trained with `keep_best`; columns as ``run.predictions()``, of one part or of all."""
+    """predictions_best.csv of a run trained with `keep_best`; columns as ``run.predictions()``, of
+    one part or of all.
+    """
     table = _read_predictions(run.folder / "predictions_best.csv")
     return table if part is None else table[table["part"] == part].reset_index(drop=True)
 
@@ -149,8 +197,11 @@ def _read_predictions(file) -> pd.DataFrame:
     return pd.read_csv(file, dtype={"image_id": str, "part": str})
 
 
-def predict(run: record.Run, inputs: data_inputs.Inputs, rows, part: str, weights: str = "last") -> pd.DataFrame:
-    """Predictions of a finished run's model on other inputs, for instance the same images without preprocessing; cached in the run folder.
+def predict(
+    run: record.Run, inputs: data_inputs.Inputs, rows, part: str, weights: str = "last"
+) -> pd.DataFrame:
+    """Predictions of a finished run's model on other inputs, for instance the same images without
+    preprocessing; cached in the run folder.
 
     Parameters
     ----------
@@ -160,7 +211,8 @@ def predict(run: record.Run, inputs: data_inputs.Inputs, rows, part: str, weight
         Anything of the shape the model was trained on.
     rows : array-like of int
     part : str
-        Name for the column "part" and for the file ``predicted-<part>-<weights>-<digest>.csv``; the digest covers data facts and images.
+        Name for the column "part" and for the file ``predicted-<part>-<weights>-<digest>.csv``; the
+        digest covers data facts and images.
     weights : {"last", "best"}
 
     Returns
@@ -175,11 +227,19 @@ def predict(run: record.Run, inputs: data_inputs.Inputs, rows, part: str, weight
     if weights not in WEIGHTS:
         raise NoWeights(f"There are no weights {weights!r}; choose one of {', '.join(WEIGHTS)}.")
     rows = np.asarray(rows)
-    key = files.digest({"data": inputs.facts, "images": inputs.index["image_id"].to_numpy()[rows].tolist()})
-    file, stored = run.folder / f"predicted-{part}-{weights}-{key[:10]}.csv", run.folder / WEIGHTS[weights]
+    key = files.digest(
+        {"data": inputs.facts, "images": inputs.index["image_id"].to_numpy()[rows].tolist()}
+    )
+    file, stored = (
+        run.folder / f"predicted-{part}-{weights}-{key[:10]}.csv",
+        run.folder / WEIGHTS[weights],
+    )
     if not file.exists():
         if not run.finished or not stored.exists():
-            raise NoWeights(f"{run.folder.name} has no {stored.name}; train it with keep_weights=True{' and keep_best=True' * (weights == 'best')}.")
+            raise NoWeights(
+                f"{run.folder.name} has no {stored.name}; train it with "
+                f"keep_weights=True{' and keep_best=True' * (weights == 'best')}."
+            )
         with memory(run.folder.name, 2 * run.config["batch_size"]):
             if _LOADED.get("file") != (stored, stored.stat().st_mtime_ns):
                 _LOADED.update(file=(stored, stored.stat().st_mtime_ns), model=saved.load(stored))

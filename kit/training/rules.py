@@ -1,9 +1,12 @@
-"""SGD and Adam as PyTorch computes them, as pure functions on lists of tensors, and the schedules of the searches.
+"""SGD and Adam as PyTorch computes them, as pure functions on lists of tensors, and the schedules
+of the searches.
 
-The publication and the authors of DARTS train with PyTorch. Keras' optimisers of the same name differ: its SGD keeps the learning rate inside the
-momentum buffer, its weight decay is decoupled, its Adam adds epsilon at another place and 1e-7 of it. Here the gradient is clipped by its global
-norm first, then L2 is added to it, then the moments are updated (card sections 2 and 3); a step equals PyTorch's to rounding. Nothing is stored:
-what goes in comes out changed, so that a step can be part of one traced graph, or be taken virtually.
+The publication and the authors of DARTS train with PyTorch. Keras' optimisers of the same name
+differ: its SGD keeps the learning rate inside the momentum buffer, its weight decay is decoupled,
+its Adam adds epsilon at another place and 1e-7 of it. Here the gradient is clipped by its global
+norm first, then L2 is added to it, then the moments are updated (card sections 2 and 3); a step
+equals PyTorch's to rounding. Nothing is stored: what goes in comes out changed, so that a step can
+be part of one traced graph, or be taken virtually.
 """
 
 import math
@@ -36,11 +39,15 @@ class AdamState(NamedTuple):
 
 def adam_state(arch) -> AdamState:
     """Return the state before the first step of :func:`adam`."""
-    return AdamState(tf.zeros((), tf.int64), [tf.zeros_like(a) for a in arch], [tf.zeros_like(a) for a in arch])
+    return AdamState(
+        tf.zeros((), tf.int64), [tf.zeros_like(a) for a in arch], [tf.zeros_like(a) for a in arch]
+    )
 
 
 def scalar(value, dtype) -> tf.Tensor:
-    """Return a number or scalar tensor in another dtype (``tf.cast`` alone takes Python floats through float32)."""
+    """Return a number or scalar tensor in another dtype (``tf.cast`` alone takes Python floats
+    through float32).
+    """
     return tf.cast(value, dtype) if tf.is_tensor(value) else tf.constant(value, dtype)
 
 
@@ -50,7 +57,9 @@ def norm(tensors) -> tf.Tensor:
 
 
 def clipped(gradients, most: float | None) -> list:
-    """Scale gradients to a global norm of at most `most`, as ``torch.nn.utils.clip_grad_norm_`` does (1e-6 in the denominator); None leaves them."""
+    """Scale gradients to a global norm of at most `most`, as ``torch.nn.utils.clip_grad_norm_``
+    does (1e-6 in the denominator); None leaves them.
+    """
     if most is None:
         return list(gradients)
     scale = tf.minimum(most / (norm(gradients) + 1e-6), 1.0)
@@ -58,7 +67,8 @@ def clipped(gradients, most: float | None) -> list:
 
 
 def sgd(weights, gradients, buffers, lr, momentum=0.9, decay=3e-4, clip=5.0):
-    """Take one step of stochastic gradient descent: buffer = momentum * buffer + clipped gradient + decay * weight; weight -= lr * buffer.
+    """Take one step of stochastic gradient descent: buffer = momentum * buffer + clipped gradient +
+    decay * weight; weight -= lr * buffer.
 
     Parameters
     ----------
@@ -73,12 +83,17 @@ def sgd(weights, gradients, buffers, lr, momentum=0.9, decay=3e-4, clip=5.0):
     weights, buffers : list of tf.Tensor
     """
     gradients = clipped(gradients, clip)
-    buffers = [momentum * b + g + decay * w for w, g, b in zip(weights, gradients, buffers, strict=True)]
+    buffers = [
+        momentum * b + g + decay * w for w, g, b in zip(weights, gradients, buffers, strict=True)
+    ]
     return [w - scalar(lr, w.dtype) * b for w, b in zip(weights, buffers)], buffers
 
 
-def adam(arch, gradients, state: AdamState, lr, betas=(0.5, 0.999), decay=1e-3, eps=1e-8, clip=None):
-    """Take one step of Adam with L2 added to the gradient before the moments (``torch.optim.Adam``, not AdamW).
+def adam(
+    arch, gradients, state: AdamState, lr, betas=(0.5, 0.999), decay=1e-3, eps=1e-8, clip=None
+):
+    """Take one step of Adam with L2 added to the gradient before the moments (``torch.optim.Adam``,
+    not AdamW).
 
     Parameters
     ----------
@@ -100,16 +115,23 @@ def adam(arch, gradients, state: AdamState, lr, betas=(0.5, 0.999), decay=1e-3, 
     gradients = [g + decay * a for a, g in zip(arch, clipped(gradients, clip), strict=True)]
     step = state.step + 1
     first = [betas[0] * m + (1 - betas[0]) * g for m, g in zip(state.first, gradients, strict=True)]
-    second = [betas[1] * v + (1 - betas[1]) * tf.square(g) for v, g in zip(state.second, gradients, strict=True)]
+    second = [
+        betas[1] * v + (1 - betas[1]) * tf.square(g)
+        for v, g in zip(state.second, gradients, strict=True)
+    ]
     # in float64: in float32 1 - 0.999 ** 1 has three correct digits only
     bias = [1 - scalar(b, tf.float64) ** tf.cast(step, tf.float64) for b in betas]
     rate, root = scalar(lr, tf.float64) / bias[0], tf.sqrt(bias[1])
-    moved = [a - tf.cast(rate, a.dtype) * m / (tf.sqrt(v) / tf.cast(root, a.dtype) + eps) for a, m, v in zip(arch, first, second)]
+    moved = [
+        a - tf.cast(rate, a.dtype) * m / (tf.sqrt(v) / tf.cast(root, a.dtype) + eps)
+        for a, m, v in zip(arch, first, second)
+    ]
     return moved, AdamState(step, first, second)
 
 
 def cosine(epoch: int, epochs: int, lr: float, lr_min: float = 0.0) -> float:
-    """Learning rate of an epoch (from 0) of a cosine from `lr` to `lr_min`; the last epoch is one step short of `lr_min`.
+    """Learning rate of an epoch (from 0) of a cosine from `lr` to `lr_min`; the last epoch is one
+    step short of `lr_min`.
 
     Raises
     ------
@@ -120,7 +142,8 @@ def cosine(epoch: int, epochs: int, lr: float, lr_min: float = 0.0) -> float:
 
 
 def skip_rate(epoch: int, base: float, epochs: int = 25, warm_up: int = 10) -> float:
-    """Rate of P-DARTS' dropout after the identity: falls linearly while only weights are trained, then starts at `base` and decays by exp(-0.2).
+    """Rate of P-DARTS' dropout after the identity: falls linearly while only weights are trained,
+    then starts at `base` and decays by exp(-0.2).
 
     Parameters
     ----------
@@ -136,11 +159,16 @@ def skip_rate(epoch: int, base: float, epochs: int = 25, warm_up: int = 10) -> f
     BadSchedule
     """
     _check(epoch, epochs)
-    return base * (epochs - epoch - 1) / epochs if epoch < warm_up else base * math.exp(-0.2 * (epoch - warm_up))
+    return (
+        base * (epochs - epoch - 1) / epochs
+        if epoch < warm_up
+        else base * math.exp(-0.2 * (epoch - warm_up))
+    )
 
 
 def drop_path(epoch: int, epochs: int, p: float) -> float:
-    """Probability of dropping a path in an epoch (from 0) of the evaluation phase: rises linearly from 0 towards `p`.
+    """Probability of dropping a path in an epoch (from 0) of the evaluation phase: rises linearly
+    from 0 towards `p`.
 
     Raises
     ------
@@ -152,4 +180,6 @@ def drop_path(epoch: int, epochs: int, p: float) -> float:
 
 def _check(epoch: int, epochs: int) -> None:
     if not 0 <= epoch < epochs:
-        raise BadSchedule(f"epoch {epoch} is not one of the {epochs} epochs of the schedule; epochs count from 0.")
+        raise BadSchedule(
+            f"epoch {epoch} is not one of the {epochs} epochs of the schedule; epochs count from 0."
+        )

@@ -1,10 +1,14 @@
-"""Many short trainings of one network through one traced step: what the genetic search, the astrocyte experiments and Gen-Soup are made of.
+"""Many short trainings of one network through one traced step: what the genetic search, the
+astrocyte experiments and Gen-Soup are made of.
 
-The thesis trains each individual as a program of its own. Here everything that a gene or a schedule changes (loss, optimizer, learning rate, weight
-decay, the astrocytes' factors, the image size) is a tensor, so that a network is built and traced once for hundreds of trainings. A training depends on
-its settings, its seed and the images alone, not on what the process did before: weights, optimizer, dropout masks and astrocytes start afresh or from
-what is handed over. Otherwise as the released code trains (cards 2.7, 3.5 to 3.12): the augmentation of `kit.data.augment.crop_rotate`, torch's optimizers
-(`kit.training.optimizers`), no epoch selected. Departure: a last batch of a single image is left out, because batch normalisation cannot use it.
+The thesis trains each individual as a program of its own. Here everything that a gene or a schedule
+changes (loss, optimizer, learning rate, weight decay, the astrocytes' factors, the image size) is a
+tensor, so that a network is built and traced once for hundreds of trainings. A training depends on
+its settings, its seed and the images alone, not on what the process did before: weights, optimizer,
+dropout masks and astrocytes start afresh or from what is handed over. Otherwise as the released
+code trains (cards 2.7, 3.5 to 3.12): the augmentation of `kit.data.augment.crop_rotate`, torch's
+optimizers (`kit.training.optimizers`), no epoch selected. Departure: a last batch of a single image
+is left out, because batch normalisation cannot use it.
 """
 
 import functools
@@ -17,22 +21,24 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from kit import compat
-from kit import record
+from kit import compat, record
 from kit.data.augment import crop_rotate, mixing
-from kit.evaluation import metrics
-from kit.models import architectures
-from kit.training import losses, optimizers, predictions as training_predictions
-from kit.models.astrocytes import Astrocytes
 from kit.data.inputs import Inputs
 from kit.errors import KitError
+from kit.evaluation import metrics
+from kit.models import architectures
+from kit.models.astrocytes import Astrocytes
+from kit.training import losses, optimizers
+from kit.training import predictions as training_predictions
 from kit.training.train import Diverged
 
 KEPT = 16  # trainers that a process holds at most
 
 
 class BadShortTraining(KitError):
-    """A setting of a short training is out of range, or weights of another network are handed over."""
+    """A setting of a short training is out of range, or weights of another network are
+    handed over.
+    """
 
 
 @dataclass(frozen=True)
@@ -45,7 +51,8 @@ class Network:
         Key of `kit.models.architecture_catalog.ARCHITECTURES`.
     classes, channels : int
     weights : None, "auto", "imagenet" or path
-        Initial weights, see :func:`kit.models.architectures.build`; the head is random and shared by all trainings.
+        Initial weights, see :func:`kit.models.architectures.build`; the head is random and shared
+        by all trainings.
     seed : int
         Of the random initial weights.
     bn_momentum : float or None
@@ -110,19 +117,49 @@ class Trainer:
     def __init__(self, network: Network):
         self.network = network
         self.normalisation = images = "imagenet" if network.channels == 3 else "0..1"
-        self.model = architectures.build(network.architecture, network.classes, None, network.channels, network.seed, network.weights, seed=network.seed,
-                                         images=images, bn_momentum=network.bn_momentum)
+        self.model = architectures.build(
+            network.architecture,
+            network.classes,
+            None,
+            network.channels,
+            network.seed,
+            network.weights,
+            seed=network.seed,
+            images=images,
+            bn_momentum=network.bn_momentum,
+        )
         self.initial = self.model.get_weights()
         self.optimizer = optimizers.Switched(settings=network.settings)
         self.optimizer.build(self.model.trainable_variables)
-        self.astrocytes = None if network.astrocytes == "off" else Astrocytes(self.model, network.decisions, network.threshold, network.astrocytes)
-        pixels, size = tf.TensorSpec((None, None, None, network.channels), tf.uint8), tf.TensorSpec((), tf.int32)
-        targets, pair, scalar = tf.TensorSpec((None, network.classes)), tf.TensorSpec((2,)), tf.TensorSpec((), tf.int32)
+        self.astrocytes = (
+            None
+            if network.astrocytes == "off"
+            else Astrocytes(self.model, network.decisions, network.threshold, network.astrocytes)
+        )
+        pixels, size = (
+            tf.TensorSpec((None, None, None, network.channels), tf.uint8),
+            tf.TensorSpec((), tf.int32),
+        )
+        targets, pair, scalar = (
+            tf.TensorSpec((None, network.classes)),
+            tf.TensorSpec((2,)),
+            tf.TensorSpec((), tf.int32),
+        )
         units, seed = tf.TensorSpec((None, len(crop_rotate.COLUMNS))), tf.TensorSpec((2,), tf.int32)
-        self._step = tf.function(self._train_step, input_signature=[pixels, targets, units, size, size, scalar, pair, seed], autograph=False)
-        self._scores = tf.function(self._predict_step, input_signature=[pixels, size], autograph=False)
-        self._pooled = tf.function(self._feature_step, input_signature=[pixels, size], autograph=False)
-        self._moments = tf.function(self._moment_step, input_signature=[pixels, size], autograph=False)
+        self._step = tf.function(
+            self._train_step,
+            input_signature=[pixels, targets, units, size, size, scalar, pair, seed],
+            autograph=False,
+        )
+        self._scores = tf.function(
+            self._predict_step, input_signature=[pixels, size], autograph=False
+        )
+        self._pooled = tf.function(
+            self._feature_step, input_signature=[pixels, size], autograph=False
+        )
+        self._moments = tf.function(
+            self._moment_step, input_signature=[pixels, size], autograph=False
+        )
 
     # --- traced ---
 
@@ -133,7 +170,11 @@ class Trainer:
             x = crop_rotate.prepare(pixels, size, self.normalisation)
         x, targets = mixing.mix(x, targets, seed, self.network.mixing)
         with tf.GradientTape() as tape:
-            logits, heard = self.astrocytes.forward(x) if self.astrocytes else (self.model(x, training=True), [])
+            logits, heard = (
+                self.astrocytes.forward(x)
+                if self.astrocytes
+                else (self.model(x, training=True), [])
+            )
             loss = tf.reduce_mean(losses.selected(loss_index, targets, logits))
         variables = self.model.trainable_variables
         self.optimizer.apply(tape.gradient(loss, variables), variables)
@@ -142,10 +183,20 @@ class Trainer:
         return loss
 
     def _predict_step(self, pixels, size):
-        return tf.nn.softmax(tf.cast(self.model(crop_rotate.prepare(pixels, size, self.normalisation), training=False), tf.float32))
+        return tf.nn.softmax(
+            tf.cast(
+                self.model(crop_rotate.prepare(pixels, size, self.normalisation), training=False),
+                tf.float32,
+            )
+        )
 
     def _feature_step(self, pixels, size):
-        return tf.cast(self._feature_model(crop_rotate.prepare(pixels, size, self.normalisation), training=False), tf.float32)
+        return tf.cast(
+            self._feature_model(
+                crop_rotate.prepare(pixels, size, self.normalisation), training=False
+            ),
+            tf.float32,
+        )
 
     @functools.cached_property
     def _feature_model(self):
@@ -165,7 +216,11 @@ class Trainer:
         return tf.shape(pixels)[0]
 
     def _norms(self) -> list:
-        return [layer for layer in self.model._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)]
+        return [
+            layer
+            for layer in self.model._flatten_layers()
+            if isinstance(layer, keras.layers.BatchNormalization)
+        ]
 
     # --- used from outside ---
 
@@ -179,18 +234,38 @@ class Trainer:
         """
         weights = self.initial if weights is None else weights
         if [np.shape(w) for w in weights] != [w.shape for w in self.initial]:
-            raise BadShortTraining(f"The weights handed over are not those of {self.network.architecture}; give what an earlier training of it returned.")
+            raise BadShortTraining(
+                f"The weights handed over are not those of {self.network.architecture}; give what "
+                "an earlier training of it returned."
+            )
         self.model.set_weights(weights)
 
-    def train(self, values: dict, inputs: Inputs, rows, *, epochs: int, size: int, resized: int | None = None, batch_size: int = 32, seed: int = 0,
-              first_epoch: int = 0, of_epochs: int | None = None, decay_mode: str = "l2_all", weights: list | None = None, factors=None, watch=None) -> Trained:
+    def train(
+        self,
+        values: dict,
+        inputs: Inputs,
+        rows,
+        *,
+        epochs: int,
+        size: int,
+        resized: int | None = None,
+        batch_size: int = 32,
+        seed: int = 0,
+        first_epoch: int = 0,
+        of_epochs: int | None = None,
+        decay_mode: str = "l2_all",
+        weights: list | None = None,
+        factors=None,
+        watch=None,
+    ) -> Trained:
         """Train, beginning with `weights`, a new optimizer and silent astrocytes.
 
         Parameters
         ----------
         values : dict
-            loss and optimizer (names), learning_rate (the factor a on the optimizer's nominal rate, eq. 3.1), weight_decay; strong and weak if the
-            astrocytes shall scale by the same factors in all epochs.
+            loss and optimizer (names), learning_rate (the factor a on the optimizer's nominal rate,
+            eq. 3.1), weight_decay; strong and weak if the astrocytes shall scale by the same
+            factors in all epochs.
         inputs : kit.data.inputs.Inputs
             uint8 images of any side.
         rows : array of int
@@ -198,7 +273,8 @@ class Trainer:
         epochs, size : int
             Length, and side in pixels.
         resized : int, optional
-            Side that images are stretched to before a random crop of `size`; default 31/28 of it, as 124 is to 112.
+            Side that images are stretched to before a random crop of `size`; default 31/28 of it,
+            as 124 is to 112.
         batch_size : int
         seed : int
             Of order, augmentation, mixing and dropout; those of epoch e follow from (seed, e).
@@ -218,30 +294,60 @@ class Trainer:
         Raises
         ------
         BadShortTraining, kit.training.train.Diverged, kit.training.predictions.OutOfMemory
-        kit.training.optimizers.RefusedRule, kit.training.optimizers.UnknownRule, kit.training.losses.UnknownLoss
+        kit.training.optimizers.RefusedRule, kit.training.optimizers.UnknownRule,
+        kit.training.losses.UnknownLoss
         """
         rows = np.asarray(rows)
         if epochs < 1 or size < 8 or batch_size < 2 or len(rows) < 2:
-            raise BadShortTraining(f"epochs {epochs}, size {size}, batch_size {batch_size} and {len(rows)} images; at least 1, 8, 2 and 2 are needed.")
+            raise BadShortTraining(
+                f"epochs {epochs}, size {size}, batch_size {batch_size} and {len(rows)} images; at "
+                "least 1, 8, 2 and 2 are needed."
+            )
         if factors is not None and len(factors) != epochs:
-            raise BadShortTraining(f"factors has {len(factors)} rows for {epochs} epochs; give a pair (Str, Weak) for each.")
+            raise BadShortTraining(
+                f"factors has {len(factors)} rows for {epochs} epochs; give a pair (Str, Weak) for "
+                "each."
+            )
         loss, rate = self._begin(values, decay_mode, weights)
-        pairs = factors if factors is not None else [(values.get("strong", 1.0), values.get("weak", 1.0))] * epochs
+        pairs = (
+            factors
+            if factors is not None
+            else [(values.get("strong", 1.0), values.get("weak", 1.0))] * epochs
+        )
         history, batches = [], _batches(len(rows), batch_size)
         resized = crop_rotate.resized_side(size) if resized is None else resized
         with training_predictions.memory(self.network.architecture, batch_size):
             for number, pair in enumerate(pairs):
                 epoch, started = first_epoch + number, time.perf_counter()
-                found = self._epoch(inputs, rows, batches, epoch, seed, (size, resized), loss, pair, rate, of_epochs)
+                found = self._epoch(
+                    inputs, rows, batches, epoch, seed, (size, resized), loss, pair, rate, of_epochs
+                )
                 if not math.isfinite(found):
-                    raise Diverged(f"{self.network.architecture}: the loss is {found} in epoch {epoch + 1}; lower learning_rate ({values['learning_rate']:.3g}).")
+                    raise Diverged(
+                        f"{self.network.architecture}: the loss is {found} in epoch {epoch + 1}; "
+                        f"lower learning_rate ({values['learning_rate']:.3g})."
+                    )
                 seconds = time.perf_counter() - started
-                history.append({"epoch": epoch + 1, "loss": found, "seconds": round(seconds, 3), **(watch(epoch + 1) if watch else {})})
+                history.append(
+                    {
+                        "epoch": epoch + 1,
+                        "loss": found,
+                        "seconds": round(seconds, 3),
+                        **(watch(epoch + 1) if watch else {}),
+                    }
+                )
         tally = np.array(self.astrocytes.tally).tolist() if self.astrocytes else []
-        return Trained(self.model.get_weights(), history, tally, sum(self.astrocytes.zeroed().values()) if self.astrocytes else 0)
+        return Trained(
+            self.model.get_weights(),
+            history,
+            tally,
+            sum(self.astrocytes.zeroed().values()) if self.astrocytes else 0,
+        )
 
     def _begin(self, values, decay_mode, weights) -> tuple:
-        """Put weights, optimizer and astrocytes at the start of a training; returns the place of the loss and the learning rate."""
+        """Put weights, optimizer and astrocytes at the start of a training; returns the place of
+        the loss and the learning rate.
+        """
         loss = losses.index(values["loss"])
         rule = tuple(optimizers.RULES)[optimizers.rule_index(values["optimizer"])]
         rate = float(values["learning_rate"]) * optimizers.NOMINAL_LR[self.network.settings][rule]
@@ -252,26 +358,54 @@ class Trainer:
             self.astrocytes.reset()
         return loss, rate
 
-    def _epoch(self, inputs, rows, batches, epoch, seed, sides, loss, pair, rate, of_epochs) -> float:
+    def _epoch(
+        self, inputs, rows, batches, epoch, seed, sides, loss, pair, rate, of_epochs
+    ) -> float:
         """One pass over the images; returns the mean loss."""
         compat.reseed(self.model, seed, epoch)
         order = np.random.default_rng([seed, epoch]).permutation(len(rows))
         units = tf.gather(crop_rotate.draw(seed, epoch, len(rows)), order)
-        size, resized, pair = tf.constant(sides[0], tf.int32), tf.constant(sides[1], tf.int32), tf.constant(pair, tf.float32)
+        size, resized, pair = (
+            tf.constant(sides[0], tf.int32),
+            tf.constant(sides[1], tf.int32),
+            tf.constant(pair, tf.float32),
+        )
         labels, total, seen = inputs.labels[rows], 0.0, 0
         eye = np.eye(self.network.classes, dtype=np.float32)
         for step, (start, end) in enumerate(batches):
             chosen = order[start:end]
             if of_epochs:
-                self.optimizer.configure(learning_rate=rate * optimizers.cosine(epoch * len(batches) + step, of_epochs * len(batches)))
+                self.optimizer.configure(
+                    learning_rate=rate
+                    * optimizers.cosine(epoch * len(batches) + step, of_epochs * len(batches))
+                )
             drawn = tf.constant([(seed * 1_000_003 + epoch) % 2**31, step], tf.int32)
-            value = float(self._step(inputs.x[rows[chosen]], eye[labels[chosen]], units[start:end], size, resized, loss, pair, drawn))
+            value = float(
+                self._step(
+                    inputs.x[rows[chosen]],
+                    eye[labels[chosen]],
+                    units[start:end],
+                    size,
+                    resized,
+                    loss,
+                    pair,
+                    drawn,
+                )
+            )
             total, seen = total + value * len(chosen), seen + len(chosen)
             if not math.isfinite(value):
                 return value
         return total / seen
 
-    def predict(self, inputs: Inputs, rows, size: int, part="test", batch_size: int = 128, weights: list | None = None) -> pd.DataFrame:
+    def predict(
+        self,
+        inputs: Inputs,
+        rows,
+        size: int,
+        part="test",
+        batch_size: int = 128,
+        weights: list | None = None,
+    ) -> pd.DataFrame:
         """Predictions of the network as it is, or with other weights.
 
         Returns
@@ -288,27 +422,42 @@ class Trainer:
             self.load(weights)
         scores = self._over(self._scores, inputs, rows, size, batch_size)
         if not np.isfinite(scores).all():
-            raise Diverged(f"{self.network.architecture}: the predictions are not finite; lower learning_rate.")
+            raise Diverged(
+                f"{self.network.architecture}: the predictions are not finite; lower learning_rate."
+            )
         return record.prediction_table(inputs.index.iloc[rows], scores, part)
 
-    def features(self, inputs: Inputs, rows, size: int, batch_size: int = 128, weights: list | None = None) -> np.ndarray:
-        """The last feature maps, averaged over space: float32 (N, C); the layer is the thesis' (card 4.26)."""
+    def features(
+        self, inputs: Inputs, rows, size: int, batch_size: int = 128, weights: list | None = None
+    ) -> np.ndarray:
+        """The last feature maps, averaged over space: float32 (N, C); the layer is the thesis'
+        (card 4.26).
+        """
         if weights is not None:
             self.load(weights)
         return self._over(self._pooled, inputs, rows, size, batch_size)
 
-    def recalibrate(self, inputs: Inputs, rows, size: int, batch_size: int = 128, weights: list | None = None) -> list:
-        """Replace the moving statistics by the mean over the images, as averaging of weights needs it (card 5.4); returns the new weights."""
+    def recalibrate(
+        self, inputs: Inputs, rows, size: int, batch_size: int = 128, weights: list | None = None
+    ) -> list:
+        """Replace the moving statistics by the mean over the images, as averaging of weights needs
+        it (card 5.4); returns the new weights.
+        """
         if weights is not None:
             self.load(weights)
-        variables = [v for layer in self._norms() for v in (layer.moving_mean, layer.moving_variance)]
+        variables = [
+            v for layer in self._norms() for v in (layer.moving_mean, layer.moving_variance)
+        ]
         if variables:
             compat.reseed(self.model, 0, 0)
             total, rows = [0.0] * len(variables), np.asarray(rows)
             batches = _batches(len(rows), batch_size)
             for start, end in batches:
                 self._moments(inputs.x[rows[start:end]], tf.constant(size, tf.int32))
-                total = [t + (end - start) * np.asarray(v, np.float64) for t, v in zip(total, variables, strict=True)]
+                total = [
+                    t + (end - start) * np.asarray(v, np.float64)
+                    for t, v in zip(total, variables, strict=True)
+                ]
             for variable, value in zip(variables, total, strict=True):
                 variable.assign((value / batches[-1][1]).astype(np.float32))
         return self.model.get_weights()
@@ -318,7 +467,10 @@ class Trainer:
         if not len(rows):
             raise BadShortTraining("There is no image to predict; give at least one row.")
         with training_predictions.memory(self.network.architecture, batch_size):
-            found = [function(inputs.x[rows[i : i + batch_size]], tf.constant(size, tf.int32)).numpy() for i in range(0, len(rows), batch_size)]
+            found = [
+                function(inputs.x[rows[i : i + batch_size]], tf.constant(size, tf.int32)).numpy()
+                for i in range(0, len(rows), batch_size)
+            ]
         return np.concatenate(found)
 
 
@@ -336,7 +488,12 @@ def trainer(network: Network) -> Trainer:
 
 
 def rates(predictions: pd.DataFrame) -> dict:
-    """Accuracy, macro rates, both F1 and MCC of a table of predictions (`kit.evaluation.metrics.overall_rates`); 0/0 counts as 0, as in the released code."""
+    """Accuracy, macro rates, both F1 and MCC of a table of predictions
+    (`kit.evaluation.metrics.overall_rates`); 0/0 counts as 0, as in the released code.
+    """
     labels, scores = metrics.labels_and_scores(predictions)
     matrix = metrics.confusion(labels, scores.argmax(1), scores.shape[1])
-    return {name: float(value) for name, value in metrics.overall_rates(metrics.totals(matrix), absent="zero").items()}
+    return {
+        name: float(value)
+        for name, value in metrics.overall_rates(metrics.totals(matrix), absent="zero").items()
+    }

@@ -1,6 +1,8 @@
-"""Short trainings with a folder of their own: the same run folders as `kit.training.train.fit` leaves, made by `kit.training.short`.
+"""Short trainings with a folder of their own: the same run folders as `kit.training.train.fit`
+leaves, made by `kit.training.short`.
 
-A run is keyed by all its settings, the data and the exact images of every part. One that was interrupted begins again, since it is short.
+A run is keyed by all its settings, the data and the exact images of every part. One that was
+interrupted begins again, since it is short.
 """
 
 from dataclasses import asdict, dataclass
@@ -9,20 +11,23 @@ import numpy as np
 import pandas as pd
 
 from kit import files, paths, record
-from kit.data.inputs import check_parts, Inputs
+from kit.data.inputs import Inputs, check_parts
 from kit.training.short import Network, rates, trainer
 
 
 @dataclass(frozen=True)
 class Config:
-    """One short training with a folder of its own under ``results/<profile>/<paper>/runs``; settings as of :meth:`kit.training.short.Trainer.train`.
+    """One short training with a folder of its own under ``results/<profile>/<paper>/runs``;
+    settings as of :meth:`kit.training.short.Trainer.train`.
 
     Attributes
     ----------
     watch : tuple of str
-        Parts that are evaluated after each epoch: columns <part>_accuracy, <part>_f1 and <part>_mcc of history.csv.
+        Parts that are evaluated after each epoch: columns <part>_accuracy, <part>_f1 and <part>_mcc
+        of history.csv.
     features : str
-        Part whose pooled features of each epoch are kept (features.npz, arrays "1", "2", ...); empty for none.
+        Part whose pooled features of each epoch are kept (features.npz, arrays "1", "2", ...);
+        empty for none.
     keep_weights : bool
         weights.npz, arrays in the order of ``get_weights()``.
     """
@@ -47,8 +52,14 @@ class Config:
 
 def run_of(config: Config, inputs: Inputs, parts: dict) -> record.Run:
     """The run folder of a training, whether it exists or not."""
-    settings = {name: value for name, value in asdict(config).items() if name not in ("paper", "profile")}
-    return record.Run(paths.results_dir() / config.profile / config.paper / "runs", config.name, {**settings, "data": inputs.facts, "parts": inputs.members(parts)})
+    settings = {
+        name: value for name, value in asdict(config).items() if name not in ("paper", "profile")
+    }
+    return record.Run(
+        paths.results_dir() / config.profile / config.paper / "runs",
+        config.name,
+        {**settings, "data": inputs.facts, "parts": inputs.members(parts)},
+    )
 
 
 def fit(config: Config, inputs: Inputs, parts: dict) -> record.Run:
@@ -64,11 +75,13 @@ def fit(config: Config, inputs: Inputs, parts: dict) -> record.Run:
     Returns
     -------
     kit.record.Run
-        With history.csv, predictions.csv, metrics.json (rates by part, and the astrocytes' tally) and what else was asked for.
+        With history.csv, predictions.csv, metrics.json (rates by part, and the astrocytes' tally)
+        and what else was asked for.
 
     Raises
     ------
-    See :meth:`kit.training.short.Trainer.train`; the run folder then says why, and other runs are left as they are.
+    See :meth:`kit.training.short.Trainer.train`; the run folder then says why, and other runs are
+    left as they are.
     """
     run = run_of(config, inputs, parts)
     if not run.finished:
@@ -87,19 +100,47 @@ def _fit(run, config: Config, inputs, parts) -> pd.DataFrame:
         for part in config.watch:
             latest[part] = doer.predict(inputs, place[part], config.size, part)
             measured = rates(latest[part])
-            found |= {f"{part}_accuracy": measured["accuracy"], f"{part}_f1": measured["f1_of_macros"], f"{part}_mcc": measured["mcc"]}
+            found |= {
+                f"{part}_accuracy": measured["accuracy"],
+                f"{part}_f1": measured["f1_of_macros"],
+                f"{part}_mcc": measured["mcc"],
+            }
         return found
 
-    trained = doer.train(config.values, inputs, parts["train"], epochs=config.epochs, size=config.size, resized=config.resized, batch_size=config.batch_size, seed=config.seed,
-                         of_epochs=config.epochs if config.cosine else None, decay_mode=config.decay_mode, factors=config.factors, watch=watch)
+    trained = doer.train(
+        config.values,
+        inputs,
+        parts["train"],
+        epochs=config.epochs,
+        size=config.size,
+        resized=config.resized,
+        batch_size=config.batch_size,
+        seed=config.seed,
+        of_epochs=config.epochs if config.cosine else None,
+        decay_mode=config.decay_mode,
+        factors=config.factors,
+        watch=watch,
+    )
     history = pd.DataFrame(trained.history)
     files.write_csv(run.folder / "history.csv", history)
-    tables = [latest[part] if part in latest else doer.predict(inputs, rows, config.size, part) for part, rows in place.items()]
+    tables = [
+        latest[part] if part in latest else doer.predict(inputs, rows, config.size, part)
+        for part, rows in place.items()
+    ]
     files.write_csv(run.folder / "predictions.csv", pd.concat(tables, ignore_index=True))
-    for name, arrays in (("features", pooled), ("weights", {str(i): w for i, w in enumerate(trained.weights)} if config.keep_weights else {})):
+    for name, arrays in (
+        ("features", pooled),
+        (
+            "weights",
+            {str(i): w for i, w in enumerate(trained.weights)} if config.keep_weights else {},
+        ),
+    ):
         if arrays:
             with files.atomic_write(run.folder / f"{name}.npz") as temporary:
                 np.savez(temporary, **arrays)
     astrocytes = {"tally": trained.tally, "zeroed": trained.zeroed} if trained.tally else {}
-    files.write_json(run.folder / "metrics.json", {**{part: rates(table) for part, table in zip(place, tables, strict=True)}, **astrocytes})
+    files.write_json(
+        run.folder / "metrics.json",
+        {**{part: rates(table) for part, table in zip(place, tables, strict=True)}, **astrocytes},
+    )
     return history

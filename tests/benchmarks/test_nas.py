@@ -19,13 +19,26 @@ def fake_torch(tmp_path, monkeypatch, lines):
 
 
 def test_both_sides_in_turn(tmp_path, monkeypatch):
-    fake_torch(tmp_path, monkeypatch, "print('{}', flush=True)\nfor number, _ in enumerate(sys.stdin):\n    print(json.dumps({'weights': 8.0 + number, 'arch': 4.0}), flush=True)\n")
-    monkeypatch.setattr(nas, "Ours", lambda *_: type("Side", (), {"step": lambda self: {"weights": 2.0, "arch": 1.0, "second": 4.0}})())
+    fake_torch(
+        tmp_path,
+        monkeypatch,
+        "print('{}', flush=True)\nfor number, _ in enumerate(sys.stdin):\n    "
+        "print(json.dumps({'weights': 8.0 + number, 'arch': 4.0}), flush=True)\n",
+    )
+    monkeypatch.setattr(
+        nas,
+        "Ours",
+        lambda *_: type(
+            "Side", (), {"step": lambda self: {"weights": 2.0, "arch": 1.0, "second": 4.0}}
+        )(),
+    )
     table = nas.compare(TINY, sys.executable, 2)
     row = table[(table["side"] == "pytorch eager") & (table["part"] == "weights")].iloc[0]
     assert (row["first"], row["median"], row["low"], row["high"]) == (8, 9.5, 9, 10)
     found = nas.ratios(table)
-    assert found["weights + arch, ours over pytorch eager"] == pytest.approx(3 / 13.5) and found["second over first order"] == pytest.approx(2)
+    assert found["weights + arch, ours over pytorch eager"] == pytest.approx(3 / 13.5) and found[
+        "second over first order"
+    ] == pytest.approx(2)
 
 
 def test_torch_that_ends_is_told(tmp_path, monkeypatch, capsys):
@@ -37,7 +50,29 @@ def test_torch_that_ends_is_told(tmp_path, monkeypatch, capsys):
 
 
 def test_our_side_alone(tmp_path, capsys):
-    assert nas.main(["--channels", "2", "--cells", "3", "--size", "8", "--batch", "2", "--rounds", "1", "--out", str(tmp_path / "times.json")]) == 0
+    assert (
+        nas.main(
+            [
+                "--channels",
+                "2",
+                "--cells",
+                "3",
+                "--size",
+                "8",
+                "--batch",
+                "2",
+                "--rounds",
+                "1",
+                "--out",
+                str(tmp_path / "times.json"),
+            ]
+        )
+        == 0
+    )
     table = pd.DataFrame(json.loads((tmp_path / "times.json").read_text())["times"])
-    assert set(table["part"]) == {"weights", "arch", "weights + arch"} and (table["median"] > 0).all() and (table["first"] > table["median"]).all()
+    assert (
+        set(table["part"]) == {"weights", "arch", "weights + arch"}
+        and (table["median"] > 0).all()
+        and (table["first"] > table["median"]).all()
+    )
     assert "weights + arch" in capsys.readouterr().out

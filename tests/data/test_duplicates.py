@@ -1,4 +1,6 @@
-"""Duplicate groups: planted copies are found and nothing else, and the counts known of the public sets come out."""
+"""Duplicate groups: planted copies are found and nothing else, and the counts known of the public
+sets come out.
+"""
 
 import hashlib
 import time
@@ -8,10 +10,10 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import shared_data
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from conftest import shared_data
 from kit import files, record
 from kit.data import duplicates, imageio, registry
 from kit.data.phantom import sets
@@ -34,10 +36,20 @@ def store(root, image_id, pixels, **options):
 
 def index_of(root):
     """The index of a folder laid out as split/class/file, or class/file."""
-    ids = sorted(p.relative_to(root).as_posix() for p in root.rglob("*.*") if p.suffix in {".png", ".jpg"} and ".ipynb" not in str(p))
+    ids = sorted(
+        p.relative_to(root).as_posix()
+        for p in root.rglob("*.*")
+        if p.suffix in {".png", ".jpg"} and ".ipynb" not in str(p)
+    )
     split = [{TRAIN: "train", TEST: "test"}.get(i.split("/")[0], "all") for i in ids]
-    table = pd.DataFrame({"image_id": ids, "split": split, "class_name": [i.split("/")[-2] for i in ids],
-                          "sha256": [hashlib.sha256((root / i).read_bytes()).hexdigest() for i in ids]})
+    table = pd.DataFrame(
+        {
+            "image_id": ids,
+            "split": split,
+            "class_name": [i.split("/")[-2] for i in ids],
+            "sha256": [hashlib.sha256((root / i).read_bytes()).hexdigest() for i in ids],
+        }
+    )
     return table.assign(label=pd.factorize(table["class_name"], sort=True)[0])
 
 
@@ -71,7 +83,10 @@ def test_planted_copies_and_nothing_else(planted):
     groups = duplicates.duplicate_groups(index_of(planted), planted)
     byte = {pair("00.png", f"{TEST}/a/byte.png"), pair("08.png", f"{TEST}/b/conflict.png")}
     pixel = byte | {pair("02.png", f"{TEST}/a/pixel.png"), pair("04.png", f"{TEST}/a/colour.png")}
-    near = pixel | {pair("06.png", f"{TEST}/a/near.jpg", f"{TEST}/a/nearer.jpg"), pair(f"{TRAIN}/b/03.png", f"{TEST}/b/smaller.png")}
+    near = pixel | {
+        pair("06.png", f"{TEST}/a/near.jpg", f"{TEST}/a/nearer.jpg"),
+        pair(f"{TRAIN}/b/03.png", f"{TEST}/b/smaller.png"),
+    }
     assert together(groups, "exact_group") == byte
     assert together(groups, "pixel_group") == pixel
     assert together(groups, "near_group") == near
@@ -100,7 +115,11 @@ def test_pairs_do_not_depend_on_the_block_size(monkeypatch):
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     whole = set(zip(*duplicates._near_pairs(rows, 0.9)))
     monkeypatch.setattr(duplicates, "_BLOCK", 7)
-    assert whole == set(zip(*duplicates._near_pairs(rows, 0.9))) == {(i, j) for i in range(50) for j in range(i + 1, 50) if rows[i] @ rows[j] > 0.9}
+    assert (
+        whole
+        == set(zip(*duplicates._near_pairs(rows, 0.9)))
+        == {(i, j) for i in range(50) for j in range(i + 1, 50) if rows[i] @ rows[j] > 0.9}
+    )
     assert len(whole) > 10
 
 
@@ -109,7 +128,9 @@ def test_thumbnail_is_the_cell_average():
     cells = pixels.reshape(32, 4, 32, 4).mean((1, 3)).ravel()
     cells -= cells.mean()
     assert duplicates.thumbnail(pixels) == pytest.approx(cells / np.linalg.norm(cells), abs=1e-6)
-    assert np.array_equal(duplicates.thumbnail(np.stack([pixels] * 3, -1)), duplicates.thumbnail(pixels))
+    assert np.array_equal(
+        duplicates.thumbnail(np.stack([pixels] * 3, -1)), duplicates.thumbnail(pixels)
+    )
     assert not duplicates.thumbnail(np.full((9, 9), 7, np.uint8)).any()
 
 
@@ -119,9 +140,17 @@ def test_empty_set_has_no_groups(tmp_path):
 
 def test_leak_free_follows_the_level(planted):
     index = index_of(planted)
-    groups, test = duplicates.duplicate_groups(index, planted), index.loc[index["split"] == "test", "image_id"]
+    groups, test = (
+        duplicates.duplicate_groups(index, planted),
+        index.loc[index["split"] == "test", "image_id"],
+    )
     train = index.loc[index["split"] == "train", "image_id"]
-    free = {level: {i.split("/")[-1] for i in test[duplicates.leak_free(index, groups, train, test, level)]} for level in duplicates.LEVELS}
+    free = {
+        level: {
+            i.split("/")[-1] for i in test[duplicates.leak_free(index, groups, train, test, level)]
+        }
+        for level in duplicates.LEVELS
+    }
     assert free["near"] == {"mirrored.png", "new.png"}
     assert free["pixel"] == free["near"] | {"near.jpg", "nearer.jpg", "smaller.png"}
     assert free["byte"] == free["pixel"] | {"pixel.png", "colour.png"}
@@ -141,13 +170,30 @@ def test_summary_of_a_divided_set(planted):
     index = index_of(planted)
     tables = audit_tables.summarise(index, duplicates.duplicate_groups(index, planted))
     rows = tables.duplicates.set_index(["level", "class_name"])
-    assert rows.loc[("near", "all")].to_dict() == {"images": 39, "distinct": 32, "with_twin": 13, "largest": 3, "surplus_train": 0,
-                                                   "surplus_test": 1, "test_in_train": 7}
+    assert rows.loc[("near", "all")].to_dict() == {
+        "images": 39,
+        "distinct": 32,
+        "with_twin": 13,
+        "largest": 3,
+        "surplus_train": 0,
+        "surplus_test": 1,
+        "test_in_train": 7,
+    }
     assert [rows.loc[(level, "all"), "test_in_train"] for level in duplicates.LEVELS] == [2, 4, 7]
-    assert tables.leaky_test.query("level == 'near' and class_name == 'b'")[["test", "leaky", "leak_free"]].values.tolist() == [[4, 2, 2]]
-    assert tables.conflicts.query("level == 'byte'")["image_id"].tolist() == [f"{TEST}/b/conflict.png", f"{TRAIN}/a/08.png"]
+    assert tables.leaky_test.query("level == 'near' and class_name == 'b'")[
+        ["test", "leaky", "leak_free"]
+    ].values.tolist() == [[4, 2, 2]]
+    assert tables.conflicts.query("level == 'byte'")["image_id"].tolist() == [
+        f"{TEST}/b/conflict.png",
+        f"{TRAIN}/a/08.png",
+    ]
     twins = tables.twins.set_index("image_id")
-    assert len(twins) == 7 and twins.loc[f"{TEST}/b/conflict.png"].tolist() == ["b", "byte", f"{TRAIN}/a/08.png", "a"]
+    assert len(twins) == 7 and twins.loc[f"{TEST}/b/conflict.png"].tolist() == [
+        "b",
+        "byte",
+        f"{TRAIN}/a/08.png",
+        "a",
+    ]
     assert twins["level"].value_counts().to_dict() == {"byte": 2, "pixel": 2, "near": 3}
 
 
@@ -157,17 +203,30 @@ def test_summary_of_a_set_without_a_split(planted):
     index = index_of(planted / TRAIN)
     tables = audit_tables.summarise(index, duplicates.duplicate_groups(index, planted / TRAIN))
     assert tables.leaky_test.empty and tables.duplicates["test_in_train"].isna().all()
-    assert tables.twins[["image_id", "twin", "level"]].values.tolist() == [["b/again.png", "a/00.png", "byte"]]
-    assert tables.duplicates.query("level == 'near' and class_name == 'all'")["distinct"].tolist() == [30]
+    assert tables.twins[["image_id", "twin", "level"]].values.tolist() == [
+        ["b/again.png", "a/00.png", "byte"]
+    ]
+    assert tables.duplicates.query("level == 'near' and class_name == 'all'")[
+        "distinct"
+    ].tolist() == [30]
 
 
 @pytest.fixture
 def registered(planted, monkeypatch):
     """Name of a data set of one's own that holds the planted images."""
     index = index_of(planted)
-    entry = {"title": "toy", "task": "binary", "kind": "images", "classes": ["a", "b"], "layout": {"train": TRAIN, "test": TEST}}
+    entry = {
+        "title": "toy",
+        "task": "binary",
+        "kind": "images",
+        "classes": ["a", "b"],
+        "layout": {"train": TRAIN, "test": TEST},
+    }
     files.write_csv(planted / "manifest.csv", index)
-    files.write_json(planted / "dataset.json", {"fingerprint": record.fingerprint(index), "embedded": False, "entry": entry})
+    files.write_json(
+        planted / "dataset.json",
+        {"fingerprint": record.fingerprint(index), "embedded": False, "entry": entry},
+    )
     monkeypatch.setenv("KIT_DATA", str(planted.parent))
     monkeypatch.setenv("KIT_CACHE", str(planted / "cache"))
     return planted.name
@@ -180,7 +239,10 @@ def test_groups_are_computed_once(registered, monkeypatch):
 
 
 def test_another_threshold_is_another_answer(registered):
-    assert duplicates.groups(registered, 0.1)["near_group"].nunique() < duplicates.groups(registered)["near_group"].nunique()
+    assert (
+        duplicates.groups(registered, 0.1)["near_group"].nunique()
+        < duplicates.groups(registered)["near_group"].nunique()
+    )
 
 
 def test_damaged_image_is_named_and_nothing_is_kept(registered, planted):
@@ -192,27 +254,46 @@ def test_damaged_image_is_named_and_nothing_is_kept(registered, planted):
 
 def test_counts_stand_beside_the_published_ones(registered, monkeypatch):
     toy = registry.get(registered)
-    monkeypatch.setattr(registry, "get", lambda name: replace(toy, counts={f"{TRAIN}/a": 15, f"{TRAIN}/b": 16}))
+    monkeypatch.setattr(
+        registry, "get", lambda name: replace(toy, counts={f"{TRAIN}/a": 15, f"{TRAIN}/b": 16})
+    )
     found = audit_tables.class_counts(registered)
-    assert found[["split", "class_name", "images"]].values.tolist() == [["train", "a", 15], ["train", "b", 15], ["test", "a", 5], ["test", "b", 4]]
+    assert found[["split", "class_name", "images"]].values.tolist() == [
+        ["train", "a", 15],
+        ["train", "b", 15],
+        ["test", "a", 5],
+        ["test", "b", 4],
+    ]
     assert found["difference"].tolist() == [0, -1, pd.NA, pd.NA]
 
 
 def test_volumes_are_grouped_by_their_voxels(balls):
     groups, index = duplicates.groups(balls), registry.index(balls)
-    assert not duplicates.leak_free(index, groups, index.loc[index["split"] == "train", "image_id"], ["test/000000", "test/000001"])[0]
-    assert (groups["exact_group"] == groups["pixel_group"]).all() and together(groups, "pixel_group") == {frozenset({"test/000000", "train/000003"})}
+    assert not duplicates.leak_free(
+        index,
+        groups,
+        index.loc[index["split"] == "train", "image_id"],
+        ["test/000000", "test/000001"],
+    )[0]
+    assert (groups["exact_group"] == groups["pixel_group"]).all() and together(
+        groups, "pixel_group"
+    ) == {frozenset({"test/000000", "train/000003"})}
 
 
 @pytest.mark.parametrize("name", ["phantom4", "phantom-binary"])
 def test_planted_copies_of_the_embedded_sets(name, tmp_path):
     sets.write(name, tmp_path, n=240, size=96)
-    index, planted = pd.read_csv(tmp_path / "manifest.csv"), files.read_json(tmp_path / "dataset.json")["planted"]
+    index, planted = (
+        pd.read_csv(tmp_path / "manifest.csv"),
+        files.read_json(tmp_path / "dataset.json")["planted"],
+    )
     groups, sources = duplicates.duplicate_groups(index, tmp_path), {}
     for level, column in duplicates.COLUMN.items():
         for source, copy in planted[level]:
             sources.setdefault(source, {source}).add(copy)
-        assert planted[level] and together(groups, column) == {frozenset(group) for group in sources.values()}
+        assert planted[level] and together(groups, column) == {
+            frozenset(group) for group in sources.values()
+        }
 
 
 def unpacked(archive, folder):
@@ -239,7 +320,9 @@ def test_sartaj_known_answer(tmp_path):
 
 @pytest.fixture(scope="module")
 def nickparvar(tmp_path_factory):
-    """The 224 px copy of the 7,023-image set: root, index, groups and the seconds that the groups took."""
+    """The 224 px copy of the 7,023-image set: root, index, groups and the seconds that the groups
+    took.
+    """
     root = unpacked("brain-tumor-mri-dataset-224px.zip", tmp_path_factory.mktemp("nickparvar"))
     index = index_of(root)
     start = time.perf_counter()
@@ -254,17 +337,35 @@ def test_7023_image_set_known_answer(nickparvar):
     leaky = tables.leaky_test.pivot(index="class_name", columns="level", values="leaky")
     known = {"glioma": 0, "meningioma": 106, "notumor": 105, "pituitary": 5, "all": 216}
     assert leaky["byte"].to_dict() == leaky["pixel"].to_dict() == known
-    assert leaky["near"].to_dict() == {"glioma": 0, "meningioma": 109, "notumor": 352, "pituitary": 5, "all": 466}
+    assert leaky["near"].to_dict() == {
+        "glioma": 0,
+        "meningioma": 109,
+        "notumor": 352,
+        "pituitary": 5,
+        "all": 466,
+    }
     counts = tables.duplicates.set_index(["level", "class_name"]).loc[("byte", "all")]
     assert (counts["surplus_train"], counts["surplus_test"], len(tables.conflicts)) == (207, 30, 0)
 
 
 @pytest.mark.real
 def test_br35h_negatives_known_answer(nickparvar):
-    """Br35H card, section 1: 1,496 negatives, 1,495 unique files, 1,111 with a near-twin, 739 groups, the largest of 10."""
+    """Br35H card, section 1: 1,496 negatives, 1,495 unique files, 1,111 with a near-twin, 739
+    groups, the largest of 10.
+    """
     root, index, _, _ = nickparvar
     number = index["image_id"].str.extract(r"-no_(\d+)\.")[0].astype(float)
-    block = index[(number.between(395, 1594) & (index["split"] == "train")) | (number.between(105, 404) & (index["split"] == "test"))]
-    counts = audit_tables.summarise(block.assign(split="all"), duplicates.duplicate_groups(block, root)).duplicates.set_index(["level", "class_name"])
-    assert counts.loc[("near", "all"), ["images", "with_twin", "distinct", "largest"]].tolist() == [1496, 1111, 739, 10]
+    block = index[
+        (number.between(395, 1594) & (index["split"] == "train"))
+        | (number.between(105, 404) & (index["split"] == "test"))
+    ]
+    counts = audit_tables.summarise(
+        block.assign(split="all"), duplicates.duplicate_groups(block, root)
+    ).duplicates.set_index(["level", "class_name"])
+    assert counts.loc[("near", "all"), ["images", "with_twin", "distinct", "largest"]].tolist() == [
+        1496,
+        1111,
+        739,
+        10,
+    ]
     assert counts.loc[("byte", "all"), "distinct"] == 1495

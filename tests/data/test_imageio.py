@@ -1,4 +1,6 @@
-"""kit.data.imageio: every kind of bad file gets its own sentence, every convertible one its defined pixels."""
+"""kit.data.imageio: every kind of bad file gets its own sentence, every convertible one its defined
+pixels.
+"""
 
 import io
 import struct
@@ -22,12 +24,22 @@ def encode(image, kind, **options):
 
 
 def chunk(kind, content):
-    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+    return (
+        struct.pack(">I", len(content))
+        + kind
+        + content
+        + struct.pack(">I", zlib.crc32(kind + content))
+    )
 
 
 def png_of_size(width, height):
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + header
+        + chunk(b"IDAT", zlib.compress(bytes(1000)))
+        + chunk(b"IEND", b"")
+    )
 
 
 JPEG, PNG = encode(COLOUR, "JPEG", quality=90), encode(COLOUR, "PNG")
@@ -35,18 +47,47 @@ FLIPPED = bytes(byte ^ 4 if i == len(PNG) // 2 else byte for i, byte in enumerat
 REFUSED = {
     "empty": (b"", imageio.EmptyImage, "0 bytes"),
     "page": (b"<html>404</html>", imageio.NotAnImage, "no image"),
-    "postscript": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", imageio.NotAnImage, "no image"),
+    "postscript": (
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n",
+        imageio.NotAnImage,
+        "no image",
+    ),
     "jpeg cut in the header": (JPEG[:15], imageio.DamagedImage, "truncated"),
-    "jpeg cut in half": (JPEG[:len(JPEG) // 2], imageio.DamagedImage, "truncated"),
-    "png cut in half": (PNG[:len(PNG) // 2], imageio.DamagedImage, "truncated"),
+    "jpeg cut in half": (JPEG[: len(JPEG) // 2], imageio.DamagedImage, "truncated"),
+    "png cut in half": (PNG[: len(PNG) // 2], imageio.DamagedImage, "truncated"),
     "png with one flipped bit": (FLIPPED, imageio.DamagedImage, "damaged"),
-    "gif animation": (encode(COLOUR.convert("P"), "GIF", save_all=True, append_images=[COLOUR.rotate(90).convert("P")]), imageio.AnimatedImage, "2 pictures"),
-    "png animation": (encode(COLOUR, "PNG", save_all=True, append_images=[COLOUR.rotate(90)]), imageio.AnimatedImage, "2 pictures"),
-    "two-page tiff": (encode(COLOUR, "TIFF", save_all=True, append_images=[COLOUR]), imageio.AnimatedImage, "2 pictures"),
+    "gif animation": (
+        encode(
+            COLOUR.convert("P"),
+            "GIF",
+            save_all=True,
+            append_images=[COLOUR.rotate(90).convert("P")],
+        ),
+        imageio.AnimatedImage,
+        "2 pictures",
+    ),
+    "png animation": (
+        encode(COLOUR, "PNG", save_all=True, append_images=[COLOUR.rotate(90)]),
+        imageio.AnimatedImage,
+        "2 pictures",
+    ),
+    "two-page tiff": (
+        encode(COLOUR, "TIFF", save_all=True, append_images=[COLOUR]),
+        imageio.AnimatedImage,
+        "2 pictures",
+    ),
     "bomb": (png_of_size(60000, 60000), imageio.ImageTooLarge, "million"),
     "large": (png_of_size(9000, 9000), imageio.ImageTooLarge, "9000 x 9000"),
-    "float": (encode(Image.fromarray(np.ones((4, 4), np.float32)), "TIFF"), imageio.UnsupportedImage, "floating"),
-    "int32": (encode(Image.fromarray(np.full((4, 4), 1 << 20, np.int32)), "TIFF"), imageio.UnsupportedImage, "32-bit"),
+    "float": (
+        encode(Image.fromarray(np.ones((4, 4), np.float32)), "TIFF"),
+        imageio.UnsupportedImage,
+        "floating",
+    ),
+    "int32": (
+        encode(Image.fromarray(np.full((4, 4), 1 << 20, np.int32)), "TIFF"),
+        imageio.UnsupportedImage,
+        "32-bit",
+    ),
 }
 
 
@@ -67,7 +108,11 @@ def test_shapes_and_plain_conversions():
     assert imageio.read_image(PNG, 3).tolist() == np.asarray(COLOUR).tolist()
     assert imageio.read_image(PNG, 1).tolist() == np.asarray(GREY).tolist()
     grey = imageio.read_image(encode(GREY, "PNG"), 3)
-    assert grey.dtype == np.uint8 and grey.shape == (40, 30, 3) and (grey == np.asarray(GREY)[..., None]).all()
+    assert (
+        grey.dtype == np.uint8
+        and grey.shape == (40, 30, 3)
+        and (grey == np.asarray(GREY)[..., None]).all()
+    )
     with pytest.raises(ValueError):
         imageio.read_image(PNG, 4)
 
@@ -75,7 +120,10 @@ def test_shapes_and_plain_conversions():
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "PPM"])
 def test_sixteen_bits_are_scaled_by_their_full_range(kind):
     values = np.array([[0, 257, 32896], [65535, 128, 129]], np.uint16)
-    assert imageio.read_image(encode(Image.fromarray(values), kind), 1).tolist() == [[0, 1, 128], [255, 0, 1]]
+    assert imageio.read_image(encode(Image.fromarray(values), kind), 1).tolist() == [
+        [0, 1, 128],
+        [255, 0, 1],
+    ]
 
 
 def test_transparency_is_composited_on_black():
@@ -108,7 +156,10 @@ def test_orientation_is_ignored_and_noted(tmp_path):
 def test_content_decides_and_the_wrong_suffix_is_noted(tmp_path):
     (tmp_path / "a.jpg").write_bytes(encode(COLOUR.convert("RGBA"), "PNG"))
     facts = imageio.inspect(tmp_path / "a.jpg")
-    assert set(facts.notes) == {"transparency", "named .jpg but PNG"} and (facts.width, facts.height) == (30, 40)
+    assert set(facts.notes) == {"transparency", "named .jpg but PNG"} and (
+        facts.width,
+        facts.height,
+    ) == (30, 40)
     assert imageio.read_image(tmp_path / "a.jpg").shape == (40, 30, 3)
 
 

@@ -1,4 +1,6 @@
-"""Frozen splits: sizes, reproducibility, duplicate groups on one side, and files that are refused when they do not fit."""
+"""Frozen splits: sizes, reproducibility, duplicate groups on one side, and files that are refused
+when they do not fit.
+"""
 
 import hashlib
 from collections import Counter
@@ -15,16 +17,34 @@ from kit.studies.cad import split as cad_split
 @pytest.fixture
 def index():
     """3,000 images, half of each label, like Br35H."""
-    return pd.DataFrame({"image_id": [f"{c}/{i:04d}.png" for c in ("no", "yes") for i in range(1500)], "split": "all",
-                         "label": np.repeat([0, 1], 1500), "class_name": np.repeat(["no", "yes"], 1500)})
+    return pd.DataFrame(
+        {
+            "image_id": [f"{c}/{i:04d}.png" for c in ("no", "yes") for i in range(1500)],
+            "split": "all",
+            "label": np.repeat([0, 1], 1500),
+            "class_name": np.repeat(["no", "yes"], 1500),
+        }
+    )
 
 
 @pytest.fixture
 def groups(index):
     """Groups of one to ten images, never across the labels."""
     random = np.random.default_rng(3)
-    codes = np.concatenate([np.repeat(np.arange(2000), random.integers(1, 11, 2000))[:1500] + start for start in (0, 5000)])
-    return pd.DataFrame({"image_id": index["image_id"], "exact_group": np.arange(3000), "pixel_group": np.arange(3000), "near_group": codes})
+    codes = np.concatenate(
+        [
+            np.repeat(np.arange(2000), random.integers(1, 11, 2000))[:1500] + start
+            for start in (0, 5000)
+        ]
+    )
+    return pd.DataFrame(
+        {
+            "image_id": index["image_id"],
+            "exact_group": np.arange(3000),
+            "pixel_group": np.arange(3000),
+            "near_group": codes,
+        }
+    )
 
 
 @pytest.fixture
@@ -39,26 +59,40 @@ def registered(index, groups, monkeypatch):
 @pytest.mark.parametrize("stratified", [False, True])
 @pytest.mark.parametrize("grouped", [False, True])
 def test_holdout_has_the_size_and_divides_the_images(index, groups, stratified, grouped):
-    train, test = split.holdout(index, groups, test_size=600, seed=0, stratified=stratified, grouped=grouped)
+    train, test = split.holdout(
+        index, groups, test_size=600, seed=0, stratified=stratified, grouped=grouped
+    )
     assert (len(train), len(test)) == (2400, 600)
     assert sorted(train + test) == sorted(index["image_id"])
-    assert (train, test) == split.holdout(index, groups, test_size=600, seed=0, stratified=stratified, grouped=grouped)
-    assert test != split.holdout(index, groups, test_size=600, seed=1, stratified=stratified, grouped=grouped)[1]
+    assert (train, test) == split.holdout(
+        index, groups, test_size=600, seed=0, stratified=stratified, grouped=grouped
+    )
+    assert (
+        test
+        != split.holdout(
+            index, groups, test_size=600, seed=1, stratified=stratified, grouped=grouped
+        )[1]
+    )
     assert (sum(i.startswith("yes") for i in test) == 300) >= stratified
     assert duplicates.leak_free(index, groups, train, test).all() == grouped
 
 
 def test_unstratified_holdout_hits_297_positives_as_often_as_the_hypergeometric_law_says(index):
-    counts = Counter(sum(i.startswith("yes") for i in split.holdout(index, test_size=600, seed=seed)[1]) for seed in range(400))
+    counts = Counter(
+        sum(i.startswith("yes") for i in split.holdout(index, test_size=600, seed=seed)[1])
+        for seed in range(400)
+    )
     assert counts[297] / 400 == pytest.approx(0.035, abs=0.03) and len(counts) > 20
 
 
 def test_fraction_is_rounded_up_as_scikit_learn_does(index):
-    assert len(split.holdout(index.iloc[:5712 // 2], test_size=0.2)[1]) == 572
+    assert len(split.holdout(index.iloc[: 5712 // 2], test_size=0.2)[1]) == 572
 
 
 def test_a_group_that_is_too_large_is_passed_over(index):
-    one = pd.DataFrame({"image_id": index["image_id"], "exact_group": 0, "pixel_group": 0, "near_group": 0})
+    one = pd.DataFrame(
+        {"image_id": index["image_id"], "exact_group": 0, "pixel_group": 0, "near_group": 0}
+    )
     with pytest.raises(split.ImpossibleSplit, match="fits into a test part"):
         split.holdout(index, one, test_size=600, grouped=True)
 
@@ -90,7 +124,9 @@ def test_stratified_folds_keep_the_proportions(index):
 
 @pytest.mark.parametrize("stratified", [False, True])
 def test_grouped_folds_keep_copies_together(index, groups, stratified):
-    folds = split.kfold(index["image_id"], 3, 0, index["label"] if stratified else None, groups["near_group"])
+    folds = split.kfold(
+        index["image_id"], 3, 0, index["label"] if stratified else None, groups["near_group"]
+    )
     for train, validation in folds:
         assert duplicates.leak_free(index, groups, train, validation).all()
         assert abs(len(validation) - 1000) < 60
@@ -121,7 +157,13 @@ def test_split_of_other_data_is_refused(registered, tmp_path):
         split.load(tmp_path / "s.json")
 
 
-@pytest.mark.parametrize("part,sentence", [(["no/9999.png"], "no/9999.png, which is not in toy"), (["no/0000.png"], "holds no/0000.png twice")])
+@pytest.mark.parametrize(
+    "part,sentence",
+    [
+        (["no/9999.png"], "no/9999.png, which is not in toy"),
+        (["no/0000.png"], "holds no/0000.png twice"),
+    ],
+)
 def test_unknown_and_repeated_ids_are_refused(registered, tmp_path, part, sentence):
     made = split.holdout_and_folds(registered, 600, 3, seed=0)
     split.save(tmp_path / "s.json", broken(made, parts={**made.parts, "more": part}))
@@ -129,7 +171,14 @@ def test_unknown_and_repeated_ids_are_refused(registered, tmp_path, part, senten
         split.load(tmp_path / "s.json")
 
 
-@pytest.mark.parametrize("content", ['{"data": "toy"}', "[]", '{"data": "toy", "fingerprint": "f", "protocol": "", "seed": 0, "parts": 3}'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"data": "toy"}',
+        "[]",
+        '{"data": "toy", "fingerprint": "f", "protocol": "", "seed": 0, "parts": 3}',
+    ],
+)
 def test_other_json_is_refused(registered, tmp_path, content):
     (tmp_path / "s.json").write_text(content)
     with pytest.raises(split.SplitMismatch, match="no split file"):
@@ -151,43 +200,92 @@ def test_broken_promise_is_refused(registered, tmp_path, groups):
 
 
 def test_class_without_images_is_refused(registered, index):
-    made = split.Split(registered, "f" * 64, "", 0, {"train": ["no/0000.png", "yes/0000.png"], "test": ["no/0001.png"]})
+    made = split.Split(
+        registered,
+        "f" * 64,
+        "",
+        0,
+        {"train": ["no/0000.png", "yes/0000.png"], "test": ["no/0001.png"]},
+    )
     with pytest.raises(split.ClassMissing, match="test holds no image of class yes"):
         split.check_classes(made, index)
 
 
 def cad_names(letters, count):
     """File names of one class of the 7,023-image set's training folder."""
-    return [f"Tr-{letters}Tr_{i:04d}.jpg" if i < 10 else f"Tr-{letters}_{i:04d}.jpg" for i in range(count)]
+    return [
+        f"Tr-{letters}Tr_{i:04d}.jpg" if i < 10 else f"Tr-{letters}_{i:04d}.jpg"
+        for i in range(count)
+    ]
 
 
 def test_cad_split_equals_the_published_one():
     """Positions, names and counts of the CAD card's split oracle (Table 2 of the paper)."""
     counts = {"glioma": 1321, "meningioma": 1339, "notumor": 1595, "pituitary": 1457}
-    rows = [(f"Training/{c}/{f}", label) for label, (c, n) in enumerate(counts.items()) for f in cad_names(c[:2], n)]
+    rows = [
+        (f"Training/{c}/{f}", label)
+        for label, (c, n) in enumerate(counts.items())
+        for f in cad_names(c[:2], n)
+    ]
     index = pd.DataFrame(rows, columns=["image_id", "label"])
     parts = cad_split.cad_split(index.sample(frac=1, random_state=0))
     position = {image_id: i for i, (image_id, _) in enumerate(rows)}
     at = {name: np.array([position[i] for i in ids], "<i8") for name, ids in parts.items()}
-    assert hashlib.sha1(at["train"].tobytes()).hexdigest() == "76096695128a97c8c6da3d88cecebe0b34f1b047"
-    assert hashlib.sha1(at["val"].tobytes()).hexdigest() == "c26ec6b2f6ee59d49d193839b93c48c232af13ce"
+    assert (
+        hashlib.sha1(at["train"].tobytes()).hexdigest()
+        == "76096695128a97c8c6da3d88cecebe0b34f1b047"
+    )
+    assert (
+        hashlib.sha1(at["val"].tobytes()).hexdigest() == "c26ec6b2f6ee59d49d193839b93c48c232af13ce"
+    )
     labels = index["label"].to_numpy()
     assert np.bincount(labels[at["train"]]).tolist() == [1060, 1072, 1279, 1158]
     assert np.bincount(labels[at["val"]]).tolist() == [261, 267, 316, 299]
     names = {part: [i.rsplit("/")[-1][:-4] for i in ids] for part, ids in parts.items()}
-    assert names["train"][:5] == ["Tr-pi_0196", "Tr-gl_1240", "Tr-gl_0805", "Tr-pi_1291", "Tr-meTr_0002"]
-    assert {"Tr-no_0191", "Tr-no_0235", "Tr-no_0279"} <= set(names["val"]) and "Tr-no_0358" in names["train"]
+    assert names["train"][:5] == [
+        "Tr-pi_0196",
+        "Tr-gl_1240",
+        "Tr-gl_0805",
+        "Tr-pi_1291",
+        "Tr-meTr_0002",
+    ]
+    assert {"Tr-no_0191", "Tr-no_0235", "Tr-no_0279"} <= set(
+        names["val"]
+    ) and "Tr-no_0358" in names["train"]
 
 
-# --- training, validation, test of the thesis ----------------------------------------------------------------------------------------------
+# --- training, validation, test of the thesis -----------------------------------------------------
 
-# Images a class -> (train, valid, test) of the thesis' Table 3.2: Sign Language Digits, KVASIR-v2, ISIC-2019
-TABLE_3_2 = {205: (123, 41, 41), 206: (124, 41, 41), 207: (124, 42, 41), 208: (125, 42, 41), 204: (122, 41, 41), 1000: (600, 200, 200),
-             867: (520, 174, 173), 3323: (1994, 664, 665), 2624: (1574, 525, 525), 239: (143, 48, 48), 4522: (2713, 904, 905), 12875: (7725, 2575, 2575),
-             628: (377, 126, 125), 253: (152, 51, 50)}
-# BreaKHis: the thesis' counts come out if each class folder held one more file that is no image and that one of the parts then lost
-BREAKHIS = {443: (266, 89, 88), 3451: (2070, 690, 691), 1014: (608, 203, 203), 626: (376, 126, 124), 792: (475, 158, 159), 560: (337, 112, 111),
-            453: (271, 91, 91), 570: (342, 114, 114)}
+# Images a class -> (train, valid, test) of the thesis' Table 3.2: Sign Language Digits, KVASIR-v2,
+# ISIC-2019
+TABLE_3_2 = {
+    205: (123, 41, 41),
+    206: (124, 41, 41),
+    207: (124, 42, 41),
+    208: (125, 42, 41),
+    204: (122, 41, 41),
+    1000: (600, 200, 200),
+    867: (520, 174, 173),
+    3323: (1994, 664, 665),
+    2624: (1574, 525, 525),
+    239: (143, 48, 48),
+    4522: (2713, 904, 905),
+    12875: (7725, 2575, 2575),
+    628: (377, 126, 125),
+    253: (152, 51, 50),
+}
+# BreaKHis: the thesis' counts come out if each class folder held one more file that is no image and
+# that one of the parts then lost
+BREAKHIS = {
+    443: (266, 89, 88),
+    3451: (2070, 690, 691),
+    1014: (608, 203, 203),
+    626: (376, 126, 124),
+    792: (475, 158, 159),
+    560: (337, 112, 111),
+    453: (271, 91, 91),
+    570: (342, 114, 114),
+}
 
 
 def test_three_way_counts_are_those_of_table_3_2():
@@ -203,36 +301,66 @@ def test_three_way_counts_are_those_of_table_3_2():
 def uneven():
     """867, 253 and 12 images of three classes."""
     counts = (867, 253, 12)
-    return pd.DataFrame({"image_id": [f"{c}/{i:04d}.png" for c, n in enumerate(counts) for i in range(n)], "label": np.repeat([0, 1, 2], counts)})
+    return pd.DataFrame(
+        {
+            "image_id": [f"{c}/{i:04d}.png" for c, n in enumerate(counts) for i in range(n)],
+            "label": np.repeat([0, 1, 2], counts),
+        }
+    )
 
 
 def test_three_way_is_stratified_disjoint_and_seeded(uneven):
     parts = split.three_way(uneven, seed=4)
     assert sorted(parts["train"] + parts["val"] + parts["test"]) == sorted(uneven["image_id"])
     counts = {name: Counter(i[0] for i in ids) for name, ids in parts.items()}
-    assert [tuple(counts[name][c] for name in ("train", "val", "test")) for c in "012"] == [(520, 174, 173), (152, 51, 50), split.three_way_counts(12)]
-    assert parts == split.three_way(uneven.sample(frac=1, random_state=1), seed=4) != split.three_way(uneven, seed=5)
+    assert [tuple(counts[name][c] for name in ("train", "val", "test")) for c in "012"] == [
+        (520, 174, 173),
+        (152, 51, 50),
+        split.three_way_counts(12),
+    ]
+    assert (
+        parts
+        == split.three_way(uneven.sample(frac=1, random_state=1), seed=4)
+        != split.three_way(uneven, seed=5)
+    )
 
 
 def test_three_way_draws_every_image_as_often_as_another(uneven):
     one = uneven[uneven["label"] == 2]
     hits = Counter(i for seed in range(300) for i in split.three_way(one, seed)["test"])
     share = split.three_way_counts(12)[2] / 12
-    assert all(abs(hits[i] / 300 - share) < 4.5 * np.sqrt(share * (1 - share) / 300) for i in one["image_id"])
+    assert all(
+        abs(hits[i] / 300 - share) < 4.5 * np.sqrt(share * (1 - share) / 300)
+        for i in one["image_id"]
+    )
 
 
 def test_three_way_keeps_groups_whole_and_sizes_near(index, groups):
     parts = split.three_way(index, 0, groups=groups)
-    home = {group: name for name, ids in parts.items() for group in duplicates.group_of(groups, ids)}
-    assert all(home[group] == name for name, ids in parts.items() for group in duplicates.group_of(groups, ids))
+    home = {
+        group: name for name, ids in parts.items() for group in duplicates.group_of(groups, ids)
+    }
+    assert all(
+        home[group] == name
+        for name, ids in parts.items()
+        for group in duplicates.group_of(groups, ids)
+    )
     assert sorted(i for ids in parts.values() for i in ids) == sorted(index["image_id"])
     for label in ("no", "yes"):
-        assert [sum(i.startswith(label) for i in ids) for ids in parts.values()] == pytest.approx([900, 300, 300], abs=10)
+        assert [sum(i.startswith(label) for i in ids) for ids in parts.values()] == pytest.approx(
+            [900, 300, 300], abs=10
+        )
     assert parts != split.three_way(index, 1, groups=groups)
 
 
-@pytest.mark.parametrize("fractions, images, sentence", [((0.6, 0.2, 0.3), 100, "do not divide"), ((0.8, 0.2, 0.0), 100, "do not divide"),
-                                                         ((0.6, 0.2, 0.2), 2, "too few for three parts")])
+@pytest.mark.parametrize(
+    "fractions, images, sentence",
+    [
+        ((0.6, 0.2, 0.3), 100, "do not divide"),
+        ((0.8, 0.2, 0.0), 100, "do not divide"),
+        ((0.6, 0.2, 0.2), 2, "too few for three parts"),
+    ],
+)
 def test_three_way_refuses_what_cannot_be_divided(fractions, images, sentence):
     index = pd.DataFrame({"image_id": [f"{i}.png" for i in range(images)], "label": 0})
     with pytest.raises(split.ImpossibleSplit, match=sentence):
@@ -240,7 +368,14 @@ def test_three_way_refuses_what_cannot_be_divided(fractions, images, sentence):
 
 
 def test_three_way_refuses_a_class_of_one_group(index):
-    one = pd.DataFrame({"image_id": index["image_id"], "exact_group": 0, "pixel_group": 0, "near_group": (index["label"] == 0).astype(int)})
+    one = pd.DataFrame(
+        {
+            "image_id": index["image_id"],
+            "exact_group": 0,
+            "pixel_group": 0,
+            "near_group": (index["label"] == 0).astype(int),
+        }
+    )
     with pytest.raises(split.ImpossibleSplit, match="too few groups"):
         split.three_way(index, 0, groups=one)
 
@@ -248,6 +383,10 @@ def test_three_way_refuses_a_class_of_one_group(index):
 @pytest.mark.parametrize("grouped", [False, True])
 def test_three_way_split_is_stored_and_checked(registered, tmp_path, grouped):
     made = split.three_way_split(registered, seed=2, grouped=grouped)
-    assert list(made.parts) == ["train", "val", "test"] and made.level == ("near" if grouped else None) and "60% / 20% / 20%" in made.protocol
+    assert (
+        list(made.parts) == ["train", "val", "test"]
+        and made.level == ("near" if grouped else None)
+        and "60% / 20% / 20%" in made.protocol
+    )
     split.save(tmp_path / "s.json", made)
     assert split.load(tmp_path / "s.json") == made

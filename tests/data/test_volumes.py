@@ -2,15 +2,22 @@
 
 import numpy as np
 import pytest
-
 from conftest import shared_data
+
 from kit.data import registry, volumes, voxels
 
 
 def test_volumes_come_in_the_order_of_the_index(balls):
     inputs, index = volumes.load(balls, 16), registry.index(balls)
-    assert inputs.x.shape == (50, 16, 16, 16, 1) and inputs.x.dtype == np.uint8 and set(np.unique(inputs.x)) == {0, 255}
-    assert inputs.index["image_id"].tolist() == index["image_id"].tolist() and inputs.facts["edge"] == 16
+    assert (
+        inputs.x.shape == (50, 16, 16, 16, 1)
+        and inputs.x.dtype == np.uint8
+        and set(np.unique(inputs.x)) == {0, 255}
+    )
+    assert (
+        inputs.index["image_id"].tolist() == index["image_id"].tolist()
+        and inputs.facts["edge"] == 16
+    )
     foreground = inputs.x.astype(bool).mean(axis=(1, 2, 3, 4))
     assert foreground[inputs.labels == 0].max() < foreground[inputs.labels == 1].min()
     assert inputs.index["group"].nunique() == 49
@@ -19,7 +26,11 @@ def test_volumes_come_in_the_order_of_the_index(balls):
 def test_masks_stay_masks(balls):
     half = volumes.load(balls, 8).x
     assert set(np.unique(half)) == {0, 255}
-    np.testing.assert_allclose((half > 0).mean(axis=(1, 2, 3, 4)), (volumes.load(balls, 16).x > 0).mean(axis=(1, 2, 3, 4)), atol=0.05)
+    np.testing.assert_allclose(
+        (half > 0).mean(axis=(1, 2, 3, 4)),
+        (volumes.load(balls, 16).x > 0).mean(axis=(1, 2, 3, 4)),
+        atol=0.05,
+    )
 
 
 def test_grey_volumes_are_sampled_at_voxel_centres():
@@ -31,7 +42,12 @@ def test_grey_volumes_are_sampled_at_voxel_centres():
 
 
 def test_two_values_make_a_mask():
-    assert voxels.is_mask(np.array([0, 0, 1])) and voxels.is_mask(np.array([0, 255])) and not voxels.is_mask(np.array([0, 1, 2])) and not voxels.is_mask(np.array([3, 4]))
+    assert (
+        voxels.is_mask(np.array([0, 0, 1]))
+        and voxels.is_mask(np.array([0, 255]))
+        and not voxels.is_mask(np.array([0, 1, 2]))
+        and not voxels.is_mask(np.array([3, 4]))
+    )
 
 
 def test_images_are_refused(discs):
@@ -45,4 +61,6 @@ def test_foreground_of_the_real_archive():
         pytest.skip("the archive adrenalmnist3d_64.npz is not beside the repository")
     with np.load(file) as arrays:
         small = voxels.resized(arrays["val_images"], 28)
-    assert (small > 0).mean() == pytest.approx(0.017155, rel=0.02)  # oracle 8; a fiftieth of it are voxels at exactly one half, which rounding decides
+    assert (small > 0).mean() == pytest.approx(
+        0.017155, rel=0.02
+    )  # oracle 8; a fiftieth of it are voxels at exactly one half, which rounding decides

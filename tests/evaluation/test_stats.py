@@ -18,15 +18,28 @@ def predictions(n=600, seed=0, groups=None) -> pd.DataFrame:
     labels = rng.integers(0, 2, n)
     p = 1 / (1 + np.exp(-rng.normal(2.5 * labels - 1.25, 1.2)))
     group = np.arange(n) if groups is None else groups
-    return pd.DataFrame({"image_id": [f"i{k}" for k in range(n)], "group": group, "label": labels, "score_0": 1 - p, "score_1": p})
+    return pd.DataFrame(
+        {
+            "image_id": [f"i{k}" for k in range(n)],
+            "group": group,
+            "label": labels,
+            "score_0": 1 - p,
+            "score_1": p,
+        }
+    )
 
 
-# --- oracle, section 2 -----------------------------------------------------------------------------------------------------------------------
+# --- oracle, section 2 ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("folds", "mean", "variance", "sd"),
-    [(CNN, 97.66, 0.0912, 0.3020), (TRANSFER, 97.7633, 0.2552, 0.5052), (CNN_SPECIFICITY, 97.2567, 0.7294, None), (TRANSFER_SPECIFICITY, 98.48, 0.0676, None)],
+    [
+        (CNN, 97.66, 0.0912, 0.3020),
+        (TRANSFER, 97.7633, 0.2552, 0.5052),
+        (CNN_SPECIFICITY, 97.2567, 0.7294, None),
+        (TRANSFER_SPECIFICITY, 98.48, 0.0676, None),
+    ],
 )
 def test_fold_summaries(folds, mean, variance, sd):
     interval = stats.mean_t(folds)
@@ -38,18 +51,31 @@ def test_fold_summaries(folds, mean, variance, sd):
 
 def test_paired_t_oracle():
     result = stats.paired_t(TRANSFER, CNN)
-    assert (result.statistic, result.p, result.df) == (pytest.approx(0.37060, abs=5e-6), pytest.approx(0.74651, abs=5e-6), 2)
+    assert (result.statistic, result.p, result.df) == (
+        pytest.approx(0.37060, abs=5e-6),
+        pytest.approx(0.74651, abs=5e-6),
+        2,
+    )
     assert result.estimate == pytest.approx(0.10333, abs=5e-6)
 
 
 def test_independent_t_oracles():
     pooled, welch = stats.pooled_t(TRANSFER, CNN), stats.welch_t(TRANSFER, CNN)
-    assert (pooled.statistic, pooled.df, pooled.p) == (pytest.approx(0.30408, abs=5e-6), 4, pytest.approx(0.77623, abs=5e-6))
-    assert (welch.statistic, welch.df, welch.p) == pytest.approx((0.30408, 3.26745, 0.77942), abs=5e-6)
+    assert (pooled.statistic, pooled.df, pooled.p) == (
+        pytest.approx(0.30408, abs=5e-6),
+        4,
+        pytest.approx(0.77623, abs=5e-6),
+    )
+    assert (welch.statistic, welch.df, welch.p) == pytest.approx(
+        (0.30408, 3.26745, 0.77942), abs=5e-6
+    )
 
 
 def test_t_from_the_papers_text():
-    pooled, welch = (stats.t_from_summary(97.76, 0.328, 3, 97.66, 0.287, 3, equal_var) for equal_var in (True, False))
+    pooled, welch = (
+        stats.t_from_summary(97.76, 0.328, 3, 97.66, 0.287, 3, equal_var)
+        for equal_var in (True, False)
+    )
     assert (pooled.statistic, pooled.p) == pytest.approx((0.39741, 0.71136), abs=5e-6)
     assert (welch.statistic, welch.p) == pytest.approx((0.39741, 0.71170), abs=5e-6)
     upper = stats.t_from_summary(97.76, 0.3275, 3, 97.66, 0.2865, 3).statistic
@@ -63,7 +89,7 @@ def test_corrected_resampled_t_and_wilcoxon_oracles():
     assert stats.wilcoxon(TRANSFER, CNN).p == 1.0
 
 
-# --- oracle, section 3 and the card's section 6.2 ----------------------------------------------------------------------------------------------
+# --- oracle, section 3 and the card's section 6.2 -------------------------------------------------
 
 
 @pytest.mark.parametrize(("k", "low", "high"), [(598, 98.79, 99.91), (588, 96.54, 98.85)])
@@ -84,7 +110,7 @@ def test_cad_papers_top_models_are_indistinguishable():
     assert stats.fisher(17, 1311, 19, 1311).p == pytest.approx(0.87, abs=5e-3)
 
 
-# --- against scipy -------------------------------------------------------------------------------------------------------------------------------
+# --- against scipy --------------------------------------------------------------------------------
 
 
 def test_t_tests_agree_with_scipy():
@@ -95,15 +121,22 @@ def test_t_tests_agree_with_scipy():
         (stats.pooled_t(a, b[:6]), sps.ttest_ind(a, b[:6])),
         (stats.welch_t(a, b[:6]), sps.ttest_ind(a, b[:6], equal_var=False)),
     ):
-        assert (ours.statistic, ours.p, ours.df) == pytest.approx((theirs.statistic, theirs.pvalue, theirs.df), rel=1e-12)
+        assert (ours.statistic, ours.p, ours.df) == pytest.approx(
+            (theirs.statistic, theirs.pvalue, theirs.df), rel=1e-12
+        )
     interval, theirs = stats.mean_t(a, 0.9), sps.ttest_1samp(a, 0).confidence_interval(0.9)
     assert (interval.low, interval.high) == pytest.approx((theirs.low, theirs.high), rel=1e-12)
 
 
 def test_mcnemar_counts_discordant_images_only():
-    a, b = np.array([1] * 90 + [1] * 8 + [0] * 1 + [0] * 5), np.array([1] * 90 + [0] * 8 + [1] * 1 + [0] * 5)
+    a, b = (
+        np.array([1] * 90 + [1] * 8 + [0] * 1 + [0] * 5),
+        np.array([1] * 90 + [0] * 8 + [1] * 1 + [0] * 5),
+    )
     result = stats.mcnemar_exact(a, b)
-    assert result.statistic == 8 and result.p == pytest.approx(2 * sps.binom.cdf(1, 9, 0.5), rel=1e-12)
+    assert result.statistic == 8 and result.p == pytest.approx(
+        2 * sps.binom.cdf(1, 9, 0.5), rel=1e-12
+    )
     assert result.estimate == pytest.approx(7 / 104)
     assert stats.mcnemar_exact(a, a).p == 1.0
 
@@ -117,8 +150,17 @@ def test_holm():
 def test_delong_matches_brute_force():
     rng = np.random.default_rng(6)
     labels = rng.integers(0, 2, 60)
-    a, b = np.round(labels + rng.normal(0, 1, 60), 1), np.round(0.5 * labels + rng.normal(0, 1, 60), 1)
-    kernel = np.stack([(s[labels == 1][:, None] > s[labels == 0]) + 0.5 * (s[labels == 1][:, None] == s[labels == 0]) for s in (a, b)])
+    a, b = (
+        np.round(labels + rng.normal(0, 1, 60), 1),
+        np.round(0.5 * labels + rng.normal(0, 1, 60), 1),
+    )
+    kernel = np.stack(
+        [
+            (s[labels == 1][:, None] > s[labels == 0])
+            + 0.5 * (s[labels == 1][:, None] == s[labels == 0])
+            for s in (a, b)
+        ]
+    )
     v10, v01 = kernel.mean(2), kernel.mean(1)
     covariance = np.cov(v10) / v10.shape[1] + np.cov(v01) / v01.shape[1]
     error = np.sqrt(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1])
@@ -128,7 +170,7 @@ def test_delong_matches_brute_force():
     assert np.isnan(stats.delong(labels, a, 2 * a).p)
 
 
-# --- bootstrap -----------------------------------------------------------------------------------------------------------------------------------
+# --- bootstrap ------------------------------------------------------------------------------------
 
 
 def test_bootstrap_of_accuracy_agrees_with_the_normal_interval():
@@ -148,7 +190,15 @@ def test_bootstrap_agrees_with_scipys_for_auc():
     def auc(labels, scores, axis=-1):
         return metrics.weighted_auc(labels, scores, np.ones((1, len(labels))))[0]
 
-    theirs = sps.bootstrap(rows, auc, paired=True, vectorized=False, n_resamples=3000, method="percentile", rng=np.random.default_rng(0))
+    theirs = sps.bootstrap(
+        rows,
+        auc,
+        paired=True,
+        vectorized=False,
+        n_resamples=3000,
+        method="percentile",
+        rng=np.random.default_rng(0),
+    )
     assert (ours.low, ours.high) == pytest.approx(tuple(theirs.confidence_interval), abs=5e-3)
 
 
@@ -161,7 +211,9 @@ def test_named_metric_and_callable_draw_alike():
 
 def test_copies_widen_the_grouped_interval_only():
     single = predictions(150, seed=1)
-    copied = pd.concat([single] * 4, ignore_index=True).assign(image_id=lambda t: [f"c{k}" for k in range(len(t))])
+    copied = pd.concat([single] * 4, ignore_index=True).assign(
+        image_id=lambda t: [f"c{k}" for k in range(len(t))]
+    )
     plain, grouped = stats.bootstrap(copied, by_group=False), stats.bootstrap(copied)
     alone = stats.bootstrap(single)
     width = lambda interval: interval.high - interval.low  # noqa: E731
@@ -172,16 +224,24 @@ def test_copies_widen_the_grouped_interval_only():
 def test_stratified_draws_keep_the_classes():
     data = predictions(100)
     seen = []
-    stats.bootstrap(data, lambda t: seen.append(t["label"].sum()) or 0.0, resamples=20, stratified=True)
+    stats.bootstrap(
+        data, lambda t: seen.append(t["label"].sum()) or 0.0, resamples=20, stratified=True
+    )
     assert set(seen) == {data["label"].sum()}
-    pairs = data.assign(group=pd.factorize(data["label"].astype(str) + (np.arange(100) // 7).astype(str))[0])
+    pairs = data.assign(
+        group=pd.factorize(data["label"].astype(str) + (np.arange(100) // 7).astype(str))[0]
+    )
     a = stats.bootstrap(pairs, "auc", stratified=True)
     assert a.low < a.estimate < a.high and a.undefined == 0
 
 
 def test_bootstrap_is_seeded_and_fast():
     data = predictions(600, groups=np.arange(600) // 2)
-    assert stats.bootstrap(data, "auc", seed=1) == stats.bootstrap(data, "auc", seed=1) != stats.bootstrap(data, "auc", seed=2)
+    assert (
+        stats.bootstrap(data, "auc", seed=1)
+        == stats.bootstrap(data, "auc", seed=1)
+        != stats.bootstrap(data, "auc", seed=2)
+    )
     for metric in ("accuracy", "auc"):
         began = time.process_time()
         stats.bootstrap(data, metric, resamples=2000)
@@ -190,7 +250,11 @@ def test_bootstrap_is_seeded_and_fast():
 
 def test_large_tables_are_drawn_in_chunks(monkeypatch):
     data, sizes, whole = predictions(4001), [], metrics.reweighted
-    monkeypatch.setattr(metrics, "reweighted", lambda *a, **k: lambda weights: sizes.append(weights.shape) or whole(*a, **k)(weights))
+    monkeypatch.setattr(
+        metrics,
+        "reweighted",
+        lambda *a, **k: lambda weights: sizes.append(weights.shape) or whole(*a, **k)(weights),
+    )
     interval = stats.bootstrap(data, resamples=1500)
     assert [rows for rows, _ in sizes] == [999, 501, 1]  # two chunks, then the point estimate
     wilson = stats.wilson(round(interval.estimate * 4001), 4001)
@@ -210,13 +274,15 @@ def test_paired_difference_uses_the_same_images():
     b = a.sample(frac=1, random_state=0)
     same = stats.bootstrap_difference(a, b, "auc", resamples=200)
     assert (same.low, same.high) == pytest.approx((0, 0), abs=1e-12)
-    worse = a.assign(score_1=np.random.default_rng(0).random(400)).assign(score_0=lambda t: 1 - t["score_1"])
+    worse = a.assign(score_1=np.random.default_rng(0).random(400)).assign(
+        score_0=lambda t: 1 - t["score_1"]
+    )
     assert stats.bootstrap_difference(a, worse, "auc", resamples=500).low > 0.2
     with pytest.raises(stats.BadSample, match="same images"):
         stats.bootstrap_difference(a, b.iloc[1:])
 
 
-# --- refusals ------------------------------------------------------------------------------------------------------------------------------------
+# --- refusals -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -243,5 +309,10 @@ def test_bad_input_gets_one_sentence(call, sentence):
 
 
 def test_tests_without_variation_are_undefined_and_say_so():
-    for result in (stats.paired_t([1, 2, 3], [0, 1, 2]), stats.pooled_t([1, 1], [2, 2]), stats.welch_t([1, 1], [2, 2]), stats.wilcoxon([1, 2], [1, 2])):
+    for result in (
+        stats.paired_t([1, 2, 3], [0, 1, 2]),
+        stats.pooled_t([1, 1], [2, 2]),
+        stats.welch_t([1, 1], [2, 2]),
+        stats.wilcoxon([1, 2], [1, 2]),
+    ):
         assert np.isnan(result.p) and "undefined" in result.note

@@ -1,4 +1,6 @@
-"""Timing: what is and is not inside the measured time, and that a compiled call is worth its name."""
+"""Timing: what is and is not inside the measured time, and that a compiled call is worth
+its name.
+"""
 
 import io
 import time
@@ -32,7 +34,9 @@ class Sleeper:
 
 
 def _numbered(count):
-    return np.broadcast_to(np.arange(count, dtype=np.float32)[:, None, None, None], (count, 2, 2, 3))
+    return np.broadcast_to(
+        np.arange(count, dtype=np.float32)[:, None, None, None], (count, 2, 2, 3)
+    )
 
 
 def test_predict_protocol_runs_every_image_untimed_before_it_is_timed():
@@ -85,7 +89,9 @@ def test_end_to_end_includes_the_preparation_and_scales_to_one(small):
     assert [value for *_, value in seen[-2:]] == pytest.approx([1.0, 0.2])
 
 
-@pytest.mark.parametrize("images, repeats", [(np.zeros((0, 8, 8, 3)), 1), (np.zeros((1, 8, 8, 3)), 0)])
+@pytest.mark.parametrize(
+    "images, repeats", [(np.zeros((0, 8, 8, 3)), 1), (np.zeros((1, 8, 8, 3)), 0)]
+)
 def test_nothing_to_time_is_refused(small, images, repeats):
     with pytest.raises(timing.NothingToTime, match="at least one"):
         timing.compiled_times(small, images, repeats)
@@ -95,23 +101,41 @@ def test_table_is_sorted_by_protocol_and_mean():
     def times(protocol, *ms):
         return timing.Times(protocol, "device", np.array([ms], float), 99.0)
 
-    table = timing.timing_table({"slow": [times("predict", 10, 20, 90), times("compiled", 5, 6, 7)], "fast": [times("predict", 1, 2, 3), times("compiled", 9, 9, 9)]})
-    assert table[["model", "protocol"]].to_numpy().tolist() == [["fast", "predict"], ["slow", "predict"], ["slow", "compiled"], ["fast", "compiled"]]
-    assert table.loc[1, ["images", "repeats", "min", "max", "mean", "median", "first"]].tolist() == [3, 1, 10, 90, 40, 20, 99]
+    table = timing.timing_table(
+        {
+            "slow": [times("predict", 10, 20, 90), times("compiled", 5, 6, 7)],
+            "fast": [times("predict", 1, 2, 3), times("compiled", 9, 9, 9)],
+        }
+    )
+    assert table[["model", "protocol"]].to_numpy().tolist() == [
+        ["fast", "predict"],
+        ["slow", "predict"],
+        ["slow", "compiled"],
+        ["fast", "compiled"],
+    ]
+    assert table.loc[
+        1, ["images", "repeats", "min", "max", "mean", "median", "first"]
+    ].tolist() == [3, 1, 10, 90, 40, 20, 99]
 
 
 def test_a_compiled_call_of_mobilenetv2_is_several_times_faster_than_predict():
-    """At least three times on an idle machine; other processes slow either, so two times are demanded of the minima of up to three rounds."""
+    """At least three times on an idle machine; other processes slow either, so two times are
+    demanded of the minima of up to three rounds.
+    """
     model = backbones.fine_tuned("mobilenetv2", weights=None, seed=0)
     pixels = np.random.default_rng(0).integers(60, 256, (200, 180), dtype=np.uint8)
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG")
     lowest = {"predict": np.inf, "compiled": np.inf}
     for _ in range(3):
-        table = timing.timing_table({"mobilenetv2": timing.all_protocols(model, [buffer.getvalue()] * 4, _cad, repeats=2)}).set_index("protocol")
+        table = timing.timing_table(
+            {"mobilenetv2": timing.all_protocols(model, [buffer.getvalue()] * 4, _cad, repeats=2)}
+        ).set_index("protocol")
         assert list(table.index) == ["predict", "compiled", "end to end"]
         assert table["device"].nunique() == 1 and len(table["device"].iloc[0]) > 3
-        lowest = {protocol: min(value, table.loc[protocol, "min"]) for protocol, value in lowest.items()}
+        lowest = {
+            protocol: min(value, table.loc[protocol, "min"]) for protocol, value in lowest.items()
+        }
         if lowest["predict"] > 2 * lowest["compiled"]:
             break
     assert lowest["predict"] > 2 * lowest["compiled"]

@@ -10,7 +10,9 @@ from kit.explain import faithfulness, gradcam
 
 @pytest.fixture(scope="module")
 def scene():
-    """Images whose class score is the brightness of one square, the map that marks it, and the opposite map."""
+    """Images whose class score is the brightness of one square, the map that marks it, and the
+    opposite map.
+    """
     rng = np.random.default_rng(0)
     images = rng.random((4, 40, 40, 1), np.float32) * 0.2
     masks = np.zeros((4, 40, 40), bool)
@@ -31,7 +33,9 @@ def test_a_true_map_deletes_fast_and_inserts_fast(scene, baseline):
         area = {}
         for name, heat in {"true": mask.astype("f4"), "false": (~mask).astype("f4")}.items():
             for insertion in (False, True):
-                fractions, scores = faithfulness.deletion_curve(_predict(mask), image, heat, 20, baseline, insertion)
+                fractions, scores = faithfulness.deletion_curve(
+                    _predict(mask), image, heat, 20, baseline, insertion
+                )
                 assert fractions[[0, -1]].tolist() == [0, 1] and len(scores) == 21
                 intact, removed = scores[[-1, 0]] if insertion else scores[[0, -1]]
                 assert intact == pytest.approx(image[mask].mean(), rel=1e-5) and removed < intact
@@ -42,13 +46,26 @@ def test_a_true_map_deletes_fast_and_inserts_fast(scene, baseline):
 
 def test_mean_baseline_curve_by_hand():
     image = np.array([[[1.0], [0.0]], [[0.0], [0.0]]])
-    fractions, scores = faithfulness.deletion_curve(lambda x: x[:, 0, 0, 0], image, np.array([[0.9, 0.5], [0.2, 0.1]]), 4, "mean")
+    fractions, scores = faithfulness.deletion_curve(
+        lambda x: x[:, 0, 0, 0], image, np.array([[0.9, 0.5], [0.2, 0.1]]), 4, "mean"
+    )
     assert scores.tolist() == [1, 0.25, 0.25, 0.25, 0.25]
-    assert faithfulness.curve_area(fractions, scores) == pytest.approx(0.25 * (0.5 + 0.125) + 0.75 * 0.25)
-    _, scores = faithfulness.deletion_curve(lambda x: x[:, 0, 0, 0], image, np.array([[0.1, 0.5], [0.2, 0.9]]), 4, "mean", insertion=True)
+    assert faithfulness.curve_area(fractions, scores) == pytest.approx(
+        0.25 * (0.5 + 0.125) + 0.75 * 0.25
+    )
+    _, scores = faithfulness.deletion_curve(
+        lambda x: x[:, 0, 0, 0],
+        image,
+        np.array([[0.1, 0.5], [0.2, 0.9]]),
+        4,
+        "mean",
+        insertion=True,
+    )
     assert scores.tolist() == [0.25, 0.25, 0.25, 0.25, 1]
     with pytest.raises(ValueError, match="blur"):
-        faithfulness.deletion_curve(lambda x: x[:, 0, 0, 0], image, np.ones((2, 2)), baseline="black")
+        faithfulness.deletion_curve(
+            lambda x: x[:, 0, 0, 0], image, np.ones((2, 2)), baseline="black"
+        )
 
 
 def test_table_of_faithfulness_beats_random_maps_and_knows_the_class(scene):
@@ -58,10 +75,14 @@ def test_table_of_faithfulness_beats_random_maps_and_knows_the_class(scene):
         return batch[:, masks.any(0), 0].mean(1, keepdims=True)
 
     yes = faithfulness.faithfulness(predict, images, masks.astype("f4"), [1, 1, 1, 1])
-    assert (yes.deletion < yes.deletion_random).all() and (yes.insertion > yes.insertion_random).all()
+    assert (yes.deletion < yes.deletion_random).all() and (
+        yes.insertion > yes.insertion_random
+    ).all()
     no = faithfulness.faithfulness(predict, images, masks.astype("f4"), [0, 0, 0, 0])
     np.testing.assert_allclose(no, 1 - yes, atol=1e-6)
-    softmax = faithfulness.faithfulness(lambda x: np.hstack([1 - predict(x), predict(x)]), images, masks.astype("f4"), [1, 1, 0, 0])
+    softmax = faithfulness.faithfulness(
+        lambda x: np.hstack([1 - predict(x), predict(x)]), images, masks.astype("f4"), [1, 1, 0, 0]
+    )
     np.testing.assert_allclose(softmax, np.vstack([yes[:2], no[2:]]), atol=1e-6)
     again = faithfulness.faithfulness(predict, images, masks.astype("f4"), [1, 1, 1, 1])
     assert again.equals(yes)
@@ -109,13 +130,21 @@ def test_shuffled_weights_change_maps_and_come_back():
     inputs = layers.Input((16, 16, 1))
     x = layers.Conv2D(8, 3, activation="relu", name="a")(inputs)
     x = layers.Conv2D(8, 3, activation="relu", name="b")(x)
-    model = keras.Model(inputs, layers.Dense(1, activation="sigmoid", name="out")(layers.Flatten()(x)))
+    model = keras.Model(
+        inputs, layers.Dense(1, activation="sigmoid", name="out")(layers.Flatten()(x))
+    )
     images = np.random.default_rng(0).random((3, 16, 16, 1), np.float32)
     before = model.get_weights()
     table = faithfulness.randomisation_check(model, images, 1, parts=3)
     assert all(np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True))
     assert table.layers.tolist() == [0, 1, 2, 3] and table.down_to.tolist() == ["", "out", "b", "a"]
     assert table.similarity[0] == 1 and (table.similarity[1:].abs() < 0.95).all()
-    blind = faithfulness.randomisation_check(model, images, 1, parts=1, variant=lambda maps, _: np.broadcast_to(images[:, 2:-2, 2:-2, 0], maps.shape[:3]))
+    blind = faithfulness.randomisation_check(
+        model,
+        images,
+        1,
+        parts=1,
+        variant=lambda maps, _: np.broadcast_to(images[:, 2:-2, 2:-2, 0], maps.shape[:3]),
+    )
     assert blind.similarity.tolist() == pytest.approx([1, 1])
     assert gradcam.gradcam(model, images).shape == (3, 12, 12)

@@ -3,25 +3,32 @@ import subprocess
 import sys
 from contextlib import contextmanager
 
+import keras
 import numpy as np
 import pytest
-
-import keras
 import tensorflow as tf
 
 from kit import paths
 from kit.models import astrocytes, convolutions
 
 layers = keras.layers
-PER_STEP = [[0.995041, -0.995090, 0.151948, 0.921008], [0.983264, -0.997211, 0.153832, 0.879022],
-            [0.993169, -0.999463, 0.149571, 0.960657], [0.999412, -0.987884, 0.141687, 0.829931]]
+PER_STEP = [
+    [0.995041, -0.995090, 0.151948, 0.921008],
+    [0.983264, -0.997211, 0.153832, 0.879022],
+    [0.993169, -0.999463, 0.149571, 0.960657],
+    [0.999412, -0.987884, 0.141687, 0.829931],
+]
 
 
 def oracle(dtype=None):
-    """The single convolution on which the released NeuronGliaUnit was run with PyTorch, and its four batches in NHWC."""
+    """The single convolution on which the released NeuronGliaUnit was run with PyTorch, and its
+    four batches in NHWC.
+    """
     kernel = np.random.RandomState(1).randn(4, 3, 3, 3) * 0.2
     kernel[2] *= 0.02
-    batches = np.random.RandomState(2).randn(4, 2, 3, 8, 8).transpose(0, 1, 3, 4, 2).astype(np.float32)
+    batches = (
+        np.random.RandomState(2).randn(4, 2, 3, 8, 8).transpose(0, 1, 3, 4, 2).astype(np.float32)
+    )
     conv = layers.Conv2D(4, 3, padding="same", dtype=dtype)
     model = keras.Sequential([layers.Input((8, 8, 3)), conv])
     conv.set_weights([kernel.transpose(2, 3, 1, 0), np.array([0, -3, 0.05, 0])])
@@ -30,6 +37,7 @@ def oracle(dtype=None):
 
 def step_of(unit, optimizer=None, loss_of=None, order="after"):
     """One traced training step."""
+
     @tf.function
     def step(x, strong, weak):
         with tf.GradientTape() as tape:
@@ -66,15 +74,34 @@ def test_counters_and_scaling_are_the_oracles():
             np.testing.assert_allclose(unit.state()["counters"], counters, atol=5e-5)
     np.testing.assert_allclose(counters, [3.970886, -3.979648, 0.597038, 3.590619], atol=5e-6)
     np.testing.assert_allclose(mass(conv), [2.357322, 5.451595, 0.084094, 1.364588], atol=2e-6)
-    assert unit.state()["tick"] == 0 and not unit.state()["counters"].any() and list(unit.state()["tally"]) == [2, 1, 1]
+    assert (
+        unit.state()["tick"] == 0
+        and not unit.state()["counters"].any()
+        and list(unit.state()["tally"]) == [2, 1, 1]
+    )
     np.testing.assert_array_equal(conv.get_weights()[1], bias)
     y = model.predict(batches[0], verbose=0)
     np.testing.assert_allclose(y[0, 4, 4], [-0.221183, -4.257183, 0.068171, 0.104069], atol=2e-6)
-    np.testing.assert_allclose(y.sum((0, 1, 2)), [7.326496, -371.818444, 6.191157, 2.143166], atol=2e-4)
+    np.testing.assert_allclose(
+        y.sum((0, 1, 2)), [7.326496, -371.818444, 6.191157, 2.143166], atol=2e-4
+    )
 
 
-@pytest.mark.parametrize("order, l1, corner", [("before", [2.310792, 5.377080, 0.083109, 1.337860], [0.159755, -0.279696, -0.000789, -0.019938]),
-                                               ("after", [2.321611, 5.377513, 0.083109, 1.342347], [0.160412, -0.280216, -0.000789, -0.019917])])
+@pytest.mark.parametrize(
+    "order, l1, corner",
+    [
+        (
+            "before",
+            [2.310792, 5.377080, 0.083109, 1.337860],
+            [0.159755, -0.279696, -0.000789, -0.019938],
+        ),
+        (
+            "after",
+            [2.321611, 5.377513, 0.083109, 1.342347],
+            [0.160412, -0.280216, -0.000789, -0.019917],
+        ),
+    ],
+)
 def test_both_orders_of_scaling_and_optimizer(order, l1, corner):
     model, conv, batches = oracle()
     unit = astrocytes.Astrocytes(model, layers=[conv.name])
@@ -83,8 +110,14 @@ def test_both_orders_of_scaling_and_optimizer(order, l1, corner):
         step(batch, 0.5, 1.5)
         if number == 2:
             before = unit.state()["counters"]
-    y, _ = unit.forward(batches[3])  # the counters of the fourth batch are gone; those before it show the trajectory
-    np.testing.assert_allclose(before[:3], np.array([3.970198, -3.978481, 0.593536]) - [0.99941, -0.9879, 0.1413], atol=2e-3)
+    y, _ = unit.forward(
+        batches[3]
+    )  # the counters of the fourth batch are gone; those before it show the trajectory
+    np.testing.assert_allclose(
+        before[:3],
+        np.array([3.970198, -3.978481, 0.593536]) - [0.99941, -0.9879, 0.1413],
+        atol=2e-3,
+    )
     np.testing.assert_allclose(mass(conv), l1, atol=1e-5)
     np.testing.assert_allclose(conv.get_weights()[0][0, 0, 0], corner, atol=2e-6)
 
@@ -93,7 +126,9 @@ def test_other_readings_are_not_taken():
     x = tf.random.stateless_normal((2, 5, 9, 3), (1, 2), dtype=tf.float64)
     expected = np.tanh(x.numpy().sum(0)).max((0, 1))
     np.testing.assert_allclose(astrocytes.increments(x), expected)
-    np.testing.assert_allclose(astrocytes.increments(tf.transpose(x, (0, 3, 1, 2)), channels_first=True), expected)
+    np.testing.assert_allclose(
+        astrocytes.increments(tf.transpose(x, (0, 3, 1, 2)), channels_first=True), expected
+    )
     for other in (np.tanh(x.numpy().sum((0, 1, 2))), np.tanh(x.numpy().mean(0)).max((0, 1))):
         assert np.abs(other - expected).max() > 0.05
 
@@ -103,18 +138,26 @@ def test_factors_at_the_threshold_and_without_numbers():
     np.testing.assert_array_equal(given, [1, -0.25, 1, 0, 1, 1])
 
 
-EVERY_KIND = {"Conv1D": lambda: layers.Conv1D(4, 3), "Conv2D": lambda: layers.Conv2D(4, 3), "Conv3D": lambda: layers.Conv3D(4, 2),
-              "grouped": lambda: layers.Conv2D(6, 3, groups=3), "relu": lambda: layers.Conv2D(4, 3, activation="relu"),
-              "Conv1DTranspose": lambda: layers.Conv1DTranspose(4, 3), "Conv2DTranspose": lambda: layers.Conv2DTranspose(4, 3),
-              "Conv3DTranspose": lambda: layers.Conv3DTranspose(4, 2), "DepthwiseConv1D": lambda: layers.DepthwiseConv1D(3, depth_multiplier=2),
-              "DepthwiseConv2D": lambda: layers.DepthwiseConv2D(3, depth_multiplier=2), "SeparableConv1D": lambda: layers.SeparableConv1D(4, 3),
-              "SeparableConv2D": lambda: layers.SeparableConv2D(4, 3)}
+EVERY_KIND = {
+    "Conv1D": lambda: layers.Conv1D(4, 3),
+    "Conv2D": lambda: layers.Conv2D(4, 3),
+    "Conv3D": lambda: layers.Conv3D(4, 2),
+    "grouped": lambda: layers.Conv2D(6, 3, groups=3),
+    "relu": lambda: layers.Conv2D(4, 3, activation="relu"),
+    "Conv1DTranspose": lambda: layers.Conv1DTranspose(4, 3),
+    "Conv2DTranspose": lambda: layers.Conv2DTranspose(4, 3),
+    "Conv3DTranspose": lambda: layers.Conv3DTranspose(4, 2),
+    "DepthwiseConv1D": lambda: layers.DepthwiseConv1D(3, depth_multiplier=2),
+    "DepthwiseConv2D": lambda: layers.DepthwiseConv2D(3, depth_multiplier=2),
+    "SeparableConv1D": lambda: layers.SeparableConv1D(4, 3),
+    "SeparableConv2D": lambda: layers.SeparableConv2D(4, 3),
+}
 
 
 @pytest.mark.parametrize("kind", EVERY_KIND)
 def test_every_kind_of_convolution_scales_its_own_outputs(kind):
     conv = EVERY_KIND[kind]()
-    model = keras.Sequential([layers.Input((*(7, 5, 6)[:conv.rank], 3)), conv])
+    model = keras.Sequential([layers.Input((*(7, 5, 6)[: conv.rank], 3)), conv])
     unit = astrocytes.Astrocytes(model, decisions=1, threshold=0.3, layers=[conv])
     x = np.random.default_rng(3).normal(size=(2, *model.input_shape[1:])).astype(np.float32) * 0.5
     conv.bias.assign(np.resize([-4.0, 0, 4], conv.bias.shape))
@@ -142,7 +185,9 @@ def precision(policy):
 
 
 def small(policy=None, size=(9, 6)):
-    """Two convolutions with BatchNorm, one of them with an activation of its own, on maps that are no squares."""
+    """Two convolutions with BatchNorm, one of them with an activation of its own, on maps that are
+    no squares.
+    """
     keras.utils.set_random_seed(5)
     with precision(policy):
         inputs = keras.Input((*size, 2))
@@ -154,15 +199,24 @@ def small(policy=None, size=(9, 6)):
 
 def sample(count=24, size=(9, 6), seed=4):
     rng = np.random.default_rng(seed)
-    return rng.normal(size=(count, *size, 2)).astype(np.float32), np.eye(3, dtype=np.float32)[rng.integers(0, 3, count)]
+    return rng.normal(size=(count, *size, 2)).astype(np.float32), np.eye(3, dtype=np.float32)[
+        rng.integers(0, 3, count)
+    ]
 
 
 def fitted(epochs=1, policy=None, wrap=True, callbacks=(), order="after", **settings):
     network = small(policy)
     model = astrocytes.astrocyte_model(network, order=order, **settings) if wrap else network
-    model.compile(keras.optimizers.Adam(0.01), keras.losses.CategoricalCrossentropy(from_logits=True), metrics=["accuracy"], jit_compile=False)
+    model.compile(
+        keras.optimizers.Adam(0.01),
+        keras.losses.CategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+        jit_compile=False,
+    )
     x, y = sample()
-    history = model.fit(x, y, batch_size=4, epochs=epochs, shuffle=False, verbose=0, callbacks=list(callbacks)).history
+    history = model.fit(
+        x, y, batch_size=4, epochs=epochs, shuffle=False, verbose=0, callbacks=list(callbacks)
+    ).history
     return model, network, history
 
 
@@ -170,9 +224,17 @@ def same_weights(a, b):
     return all(np.array_equal(x, y) for x, y in zip(a.get_weights(), b.get_weights(), strict=True))
 
 
-@pytest.mark.parametrize("settings", [{"mode": "released", "strong": 0.0, "weak": 1.0}, {"mode": "released", "strong": 1.5, "weak": 0.5}, {"mode": "off"},
-                                      {"mode": "algorithm", "order": "before"}, {"mode": "algorithm"}],
-                         ids=lambda s: "-".join(map(str, s.values())))
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"mode": "released", "strong": 0.0, "weak": 1.0},
+        {"mode": "released", "strong": 1.5, "weak": 0.5},
+        {"mode": "off"},
+        {"mode": "algorithm", "order": "before"},
+        {"mode": "algorithm"},
+    ],
+    ids=lambda s: "-".join(map(str, s.values())),
+)
 def test_released_off_and_factors_of_one_are_the_control_bit_for_bit(settings, control):
     model, network, history = fitted(**settings)
     assert same_weights(network, control[1]) and history == control[2]
@@ -229,7 +291,11 @@ def test_nothing_of_the_listening_stays_behind():
     network = small()
     config, unit = network.get_config(), astrocytes.Astrocytes(network)
     unit.forward(sample(4)[0])
-    assert "call" not in vars(network.get_layer("a")) and network.get_config() == config and not convolutions._LISTENED
+    assert (
+        "call" not in vars(network.get_layer("a"))
+        and network.get_config() == config
+        and not convolutions._LISTENED
+    )
     assert network.get_layer("a").activation is keras.activations.relu
     with pytest.raises(ValueError):
         unit.forward(np.zeros((2, 4)))
@@ -244,7 +310,9 @@ def test_mixed_precision_counts_in_float32(policy):
     kernel = network.get_layer("a").kernel.numpy()
     _, taken = unit.forward(x)
     assert taken[0][0].dtype == policy.removeprefix("mixed_")
-    expected = np.asarray(astrocytes.factors(np.tanh(np.float32(taken[0][0]).sum(0)).max((0, 1)), 0.5, 2.0, 0.5))
+    expected = np.asarray(
+        astrocytes.factors(np.tanh(np.float32(taken[0][0]).sum(0)).max((0, 1)), 0.5, 2.0, 0.5)
+    )
     unit.after_step(taken, 0.5, 2.0)
     after = network.get_layer("a").kernel
     assert after.dtype == "float32"
@@ -299,7 +367,13 @@ with strategy.scope():
 
 def test_replicas_decide_as_one():
     """In a process of its own: virtual CPUs have to be made before TensorFlow starts."""
-    done = subprocess.run([sys.executable, "-c", REPLICAS], cwd=paths.ROOT, capture_output=True, text=True, timeout=580)
+    done = subprocess.run(
+        [sys.executable, "-c", REPLICAS],
+        cwd=paths.ROOT,
+        capture_output=True,
+        text=True,
+        timeout=580,
+    )
     assert done.returncode == 0, done.stderr[-3000:]
 
 
@@ -308,7 +382,9 @@ def headed(pooled):
     inputs = keras.Input((None, None, 3))
     x = layers.Conv2D(8, 3, name="stem")(inputs)
     gate = layers.GlobalAveragePooling2D(keepdims=True)(x)
-    gate = layers.Conv2D(8, 1, activation="sigmoid", name="expand")(layers.Conv2D(2, 1, activation="relu", name="reduce")(gate))
+    gate = layers.Conv2D(8, 1, activation="sigmoid", name="expand")(
+        layers.Conv2D(2, 1, activation="relu", name="reduce")(gate)
+    )
     x = layers.Conv2D(8, 1, name="last")(layers.Multiply()([x, gate]))
     if pooled:
         x = layers.Conv2D(16, 1, name="head")(layers.GlobalAveragePooling2D(keepdims=True)(x))
@@ -323,7 +399,10 @@ def test_head_convolutions_are_left_out_and_inner_models_opened(pooled):
     expected = ["stem", "reduce", "expand", "last"]
     assert [layer.name for layer in convolutions.convolutions(headed(pooled))] == expected
     inputs = keras.Input((8, 8, 3))
-    outer = keras.Model(inputs, keras.Sequential([layers.Input((8, 8, 3)), layers.Rescaling(0.5), headed(pooled)])(inputs))
+    outer = keras.Model(
+        inputs,
+        keras.Sequential([layers.Input((8, 8, 3)), layers.Rescaling(0.5), headed(pooled)])(inputs),
+    )
     assert [layer.name for layer in convolutions.convolutions(outer)] == expected
     unit = astrocytes.Astrocytes(outer)
     y, taken = unit.forward(np.ones((2, 8, 8, 3), np.float32))
@@ -344,7 +423,11 @@ def test_subclassed_models_and_shared_layers():
     twice = model(x)
     unit = astrocytes.Astrocytes(model, decisions=9)
     unit.after_step(unit.forward(x)[1], 1, 1)
-    np.testing.assert_allclose(unit.state()["counters"], astrocytes.increments(once) + astrocytes.increments(twice), atol=1e-6)
+    np.testing.assert_allclose(
+        unit.state()["counters"],
+        astrocytes.increments(once) + astrocytes.increments(twice),
+        atol=1e-6,
+    )
 
 
 def test_plain_outputs_are_taken_too_and_values_trace_once():
@@ -363,7 +446,14 @@ def test_plain_outputs_are_taken_too_and_values_trace_once():
 
 def test_bad_settings_are_refused():
     model = small()
-    for wrong in ({"mode": "on"}, {"decisions": 0}, {"decisions": 1.5}, {"threshold": -1}, {"threshold": float("nan")}, {"layers": ["dense"]}):
+    for wrong in (
+        {"mode": "on"},
+        {"decisions": 0},
+        {"decisions": 1.5},
+        {"threshold": -1},
+        {"threshold": float("nan")},
+        {"layers": ["dense"]},
+    ):
         with pytest.raises(astrocytes.BadAstrocytes):
             astrocytes.Astrocytes(model, **wrong)
     with pytest.raises(astrocytes.BadAstrocytes, match="no convolution"):

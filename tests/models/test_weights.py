@@ -1,4 +1,6 @@
-"""Weights: the PyTorch file read safely, the converted network against an independent computation, and what happens without a network."""
+"""Weights: the PyTorch file read safely, the converted network against an independent computation,
+and what happens without a network.
+"""
 
 import hashlib
 import http.server
@@ -41,18 +43,26 @@ def small():
     return model
 
 
-# --- an independent forward pass, straight from the state dict, channels first ----------------------------------------------------------
+# --- an independent forward pass, straight from the state dict, channels first --------------------
+
 
 def _windows(x, kernel, stride):
-    """Sliding windows (n, c, h, w, k, k) with TensorFlow's "same" padding: the odd pixel goes to the bottom and right."""
+    """Sliding windows (n, c, h, w, k, k) with TensorFlow's "same" padding: the odd pixel goes to
+    the bottom and right.
+    """
     total = max((-(-x.shape[2] // stride) - 1) * stride + kernel - x.shape[2], 0)
-    x = np.pad(x, ((0, 0), (0, 0), (total // 2, total - total // 2), (total // 2, total - total // 2)))
+    x = np.pad(
+        x, ((0, 0), (0, 0), (total // 2, total - total // 2), (total // 2, total - total // 2))
+    )
     return sliding_window_view(x, (kernel, kernel), axis=(2, 3))[:, :, ::stride, ::stride]
 
 
 def _numpy_lite0(state, x):
     def norm(x, name, relu=True):
-        gamma, beta, mean, var = (state[f"{name}.{part}"].astype("f8")[:, None, None] for part in ("weight", "bias", "running_mean", "running_var"))
+        gamma, beta, mean, var = (
+            state[f"{name}.{part}"].astype("f8")[:, None, None]
+            for part in ("weight", "bias", "running_mean", "running_var")
+        )
         x = (x - mean) / np.sqrt(var + 1e-3) * gamma + beta
         return np.clip(x, 0, 6) if relu else x
 
@@ -60,14 +70,24 @@ def _numpy_lite0(state, x):
         return np.einsum("oi,nihw->nohw", state[name][:, :, 0, 0].astype("f8"), x)
 
     x = np.moveaxis(x.astype("f8"), -1, 1)
-    x = norm(np.einsum("oikl,nihwkl->nohw", state["_conv_stem.weight"].astype("f8"), _windows(x, 3, 2)), "_bn0")
+    x = norm(
+        np.einsum("oikl,nihwkl->nohw", state["_conv_stem.weight"].astype("f8"), _windows(x, 3, 2)),
+        "_bn0",
+    )
     strided = {1, 3, 5, 11}
     for i in range(16):
         block, inputs = f"_blocks.{i}", x
         if f"{block}._expand_conv.weight" in state:
             x = norm(pointwise(x, f"{block}._expand_conv.weight"), f"{block}._bn0")
         kernel = state[f"{block}._depthwise_conv.weight"].astype("f8")
-        x = norm(np.einsum("ckl,nchwkl->nchw", kernel[:, 0], _windows(x, kernel.shape[-1], 2 if i in strided else 1)), f"{block}._bn1")
+        x = norm(
+            np.einsum(
+                "ckl,nchwkl->nchw",
+                kernel[:, 0],
+                _windows(x, kernel.shape[-1], 2 if i in strided else 1),
+            ),
+            f"{block}._bn1",
+        )
         x = norm(pointwise(x, f"{block}._project_conv.weight"), f"{block}._bn2", relu=False)
         x = x + inputs if x.shape == inputs.shape else x
     x = norm(pointwise(x, "_conv_head.weight"), "_bn1")
@@ -75,7 +95,10 @@ def _numpy_lite0(state, x):
 
 
 def test_logits_equal_an_independent_computation(state, small):
-    photos = [np.asarray(Image.fromarray(load_sample_image(name)).resize((64, 64))) for name in ("china.jpg", "flower.jpg")]
+    photos = [
+        np.asarray(Image.fromarray(load_sample_image(name)).resize((64, 64)))
+        for name in ("china.jpg", "flower.jpg")
+    ]
     x = scaling.prepare("efficientnet_lite0", np.stack(photos))
     ours, expected = small.predict(x, verbose=0), _numpy_lite0(state, x)
     assert np.ptp(expected) > 5
@@ -85,9 +108,21 @@ def test_logits_equal_an_independent_computation(state, small):
 def test_classes_of_real_photographs():
     model = efficientnet_lite0(224, classes=1000)
     pretrained.load_lite0(model, pretrained.lite0_state())
-    box = (133, 27, 506, 400)  # central 224/256 of the shorter side of 640 x 427 pixels, as in the official evaluation
-    photos = [np.asarray(Image.fromarray(load_sample_image(name)).crop(box).resize((224, 224), Image.BICUBIC)) for name in ("china.jpg", "flower.jpg")]
-    scores = keras.ops.softmax(model.predict(scaling.prepare("efficientnet_lite0", np.stack(photos)), verbose=0)).numpy()
+    box = (
+        133,
+        27,
+        506,
+        400,
+    )  # central 224/256 of the shorter side of 640 x 427 pixels, as in the official evaluation
+    photos = [
+        np.asarray(
+            Image.fromarray(load_sample_image(name)).crop(box).resize((224, 224), Image.BICUBIC)
+        )
+        for name in ("china.jpg", "flower.jpg")
+    ]
+    scores = keras.ops.softmax(
+        model.predict(scaling.prepare("efficientnet_lite0", np.stack(photos)), verbose=0)
+    ).numpy()
     assert scores.argmax(1).tolist() == [PALACE, DAISY]
     assert set(np.argsort(-scores[0])[:3]) == {PALACE, BELL_COTE, MONASTERY}
     assert (scores.max(1) > 0.25).all()
@@ -98,13 +133,19 @@ def test_pretrained_backbone_has_the_same_features_and_says_where_from(small):
     x = np.random.default_rng(0).uniform(-1, 1, (2, 64, 64, 3)).astype("f4")
     maps = base.predict(x, verbose=0)
     kernel, bias = small.get_layer("logits").get_weights()
-    np.testing.assert_allclose(maps.mean((1, 2)) @ kernel + bias, small.predict(x, verbose=0), atol=1e-4)
+    np.testing.assert_allclose(
+        maps.mean((1, 2)) @ kernel + bias, small.predict(x, verbose=0), atol=1e-4
+    )
     assert not base.trainable_weights
     assert provenance["sha256"].startswith("57934424")  # the file's own name ends in it
-    assert (provenance["backbone"], provenance["trained_on"]) == ("efficientnet_lite0", "ImageNet-1k")
+    assert (provenance["backbone"], provenance["trained_on"]) == (
+        "efficientnet_lite0",
+        "ImageNet-1k",
+    )
 
 
-# --- the reader -------------------------------------------------------------------------------------------------------------------------
+# --- the reader -----------------------------------------------------------------------------------
+
 
 def _rebuild(*arguments):
     """Stands for torch._utils._rebuild_tensor_v2 while a file is written."""
@@ -128,12 +169,21 @@ class _Tensor:
 class _Pickler(pickle.Pickler):
     def persistent_id(self, value):
         if isinstance(value, _Storage):
-            return ("storage", sys.modules["torch"].FloatStorage, value.key, "cpu", len(value.values), None)
+            return (
+                "storage",
+                sys.modules["torch"].FloatStorage,
+                value.key,
+                "cpu",
+                len(value.values),
+                None,
+            )
 
 
 @pytest.fixture
 def write_torch(tmp_path, monkeypatch):
-    """Write a file of the old PyTorch format, with stand-ins for the two names of PyTorch that it mentions."""
+    """Write a file of the old PyTorch format, with stand-ins for the two names of PyTorch that it
+    mentions.
+    """
     torch, utils = types.ModuleType("torch"), types.ModuleType("torch._utils")
     torch.FloatStorage = type("FloatStorage", (), {"__module__": "torch"})
     utils._rebuild_tensor_v2 = _rebuild
@@ -148,7 +198,9 @@ def write_torch(tmp_path, monkeypatch):
         header = (0x1950A86A20F9469CFC6C, 1001, {"protocol_version": 1001, "little_endian": True})
         for value in (*header, tensors, keys or [s.key for s in storages]):
             _Pickler(buffer, 2).dump(value)
-        for storage, count in zip(storages, counts or [len(s.values) for s in storages], strict=True):
+        for storage, count in zip(
+            storages, counts or [len(s.values) for s in storages], strict=True
+        ):
             buffer.write(struct.pack("<q", count) + storage.values.tobytes())
         path = tmp_path / "model.pth"
         path.write_bytes(buffer.getvalue())
@@ -167,15 +219,25 @@ def test_reader_understands_offsets_strides_and_shared_storages(write_torch):
     )
     read = weights.read_torch(write_torch(tensors, [storage]))
     grid = np.arange(12, dtype="f4").reshape(3, 4)
-    for name, expected in {"plain": grid, "transposed": grid.T, "part": grid[1:, 1:3], "scalar": grid[2, 3]}.items():
+    for name, expected in {
+        "plain": grid,
+        "transposed": grid.T,
+        "part": grid[1:, 1:3],
+        "scalar": grid[2, 3],
+    }.items():
         np.testing.assert_array_equal(read[name], expected)
         assert read[name].flags.c_contiguous and read[name].dtype == np.float32
 
 
-@pytest.mark.parametrize("offset, shape, stride", [(0, (4, 4), (4, 1)), (10, (3,), (1,)), (0, (2, 2), (-4, 1)), (-1, (2,), (1,))])
+@pytest.mark.parametrize(
+    "offset, shape, stride",
+    [(0, (4, 4), (4, 1)), (10, (3,), (1,)), (0, (2, 2), (-4, 1)), (-1, (2,), (1,))],
+)
 def test_tensors_outside_their_storage_are_refused(write_torch, offset, shape, stride):
     storage = _Storage("7", np.arange(12))
-    path = write_torch({"t": _Tensor(storage, offset, shape, stride, False, OrderedDict())}, [storage])
+    path = write_torch(
+        {"t": _Tensor(storage, offset, shape, stride, False, OrderedDict())}, [storage]
+    )
     with pytest.raises(weights.DamagedWeights, match="outside"):
         weights.read_torch(path)
 
@@ -186,7 +248,12 @@ def test_a_file_cannot_run_code(tmp_path):
             return os.mkdir, (str(tmp_path / "owned"),)
 
     path = tmp_path / "model.pth"
-    path.write_bytes(b"".join(pickle.dumps(value, 2) for value in (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True}, Evil())))
+    path.write_bytes(
+        b"".join(
+            pickle.dumps(value, 2)
+            for value in (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True}, Evil())
+        )
+    )
     with pytest.raises(weights.DamagedWeights, match="mkdir"):
         weights.read_torch(path)
     assert not (tmp_path / "owned").exists()
@@ -194,8 +261,17 @@ def test_a_file_cannot_run_code(tmp_path):
 
 def test_truncated_empty_and_foreign_files_are_refused(tmp_path, write_torch):
     storage = _Storage("7", np.arange(12))
-    whole = write_torch({"t": _Tensor(storage, 0, (12,), (1,), False, OrderedDict())}, [storage]).read_bytes()
-    for content in (b"", whole[:5], whole[:100], whole[:-1], b"PK\x03\x04" + whole, pickle.dumps(3)):
+    whole = write_torch(
+        {"t": _Tensor(storage, 0, (12,), (1,), False, OrderedDict())}, [storage]
+    ).read_bytes()
+    for content in (
+        b"",
+        whole[:5],
+        whole[:100],
+        whole[:-1],
+        b"PK\x03\x04" + whole,
+        pickle.dumps(3),
+    ):
         (tmp_path / "bad.pth").write_bytes(content)
         with pytest.raises(weights.DamagedWeights, match="bad.pth"):
             weights.read_torch(tmp_path / "bad.pth")
@@ -207,7 +283,14 @@ def test_the_packaged_file_is_checked(tmp_path):
         pretrained.lite0_state(tmp_path / "other.pth")
 
 
-@pytest.mark.parametrize("change", [lambda s: s.pop("_bn0.bias"), lambda s: s.update(extra=np.zeros(3)), lambda s: s.update({"_conv_stem.weight": np.zeros((3, 3, 3, 3))})])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda s: s.pop("_bn0.bias"),
+        lambda s: s.update(extra=np.zeros(3)),
+        lambda s: s.update({"_conv_stem.weight": np.zeros((3, 3, 3, 3))}),
+    ],
+)
 def test_a_state_dict_that_does_not_fit_is_refused(state, small, change):
     changed = dict(state)
     change(changed)
@@ -215,7 +298,8 @@ def test_a_state_dict_that_does_not_fit_is_refused(state, small, change):
         pretrained.load_lite0(efficientnet_lite0(32), changed)
 
 
-# --- finding and downloading ------------------------------------------------------------------------------------------------------------
+# --- finding and downloading ----------------------------------------------------------------------
+
 
 @pytest.fixture
 def empty_machine(tmp_path, monkeypatch):
@@ -239,10 +323,14 @@ def server(empty_machine, monkeypatch):
         def log_message(self, *_):
             pass
 
-    httpd = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=empty_machine / "www"))
+    httpd = http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), partial(Quiet, directory=empty_machine / "www")
+    )
     threading.Thread(target=httpd.serve_forever, daemon=True).start()
     monkeypatch.setattr(weights, "KERAS_URL", f"http://127.0.0.1:{httpd.server_port}/")
-    monkeypatch.setattr(weights, "KERAS_FILES", {"resnet50v2": ("", name, hashlib.md5(content).hexdigest())})
+    monkeypatch.setattr(
+        weights, "KERAS_FILES", {"resnet50v2": ("", name, hashlib.md5(content).hexdigest())}
+    )
     yield empty_machine / "keras" / "models" / name
     httpd.shutdown()
     httpd.server_close()
@@ -250,8 +338,13 @@ def server(empty_machine, monkeypatch):
 
 def test_without_network_auto_falls_back_and_says_so(empty_machine):
     start = time.monotonic()
-    assert weights.resolve_backbone("auto") == weights.Choice("efficientnet_lite0", weights.STAND_IN)
-    with pytest.raises(weights.WeightsUnavailable, match="put resnet50v2_weights_tf_dim_ordering_tf_kernels_notop.h5 from"):
+    assert weights.resolve_backbone("auto") == weights.Choice(
+        "efficientnet_lite0", weights.STAND_IN
+    )
+    with pytest.raises(
+        weights.WeightsUnavailable,
+        match="put resnet50v2_weights_tf_dim_ordering_tf_kernels_notop.h5 from",
+    ):
         weights.resolve_backbone("resnet50v2")
     assert time.monotonic() - start < 10
     assert not list(empty_machine.rglob("*.h5"))
@@ -283,12 +376,25 @@ def test_a_wrong_download_leaves_nothing_behind(server, monkeypatch):
     assert not list(server.parent.glob("*")) and not list(server.parent.glob(".*"))
 
 
-@pytest.mark.parametrize("name, function", [("resnet50v2", "ResNet50V2"), ("resnet50", "ResNet50"), ("vgg19", "VGG19"), ("mobilenetv2", "MobileNetV2"),
-                                            ("inceptionv3", "InceptionV3"), ("xception", "Xception")])
+@pytest.mark.parametrize(
+    "name, function",
+    [
+        ("resnet50v2", "ResNet50V2"),
+        ("resnet50", "ResNet50"),
+        ("vgg19", "VGG19"),
+        ("mobilenetv2", "MobileNetV2"),
+        ("inceptionv3", "InceptionV3"),
+        ("xception", "Xception"),
+    ],
+)
 def test_address_cache_name_and_checksum_are_those_of_keras(name, function, monkeypatch):
-    """Keras' own functions are called, with its download replaced by a note of what it would fetch."""
+    """Keras' own functions are called, with its download replaced by a note of what it
+    would fetch.
+    """
     module = sys.modules[getattr(keras.applications, function).__module__]
-    module = sys.modules["keras.src.applications.resnet"] if function.startswith("ResNet") else module
+    module = (
+        sys.modules["keras.src.applications.resnet"] if function.startswith("ResNet") else module
+    )
     asked = []
 
     class Stop(Exception):
@@ -300,9 +406,17 @@ def test_address_cache_name_and_checksum_are_those_of_keras(name, function, monk
 
     monkeypatch.setattr(module.file_utils, "get_file", note)
     with pytest.raises(Stop):
-        getattr(keras.applications, function)(include_top=False, weights="imagenet", input_shape=(224, 224, 3))
+        getattr(keras.applications, function)(
+            include_top=False, weights="imagenet", input_shape=(224, 224, 3)
+        )
     filename = weights.KERAS_FILES[name][1]
-    assert asked == [(weights._CACHED_AS.get(filename, filename), weights._address(name), weights.KERAS_FILES[name][2])]
+    assert asked == [
+        (
+            weights._CACHED_AS.get(filename, filename),
+            weights._address(name),
+            weights.KERAS_FILES[name][2],
+        )
+    ]
 
 
 def test_nasnetlarge_is_fetched_from_the_address_of_keras():
@@ -311,7 +425,10 @@ def test_nasnetlarge_is_fetched_from_the_address_of_keras():
     assert weights._address("nasnetlarge") == nasnet.NASNET_LARGE_WEIGHT_PATH_NO_TOP
     _, filename, md5 = weights.KERAS_FILES["nasnetlarge"]
     source = "".join(inspect.getsource(nasnet.NASNet).split())
-    assert f'"{weights._CACHED_AS[filename]}",NASNET_LARGE_WEIGHT_PATH_NO_TOP,cache_subdir="models",file_hash="{md5}"' in source
+    assert (
+        f'"{weights._CACHED_AS[filename]}",NASNET_LARGE_WEIGHT_PATH_NO_TOP,cache_subdir="models",file_hash="{md5}"'
+        in source
+    )
 
 
 def test_a_dead_host_is_asked_once_a_process(empty_machine, monkeypatch):
@@ -326,20 +443,29 @@ def test_a_dead_host_is_asked_once_a_process(empty_machine, monkeypatch):
     monkeypatch.setattr(requests, "get", refused)
     starts = {name: weights.initialisation(name) for name in weights.KERAS_FILES}
     assert len(calls) == 1
-    assert {(start.weights, start.stand_in) for start in starts.values()} == {(None, "random initialisation: ImageNet weights could not be fetched")}
+    assert {(start.weights, start.stand_in) for start in starts.values()} == {
+        (None, "random initialisation: ImageNet weights could not be fetched")
+    }
     with pytest.raises(weights.WeightsUnavailable, match="xception.*tried once in this process"):
         weights.initialisation("xception", "imagenet")
 
 
 def test_a_missing_file_does_not_condemn_the_others(server, monkeypatch):
     """The host answers, but has only ResNet50V2's file."""
-    monkeypatch.setattr(weights, "KERAS_FILES", {"vgg19": ("", "absent.h5", "0" * 32), **weights.KERAS_FILES})
+    monkeypatch.setattr(
+        weights, "KERAS_FILES", {"vgg19": ("", "absent.h5", "0" * 32), **weights.KERAS_FILES}
+    )
     assert weights.initialisation("vgg19").stand_in == weights.RANDOM
-    assert weights.initialisation("resnet50v2") == weights.Initialisation("imagenet", "ImageNet weights", None)
+    assert weights.initialisation("resnet50v2") == weights.Initialisation(
+        "imagenet", "ImageNet weights", None
+    )
 
 
 def test_a_start_by_choice_is_said(empty_machine):
-    assert weights.initialisation("xception", None).stand_in == "random initialisation, by choice, in place of ImageNet weights"
+    assert (
+        weights.initialisation("xception", None).stand_in
+        == "random initialisation, by choice, in place of ImageNet weights"
+    )
     assert weights.initialisation("efficientnet_lite0").weights == "imagenet"
     with pytest.raises(ValueError, match="auto"):
         weights.initialisation("xception", "random")
@@ -374,7 +500,10 @@ def test_a_network_to_be_fine_tuned_takes_a_local_file(empty_machine):
     _save_keras2(path, donor)
     for matched in (False, True):
         tuned = backbones.fine_tuned("mobilenetv2", 32, matched=matched)
-        assert all(np.array_equal(a, b) for a, b in zip(donor.get_weights(), tuned.get_weights(), strict=False))
+        assert all(
+            np.array_equal(a, b)
+            for a, b in zip(donor.get_weights(), tuned.get_weights(), strict=False)
+        )
         assert len(tuned.get_weights()) == len(donor.get_weights()) + 2
 
 
@@ -384,8 +513,14 @@ def test_resnet50v2_takes_a_local_file_of_the_published_format(empty_machine, mo
     path = empty_machine / "weights" / name
     path.parent.mkdir()
     _save_keras2(path, donor)
-    monkeypatch.setattr(weights, "KERAS_FILES", {"resnet50v2": ("", name, hashlib.md5(path.read_bytes()).hexdigest())})
+    monkeypatch.setattr(
+        weights,
+        "KERAS_FILES",
+        {"resnet50v2": ("", name, hashlib.md5(path.read_bytes()).hexdigest())},
+    )
     model, provenance = transfer.pretrained("resnet50v2", 32)
-    assert all(np.array_equal(a, b) for a, b in zip(model.get_weights(), donor.get_weights(), strict=True))
+    assert all(
+        np.array_equal(a, b) for a, b in zip(model.get_weights(), donor.get_weights(), strict=True)
+    )
     assert provenance["md5"] == weights.KERAS_FILES["resnet50v2"][2]
     assert weights.resolve_backbone("auto").stand_in is None

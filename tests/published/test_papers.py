@@ -1,4 +1,6 @@
-"""The publications' files: complete, readable, and refused with one sentence where the schema is broken."""
+"""The publications' files: complete, readable, and refused with one sentence where the schema is
+broken.
+"""
 
 import copy
 import math
@@ -8,10 +10,18 @@ import yaml
 
 from kit import paths
 from kit.data import registry
-from kit.published import papers
 from kit.errors import KitError
+from kit.published import papers
 
-COUNTS = {"br35h": 10, "cad": 26, "lease": 8, "gencnn": 18, "astrocytes": 12, "gensoup": 7, "pbcnas": 15}
+COUNTS = {
+    "br35h": 10,
+    "cad": 26,
+    "lease": 8,
+    "gencnn": 18,
+    "astrocytes": 12,
+    "gensoup": 7,
+    "pbcnas": 15,
+}
 
 
 @pytest.mark.parametrize("key", COUNTS)
@@ -29,7 +39,9 @@ def test_keys_are_the_files():
 @pytest.mark.parametrize("key", COUNTS)
 def test_every_value_is_a_number_with_its_rounding(key):
     paper = papers.load(key)
-    assert paper.values and all(v.id == value_id and math.isfinite(v.value) for value_id, v in paper.values.items())
+    assert paper.values and all(
+        v.id == value_id and math.isfinite(v.value) for value_id, v in paper.values.items()
+    )
     assert all(float(v.printed) == pytest.approx(v.value, abs=1e-12) for v in paper.values.values())
     assert not set(paper.values) & set(paper.recorded)
 
@@ -37,9 +49,20 @@ def test_every_value_is_a_number_with_its_rounding(key):
 def test_known_values():
     paper = papers.load("br35h")
     fold = paper.values["table-1/cnn.fold1/accuracy"]
-    assert (fold.value, fold.unit, fold.decimals, fold.n, fold.artefact, fold.row, fold.column) == (97.94, "%", 2, 800, "table-1", "cnn.fold1", "accuracy")
+    assert (fold.value, fold.unit, fold.decimals, fold.n, fold.artefact, fold.row, fold.column) == (
+        97.94,
+        "%",
+        2,
+        800,
+        "table-1",
+        "cnn.fold1",
+        "accuracy",
+    )
     assert paper.number("claims/t-test.t").value == 0.3977
-    assert paper.hyperparameters["learning_rate"] == 1e-4 and paper.hyperparameters["batch_size"] is None
+    assert (
+        paper.hyperparameters["learning_rate"] == 1e-4
+        and paper.hyperparameters["batch_size"] is None
+    )
     assert paper.artefact("graphic-4").kind == "figure"
 
 
@@ -59,9 +82,13 @@ BREAKS = {
     "is used twice": lambda raw: raw["artefacts"].append(raw["artefacts"][0]),
     "must be a table or a figure": lambda raw: raw["artefacts"][1].update(kind="picture"),
     "names a notebook": lambda raw: raw["artefacts"][1].update(notebook="99_none"),
-    "more than 2 decimals": lambda raw: raw["artefacts"][0]["blocks"][0]["rows"]["cnn.fold1"].__setitem__(0, 97.941),
+    "more than 2 decimals": lambda raw: raw["artefacts"][0]["blocks"][0]["rows"][
+        "cnn.fold1"
+    ].__setitem__(0, 97.941),
     "needs 3 cells": lambda raw: raw["artefacts"][0]["blocks"][0]["rows"]["cnn.fold1"].pop(),
-    "must be a number": lambda raw: raw["artefacts"][0]["blocks"][0]["rows"]["cnn.fold1"].__setitem__(0, True),
+    "must be a number": lambda raw: raw["artefacts"][0]["blocks"][0]["rows"][
+        "cnn.fold1"
+    ].__setitem__(0, True),
     "flat mapping": lambda raw: raw["hyperparameters"].update(nested={"a": 1}),
     "needs the keys issue, use, where": lambda raw: raw["slips"].append({"where": "here"}),
     "unknown fields": lambda raw: raw["claims"][0].update(vale=1),
@@ -86,6 +113,10 @@ def test_unknown_names_are_kit_errors(tmp_path):
 
 
 def test_notes_of_several_systems_name_the_system_where_they_differ():
-    assert papers.shared({"A": ["epochs 2 instead of 3", "size 1 instead of 9"], "B": ["size 4 instead of 9", "epochs 2 instead of 3"]}) == [
-        "epochs 2 instead of 3", "A: size 1 instead of 9", "B: size 4 instead of 9"]
+    assert papers.shared(
+        {
+            "A": ["epochs 2 instead of 3", "size 1 instead of 9"],
+            "B": ["size 4 instead of 9", "epochs 2 instead of 3"],
+        }
+    ) == ["epochs 2 instead of 3", "A: size 1 instead of 9", "B: size 4 instead of 9"]
     assert papers.shared({"A": [], "B": []}) == []

@@ -1,4 +1,6 @@
-"""The writer of tables, figures and values: what is on disk after every call, and what it says about itself."""
+"""The writer of tables, figures and values: what is on disk after every call, and what it says
+about itself.
+"""
 
 import threading
 
@@ -20,7 +22,16 @@ def folders(tmp_path, monkeypatch):
     """Private results and data folders; a real-looking Br35H with two images missing."""
     monkeypatch.setenv("KIT_RESULTS", str(tmp_path / "results"))
     monkeypatch.setenv("KIT_DATA", str(tmp_path / "data"))
-    files.write_json(tmp_path / "data/br35h/dataset.json", {"name": "br35h", "embedded": False, "fingerprint": "f" * 64, "stand_in_for": None, "incomplete": ["a", "b"]})
+    files.write_json(
+        tmp_path / "data/br35h/dataset.json",
+        {
+            "name": "br35h",
+            "embedded": False,
+            "fingerprint": "f" * 64,
+            "stand_in_for": None,
+            "incomplete": ["a", "b"],
+        },
+    )
     return tmp_path / "results"
 
 
@@ -29,11 +40,15 @@ def writer(**options):
 
 
 def entries(folders, paper="br35h"):
-    return {e["id"]: e for e in files.read_json(folders / f"quick/{paper}/artefacts.json")["artefacts"]}
+    return {
+        e["id"]: e for e in files.read_json(folders / f"quick/{paper}/artefacts.json")["artefacts"]
+    }
 
 
 def small():
-    return pd.DataFrame({"model": ["CNN", "TL"], "accuracy": [97.123456789, np.nan], "errors": [3, 4]})
+    return pd.DataFrame(
+        {"model": ["CNN", "TL"], "accuracy": [97.123456789, np.nan], "errors": [3, 4]}
+    )
 
 
 def drawn():
@@ -77,14 +92,24 @@ def test_csv_keeps_full_precision_and_names_its_data(folders):
 
 def test_a_column_called_data_is_not_overwritten(folders):
     writer().table("extra-sets", pd.DataFrame({"data": ["sartaj"]}))
-    assert list(pd.read_csv(folders / "quick/br35h/tables/extra-sets.csv")) == ["data", "provenance"]
+    assert list(pd.read_csv(folders / "quick/br35h/tables/extra-sets.csv")) == [
+        "data",
+        "provenance",
+    ]
 
 
 @pytest.mark.parametrize("suffix", ["md", "tex"])
 def test_caption_tells_embedded_data_stand_in_and_reductions(folders, suffix):
-    writer(stand_in="EfficientNet-Lite0 for ResNet50V2", reductions=["2 epochs instead of 30"]).table("table-1", small(), note="In percent.")
+    writer(
+        stand_in="EfficientNet-Lite0 for ResNet50V2", reductions=["2 epochs instead of 30"]
+    ).table("table-1", small(), note="In percent.")
     text = (folders / f"quick/br35h/tables/table-1.{suffix}").read_text()
-    for part in ("In percent.", "Embedded data set phantom-binary", "EfficientNet-Lite0 for ResNet50V2", "2 epochs instead of 30"):
+    for part in (
+        "In percent.",
+        "Embedded data set phantom-binary",
+        "EfficientNet-Lite0 for ResNet50V2",
+        "2 epochs instead of 30",
+    ):
         assert part in text
     assert "97.12" in text and "97.1234" not in text and "–" in text
 
@@ -94,7 +119,9 @@ def test_real_data_has_no_caveat_but_what_it_lacks(folders):
     entry = entries(folders)["table-1"]
     assert artefacts.caveat(entry) == "The data set br35h is incomplete, absent: a, b."
     assert (entry["embedded"], entry["fingerprint"]) == (False, "f" * 64)
-    assert set(pd.read_csv(folders / "quick/br35h/tables/table-1.csv")["data"]) == {"br35h (incomplete)"}
+    assert set(pd.read_csv(folders / "quick/br35h/tables/table-1.csv")["data"]) == {
+        "br35h (incomplete)"
+    }
 
 
 def test_latex_and_markdown_escape_what_they_must(folders):
@@ -108,9 +135,17 @@ def test_latex_and_markdown_escape_what_they_must(folders):
 
 
 def test_index_and_column_levels_become_plain_columns(folders):
-    table = pd.DataFrame([[1, 2]], index=pd.Index(["cnn"], name="model"), columns=pd.MultiIndex.from_tuples([("fold", 1), ("fold", 2)]))
+    table = pd.DataFrame(
+        [[1, 2]],
+        index=pd.Index(["cnn"], name="model"),
+        columns=pd.MultiIndex.from_tuples([("fold", 1), ("fold", 2)]),
+    )
     writer().table("table-1", table)
-    assert list(pd.read_csv(folders / "quick/br35h/tables/table-1.csv"))[:3] == ["model", "fold 1", "fold 2"]
+    assert list(pd.read_csv(folders / "quick/br35h/tables/table-1.csv"))[:3] == [
+        "model",
+        "fold 1",
+        "fold 2",
+    ]
 
 
 def test_long_and_empty_tables(folders):
@@ -130,8 +165,12 @@ def test_two_runs_write_the_same_bytes_without_a_date(folders):
         return {p.name: p.read_bytes() for p in (folders / "quick/br35h").rglob("*") if p.is_file()}
 
     first, second = run(), run()
-    assert first == second and len(first) == 8  # three table files, two figures, two lists and the lock
-    assert b"CreationDate" not in first["graphic-1.pdf"] and b"Software" not in first["graphic-1.png"]
+    assert (
+        first == second and len(first) == 8
+    )  # three table files, two figures, two lists and the lock
+    assert (
+        b"CreationDate" not in first["graphic-1.pdf"] and b"Software" not in first["graphic-1.png"]
+    )
 
 
 def test_figure_is_closed_and_carries_its_caveat(folders):
@@ -140,7 +179,10 @@ def test_figure_is_closed_and_carries_its_caveat(folders):
     writer(data="br35h", reductions=[]).figure("graphic-1", plain)
     assert writer().figure("graphic-2", marked) is marked
     assert not plt.get_fignums()
-    assert "Embedded" in " ".join(t.get_text().replace("\n", " ") for t in marked.texts) and marked.get_size_inches()[1] > height
+    assert (
+        "Embedded" in " ".join(t.get_text().replace("\n", " ") for t in marked.texts)
+        and marked.get_size_inches()[1] > height
+    )
 
 
 def test_what_was_written_stays_when_the_notebook_stops_half_way(folders):
@@ -172,14 +214,19 @@ def test_extras_of_an_earlier_run_leave_the_list_but_not_those_of_another_notebo
     writer().table("extra-mine", small())
     artefacts.Artefacts("br35h", "quick", "another").table("extra-theirs", small())
     writer()
-    assert "extra-mine" not in entries(folders) and entries(folders)["extra-theirs"]["status"] == "written"
+    assert (
+        "extra-mine" not in entries(folders)
+        and entries(folders)["extra-theirs"]["status"] == "written"
+    )
 
 
 def test_unknown_ids_are_refused_with_the_nearest_one(folders):
     out = writer()
     with pytest.raises(artefacts.UnknownArtefact, match="did you mean 'table-1'"):
         out.table("table1", small())
-    with pytest.raises(artefacts.UnknownArtefact, match="did you mean 'table-1/cnn.fold1/accuracy'"):
+    with pytest.raises(
+        artefacts.UnknownArtefact, match="did you mean 'table-1/cnn.fold1/accuracy'"
+    ):
         out.value("table-1/cnn.fold1/acuracy", 1.0)
     assert not (folders / "quick/br35h/values.json").exists()
 
@@ -187,11 +234,34 @@ def test_unknown_ids_are_refused_with_the_nearest_one(folders):
 def test_values_are_plain_numbers_in_the_publications_order(folders):
     out = writer(reductions=["1 epoch"])
     out.value("claims/t-test.t", np.float64("nan"))
-    out.value(VALUE, np.float32(97.5), (96.0, np.inf), leak_free=95, leak_free_interval=(93, 97), n=np.int64(800))
+    out.value(
+        VALUE,
+        np.float32(97.5),
+        (96.0, np.inf),
+        leak_free=95,
+        leak_free_interval=(93, 97),
+        n=np.int64(800),
+    )
     stored = files.read_json(folders / "quick/br35h/values.json")
     assert list(stored) == [VALUE, "claims/t-test.t"]
-    assert stored[VALUE] | {"ours": 97.5, "low": 96.0, "high": None, "leak_free": 95.0, "leak_free_high": 97.0, "n": 800, "unit": "%"} == stored[VALUE]
-    assert stored["claims/t-test.t"]["ours"] is None and stored[VALUE]["reductions"] == ["1 epoch"] and stored[VALUE]["embedded"]
+    assert (
+        stored[VALUE]
+        | {
+            "ours": 97.5,
+            "low": 96.0,
+            "high": None,
+            "leak_free": 95.0,
+            "leak_free_high": 97.0,
+            "n": 800,
+            "unit": "%",
+        }
+        == stored[VALUE]
+    )
+    assert (
+        stored["claims/t-test.t"]["ours"] is None
+        and stored[VALUE]["reductions"] == ["1 epoch"]
+        and stored[VALUE]["embedded"]
+    )
 
 
 def test_an_exact_value_carries_no_caveat(folders):
@@ -203,7 +273,10 @@ def test_an_exact_value_carries_no_caveat(folders):
 def test_writers_at_the_same_time_lose_nothing(folders):
     out = writer()
     threads = [threading.Thread(target=out.table, args=(f"extra-{i}", small())) for i in range(12)]
-    threads += [threading.Thread(target=out.value, args=(key, 1.0)) for key in list(papers.load("br35h").values)[:12]]
+    threads += [
+        threading.Thread(target=out.value, args=(key, 1.0))
+        for key in list(papers.load("br35h").values)[:12]
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -216,8 +289,15 @@ def test_expected_covers_every_paper_and_the_notebooks_own(folders):
     everything = artefacts.all_expected()
     assert {e["paper"] for e in everything} >= set(papers.keys()) | {"summary"}
     assert len({(e["paper"], e["id"]) for e in everything}) == len(everything)
-    assert [e["id"] for e in artefacts.expected(NOTEBOOK)] == [a.id for a in papers.load("br35h").artefacts if a.notebook == NOTEBOOK]
-    assert {e["id"] for e in artefacts.expected("90_tables_and_figures")} == {"table-coverage", "figure-verdicts", "table-forensics", "table-verdicts"}
+    assert [e["id"] for e in artefacts.expected(NOTEBOOK)] == [
+        a.id for a in papers.load("br35h").artefacts if a.notebook == NOTEBOOK
+    ]
+    assert {e["id"] for e in artefacts.expected("90_tables_and_figures")} == {
+        "table-coverage",
+        "figure-verdicts",
+        "table-forensics",
+        "table-verdicts",
+    }
     assert artefacts.expected("no_such_notebook") == []
 
 
@@ -226,21 +306,48 @@ def test_a_folder_of_no_publication_takes_any_value(folders):
     out.table("anything", small())
     out.value("free/form", 1.0)
     assert entries(folders, "own")["anything"]["title"] == "anything"
-    assert list(pd.read_csv(folders / "quick/own/tables/anything.csv")) == ["model", "accuracy", "errors"]
+    assert list(pd.read_csv(folders / "quick/own/tables/anything.csv")) == [
+        "model",
+        "accuracy",
+        "errors",
+    ]
 
 
-@pytest.mark.parametrize(("cell", "text"), [(None, "–"), (float("nan"), "–"), (97.94, "97.94"), (100.0, "100"), (0.74651, "0.7465"), (2.5e-7, "2.5e-07"),
-                                            (0.0, "0"), (1234.56, "1234.6"), (7, "7"), ("a", "a"), (float("-inf"), "−∞"), (np.float64(0.5), "0.5000")])
+@pytest.mark.parametrize(
+    ("cell", "text"),
+    [
+        (None, "–"),
+        (float("nan"), "–"),
+        (97.94, "97.94"),
+        (100.0, "100"),
+        (0.74651, "0.7465"),
+        (2.5e-7, "2.5e-07"),
+        (0.0, "0"),
+        (1234.56, "1234.6"),
+        (7, "7"),
+        ("a", "a"),
+        (float("-inf"), "−∞"),
+        (np.float64(0.5), "0.5000"),
+    ],
+)
 def test_shown(cell, text):
     assert artefacts.shown(cell) == text
 
 
 def test_readable_gives_a_column_one_number_of_decimals():
-    text = artefacts.readable(pd.DataFrame({"p": [0.5, 3e-6, np.nan], "acc": [97.5, 100.0, 9.123], "n": [1, 2, 3]}))
+    text = artefacts.readable(
+        pd.DataFrame({"p": [0.5, 3e-6, np.nan], "acc": [97.5, 100.0, 9.123], "n": [1, 2, 3]})
+    )
     assert text["p"].tolist() == ["0.5000", "3.0e-06", "–"]
-    assert text["acc"].tolist() == ["97.50", "100.00", "9.12"] and text["n"].tolist() == ["1", "2", "3"]
+    assert text["acc"].tolist() == ["97.50", "100.00", "9.12"] and text["n"].tolist() == [
+        "1",
+        "2",
+        "3",
+    ]
 
 
 def test_results_folder_is_the_environments(folders):
     writer()
-    assert (paths.results_dir() / "quick/br35h/artefacts.json").is_file() and paths.results_dir() == folders.resolve()
+    assert (
+        paths.results_dir() / "quick/br35h/artefacts.json"
+    ).is_file() and paths.results_dir() == folders.resolve()

@@ -16,15 +16,29 @@ def percent(*numbers, **more):
 
 
 def test_no_value_is_missing_with_its_reason():
-    assert percent(missing="notebook 10 has not run") == verdicts.Verdict("missing", "Notebook 10 has not run.")
+    assert percent(missing="notebook 10 has not run") == verdicts.Verdict(
+        "missing", "Notebook 10 has not run."
+    )
 
 
 def test_reproduced_inside_the_interval():
     found = percent(96.5, 95.0, 98.0)
-    assert found.kind == "reproduced" and found.why == "The published 97.94 % lies in our 95 % interval (95.00 to 98.00)."
+    assert (
+        found.kind == "reproduced"
+        and found.why == "The published 97.94 % lies in our 95 % interval (95.00 to 98.00)."
+    )
 
 
-@pytest.mark.parametrize(("ours", "kind"), [(97.94, "reproduced"), (97.9351, "reproduced"), (97.9449, "reproduced"), (97.946, "not reproduced"), (97.934, "not reproduced")])
+@pytest.mark.parametrize(
+    ("ours", "kind"),
+    [
+        (97.94, "reproduced"),
+        (97.9351, "reproduced"),
+        (97.9449, "reproduced"),
+        (97.946, "not reproduced"),
+        (97.934, "not reproduced"),
+    ],
+)
 def test_without_interval_ours_must_round_to_the_published_number(ours, kind):
     assert percent(ours).kind == kind
 
@@ -35,12 +49,20 @@ def test_the_published_number_stands_for_its_rounding_range(low, kind):
 
 
 def test_not_reproduced_names_gap_direction_and_interval():
-    assert percent(95.1, 93.4, 96.5) == verdicts.Verdict("not reproduced", "Ours is 95.10 % (93.40 to 96.50), 2.84 pp below the published 97.94 %.")
+    assert percent(95.1, 93.4, 96.5) == verdicts.Verdict(
+        "not reproduced", "Ours is 95.10 % (93.40 to 96.50), 2.84 pp below the published 97.94 %."
+    )
 
 
 def test_gap_in_the_papers_own_unit():
-    assert verdict(0.9, 0.95, decimals=2, unit="fraction").why == "Ours is 0.95, 0.05 above the published 0.90."
-    assert verdict(7023, 7019, decimals=0, unit="images").why == "Ours is 7019 images, 4 images below the published 7023 images."
+    assert (
+        verdict(0.9, 0.95, decimals=2, unit="fraction").why
+        == "Ours is 0.95, 0.05 above the published 0.90."
+    )
+    assert (
+        verdict(7023, 7019, decimals=0, unit="images").why
+        == "Ours is 7019 images, 4 images below the published 7023 images."
+    )
 
 
 def test_a_change_below_the_printed_decimals_is_not_printed_as_zero():
@@ -49,28 +71,40 @@ def test_a_change_below_the_printed_decimals_is_not_printed_as_zero():
 
 def test_leak_free_value_is_told_and_turns_the_sentence():
     kept = percent(97.5, 96.0, 98.5, leak_free=97.0, leak_free_low=95.5, leak_free_high=98.2)
-    assert kept.kind == "reproduced" and kept.why.endswith("On the leak-free test set 97.00 % (95.50 to 98.20), 0.50 pp lower.")
+    assert kept.kind == "reproduced" and kept.why.endswith(
+        "On the leak-free test set 97.00 % (95.50 to 98.20), 0.50 pp lower."
+    )
     lost = percent(97.5, 96.0, 98.5, leak_free=94.4, leak_free_low=93, leak_free_high=96)
-    assert lost.kind == "reproduced" and lost.why.endswith("3.10 pp lower; there the published number no longer holds.")
+    assert lost.kind == "reproduced" and lost.why.endswith(
+        "3.10 pp lower; there the published number no longer holds."
+    )
     won = percent(99.0, 98.5, 99.5, leak_free=97.9, leak_free_low=97, leak_free_high=98.4)
     assert won.kind == "not reproduced" and won.why.endswith("there the published number holds.")
     same = percent(97.5, 96.0, 98.5, leak_free=97.5)
     assert "97.50 %, unchanged" in same.why
 
 
-@pytest.mark.parametrize(("circumstance", "words"), [
-    ({"data_embedded": True, "data": "phantom-binary"}, "embedded data (phantom-binary)"),
-    ({"other_data": "measured on br35h-like, which stands in for br35h"}, "Measured on br35h-like, which stands in for br35h."),
-    ({"stand_in": "EfficientNet-Lite0 for ResNet50V2"}, "EfficientNet-Lite0 for ResNet50V2"),
-    ({"reductions": ["2 epochs instead of 30", "96 px"]}, "2 epochs instead of 30, 96 px"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("circumstance", "words"),
+    [
+        ({"data_embedded": True, "data": "phantom-binary"}, "embedded data (phantom-binary)"),
+        (
+            {"other_data": "measured on br35h-like, which stands in for br35h"},
+            "Measured on br35h-like, which stands in for br35h.",
+        ),
+        ({"stand_in": "EfficientNet-Lite0 for ResNet50V2"}, "EfficientNet-Lite0 for ResNet50V2"),
+        ({"reductions": ["2 epochs instead of 30", "96 px"]}, "2 epochs instead of 30, 96 px"),
+    ],
+)
 def test_not_comparable_even_if_the_numbers_agree(circumstance, words):
     found = percent(97.94, 97, 98, **circumstance)
     assert found.kind == "not comparable" and words in found.why
 
 
 def test_every_hurdle_is_named():
-    why = percent(97.94, data_embedded=True, data="phantom4", stand_in="A for B", reductions=["1 epoch"]).why
+    why = percent(
+        97.94, data_embedded=True, data="phantom4", stand_in="A for B", reductions=["1 epoch"]
+    ).why
     assert all(part in why for part in ("phantom4", "A for B", "1 epoch"))
 
 
@@ -80,11 +114,21 @@ def test_times_are_never_compared():
 
 def test_impossible_goes_first_whatever_else_holds():
     for more in ({}, {"missing": "x"}, {"data_embedded": True}):
-        assert percent(97.94, 97, 98, impossible="No k/800.", **more) == verdicts.Verdict("impossible as published", "No k/800.")
+        assert percent(97.94, 97, 98, impossible="No k/800.", **more) == verdicts.Verdict(
+            "impossible as published", "No k/800."
+        )
     assert percent(impossible="No k/800.").kind == "impossible as published"
 
 
-@pytest.mark.parametrize(("ours", "relation", "kind"), [(0.75, ">", "reproduced"), (0.01, ">", "not reproduced"), (0.01, "<", "reproduced"), (0.05, "<", "not reproduced")])
+@pytest.mark.parametrize(
+    ("ours", "relation", "kind"),
+    [
+        (0.75, ">", "reproduced"),
+        (0.01, ">", "not reproduced"),
+        (0.01, "<", "reproduced"),
+        (0.05, "<", "not reproduced"),
+    ],
+)
 def test_one_sided_claims(ours, relation, kind):
     found = verdict(0.05, ours, decimals=2, relation=relation)
     assert found.kind == kind and ("not " in found.why) == (kind == "not reproduced")
@@ -92,11 +136,16 @@ def test_one_sided_claims(ours, relation, kind):
 
 @pytest.fixture
 def results(tmp_path, monkeypatch):
-    """A results folder in which notebook 10 has stored a few values measured on the published data."""
+    """A results folder in which notebook 10 has stored a few values measured on the
+    published data.
+    """
     monkeypatch.setenv("KIT_RESULTS", str(tmp_path / "results"))
     monkeypatch.setenv("KIT_DATA", str(tmp_path / "data"))
     for name, stand_in_for in (("br35h", None), ("br35h-like", "br35h"), ("sartaj", None)):
-        files.write_json(tmp_path / f"data/{name}/dataset.json", {"name": name, "embedded": False, "fingerprint": name, "stand_in_for": stand_in_for})
+        files.write_json(
+            tmp_path / f"data/{name}/dataset.json",
+            {"name": name, "embedded": False, "fingerprint": name, "stand_in_for": stand_in_for},
+        )
     out = artefacts.Artefacts("br35h", "quick", NOTEBOOK, "br35h")
     out.table("table-1", pd.DataFrame({"a": [1]}))
     out.failed("graphic-4", "it broke")
@@ -112,14 +161,27 @@ def results(tmp_path, monkeypatch):
 def test_verdict_table_of_a_paper(results):
     table = verdicts.verdict_table("br35h", "quick").set_index("value")
     kinds = table["verdict"]
-    assert kinds["table-1/tl.fold1/specificity"] == "reproduced" and kinds["table-1/tl.fold2/specificity"] == "not reproduced"
+    assert (
+        kinds["table-1/tl.fold1/specificity"] == "reproduced"
+        and kinds["table-1/tl.fold2/specificity"] == "not reproduced"
+    )
     assert kinds["claims/t-test.p-above"] == "reproduced"
-    for key, words in (("tl.fold3", "stands in for br35h"), ("cnn.fold1", "measured on sartaj"), ("cnn.fold2", "embedded")):
+    for key, words in (
+        ("tl.fold3", "stands in for br35h"),
+        ("cnn.fold1", "measured on sartaj"),
+        ("cnn.fold2", "embedded"),
+    ):
         row = table.loc[f"table-1/{key}/specificity"]
         assert row["verdict"] == "not comparable" and words in row["why"].lower()
     assert kinds["table-1/cnn.fold1/accuracy"] == "impossible as published"
-    assert table.loc["graphic-4/cnn/specificity", "why"] == f"Graphic-4 failed in notebook {NOTEBOOK}: it broke."
-    assert table.loc["table-1/cnn.fold3/specificity", "why"] == f"Notebook {NOTEBOOK} has run but stored no such value."
+    assert (
+        table.loc["graphic-4/cnn/specificity", "why"]
+        == f"Graphic-4 failed in notebook {NOTEBOOK}: it broke."
+    )
+    assert (
+        table.loc["table-1/cnn.fold3/specificity", "why"]
+        == f"Notebook {NOTEBOOK} has run but stored no such value."
+    )
     assert table.loc["table-1/tl.fold1/specificity", "published"] == "98.48"
     assert not any(key.startswith("claims/literature") for key in table.index)
 
@@ -132,26 +194,39 @@ def test_missing_values_say_whether_their_notebook_ran(tmp_path, monkeypatch):
         return verdicts.verdict_table("br35h", "p").set_index("value").loc[key, "why"]
 
     assert why() == f"Notebook {NOTEBOOK} has not run."
-    files.write_json(tmp_path / f"p/notebooks/{NOTEBOOK}.status.json", {"state": "failed", "reason": "out of memory"})
+    files.write_json(
+        tmp_path / f"p/notebooks/{NOTEBOOK}.status.json",
+        {"state": "failed", "reason": "out of memory"},
+    )
     assert why() == f"Notebook {NOTEBOOK} failed: out of memory."
     files.write_json(tmp_path / f"p/notebooks/{NOTEBOOK}.status.json", {"state": "finished"})
     assert why() == f"Notebook {NOTEBOOK} has run but stored no such value."
     key = "claims/time-per-fold.cnn"
-    assert why() == f"Notebook {NOTEBOOK} has run; times differ from run to run and stand in costs.csv."
+    assert (
+        why()
+        == f"Notebook {NOTEBOOK} has run; times differ from run to run and stand in costs.csv."
+    )
 
 
 @pytest.mark.parametrize("key", papers.keys())
 def test_without_results_every_number_is_missing_or_impossible(key, tmp_path, monkeypatch):
     monkeypatch.setenv("KIT_RESULTS", str(tmp_path))
     table = verdicts.verdict_table(key, "none")
-    assert set(table["verdict"]) <= {"missing", "impossible as published"} and table["value"].is_unique
+    assert (
+        set(table["verdict"]) <= {"missing", "impossible as published"} and table["value"].is_unique
+    )
     assert list(table["value"]) == [v for v in papers.load(key).values if v in set(table["value"])]
 
 
 def test_printed_uses_the_publications_decimals(results):
     text = verdicts.printed(verdicts.verdict_table("br35h", "quick")).set_index("value")
     row = text.loc["table-1/tl.fold1/specificity"]
-    assert (row["ours"], row["interval"], row["leak_free"], row["leak_free_interval"]) == ("98.40", "97.00 to 99.00", "97.00", "–")
+    assert (row["ours"], row["interval"], row["leak_free"], row["leak_free_interval"]) == (
+        "98.40",
+        "97.00 to 99.00",
+        "97.00",
+        "–",
+    )
     assert text.loc["claims/t-test.t", "ours"] == "–"
 
 
@@ -169,7 +244,9 @@ def test_coverage_counts_add_up(results):
 def test_gaps_hold_what_may_be_compared(results):
     rows = verdicts.gaps(verdicts.verdict_table("br35h", "quick"))
     assert list(rows.index) == ["table-1/tl.fold1/specificity", "table-1/tl.fold2/specificity"]
-    assert rows.loc["table-1/tl.fold2/specificity", ["published", "ours", "low"]].round(2).tolist() == [0, -8.22, -9.22]
+    assert rows.loc["table-1/tl.fold2/specificity", ["published", "ours", "low"]].round(
+        2
+    ).tolist() == [0, -8.22, -9.22]
     assert plots.forest(rows).axes
 
 

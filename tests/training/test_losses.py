@@ -1,4 +1,6 @@
-"""The five losses against values of the released code, their edge cases, and the switch between them."""
+"""The five losses against values of the released code, their edge cases, and the switch between
+them.
+"""
 
 import keras
 import numpy as np
@@ -16,8 +18,11 @@ SAMPLES = {
     "logit_normalization": [3.443193, 19.185913, 14.765664, 0.0],
     "sigmoid_cross_entropy": [11.541566, 4.808931, 6.695616, 2.860493],
 }
-MEANS = dict(zip(losses.NAMES, (1.737848, 2.001681, 1.758231, 9.348693, 6.476652)))  # of the released code, so with compat
-GRADIENTS = {  # of the mean loss, sample 0, and the sum of the absolute values of all 20; released code
+MEANS = dict(
+    zip(losses.NAMES, (1.737848, 2.001681, 1.758231, 9.348693, 6.476652))
+)  # of the released code, so with compat
+# of the mean loss, sample 0, and the sum of the absolute values of all 20; released code
+GRADIENTS = {
     "cross_entropy": ([-0.200966, 0.003205, 0.010195, 0.127255, 0.060311], 1.418932),
     "label_smoothing": ([-0.201074, -0.001994, 0.005772, 0.135839, 0.061457], 1.413533),
     "logit_penalty": ([-0.198144, 0.003845, 0.011761, 0.130840, 0.063300], 1.424889),
@@ -44,7 +49,9 @@ def test_values_of_each_sample(name, dtype):
 
 @pytest.mark.parametrize("name", losses.NAMES)
 def test_mean_and_gradient_of_the_released_code(name):
-    value, gradient = value_and_gradient(lambda z: losses.get(name, compat=True)(TARGETS, z), LOGITS.astype("float32"))
+    value, gradient = value_and_gradient(
+        lambda z: losses.get(name, compat=True)(TARGETS, z), LOGITS.astype("float32")
+    )
     first, total = GRADIENTS[name]
     assert float(value) == pytest.approx(MEANS[name], abs=2e-5)
     np.testing.assert_allclose(gradient[0], first, atol=2e-5)
@@ -53,19 +60,31 @@ def test_mean_and_gradient_of_the_released_code(name):
 
 def test_variants_of_the_cited_publications():
     assert np.mean(losses.logit_penalty(TARGETS, LOGITS)) == pytest.approx(1.746224, abs=1e-6)
-    assert np.mean(losses.logit_penalty(TARGETS, LOGITS, beta=6e-4 / 2)) == pytest.approx(1.744130, abs=1e-6)
-    assert np.mean(losses.sigmoid_cross_entropy(TARGETS, LOGITS - np.log(5))) == pytest.approx(3.702426, abs=1e-6)
+    assert np.mean(losses.logit_penalty(TARGETS, LOGITS, beta=6e-4 / 2)) == pytest.approx(
+        1.744130, abs=1e-6
+    )
+    assert np.mean(losses.sigmoid_cross_entropy(TARGETS, LOGITS - np.log(5))) == pytest.approx(
+        3.702426, abs=1e-6
+    )
 
 
 def test_relations_to_the_losses_of_keras():
-    smooth = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=0.1)(TARGETS, LOGITS)
+    smooth = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=0.1)(
+        TARGETS, LOGITS
+    )
     binary = keras.losses.BinaryCrossentropy(from_logits=True)(TARGETS, LOGITS)
-    assert np.mean(losses.label_smoothing(TARGETS, LOGITS)) == pytest.approx(float(smooth) / 0.9, rel=1e-6)
-    assert np.mean(losses.sigmoid_cross_entropy(TARGETS, LOGITS)) == pytest.approx(5 * float(binary), rel=1e-6)
+    assert np.mean(losses.label_smoothing(TARGETS, LOGITS)) == pytest.approx(
+        float(smooth) / 0.9, rel=1e-6
+    )
+    assert np.mean(losses.sigmoid_cross_entropy(TARGETS, LOGITS)) == pytest.approx(
+        5 * float(binary), rel=1e-6
+    )
 
 
 @pytest.mark.parametrize("name", losses.NAMES)
-@pytest.mark.parametrize("logits", [[200.0, 0, -200], [-200.0, 0, 200], [0.0, 0, 0], [1e15, -1e15, 0], [1e-30, 0, 0]])
+@pytest.mark.parametrize(
+    "logits", [[200.0, 0, -200], [-200.0, 0, 200], [0.0, 0, 0], [1e15, -1e15, 0], [1e-30, 0, 0]]
+)
 def test_extreme_logits_stay_finite(name, logits):
     logits = np.asarray([logits], "float32")
     value, gradient = value_and_gradient(lambda z: losses.FUNCTIONS[name](np.eye(3)[:1], z), logits)
@@ -75,20 +94,31 @@ def test_extreme_logits_stay_finite(name, logits):
 def test_values_at_extreme_logits():
     first, second = [[1.0, 0.0]], [[0.0, 1.0]]
     cases = [
-        (losses.cross_entropy, first, [[200.0, 0.0]], 0), (losses.cross_entropy, second, [[200.0, 0.0]], 200),
-        (losses.logit_normalization, first, [[200.0, 0.0]], 0), (losses.logit_normalization, first, [[0.0, 0.0]], np.log(2)),
+        (losses.cross_entropy, first, [[200.0, 0.0]], 0),
+        (losses.cross_entropy, second, [[200.0, 0.0]], 200),
+        (losses.logit_normalization, first, [[200.0, 0.0]], 0),
+        (losses.logit_normalization, first, [[0.0, 0.0]], np.log(2)),
         (losses.sigmoid_cross_entropy, first, [[0.0, 0.0]], 2 * np.log(2)),
-    ]  # fmt: skip
+    ]
     for function, targets, logits, want in cases:
         np.testing.assert_allclose(function(targets, logits), [want], atol=1e-6)
 
 
 def test_the_norm_does_not_depend_on_the_scale_of_the_logits():
-    """Scaling keeps the squares from overflowing; the smallest norm acts far below the usual logits only."""
+    """Scaling keeps the squares from overflowing; the smallest norm acts far below the usual logits
+    only.
+    """
     want = losses.logit_normalization(TARGETS, LOGITS)
     for factor in (1e30, 0.1):
-        np.testing.assert_allclose(losses.logit_normalization(TARGETS, factor * LOGITS), want, rtol=1e-5)
-    np.testing.assert_allclose(losses.logit_normalization(TARGETS, (1e30 * LOGITS).astype("float32")), want, rtol=1e-5, atol=2e-6)
+        np.testing.assert_allclose(
+            losses.logit_normalization(TARGETS, factor * LOGITS), want, rtol=1e-5
+        )
+    np.testing.assert_allclose(
+        losses.logit_normalization(TARGETS, (1e30 * LOGITS).astype("float32")),
+        want,
+        rtol=1e-5,
+        atol=2e-6,
+    )
 
 
 @pytest.mark.parametrize("name", losses.NAMES)
@@ -100,7 +130,9 @@ def test_mixed_labels_give_the_mixture_of_the_losses(name):
 
 
 def test_compat_charges_the_norm_of_the_first_sample():
-    extra = losses.logit_penalty(TARGETS, LOGITS, compat=True) - losses.cross_entropy(TARGETS, LOGITS)
+    extra = losses.logit_penalty(TARGETS, LOGITS, compat=True) - losses.cross_entropy(
+        TARGETS, LOGITS
+    )
     np.testing.assert_allclose(extra, np.full(4, 4e-4 * 50.957239), rtol=1e-6)
 
 
@@ -117,7 +149,9 @@ def test_one_traced_function_serves_all_losses():
 
     for number, name in enumerate(losses.NAMES):
         value, gradient = step(tf.constant(number), tf.constant(TARGETS), tf.constant(LOGITS))
-        want, want_gradient = value_and_gradient(lambda z, name=name: tf.reduce_mean(losses.FUNCTIONS[name](TARGETS, z)), LOGITS)
+        want, want_gradient = value_and_gradient(
+            lambda z, name=name: tf.reduce_mean(losses.FUNCTIONS[name](TARGETS, z)), LOGITS
+        )
         assert float(value) == pytest.approx(float(want), abs=1e-12)
         np.testing.assert_allclose(gradient, want_gradient, atol=1e-12)
     assert len(traces) == 1
@@ -126,7 +160,9 @@ def test_one_traced_function_serves_all_losses():
 def test_losses_that_are_not_chosen_cannot_spoil_the_gradient():
     """The squared norm is infinite here; multiplied by 0 it would be nan."""
     logits = np.asarray([[1e25, 0]], "float32")
-    value, gradient = value_and_gradient(lambda z: losses.selected(tf.constant(0), [[1.0, 0]], z), logits)
+    value, gradient = value_and_gradient(
+        lambda z: losses.selected(tf.constant(0), [[1.0, 0]], z), logits
+    )
     assert np.isinf(losses.logit_penalty([[1.0, 0]], logits)).all()
     assert value == 0 and np.isfinite(gradient).all()
 
@@ -147,7 +183,9 @@ def test_a_number_that_is_no_loss():
 
 
 def test_half_precision_is_computed_in_float32():
-    got = losses.logit_penalty(tf.constant([[1.0, 0]], tf.float16), tf.constant([[300.0, 0]], tf.float16))  # 300 ** 2 is inf in float16
+    got = losses.logit_penalty(
+        tf.constant([[1.0, 0]], tf.float16), tf.constant([[300.0, 0]], tf.float16)
+    )  # 300 ** 2 is inf in float16
     assert got.dtype == tf.float32
     np.testing.assert_allclose(got, [36.0], rtol=1e-6)
 
@@ -176,4 +214,6 @@ def test_a_model_trains_and_is_saved_with_the_loss(tmp_path):
     model.save(tmp_path / "model.keras")
     again = keras.models.load_model(tmp_path / "model.keras")
     assert again.loss.loss == "label_smoothing"
-    assert again.evaluate(LOGITS, TARGETS, verbose=0) == pytest.approx(model.evaluate(LOGITS, TARGETS, verbose=0))
+    assert again.evaluate(LOGITS, TARGETS, verbose=0) == pytest.approx(
+        model.evaluate(LOGITS, TARGETS, verbose=0)
+    )

@@ -1,4 +1,6 @@
-"""The rules against trajectories of PyTorch 2.15 (computed apart, in float64), weight decay, and the Keras optimizer that switches between them."""
+"""The rules against trajectories of PyTorch 2.15 (computed apart, in float64), weight decay, and
+the Keras optimizer that switches between them.
+"""
 
 import subprocess
 import sys
@@ -20,21 +22,58 @@ GRADIENTS[4, 4] *= -1
 RULES_PLACES = {name: number for number, name in enumerate(RULES)}
 RATES = [0.05] * 3 + [0.02] * 5  # the rate falls on the way, as under a schedule
 
-# the parameters after steps 5 and 8 (from step 6 on RAdam is rectified); ".code" are SGD and RMSprop with the released momentum of 0.9
+# the parameters after steps 5 and 8 (from step 6 on RAdam is rectified); ".code" are SGD and
+# RMSprop with the released momentum of 0.9
 TORCH = {
-    "adam": [[0.402063979, -1.064626283, 1.896520012, 0.073428759, -0.856853917], [0.398625147, -1.050407177, 1.883372147, 0.094203187, -0.878614388]],
-    "sgd": [[0.492068539, -1.194388563, 1.718827053, 0.030011725, -0.79818157], [0.456974694, -1.193639028, 1.660906486, 0.030015418, -0.832576988]],
-    "sgd.code": [[0.375596058, -1.185825387, 0.964345227, 0.030032608, -0.904130192], [0.357168735, -1.180724182, 0.699267602, 0.030102514, -1.003810924]],
-    "adamax": [[0.414344538, -1.090902965, 1.914349343, 0.074859175, -0.81927706], [0.412329819, -1.082402053, 1.907433373, 0.083851137, -0.830618821]],
-    "rmsprop": [[-0.037354539, -0.283947475, 1.625209809, 0.018493489, -2.138712516], [-0.177845431, -0.243050272, 1.570867613, 0.040429937, -2.276061905]],
-    "rmsprop.code": [[-1.638818652, 1.422192467, 0.614675484, 0.556814775, -4.389195301], [-2.016369544, 2.073894277, 0.290368641, 0.866802603, -5.513620576]],
-    "adamw": [[0.402063979, -1.064626283, 1.896520012, 0.073428759, -0.856853917], [0.398625147, -1.050407177, 1.883372147, 0.094203187, -0.878614388]],
-    "adagrad": [[0.446041118, -1.108425265, 1.962436423, 0.028979258, -0.843875021], [0.432224616, -1.104388532, 1.957144882, 0.031133456, -0.857416519]],
-    "asgd": [[0.513063088, -1.19781637, 1.551630649, 0.030056399, -0.817509727], [0.477966554, -1.197059657, 1.493701362, 0.030059912, -0.851899874]],
-    "nadam": [[0.444596473, -1.096977068, 1.95261213, 0.034056742, -0.859392709], [0.423932674, -1.087862585, 1.940778316, 0.042165227, -0.885404389]],
-    "radam": [[0.421506776, -1.192923922, 1.375900697, 0.03001543, -0.775150457], [0.421368813, -1.192455468, 1.375457479, 0.030684847, -0.775879801]],
-    "rprop": [[0.456, -1.15, 1.9875, 0.0675, -0.9684], [0.4164, -1.195, 2.0205, 0.08125, -1.125648]],
-}  # fmt: skip
+    "adam": [
+        [0.402063979, -1.064626283, 1.896520012, 0.073428759, -0.856853917],
+        [0.398625147, -1.050407177, 1.883372147, 0.094203187, -0.878614388],
+    ],
+    "sgd": [
+        [0.492068539, -1.194388563, 1.718827053, 0.030011725, -0.79818157],
+        [0.456974694, -1.193639028, 1.660906486, 0.030015418, -0.832576988],
+    ],
+    "sgd.code": [
+        [0.375596058, -1.185825387, 0.964345227, 0.030032608, -0.904130192],
+        [0.357168735, -1.180724182, 0.699267602, 0.030102514, -1.003810924],
+    ],
+    "adamax": [
+        [0.414344538, -1.090902965, 1.914349343, 0.074859175, -0.81927706],
+        [0.412329819, -1.082402053, 1.907433373, 0.083851137, -0.830618821],
+    ],
+    "rmsprop": [
+        [-0.037354539, -0.283947475, 1.625209809, 0.018493489, -2.138712516],
+        [-0.177845431, -0.243050272, 1.570867613, 0.040429937, -2.276061905],
+    ],
+    "rmsprop.code": [
+        [-1.638818652, 1.422192467, 0.614675484, 0.556814775, -4.389195301],
+        [-2.016369544, 2.073894277, 0.290368641, 0.866802603, -5.513620576],
+    ],
+    "adamw": [
+        [0.402063979, -1.064626283, 1.896520012, 0.073428759, -0.856853917],
+        [0.398625147, -1.050407177, 1.883372147, 0.094203187, -0.878614388],
+    ],
+    "adagrad": [
+        [0.446041118, -1.108425265, 1.962436423, 0.028979258, -0.843875021],
+        [0.432224616, -1.104388532, 1.957144882, 0.031133456, -0.857416519],
+    ],
+    "asgd": [
+        [0.513063088, -1.19781637, 1.551630649, 0.030056399, -0.817509727],
+        [0.477966554, -1.197059657, 1.493701362, 0.030059912, -0.851899874],
+    ],
+    "nadam": [
+        [0.444596473, -1.096977068, 1.95261213, 0.034056742, -0.859392709],
+        [0.423932674, -1.087862585, 1.940778316, 0.042165227, -0.885404389],
+    ],
+    "radam": [
+        [0.421506776, -1.192923922, 1.375900697, 0.03001543, -0.775150457],
+        [0.421368813, -1.192455468, 1.375457479, 0.030684847, -0.775879801],
+    ],
+    "rprop": [
+        [0.456, -1.15, 1.9875, 0.0675, -0.9684],
+        [0.4164, -1.195, 2.0205, 0.08125, -1.125648],
+    ],
+}
 
 # after step 8 with weight_decay=0.1; PyTorch's Rprop has none
 TORCH_DECAYED = {
@@ -58,14 +97,18 @@ def trajectory(name, dtype, decay=0.0, mode="l2_all"):
     theta, slots = tf.constant(START, dtype), tf.zeros((3, 5), dtype)
     number, mode, path = RULES_PLACES[rule], DECAY_MODES.index(mode), []
     for step, (gradient, lr) in enumerate(zip(GRADIENTS, RATES), start=1):
-        theta, gradient = optimizers.decayed(theta, tf.constant(gradient, dtype), 1, number, mode, lr, decay)
+        theta, gradient = optimizers.decayed(
+            theta, tf.constant(gradient, dtype), 1, number, mode, lr, decay
+        )
         theta, slots = RULES[rule](theta, gradient, slots, step, lr, SETTINGS[group or "text"])
         path.append(theta.numpy())
     return path
 
 
 def tolerance(name):
-    """The numbers have nine decimals; PyTorch's ASGD keeps its rate in float32, whatever the parameters have."""
+    """The numbers have nine decimals; PyTorch's ASGD keeps its rate in float32, whatever the
+    parameters have.
+    """
     return 2e-8 if name == "asgd" else 2e-9
 
 
@@ -74,18 +117,27 @@ def test_trajectories_equal_those_of_torch(name):
     path, half = trajectory(name, "float64"), trajectory(name, "float32")
     for after, want in zip((5, 8), TORCH[name], strict=True):
         np.testing.assert_allclose(path[after - 1], want, rtol=0, atol=tolerance(name))
-        np.testing.assert_allclose(half[after - 1], want, rtol=0, atol=1e-6 if name != "rmsprop.code" else 2e-6)
+        np.testing.assert_allclose(
+            half[after - 1], want, rtol=0, atol=1e-6 if name != "rmsprop.code" else 2e-6
+        )
 
 
 @pytest.mark.parametrize("name", TORCH_DECAYED)
 def test_l2_all_is_the_weight_decay_of_torch(name):
-    np.testing.assert_allclose(trajectory(name, "float64", decay=0.1)[-1], TORCH_DECAYED[name], rtol=0, atol=tolerance(name))
+    np.testing.assert_allclose(
+        trajectory(name, "float64", decay=0.1)[-1],
+        TORCH_DECAYED[name],
+        rtol=0,
+        atol=tolerance(name),
+    )
 
 
 def step_of(rule, mode, decay=0.1, lr=0.5):
     """Decayed parameters and gradient of one step; the second parameter is a bias."""
     numbers = RULES_PLACES[rule], DECAY_MODES.index(mode)
-    theta, gradient = optimizers.decayed(tf.constant([2.0, 4.0]), tf.constant([1.0, 1.0]), 1, *numbers, lr, decay)
+    theta, gradient = optimizers.decayed(
+        tf.constant([2.0, 4.0]), tf.constant([1.0, 1.0]), 1, *numbers, lr, decay
+    )
     return theta.numpy().tolist(), gradient.numpy().tolist()
 
 
@@ -125,22 +177,41 @@ def test_nominal_rates_and_names():
 
 
 def test_cosine():
-    want = [1, 0.977975, 0.914058, 0.814503, 0.689058, 0.55, 0.410942, 0.285497, 0.185942, 0.122025, 0.1]
+    want = [
+        1,
+        0.977975,
+        0.914058,
+        0.814503,
+        0.689058,
+        0.55,
+        0.410942,
+        0.285497,
+        0.185942,
+        0.122025,
+        0.1,
+    ]
     np.testing.assert_allclose([optimizers.cosine(step, 10) for step in range(11)], want, atol=1e-6)
-    np.testing.assert_allclose([optimizers.cosine(tf.constant(step), 10) for step in range(11)], want, atol=1e-6)
-    assert optimizers.cosine(12, 10) == pytest.approx(0.1) and float(optimizers.cosine(tf.constant(12.0), 10)) == pytest.approx(0.1)
+    np.testing.assert_allclose(
+        [optimizers.cosine(tf.constant(step), 10) for step in range(11)], want, atol=1e-6
+    )
+    assert optimizers.cosine(12, 10) == pytest.approx(0.1) and float(
+        optimizers.cosine(tf.constant(12.0), 10)
+    ) == pytest.approx(0.1)
     assert optimizers.cosine(10, 10, minimum=0) == pytest.approx(0)
     for step, total in ((-1, 10), (0, 0)):
         with pytest.raises(optimizers.BadProgress):
             optimizers.cosine(step, total)
 
 
-# --- the Keras optimizer -------------------------------------------------------------------------------------------------------------------
+# --- the Keras optimizer --------------------------------------------------------------------------
 
 
 def parts(dtype="float32"):
     """START as two variables, the second of two dimensions."""
-    return [keras.Variable(START[:1], dtype=dtype, name="bias"), keras.Variable(START[1:].reshape(2, 2), dtype=dtype, name="kernel")]
+    return [
+        keras.Variable(START[:1], dtype=dtype, name="bias"),
+        keras.Variable(START[1:].reshape(2, 2), dtype=dtype, name="kernel"),
+    ]
 
 
 def joined(variables):
@@ -150,7 +221,13 @@ def joined(variables):
 def take(optimizer, variables, apply=None, steps=range(8)):
     for k in steps:
         optimizer.learning_rate = RATES[k]
-        (apply or optimizer.apply)([tf.constant(g, v.dtype) for g, v in zip((GRADIENTS[k][:1], GRADIENTS[k][1:].reshape(2, 2)), variables)], variables)
+        (apply or optimizer.apply)(
+            [
+                tf.constant(g, v.dtype)
+                for g, v in zip((GRADIENTS[k][:1], GRADIENTS[k][1:].reshape(2, 2)), variables)
+            ],
+            variables,
+        )
 
 
 def test_one_trace_serves_all_rules():
@@ -175,7 +252,12 @@ def test_one_trace_serves_all_rules():
 
 
 def test_biases_are_known_by_name():
-    variables, optimizer = parts(), optimizers.Switched("sgd", 1.0, weight_decay=0.05, decay_mode="l2_no_bias", settings="text")
+    variables, optimizer = (
+        parts(),
+        optimizers.Switched(
+            "sgd", 1.0, weight_decay=0.05, decay_mode="l2_no_bias", settings="text"
+        ),
+    )
     optimizer.apply([tf.zeros((1,)), tf.zeros((2, 2))], variables)
     np.testing.assert_allclose(joined(variables), np.r_[START[:1], 0.9 * START[1:]], rtol=1e-6)
 
@@ -212,14 +294,29 @@ def test_configuration_comes_back():
     made.configure("adamax", weight_decay=0.3)
     again = keras.optimizers.deserialize(keras.optimizers.serialize(made))
     config = again.get_config()
-    assert (config["rule"], config["decay_mode"], config["settings"], config["global_clipnorm"]) == ("adamax", "decoupled", "text", 3.0)
+    assert (
+        config["rule"],
+        config["decay_mode"],
+        config["settings"],
+        config["global_clipnorm"],
+    ) == ("adamax", "decoupled", "text", 3.0)
     assert (config["learning_rate"], config["weight_decay"]) == pytest.approx((0.01, 0.3))
 
 
 def test_model_fit_compiles_and_restores(tmp_path):
     keras.utils.set_random_seed(0)
-    x, y = np.random.RandomState(0).randn(64, 4).astype("float32"), np.random.RandomState(1).randn(64, 1).astype("float32")
-    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, activation="relu"), keras.layers.BatchNormalization(), keras.layers.Dense(1)])
+    x, y = (
+        np.random.RandomState(0).randn(64, 4).astype("float32"),
+        np.random.RandomState(1).randn(64, 1).astype("float32"),
+    )
+    model = keras.Sequential(
+        [
+            keras.Input((4,)),
+            keras.layers.Dense(3, activation="relu"),
+            keras.layers.BatchNormalization(),
+            keras.layers.Dense(1),
+        ]
+    )
     model.compile(optimizers.Switched("adam", 0.01), "mse", jit_compile=True)
     losses = model.fit(x, y, epochs=3, batch_size=32, verbose=0).history["loss"]
     assert losses[-1] < losses[0]
@@ -231,8 +328,15 @@ def test_model_fit_compiles_and_restores(tmp_path):
 
 
 def test_mixed_precision_scales_the_loss():
-    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1, use_bias=False, dtype="mixed_float16")])
-    model.compile(keras.optimizers.LossScaleOptimizer(optimizers.Switched("sgd", 0.5, settings="text"), initial_scale=8.0), "mse")
+    model = keras.Sequential(
+        [keras.Input((2,)), keras.layers.Dense(1, use_bias=False, dtype="mixed_float16")]
+    )
+    model.compile(
+        keras.optimizers.LossScaleOptimizer(
+            optimizers.Switched("sgd", 0.5, settings="text"), initial_scale=8.0
+        ),
+        "mse",
+    )
     model.layers[0].kernel.assign([[1.0], [0.0]])
     model.fit(np.ones((1, 2)), np.zeros((1, 1)), verbose=0)
     np.testing.assert_allclose(np.ravel(model.layers[0].kernel), [0.0, -1.0], atol=1e-3)
@@ -261,6 +365,14 @@ print("equal")
 
 
 def test_two_replicas_train_as_one():
-    """Loss, optimizer and streamed MCC together; in a process of its own, because devices are fixed when TensorFlow starts."""
-    done = subprocess.run([sys.executable, "-c", MIRRORED], cwd=paths.ROOT, capture_output=True, text=True, timeout=560)
+    """Loss, optimizer and streamed MCC together; in a process of its own, because devices are fixed
+    when TensorFlow starts.
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", MIRRORED],
+        cwd=paths.ROOT,
+        capture_output=True,
+        text=True,
+        timeout=560,
+    )
     assert done.stdout.strip().endswith("equal"), done.stderr[-3000:]

@@ -1,4 +1,6 @@
-"""The streamed confusion matrix against the six tables of the oracle, against a finished table of predictions, and within Keras."""
+"""The streamed confusion matrix against the six tables of the oracle, against a finished table of
+predictions, and within Keras.
+"""
 
 import keras
 import numpy as np
@@ -19,13 +21,28 @@ def drawn():
     labels = second.choice(3, 90, p=[0.8, 0.15, 0.05])
     cases["M2"] = labels, np.where(second.rand(90) < 0.6, labels, 0), 3
     labels = np.array([0] * 5 + [1] * 3 + [2] * 2)
-    cases |= {"M3": (labels, 0 * labels, 3), "M4": (labels, labels, 3), "M5": (np.zeros(6, int), np.array([0, 0, 0, 1, 2, 0]), 3)}
+    cases |= {
+        "M3": (labels, 0 * labels, 3),
+        "M4": (labels, labels, 3),
+        "M5": (np.zeros(6, int), np.array([0, 0, 0, 1, 2, 0]), 3),
+    }
     return cases | {"M6": (np.array([0, 0, 1, 1]), np.array([1, 1, 0, 0]), 2)}
 
 
 CASES = drawn()
-MATRICES = {"M1": [[18, 1, 0, 1], [1, 7, 0, 1], [1, 0, 10, 1], [1, 4, 2, 12]], "M2": [[73, 0, 0], [7, 5, 0], [2, 0, 3]]}
-COLUMNS = ("accuracy", "macro_specificity", "macro_precision", "macro_recall", "f1_of_macros", "macro_f1", "mcc")
+MATRICES = {
+    "M1": [[18, 1, 0, 1], [1, 7, 0, 1], [1, 0, 10, 1], [1, 4, 2, 12]],
+    "M2": [[73, 0, 0], [7, 5, 0], [2, 0, 3]],
+}
+COLUMNS = (
+    "accuracy",
+    "macro_specificity",
+    "macro_precision",
+    "macro_recall",
+    "f1_of_macros",
+    "macro_f1",
+    "mcc",
+)
 RATES = {
     "M1": [0.783333, 0.928031, 0.768452, 0.785673, 0.776967, 0.770983, 0.708378],
     "M2": [0.900000, 0.823529, 0.963415, 0.672222, 0.791898, 0.760057, 0.657691],
@@ -34,13 +51,22 @@ RATES = {
     "M5": [0.666667, 0.555556, 0.333333, 0.222222, 0.266667, 0.266667, 0.0],
     "M6": [0, 0, 0, 0, 0, 0, -1],
 }
-NAMED = {"mcc": streaming.MCC, "macro_f1": streaming.MacroF1, "f1_of_macros": streaming.F1OfMacros, "macro_precision": streaming.MacroPrecision,
-         "macro_recall": streaming.MacroRecall, "macro_specificity": streaming.MacroSpecificity}  # fmt: skip
+NAMED = {
+    "mcc": streaming.MCC,
+    "macro_f1": streaming.MacroF1,
+    "f1_of_macros": streaming.F1OfMacros,
+    "macro_precision": streaming.MacroPrecision,
+    "macro_recall": streaming.MacroRecall,
+    "macro_specificity": streaming.MacroSpecificity,
+}
 
 
 def scores(predicted, classes):
     """Logits whose highest entry is the predicted class."""
-    return np.random.RandomState(0).uniform(-1, 1, (len(predicted), classes)) + 5 * np.eye(classes)[predicted]
+    return (
+        np.random.RandomState(0).uniform(-1, 1, (len(predicted), classes))
+        + 5 * np.eye(classes)[predicted]
+    )
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -48,7 +74,9 @@ def test_rates_of_the_oracle(case):
     labels, predicted, classes = CASES[case]
     metric = streaming.ConfusionMatrix(classes)
     metric.update_state(labels, scores(predicted, classes))
-    np.testing.assert_array_equal(metric.result(), MATRICES.get(case, metrics.confusion(labels, predicted, classes)))
+    np.testing.assert_array_equal(
+        metric.result(), MATRICES.get(case, metrics.confusion(labels, predicted, classes))
+    )
     rates = metric.rates()
     np.testing.assert_allclose([rates[name] for name in COLUMNS], RATES[case], atol=1e-6)
 
@@ -56,7 +84,9 @@ def test_rates_of_the_oracle(case):
 def test_scalars_within_a_graph_equal_the_rates():
     made = [NAMED[name](3) if name in NAMED else streaming.Rate(3, name) for name in COLUMNS]
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.int64), tf.TensorSpec([None, 3], tf.float64)])
+    @tf.function(
+        input_signature=[tf.TensorSpec([None], tf.int64), tf.TensorSpec([None, 3], tf.float64)]
+    )
     def update(y, z):
         for metric in made:
             metric.update_state(y, z)
@@ -77,7 +107,9 @@ def test_every_rate_equals_that_of_the_finished_table(rate):
     metric = streaming.Rate(classes, rate)
     metric.update_state(labels, z)
     table = pd.DataFrame({"label": labels, **{f"score_{k}": z[:, k] for k in range(classes)}})
-    assert float(metric.result()) == pytest.approx(metrics.multiclass_metrics(table, absent="zero")[rate], abs=1e-12)
+    assert float(metric.result()) == pytest.approx(
+        metrics.multiclass_metrics(table, absent="zero")[rate], abs=1e-12
+    )
     assert metric.rates()[rate] == pytest.approx(float(metric.result()), abs=1e-12)
 
 
@@ -103,10 +135,18 @@ def test_counts_stay_exact_beyond_float32():
 def test_forms_of_labels_and_predictions(form):
     labels, predicted, classes = CASES["M1"]
     one_hot = np.eye(classes)[labels]
-    forms = {"int": labels, "column": labels[:, None], "float": labels.astype("float32"), "one_hot": one_hot, "soft": 0.6 * one_hot + 0.1}
+    forms = {
+        "int": labels,
+        "column": labels[:, None],
+        "float": labels.astype("float32"),
+        "one_hot": one_hot,
+        "soft": 0.6 * one_hot + 0.1,
+    }
     probabilities = np.exp(scores(predicted, classes))
     metric = streaming.ConfusionMatrix(classes)
-    metric.update_state(forms[form], (probabilities / probabilities.sum(1, keepdims=True)).astype("float16"))
+    metric.update_state(
+        forms[form], (probabilities / probabilities.sum(1, keepdims=True)).astype("float16")
+    )
     np.testing.assert_array_equal(metric.result(), MATRICES["M1"])
 
 
@@ -116,7 +156,10 @@ def test_sample_weights_count_instead_of_one():
     np.testing.assert_array_equal(metric.result(), [[2, 0], [0.5, 0.25]])
 
 
-@pytest.mark.parametrize(("labels", "predictions"), [([3], [[1.0, 0, 0]]), ([-1], [[1.0, 0, 0]]), ([0], [[1.0, np.nan, 0]])])
+@pytest.mark.parametrize(
+    ("labels", "predictions"),
+    [([3], [[1.0, 0, 0]]), ([-1], [[1.0, 0, 0]]), ([0], [[1.0, np.nan, 0]])],
+)
 def test_what_cannot_be_counted_is_not_dropped(labels, predictions):
     scalar, matrix = streaming.MCC(3), streaming.ConfusionMatrix(3)
     for metric in (scalar, matrix):
@@ -152,11 +195,20 @@ def test_fit_logs_it_compiled_and_the_model_comes_back(tmp_path):
     x = scores(labels, 3).astype("float32")
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(3)])
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile("adam", loss, metrics=[streaming.MCC(3), streaming.Rate(3, "macro_recall")], jit_compile=True)
-    logs = model.fit(x, labels, validation_data=(x, labels), batch_size=16, epochs=2, verbose=0).history
+    model.compile(
+        "adam",
+        loss,
+        metrics=[streaming.MCC(3), streaming.Rate(3, "macro_recall")],
+        jit_compile=True,
+    )
+    logs = model.fit(
+        x, labels, validation_data=(x, labels), batch_size=16, epochs=2, verbose=0
+    ).history
     want = matthews_corrcoef(labels, model.predict(x, verbose=0).argmax(1))
     assert logs["val_mcc"][-1] == pytest.approx(want, abs=1e-6)
     assert set(logs) == {"loss", "mcc", "macro_recall", "val_loss", "val_mcc", "val_macro_recall"}
     model.save(tmp_path / "model.keras")
     again = keras.models.load_model(tmp_path / "model.keras")
-    assert again.evaluate(x, labels, verbose=0, return_dict=True)["mcc"] == pytest.approx(want, abs=1e-6)
+    assert again.evaluate(x, labels, verbose=0, return_dict=True)["mcc"] == pytest.approx(
+        want, abs=1e-6
+    )

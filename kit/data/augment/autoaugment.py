@@ -1,12 +1,16 @@
 """AutoAugment with the 25 CIFAR-10 sub-policies, and cutout, on batches of uint8 images.
 
-The LeaSE paper says that its images are augmented "using AutoAugment" and names neither policy nor settings. Taken here is the CIFAR-10 policy of
-Cubuk et al. 2019, whose images are as small; its levels can be read as torchvision does (default) or as Google's code does, and the two differ much
-(level 9 shifts a 64-pixel image by 29 or by 18 pixels). What is moved in is 0, the background of MRI, where the published codes have grey or the mean. `Color`
-changes nothing on grey images. None of the published codes seeds its draws; here those of an image follow from (seed, epoch, row) alone, so that a
-resumed training sees the same images. Keras' layers (RandAugment, Solarization, Equalization) draw by themselves and cannot be keyed like that: turns,
-shears and enhancements are Pillow's own, as in both codes, and what is a table of 256 greys is looked up by OpenCV with Pillow's tables, which Pillow
-builds anew in Python loops for every image. Measured at 64 px, images/s: 3,000 in a thread of a busy machine with two cores, 13,000 of an idle one.
+The LeaSE paper says that its images are augmented "using AutoAugment" and names neither policy nor
+settings. Taken here is the CIFAR-10 policy of Cubuk et al. 2019, whose images are as small; its
+levels can be read as torchvision does (default) or as Google's code does, and the two differ much
+(level 9 shifts a 64-pixel image by 29 or by 18 pixels). What is moved in is 0, the background of
+MRI, where the published codes have grey or the mean. `Color` changes nothing on grey images. None
+of the published codes seeds its draws; here those of an image follow from (seed, epoch, row) alone,
+so that a resumed training sees the same images. Keras' layers (RandAugment, Solarization,
+Equalization) draw by themselves and cannot be keyed like that: turns, shears and enhancements are
+Pillow's own, as in both codes, and what is a table of 256 greys is looked up by OpenCV with
+Pillow's tables, which Pillow builds anew in Python loops for every image. Measured at 64 px,
+images/s: 3,000 in a thread of a busy machine with two cores, 13,000 of an idle one.
 """
 
 import functools
@@ -67,8 +71,9 @@ class AutoAugment:
     fill : int
         Grey level, 0 to 255, of what is moved in and of the cutout square.
     cutout : float
-        Side in pixels, for images of 32 pixels, of a square cut out after the policy about a place drawn uniformly (its parts outside the image are
-        lost); it grows with the image. 0, the default, cuts nothing; DARTS' evaluation can cut 16.
+        Side in pixels, for images of 32 pixels, of a square cut out after the policy about a place
+        drawn uniformly (its parts outside the image are lost); it grows with the image. 0, the
+        default, cuts nothing; DARTS' evaluation can cut 16.
 
     Raises
     ------
@@ -81,23 +86,47 @@ class AutoAugment:
 
     def __post_init__(self):
         if self.encoding not in ENCODINGS:
-            raise BadAugmentation(f"augmentation: encoding is {self.encoding!r}; choose one of {', '.join(ENCODINGS)}.")
-        if isinstance(self.fill, bool) or not isinstance(self.fill, int) or not 0 <= self.fill <= 255:
-            raise BadAugmentation(f"augmentation: fill is {self.fill!r}; give a whole number from 0 to 255.")
-        if isinstance(self.cutout, bool) or not isinstance(self.cutout, (int, float)) or not 0 <= self.cutout < 64:
-            raise BadAugmentation(f"augmentation: cutout is {self.cutout!r}; give the square's side at 32 pixels, at least 0 and below 64.")
+            raise BadAugmentation(
+                f"augmentation: encoding is {self.encoding!r}; choose one of "
+                f"{', '.join(ENCODINGS)}."
+            )
+        if (
+            isinstance(self.fill, bool)
+            or not isinstance(self.fill, int)
+            or not 0 <= self.fill <= 255
+        ):
+            raise BadAugmentation(
+                f"augmentation: fill is {self.fill!r}; give a whole number from 0 to 255."
+            )
+        if (
+            isinstance(self.cutout, bool)
+            or not isinstance(self.cutout, (int, float))
+            or not 0 <= self.cutout < 64
+        ):
+            raise BadAugmentation(
+                f"augmentation: cutout is {self.cutout!r}; give the square's side at 32 pixels, at "
+                "least 0 and below 64."
+            )
 
     @classmethod
     def of(cls, settings) -> "AutoAugment":
-        """From a dictionary of settings (absent ones take their defaults), or an AutoAugment as it is."""
+        """From a dictionary of settings (absent ones take their defaults), or an AutoAugment as it
+        is.
+        """
         if isinstance(settings, cls):
             return settings
         known = [f.name for f in fields(cls)]
         if not isinstance(settings, dict):
-            raise BadAugmentation(f"augmentation is {settings!r}; give autoaugment a dictionary with some of {', '.join(known)}.")
+            raise BadAugmentation(
+                f"augmentation is {settings!r}; give autoaugment a dictionary with some of "
+                f"{', '.join(known)}."
+            )
         unknown = sorted(set(settings) - set(known))
         if unknown:
-            raise BadAugmentation(f"augmentation: autoaugment has no setting {unknown[0]!r}; choose among {', '.join(known)}.")
+            raise BadAugmentation(
+                f"augmentation: autoaugment has no setting {unknown[0]!r}; choose among "
+                f"{', '.join(known)}."
+            )
         return cls(**settings)
 
 
@@ -111,8 +140,9 @@ def amount(operation: str, level, encoding: str, shape: tuple) -> tuple:
     level : int or None
         0 to 9.
     encoding : {"torchvision", "google"}
-        torchvision: nine steps from nothing to shear 0.3, 150/331 of the side, 30 degrees, enhancement 1 +- 0.9, 4 bits, threshold 0. Google's
-        code: level tenths of shear 0.3, 10 pixels at 32, 30 degrees (whole pixels and degrees), 256 grey levels and 4 bits; enhancement
+        torchvision: nine steps from nothing to shear 0.3, 150/331 of the side, 30 degrees,
+        enhancement 1 +- 0.9, 4 bits, threshold 0. Google's code: level tenths of shear 0.3, 10
+        pixels at 32, 30 degrees (whole pixels and degrees), 256 grey levels and 4 bits; enhancement
         0.1 + 0.18 level without a sign.
     shape : tuple
         (height, width, ...) in pixels.
@@ -120,22 +150,36 @@ def amount(operation: str, level, encoding: str, shape: tuple) -> tuple:
     Returns
     -------
     tuple of float
-        With negative and with positive sign, equal where there is none: shear as a fraction, pixels, degrees, factor of the enhancement, bits kept,
-        or grey level from which on greys are inverted.
+        With negative and with positive sign, equal where there is none: shear as a fraction,
+        pixels, degrees, factor of the enhancement, bits kept, or grey level from which on greys are
+        inverted.
     """
     if operation in LEVELLESS:
         return 0.0, 0.0
     side = shape[1] if operation.endswith("X") else shape[0]
     if encoding == "google":
         shift = int(level * 10 / 10) * side / 32
-        value = {"Rotate": int(3 * level), "Posterize": 4 - int(0.4 * level), "Solarize": 256 - int(25.6 * level)}.get(operation, 0.03 * level)
-        value = 0.1 + 0.18 * level if operation in ENHANCE else int(shift) if operation.startswith("Translate") else value
+        value = {
+            "Rotate": int(3 * level),
+            "Posterize": 4 - int(0.4 * level),
+            "Solarize": 256 - int(25.6 * level),
+        }.get(operation, 0.03 * level)
+        value = (
+            0.1 + 0.18 * level
+            if operation in ENHANCE
+            else int(shift)
+            if operation.startswith("Translate")
+            else value
+        )
         return (-value, value) if operation in MOVES else (value, value)
     part = level / 9
     if operation in ENHANCE:
         return 1 - 0.9 * part, 1 + 0.9 * part
     if operation in MOVES:
-        value = {"Rotate": 30 * part}.get(operation, int(150 / 331 * side * part) if operation.startswith("Translate") else 0.3 * part)
+        value = {"Rotate": 30 * part}.get(
+            operation,
+            int(150 / 331 * side * part) if operation.startswith("Translate") else 0.3 * part,
+        )
         return -value, value
     value = 8 - round(4 * part) if operation == "Posterize" else 255 * (9 - level) / 9
     return value, value
@@ -168,9 +212,15 @@ def apply(image: np.ndarray, operation: str, value: float = 0.0, fill: int = 0) 
     elif operation == "Rotate":
         changed = picture.rotate(value, fillcolor=(fill,) * image.shape[-1])
     else:
-        matrix = {"ShearX": (1, value, 0, 0, 1, 0), "ShearY": (1, 0, 0, value, 1, 0),
-                  "TranslateX": (1, 0, -value, 0, 1, 0), "TranslateY": (1, 0, 0, 0, 1, -value)}[operation]
-        changed = picture.transform(picture.size, Image.Transform.AFFINE, matrix, fillcolor=(fill,) * image.shape[-1])
+        matrix = {
+            "ShearX": (1, value, 0, 0, 1, 0),
+            "ShearY": (1, 0, 0, value, 1, 0),
+            "TranslateX": (1, 0, -value, 0, 1, 0),
+            "TranslateY": (1, 0, 0, 0, 1, -value),
+        }[operation]
+        changed = picture.transform(
+            picture.size, Image.Transform.AFFINE, matrix, fillcolor=(fill,) * image.shape[-1]
+        )
     return np.asarray(changed).reshape(image.shape)
 
 
@@ -184,7 +234,10 @@ def _tables(image: np.ndarray, operation: str, value: float) -> np.ndarray:
     if operation == "Solarize":
         return np.where(greys < value, greys, 255 - greys).astype(np.uint8)[:, None]
     table = _stretched if operation == "AutoContrast" else _equalized
-    columns = [table(np.bincount(channel, minlength=256)) for channel in image.reshape(-1, image.shape[-1]).T]
+    columns = [
+        table(np.bincount(channel, minlength=256))
+        for channel in image.reshape(-1, image.shape[-1]).T
+    ]
     return np.clip(np.stack(columns, axis=-1), 0, 255).astype(np.uint8)[:, None]
 
 
@@ -199,7 +252,9 @@ def _stretched(histogram: np.ndarray) -> np.ndarray:
 
 
 def _equalized(histogram: np.ndarray) -> np.ndarray:
-    """Pillow's equalisation of the histogram, which leaves the highest grey that occurs out of the count."""
+    """Pillow's equalisation of the histogram, which leaves the highest grey that occurs out of the
+    count.
+    """
     step = (histogram.sum() - histogram[np.flatnonzero(histogram)[-1]]) // 255
     if step == 0:
         return np.arange(256)
@@ -207,17 +262,28 @@ def _equalized(histogram: np.ndarray) -> np.ndarray:
 
 
 def draw(seed: int, epoch: int, count: int) -> pd.DataFrame:
-    """What is drawn for the rows 0 ... count-1 in one epoch; a row's draws do not depend on `count`.
+    """What is drawn for the rows 0 ... count-1 in one epoch; a row's draws do not depend on
+    `count`.
 
     Returns
     -------
     pandas.DataFrame
-        policy (index into `SUB_POLICIES`), chance_1 and chance_2 (an operation is applied where its probability is above), positive_1 and positive_2
-        (sign), row and column (cutout's centre, fractions of the image).
+        policy (index into `SUB_POLICIES`), chance_1 and chance_2 (an operation is applied where its
+        probability is above), positive_1 and positive_2 (sign), row and column (cutout's centre,
+        fractions of the image).
     """
     unit = _drawn(seed, epoch, -(-count // BLOCK))[:count]
-    return pd.DataFrame({"policy": (unit[:, 0] * len(SUB_POLICIES)).astype(int), "chance_1": unit[:, 1], "chance_2": unit[:, 2],
-                         "positive_1": unit[:, 3] < 0.5, "positive_2": unit[:, 4] < 0.5, "row": unit[:, 5], "column": unit[:, 6]})
+    return pd.DataFrame(
+        {
+            "policy": (unit[:, 0] * len(SUB_POLICIES)).astype(int),
+            "chance_1": unit[:, 1],
+            "chance_2": unit[:, 2],
+            "positive_1": unit[:, 3] < 0.5,
+            "positive_2": unit[:, 4] < 0.5,
+            "row": unit[:, 5],
+            "column": unit[:, 6],
+        }
+    )
 
 
 @functools.lru_cache(maxsize=4)
@@ -228,7 +294,13 @@ def _drawn(seed: int, epoch: int, blocks: int) -> np.ndarray:
 @functools.lru_cache(maxsize=8)
 def _plan(encoding: str, height: int, width: int) -> tuple:
     """The sub-policies with amounts in place of levels."""
-    return tuple(tuple((name, chance, amount(name, level, encoding, (height, width))) for name, chance, level in pair) for pair in SUB_POLICIES)
+    return tuple(
+        tuple(
+            (name, chance, amount(name, level, encoding, (height, width)))
+            for name, chance, level in pair
+        )
+        for pair in SUB_POLICIES
+    )
 
 
 def batch(images: np.ndarray, rows, epoch: int, settings=None, seed: int = 0) -> np.ndarray:
@@ -260,8 +332,15 @@ def batch(images: np.ndarray, rows, epoch: int, settings=None, seed: int = 0) ->
         return images.copy()
     plan = _plan(settings.encoding, *images.shape[1:3])
     out = np.empty_like(images)
-    for image, target, unit in zip(images, out, _drawn(seed, int(epoch), -(-(int(rows.max()) + 1) // BLOCK))[rows].tolist(), strict=True):
-        for (name, chance, values), drawn, sign in zip(plan[int(unit[0] * len(SUB_POLICIES))], unit[1:3], unit[3:5]):
+    for image, target, unit in zip(
+        images,
+        out,
+        _drawn(seed, int(epoch), -(-(int(rows.max()) + 1) // BLOCK))[rows].tolist(),
+        strict=True,
+    ):
+        for (name, chance, values), drawn, sign in zip(
+            plan[int(unit[0] * len(SUB_POLICIES))], unit[1:3], unit[3:5]
+        ):
             if drawn < chance:
                 image = apply(image, name, values[int(sign < 0.5)], settings.fill)
         target[...] = image
@@ -282,27 +361,54 @@ def _cut(image: np.ndarray, row: float, column: float, settings: AutoAugment) ->
 def check_images(x: np.ndarray) -> None:
     """Refuse inputs that are no uint8 images of 1 or 3 channels."""
     if x.dtype != np.uint8 or x.ndim != 4 or x.shape[-1] not in (1, 3):
-        raise BadAugmentation(f"AutoAugment cannot take inputs of type {x.dtype} and shape {x.shape[1:]}; give uint8 images of 1 or 3 channels.")
+        raise BadAugmentation(
+            f"AutoAugment cannot take inputs of type {x.dtype} and shape {x.shape[1:]}; give uint8 "
+            "images of 1 or 3 channels."
+        )
 
 
 def warper(x: np.ndarray, image_rows: np.ndarray, scale: float, settings: AutoAugment, seed: int):
-    """A function (positions in `x`, epoch) -> augmented float32 batch, like :func:`kit.data.augment.affine.warper`."""
+    """A function (positions in `x`, epoch) -> augmented float32 batch, like
+    :func:`kit.data.augment.affine.warper`.
+    """
+
     def augmented(chosen, epoch) -> np.ndarray:
-        return np.multiply(batch(x[chosen], image_rows[chosen], int(epoch), settings, seed), np.float32(scale), dtype=np.float32)
+        return np.multiply(
+            batch(x[chosen], image_rows[chosen], int(epoch), settings, seed),
+            np.float32(scale),
+            dtype=np.float32,
+        )
 
     return augmented
 
 
 def examples(images: np.ndarray, settings=None, seed: int = 0, versions: int = 1) -> np.ndarray:
-    """Augmented versions of some images, for a figure: uint8 (n, versions, H, W, C); version v is what epoch v would show."""
-    return np.stack([batch(images, np.arange(len(images)), version, settings, seed) for version in range(versions)], axis=1)
+    """Augmented versions of some images, for a figure: uint8 (n, versions, H, W, C); version v is
+    what epoch v would show.
+    """
+    return np.stack(
+        [
+            batch(images, np.arange(len(images)), version, settings, seed)
+            for version in range(versions)
+        ],
+        axis=1,
+    )
 
 
 def table(encoding: str = "torchvision", size: int = 64) -> pd.DataFrame:
-    """The policy in words: one row a sub-policy, with probabilities and amounts at images of `size` pixels."""
+    """The policy in words: one row a sub-policy, with probabilities and amounts at images of `size`
+    pixels.
+    """
+
     def words(name, chance, values):
         low, high = (f"{v:.4g}" for v in values)
-        return f"{name} ({chance:g})" if name in LEVELLESS else f"{name} {low if low == high else f'{low} or {high}'} ({chance:g})"
+        return (
+            f"{name} ({chance:g})"
+            if name in LEVELLESS
+            else f"{name} {low if low == high else f'{low} or {high}'} ({chance:g})"
+        )
 
     rows = [[words(*one) for one in pair] for pair in _plan(encoding, size, size)]
-    return pd.DataFrame(rows, columns=["first", "second"], index=pd.RangeIndex(1, len(rows) + 1, name="sub-policy"))
+    return pd.DataFrame(
+        rows, columns=["first", "second"], index=pd.RangeIndex(1, len(rows) + 1, name="sub-policy")
+    )

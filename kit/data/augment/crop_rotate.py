@@ -1,10 +1,14 @@
-"""The thesis's augmentation of training images as one graph function: resize, random crop, rotation, flips and brightness in one gather.
+"""The thesis's augmentation of training images as one graph function: resize, random crop,
+rotation, flips and brightness in one gather.
 
-The released code (chapters 3 to 5, card 2.7) makes an image 124 px, crops 112, turns it by up to 90 degrees with the nearest pixel and black outside,
-flips it both ways with probability 1/2 and multiplies its brightness, image by image in Python on 8-bit pixels, unseeded. Here a batch is resized once
-and each output pixel is fetched from where crop, turn and flips together would have taken it, so nothing is warped twice; values are not rounded to
-8 bits in between, and an image's parameters follow from (seed, epoch, image) alone. Keras' layers differ: RandomBrightness adds where the thesis
-multiplies, and no layer draws an image's parameters by its number. Sizes and seeds may be tensors: a schedule of image sizes needs no second trace.
+The released code (chapters 3 to 5, card 2.7) makes an image 124 px, crops 112, turns it by up to 90
+degrees with the nearest pixel and black outside, flips it both ways with probability 1/2 and
+multiplies its brightness, image by image in Python on 8-bit pixels, unseeded. Here a batch is
+resized once and each output pixel is fetched from where crop, turn and flips together would have
+taken it, so nothing is warped twice; values are not rounded to 8 bits in between, and an image's
+parameters follow from (seed, epoch, image) alone. Keras' layers differ: RandomBrightness adds where
+the thesis multiplies, and no layer draws an image's parameters by its number. Sizes and seeds may
+be tensors: a schedule of image sizes needs no second trace.
 """
 
 from dataclasses import dataclass
@@ -34,7 +38,8 @@ class ThesisAugmentation:
     vertical_flip, horizontal_flip : float
         Probabilities.
     brightness : float
-        The factor on the pixels is uniform in 1 - brightness to 1 + brightness, 0 to 1; the product is clipped to 0..255.
+        The factor on the pixels is uniform in 1 - brightness to 1 + brightness, 0 to 1; the product
+        is clipped to 0..255.
 
     Raises
     ------
@@ -47,14 +52,26 @@ class ThesisAugmentation:
     brightness: float = 0.5
 
     def __post_init__(self):
-        for name, limit in (("rotation", 180), ("vertical_flip", 1), ("horizontal_flip", 1), ("brightness", 1)):
+        for name, limit in (
+            ("rotation", 180),
+            ("vertical_flip", 1),
+            ("horizontal_flip", 1),
+            ("brightness", 1),
+        ):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= limit:
-                raise BadThesisAugmentation(f"thesis augmentation: {name} is {value!r}; give a number from 0 to {limit}.")
+            if (
+                isinstance(value, bool)
+                or not isinstance(value, (int, float))
+                or not 0 <= value <= limit
+            ):
+                raise BadThesisAugmentation(
+                    f"thesis augmentation: {name} is {value!r}; give a number from 0 to {limit}."
+                )
 
 
 def draw(seed, epoch, count) -> tf.Tensor:
-    """Uniform numbers of the images 0 ... count-1 in one epoch; the rows of a batch are gathered from it.
+    """Uniform numbers of the images 0 ... count-1 in one epoch; the rows of a batch are gathered
+    from it.
 
     Parameters
     ----------
@@ -66,29 +83,45 @@ def draw(seed, epoch, count) -> tf.Tensor:
     Returns
     -------
     tf.Tensor
-        float32 (count, 6) in [0, 1), columns as `COLUMNS`. A row does not depend on batches or their order.
+        float32 (count, 6) in [0, 1), columns as `COLUMNS`. A row does not depend on batches or
+        their order.
     """
-    return tf.random.stateless_uniform([count, len(COLUMNS)], [tf.cast(seed, tf.int32), tf.cast(epoch, tf.int32)], alg="philox")
+    return tf.random.stateless_uniform(
+        [count, len(COLUMNS)], [tf.cast(seed, tf.int32), tf.cast(epoch, tf.int32)], alg="philox"
+    )
 
 
 def resized_side(size):
-    """Side that the thesis resizes to before it crops `size` pixels: 31/28 of it (124 for 112), rounded; int or int tensor."""
+    """Side that the thesis resizes to before it crops `size` pixels: 31/28 of it (124 for 112),
+    rounded; int or int tensor.
+    """
     return (62 * size + 28) // 56
 
 
 def _checked(images, normalisation):
     images = tf.convert_to_tensor(images)
     if images.shape.rank != 4 or not (images.dtype == tf.uint8 or images.dtype.is_floating):
-        raise BadThesisAugmentation(f"Inputs of type {images.dtype.name} and shape {images.shape} are no images; give (n, height, width, channels).")
+        raise BadThesisAugmentation(
+            f"Inputs of type {images.dtype.name} and shape {images.shape} are no images; give (n, "
+            "height, width, channels)."
+        )
     if normalisation not in NORMALISATIONS:
-        raise BadThesisAugmentation(f"There is no normalisation {normalisation!r}; choose among {', '.join(NORMALISATIONS)}.")
+        raise BadThesisAugmentation(
+            f"There is no normalisation {normalisation!r}; choose among "
+            f"{', '.join(NORMALISATIONS)}."
+        )
     if normalisation == "imagenet" and images.shape[-1] not in (1, 3):
-        raise BadThesisAugmentation(f"Images of {images.shape[-1]} channels have no ImageNet mean; give 1 or 3 channels, or another normalisation.")
+        raise BadThesisAugmentation(
+            f"Images of {images.shape[-1]} channels have no ImageNet mean; give 1 or 3 channels, "
+            "or another normalisation."
+        )
     return images
 
 
 def _resized(images, side) -> tf.Tensor:
-    """Stretch to a square, bilinear, with Pillow's antialiasing when shrinking; unchanged at the same static size."""
+    """Stretch to a square, bilinear, with Pillow's antialiasing when shrinking; unchanged at the
+    same static size.
+    """
     if isinstance(side, (int, np.integer)) and tuple(images.shape[1:3]) == (side, side):
         return images
     return tf.image.resize(images, tf.stack([side, side]), method="bilinear", antialias=True)
@@ -120,7 +153,9 @@ def sources(units, size, resized, settings=ThesisAugmentation()):
     """
     units, size = tf.cast(units, tf.float32)[:, :, None, None], tf.cast(size, tf.int32)
     margin = tf.cast(tf.cast(resized, tf.int32) - size + 1, tf.float32)
-    top, left = (tf.cast(tf.minimum(tf.floor(units[:, i] * margin), margin - 1), tf.int32) for i in (0, 1))
+    top, left = (
+        tf.cast(tf.minimum(tf.floor(units[:, i] * margin), margin - 1), tf.int32) for i in (0, 1)
+    )
     angle = (2 * units[:, 2] - 1) * (settings.rotation * np.pi / 180)
     centre = tf.cast(size - 1, tf.float32) / 2
     along = tf.range(tf.cast(size, tf.float32)) - centre
@@ -128,14 +163,23 @@ def sources(units, size, resized, settings=ThesisAugmentation()):
     down = along[None, :, None] * tf.where(units[:, 3] < settings.vertical_flip, -1.0, 1.0)
     right = along[None, None, :] * tf.where(units[:, 4] < settings.horizontal_flip, -1.0, 1.0)
     cos, sin = tf.cos(angle), tf.sin(angle)
-    row, column = cos * down + sin * right + centre, cos * right - sin * down + centre  # counter-clockwise for positive angles, as in Pillow
+    row, column = (
+        cos * down + sin * right + centre,
+        cos * right - sin * down + centre,
+    )  # counter-clockwise for positive angles, as in Pillow
     row, column = (tf.cast(tf.floor(v + 0.5), tf.int32) for v in (row, column))
     inside = (row >= 0) & (row < size) & (column >= 0) & (column < size)
-    return tf.clip_by_value(row, 0, size - 1) + top, tf.clip_by_value(column, 0, size - 1) + left, inside
+    return (
+        tf.clip_by_value(row, 0, size - 1) + top,
+        tf.clip_by_value(column, 0, size - 1) + left,
+        inside,
+    )
 
 
 @tf.autograph.experimental.do_not_convert
-def augment(images, units, size, resized=None, settings=ThesisAugmentation(), normalisation="0..1") -> tf.Tensor:
+def augment(
+    images, units, size, resized=None, settings=ThesisAugmentation(), normalisation="0..1"
+) -> tf.Tensor:
     """Augment a batch; pure, for eager use, ``tf.function`` and ``tf.data`` alike.
 
     Parameters
@@ -147,10 +191,12 @@ def augment(images, units, size, resized=None, settings=ThesisAugmentation(), no
     size : int or scalar integer tensor
         Side of the output in pixels.
     resized : int or scalar integer tensor, optional
-        Side before the crop, at least `size`; default :func:`resized_side`. The final training of chapter 3 takes `size` itself, chapter 4 246 for 224.
+        Side before the crop, at least `size`; default :func:`resized_side`. The final training of
+        chapter 3 takes `size` itself, chapter 4 246 for 224.
     settings : ThesisAugmentation
     normalisation : {"0..1", "imagenet", "none"}
-        Colours in 0..1, those normalised by ImageNet's mean and deviation, or 0..255 for networks that scale by themselves.
+        Colours in 0..1, those normalised by ImageNet's mean and deviation, or 0..255 for networks
+        that scale by themselves.
 
     Returns
     -------
@@ -164,7 +210,9 @@ def augment(images, units, size, resized=None, settings=ThesisAugmentation(), no
     images = _checked(images, normalisation)
     resized = resized_side(size) if resized is None else resized
     if all(isinstance(v, (int, np.integer)) for v in (size, resized)) and not 1 <= size <= resized:
-        raise BadThesisAugmentation(f"A crop of {size} px does not fit into {resized} px; resize to at least the crop.")
+        raise BadThesisAugmentation(
+            f"A crop of {size} px does not fit into {resized} px; resize to at least the crop."
+        )
     pixels, units = _resized(images, resized), tf.cast(units, tf.float32)
     rows, columns, inside = sources(units, size, resized, settings)
     count, side, channels = tf.shape(pixels)[0], tf.shape(pixels)[1], images.shape[-1]
@@ -173,11 +221,20 @@ def augment(images, units, size, resized=None, settings=ThesisAugmentation(), no
     factor = 1 + settings.brightness * (2 * units[:, 5] - 1)
     taken *= tf.where(inside, factor[:, None, None], 0.0)[..., None]
     out = _normalised(tf.clip_by_value(taken, 0.0, 255.0), normalisation)
-    return tf.ensure_shape(out, [images.shape[0], *[size if isinstance(size, (int, np.integer)) else None] * 2, out.shape[-1]])
+    return tf.ensure_shape(
+        out,
+        [
+            images.shape[0],
+            *[size if isinstance(size, (int, np.integer)) else None] * 2,
+            out.shape[-1],
+        ],
+    )
 
 
 @tf.autograph.experimental.do_not_convert
 def prepare(images, size, normalisation="0..1") -> tf.Tensor:
-    """Images as they are evaluated: stretched to `size` and normalised, float32 (n, size, size, channels); arguments as of :func:`augment`."""
+    """Images as they are evaluated: stretched to `size` and normalised, float32 (n, size, size,
+    channels); arguments as of :func:`augment`.
+    """
     images = _checked(images, normalisation)
     return _normalised(_resized(images, size), normalisation)

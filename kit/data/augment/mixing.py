@@ -1,10 +1,13 @@
 """CutMix and MixUp that mix the labels with the images (card 4.21).
 
-The released astrocyte trainer draws CutMix or MixUp once a batch but trains on the images and labels from before the mixing, so that nothing is mixed
-at all. Here both are. As in that code there is one share of the own image a batch, drawn from Beta(alpha, alpha) with alpha 1, the partner is the
-neighbour in the batch, and CutMix counts the pixels that its box really covers after it is cut off at the border. Keras' layers draw a share for every
-image, pair by permutation, place the whole box inside the image, draw their alpha too (CutMix) and keep their random state in the layer; a resumed run
-would mix differently. Both methods are one formula here, own share times image plus rest times partner, with the share constant or a box of zeros.
+The released astrocyte trainer draws CutMix or MixUp once a batch but trains on the images and
+labels from before the mixing, so that nothing is mixed at all. Here both are. As in that code there
+is one share of the own image a batch, drawn from Beta(alpha, alpha) with alpha 1, the partner is
+the neighbour in the batch, and CutMix counts the pixels that its box really covers after it is cut
+off at the border. Keras' layers draw a share for every image, pair by permutation, place the whole
+box inside the image, draw their alpha too (CutMix) and keep their random state in the layer; a
+resumed run would mix differently. Both methods are one formula here, own share times image plus
+rest times partner, with the share constant or a box of zeros.
 """
 
 import tensorflow as tf
@@ -23,7 +26,10 @@ def _draws(seed, count):
     """Independent uniform numbers in [0, 1) and a seed for more, from one seed of two integers."""
     seed = tf.convert_to_tensor(seed)
     if seed.shape != (2,):
-        raise BadMixing(f"The seed of the mixing has shape {seed.shape}; give two integers, such as (seed, step).")
+        raise BadMixing(
+            f"The seed of the mixing has shape {seed.shape}; give two integers, such as (seed, "
+            "step)."
+        )
     seeds = tf.random.split(seed, 2)
     return tf.unstack(tf.random.stateless_uniform([count], seeds[0], alg="philox")), seeds[1]
 
@@ -48,7 +54,8 @@ def box(own, centre_row, centre_column, height, width):
     Parameters
     ----------
     own : scalar tensor
-        Drawn share of the own image; the box has (1 - own) of the area before it is cut off at the border.
+        Drawn share of the own image; the box has (1 - own) of the area before it is cut off at the
+        border.
     centre_row, centre_column : scalar tensor
         In [0, 1) of height and width.
     height, width : scalar int tensor
@@ -68,7 +75,9 @@ def box(own, centre_row, centre_column, height, width):
         place = tf.range(length)
         return (place < middle - reach) | (place >= middle + reach)
 
-    mask = tf.cast(outside(centre_row, height)[:, None] | outside(centre_column, width)[None, :], tf.float32)
+    mask = tf.cast(
+        outside(centre_row, height)[:, None] | outside(centre_column, width)[None, :], tf.float32
+    )
     return mask, tf.reduce_mean(mask)
 
 
@@ -113,7 +122,9 @@ def mix(images, targets, seed, method="choice", alpha=1.0, pairing="roll"):
     if pairing == "roll":
         partners = [tf.roll(values, 1, axis=0) for values in (images, targets)]
     else:
-        order = tf.argsort(tf.random.stateless_uniform(tf.shape(images)[:1], rest + 1, alg="philox"))
+        order = tf.argsort(
+            tf.random.stateless_uniform(tf.shape(images)[:1], rest + 1, alg="philox")
+        )
         partners = [tf.gather(values, order) for values in (images, targets)]
     return weight * images + (1.0 - weight) * partners[0], own * targets + (1.0 - own) * partners[1]
 
@@ -121,8 +132,21 @@ def mix(images, targets, seed, method="choice", alpha=1.0, pairing="roll"):
 def _check(images, targets, method, alpha, pairing):
     for value, known, what in ((method, METHODS, "method"), (pairing, PAIRINGS, "pairing")):
         if value not in known:
-            raise BadMixing(f"There is no mixing {what} {value!r}; choose among {', '.join(known)}.")
-    if isinstance(alpha, bool) or not isinstance(alpha, (int, float)) or not 0 < alpha < float("inf"):
+            raise BadMixing(
+                f"There is no mixing {what} {value!r}; choose among {', '.join(known)}."
+            )
+    if (
+        isinstance(alpha, bool)
+        or not isinstance(alpha, (int, float))
+        or not 0 < alpha < float("inf")
+    ):
         raise BadMixing(f"The mixing's alpha is {alpha!r}; give a number above 0.")
-    if images.shape.rank != 4 or targets.shape.rank != 2 or not images.shape[:1].is_compatible_with(targets.shape[:1]):
-        raise BadMixing(f"Images of shape {images.shape} and targets of shape {targets.shape} cannot be mixed; give one one-hot row an image.")
+    if (
+        images.shape.rank != 4
+        or targets.shape.rank != 2
+        or not images.shape[:1].is_compatible_with(targets.shape[:1])
+    ):
+        raise BadMixing(
+            f"Images of shape {images.shape} and targets of shape {targets.shape} cannot be mixed; "
+            "give one one-hot row an image."
+        )

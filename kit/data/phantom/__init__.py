@@ -1,1 +1,3 @@
-"""Phantoms: MRI-like slices and volumes made from a real template, with lesions whose place is known."""
+"""Phantoms: MRI-like slices and volumes made from a real template, with lesions whose place is
+known.
+"""

@@ -1,10 +1,13 @@
-"""A synthetic head: tissue fractions at any point, from the MNI152 template and its grey- and white-matter maps (nilearn ships them).
+"""A synthetic head: tissue fractions at any point, from the MNI152 template and its grey- and
+white-matter maps (nilearn ships them).
 
-The template ends at the brain. Cerebrospinal fluid, skull, scalp, skull base, orbits, paranasal sinuses, pituitary gland and the large
-vessels are added here as shells around the closed brain mask and as ellipsoids at their usual MNI coordinates. The result is meant to carry
-a learning task with the look of head MRI, not to stand for a patient.
+The template ends at the brain. Cerebrospinal fluid, skull, scalp, skull base, orbits, paranasal
+sinuses, pituitary gland and the large vessels are added here as shells around the closed brain mask
+and as ellipsoids at their usual MNI coordinates. The result is meant to carry a learning task with
+the look of head MRI, not to stand for a patient.
 
-All coordinates are MNI millimetres (x to the right, y to the front, z up), as float32 arrays of shape (3, N).
+All coordinates are MNI millimetres (x to the right, y to the front, z up), as float32 arrays of
+shape (3, N).
 """
 
 import functools
@@ -19,7 +22,20 @@ from scipy import ndimage
 SELLA = (0.0, 3.0, -33.0)
 """Centre of the pituitary fossa in MNI millimetres."""
 
-TISSUES = ("air", "csf", "grey", "white", "fat", "muscle", "bone", "marrow", "vitreous", "gland", "vessel", "dura")
+TISSUES = (
+    "air",
+    "csf",
+    "grey",
+    "white",
+    "fat",
+    "muscle",
+    "bone",
+    "marrow",
+    "vitreous",
+    "gland",
+    "vessel",
+    "dura",
+)
 
 # Signal per tissue, 0..1, in the order of TISSUES.
 CONTRASTS = {
@@ -54,7 +70,9 @@ class Template:
     origin: np.ndarray
 
     def at(self, name: str, points: np.ndarray) -> np.ndarray:
-        """Sample one volume linearly at `points` (3, N); fractions 0..1 for the tissues, mm for the distances; float32 (N,)."""
+        """Sample one volume linearly at `points` (3, N); fractions 0..1 for the tissues, mm for the
+        distances; float32 (N,).
+        """
         volume = getattr(self, name)
         fine = volume.dtype == np.uint8
         voxel = (points - self.origin) * np.float32(1.0 if fine else 0.5)
@@ -64,7 +82,9 @@ class Template:
 
 def _load(kind: str) -> np.ndarray:
     folder = Path(nilearn.__file__).parent / "datasets" / "data"
-    volume = np.asarray(nibabel.load(folder / f"mni_icbm152_{kind}_tal_nlin_sym_09a_converted.nii.gz").dataobj)
+    volume = np.asarray(
+        nibabel.load(folder / f"mni_icbm152_{kind}_tal_nlin_sym_09a_converted.nii.gz").dataobj
+    )
     return np.pad(volume[:, :, _CUT:], ((0, 0), (0, 0), (_PAD + _CUT, 0)), mode="edge")
 
 
@@ -90,7 +110,9 @@ def _sharpened(grey, white, mask, power: float = 1.7):
 
 
 def _distance(mask, smooth: float) -> np.ndarray:
-    """Signed distance in mm on the 2 mm grid, negative inside `mask`, smoothed by a Gaussian of `smooth` voxels."""
+    """Signed distance in mm on the 2 mm grid, negative inside `mask`, smoothed by a Gaussian of
+    `smooth` voxels.
+    """
     distance = ndimage.distance_transform_edt(~mask) - ndimage.distance_transform_edt(mask)
     return ndimage.gaussian_filter(2 * distance.astype(np.float32), smooth)
 
@@ -103,27 +125,40 @@ def _closed(mask, radius_mm: float = 7.0, margin_mm: float = 1.5) -> np.ndarray:
 
 def _head(hull, origin) -> np.ndarray:
     """Mask of everything inside the skin: the skull with its scalp, face, nose and neck."""
-    x, y, z = (2 * np.arange(n, dtype=np.float32) + o for n, o in zip(hull.shape, origin.ravel(), strict=True))
+    x, y, z = (
+        2 * np.arange(n, dtype=np.float32) + o
+        for n, o in zip(hull.shape, origin.ravel(), strict=True)
+    )
     points = np.broadcast_arrays(x[:, None, None], y[None, :, None], z[None, None, :])
     face = ellipsoid(points, (0, 34, -82), (64, 58, 78)) < 1
     nose = ellipsoid(points, (0, 92, -66), (13, 19, 24)) < 1
-    neck = (np.hypot(points[0] / 56, (points[1] + 38) / 58) < 1 + 0.08 * np.sin(points[2] / 22)) & (points[2] < -50)
+    neck = (np.hypot(points[0] / 56, (points[1] + 38) / 58) < 1 + 0.08 * np.sin(points[2] / 22)) & (
+        points[2] < -50
+    )
     return (hull < 13) | face | nose | neck
 
 
 def ellipsoid(points, centre, radii) -> np.ndarray:
-    """Normalised radius: 0 at `centre`, 1 on the surface of the axis-parallel ellipsoid with `radii` (mm)."""
-    parts = ((p - np.float32(c)) / np.float32(r) for p, c, r in zip(points, centre, radii, strict=True))
+    """Normalised radius: 0 at `centre`, 1 on the surface of the axis-parallel ellipsoid with
+    `radii` (mm).
+    """
+    parts = (
+        (p - np.float32(c)) / np.float32(r) for p, c, r in zip(points, centre, radii, strict=True)
+    )
     return np.sqrt(sum(part * part for part in parts))
 
 
 def ramp(distance, soft) -> np.ndarray:
-    """1 where `distance` is well below 0, 0 well above, linear over `soft` millimetres around it."""
+    """1 where `distance` is well below 0, 0 well above, linear over `soft` millimetres
+    around it.
+    """
     return np.clip(np.float32(0.5) - distance / np.float32(soft), 0, 1)
 
 
 def smooth_field(rng, points, wavelength: float, waves: int = 8) -> np.ndarray:
-    """Smooth random field of mean 0 and variance 1 at `points` (3, N): a sum of plane waves of about `wavelength` mm."""
+    """Smooth random field of mean 0 and variance 1 at `points` (3, N): a sum of plane waves of
+    about `wavelength` mm.
+    """
     directions = rng.normal(size=(waves, 3))
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
     vectors = directions * (2 * np.pi / wavelength) * rng.uniform(0.6, 1.4, size=(waves, 1))
@@ -146,13 +181,15 @@ def tissues(points, texture, soft: float, skull: float, sampled: dict | None = N
     ----------
     points : ndarray, float32, (3, N)
     texture : ndarray, float32, (N,)
-        Zero-mean field of unit variance that mottles muscle, marrow and air cells and places cortical vessels.
+        Zero-mean field of unit variance that mottles muscle, marrow and air cells and places
+        cortical vessels.
     soft : float
         Width in mm of the partial-volume transition, about one pixel.
     skull : float
         Thickness of the skull in mm.
     sampled : dict, optional
-        Volumes of the template that have been sampled at `points` already: name -> what `Template.at` gave.
+        Volumes of the template that have been sampled at `points` already: name -> what
+        `Template.at` gave.
 
     Returns
     -------
@@ -160,7 +197,10 @@ def tissues(points, texture, soft: float, skull: float, sampled: dict | None = N
         Fractions that sum to 1.
     """
     head, sampled = template(), sampled or {}
-    hull, skin, brain, grey, white = (sampled[name] if name in sampled else head.at(name, points) for name in ("hull", "skin", "brain", "grey", "white"))
+    hull, skin, brain, grey, white = (
+        sampled[name] if name in sampled else head.at(name, points)
+        for name in ("hull", "skin", "brain", "grey", "white")
+    )
     fractions = np.zeros((len(TISSUES), points.shape[1]), np.float32)
     _soft_parts(fractions, points, texture, skin, soft)
     _air_and_orbits(fractions, points, texture, soft)
@@ -192,10 +232,19 @@ def _air_and_orbits(fractions, points, texture, soft):
     _over(fractions, "muscle", ramp(_both_sides(points, (32, 69, -37), (4.5, 2.2, 4.5)) - 1, small))
     _over(fractions, "bone", ramp(_both_sides(points, (10, 46, -40), (13, 26, 17)) - 1, small))
     cells = 0.25 * texture
-    for centre, radii in (((9, 17, -45), (9, 13, 8.5)), ((5, 45, -36), (5, 20, 11)), ((7, 58, -62), (4, 30, 20)),
-                          ((29, 50, -64), (13, 16, 17)), ((0, 8, -80), (9, 7, 26))):
+    for centre, radii in (
+        ((9, 17, -45), (9, 13, 8.5)),
+        ((5, 45, -36), (5, 20, 11)),
+        ((7, 58, -62), (4, 30, 20)),
+        ((29, 50, -64), (13, 16, 17)),
+        ((0, 8, -80), (9, 7, 26)),
+    ):
         _over(fractions, "air", ramp(_both_sides(points, centre, radii) - 1 + 0.4 * cells, small))
-    _over(fractions, "air", 0.8 * ramp(_both_sides(points, (52, -32, -46), (9, 13, 15)) - 1 + 2 * cells, small))
+    _over(
+        fractions,
+        "air",
+        0.8 * ramp(_both_sides(points, (52, -32, -46), (9, 13, 15)) - 1 + 2 * cells, small),
+    )
 
 
 def _skull(fractions, points, texture, hull, thickness, soft):
@@ -204,7 +253,9 @@ def _skull(fractions, points, texture, hull, thickness, soft):
     _over(fractions, "bone", ramp(hull - outer, soft) * (1 - fractions[TISSUES.index("air")]))
     middle = np.abs(hull - outer / 2 - 0.7) - (outer / 2 - 2.2)
     keep = 1 - fractions[TISSUES.index("air")]
-    _over(fractions, "marrow", np.clip(0.75 + 0.2 * texture, 0, 1) * ramp(middle, soft + 0.5) * keep)
+    _over(
+        fractions, "marrow", np.clip(0.75 + 0.2 * texture, 0, 1) * ramp(middle, soft + 0.5) * keep
+    )
 
 
 def _brain(fractions, points, texture, hull, parts, soft):
@@ -222,7 +273,9 @@ def _dura_and_vessels(fractions, points, texture, hull, sulci, soft):
     x, y, z = points
     sinus = np.maximum(np.abs(x) - 4.5, np.abs(hull - 0.5) - 3.5)
     _over(fractions, "vessel", ramp(sinus, soft) * (z > -5) * np.clip((-y - z + 70) / 60, 0, 1))
-    falx = np.maximum(np.abs(x + 0.8 * texture) - 0.6, 26 - np.hypot((y + 8) * 0.55, z - 8)) + 4 * (z < 8)
+    falx = np.maximum(np.abs(x + 0.8 * texture) - 0.6, 26 - np.hypot((y + 8) * 0.55, z - 8)) + 4 * (
+        z < 8
+    )
     _over(fractions, "dura", 0.6 * ramp(falx, soft) * (hull < 0))
     vessels = np.clip((texture - 1.3) * 3, 0, 1) * np.clip(sulci - 0.3, 0, 1) * (hull > -14)
     _over(fractions, "vessel", vessels)

@@ -1,1 +1,3 @@
-"""Genetic algorithm, opposition-based differential evolution, Gen-Soup, their rivals and workers."""
+"""Genetic algorithm, opposition-based differential evolution, Gen-Soup, their rivals and
+workers.
+"""

@@ -1,9 +1,12 @@
-"""Averages of networks' weights: equation 5.1 of the thesis, and the uniform, greedy and weighted soups of Wortsman et al. (2022), as pure functions.
+"""Averages of networks' weights: equation 5.1 of the thesis, and the uniform, greedy and weighted
+soups of Wortsman et al. (2022), as pure functions.
 
-Weights are lists of arrays as ``model.get_weights()`` gives them, moving statistics included: the thesis does not say whether it averages
-those; averaging a PyTorch state dict does. Sums are taken in double precision. Averaged moving variances are too large, because the averaged network's
-activations vary less (thesis card, oracle 6.3); :meth:`kit.training.short.Trainer.recalibrate` measures them anew. Beside the thesis the path
-between two networks can be followed: where scores fall between two parents, their average is no better than either.
+Weights are lists of arrays as ``model.get_weights()`` gives them, moving statistics included: the
+thesis does not say whether it averages those; averaging a PyTorch state dict does. Sums are taken
+in double precision. Averaged moving variances are too large, because the averaged network's
+activations vary less (thesis card, oracle 6.3); :meth:`kit.training.short.Trainer.recalibrate`
+measures them anew. Beside the thesis the path between two networks can be followed: where scores
+fall between two parents, their average is no better than either.
 """
 
 import numpy as np
@@ -37,23 +40,41 @@ def average(members, weights) -> list:
     BadSoup
     """
     members, weights = list(members), np.asarray(weights, float)
-    if not members or weights.shape != (len(members),) or not np.all(weights >= 0) or abs(weights.sum() - 1) > 1e-9:
-        raise BadSoup(f"{len(members)} networks need as many shares that are not negative and add up to 1.")
-    if any([np.shape(w) for w in member] != [np.shape(w) for w in members[0]] for member in members[1:]):
-        raise BadSoup("The networks have weights of different shapes; average networks of one architecture.")
+    if (
+        not members
+        or weights.shape != (len(members),)
+        or not np.all(weights >= 0)
+        or abs(weights.sum() - 1) > 1e-9
+    ):
+        raise BadSoup(
+            f"{len(members)} networks need as many shares that are not negative and add up to 1."
+        )
+    if any(
+        [np.shape(w) for w in member] != [np.shape(w) for w in members[0]] for member in members[1:]
+    ):
+        raise BadSoup(
+            "The networks have weights of different shapes; average networks of one architecture."
+        )
     kept = [(member, share) for member, share in zip(members, weights, strict=True) if share > 0]
-    return [_mean([np.asarray(member[k]) for member, _ in kept], [share for _, share in kept]) for k in range(len(members[0]))]
+    return [
+        _mean([np.asarray(member[k]) for member, _ in kept], [share for _, share in kept])
+        for k in range(len(members[0]))
+    ]
 
 
 def _mean(arrays, weights):
     if not np.issubdtype(arrays[0].dtype, np.floating):
         return arrays[0].copy()
-    total = sum(share * array.astype(np.float64) for array, share in zip(arrays, weights, strict=True))
+    total = sum(
+        share * array.astype(np.float64) for array, share in zip(arrays, weights, strict=True)
+    )
     return total.astype(arrays[0].dtype)
 
 
 def fitness_average(first, second, evaluations) -> list:
-    """Weights of an offspring (eq. 5.1): the parents' mean weighted by their normalised fitness; the plain mean where both are 0."""
+    """Weights of an offspring (eq. 5.1): the parents' mean weighted by their normalised fitness;
+    the plain mean where both are 0.
+    """
     pair = shares(np.array(evaluations[:1], float), np.array(evaluations[1:], float))[0]
     return average([first, second], pair)
 
@@ -71,7 +92,8 @@ def proportions(scores, rule: str = "normalised") -> np.ndarray:
     ----------
     scores : sequence of float
     rule : {"normalised", "score"}
-        In proportion to the fitness of eq. 3.4, by which the worst member counts nothing, or to the score itself, which must be positive.
+        In proportion to the fitness of eq. 3.4, by which the worst member counts nothing, or to the
+        score itself, which must be positive.
 
     Raises
     ------
@@ -79,8 +101,16 @@ def proportions(scores, rule: str = "normalised") -> np.ndarray:
     """
     scores = np.asarray(scores, float)
     parts = normalised(scores) if rule == "normalised" else scores
-    if rule not in ("normalised", "score") or not len(scores) or (parts < 0).any() or parts.sum() <= 0:
-        raise BadSoup('Shares need scores that are not negative, not all 0, and the rule "normalised" or "score".')
+    if (
+        rule not in ("normalised", "score")
+        or not len(scores)
+        or (parts < 0).any()
+        or parts.sum() <= 0
+    ):
+        raise BadSoup(
+            'Shares need scores that are not negative, not all 0, and the rule "normalised" or '
+            '"score".'
+        )
     return parts / parts.sum()
 
 
@@ -90,7 +120,8 @@ def weighted(members, scores, rule: str = "normalised") -> list:
 
 
 def greedy(members, scores, score_of) -> tuple[list, list, pd.DataFrame]:
-    """Greedy soup: from the best member on, each is added once if the running mean's score rises strictly.
+    """Greedy soup: from the best member on, each is added once if the running mean's score rises
+    strictly.
 
     Parameters
     ----------
@@ -103,7 +134,8 @@ def greedy(members, scores, score_of) -> tuple[list, list, pd.DataFrame]:
     Returns
     -------
     (weights, ingredients, trials)
-        The soup; numbers of its members in the order added; and a table of trials: member, score, kept.
+        The soup; numbers of its members in the order added; and a table of trials: member, score,
+        kept.
     """
     members, scores = list(members), np.asarray(scores, float)
     if not members:
@@ -137,10 +169,17 @@ def path(first, second, score_of, points: int = 11) -> pd.DataFrame:
         share (of the second network, 0 to 1), score.
     """
     steps = np.linspace(0, 1, max(points, 2))
-    return pd.DataFrame({"share": steps, "score": [float(score_of(average([first, second], [1 - t, t]))) for t in steps]})
+    return pd.DataFrame(
+        {
+            "share": steps,
+            "score": [float(score_of(average([first, second], [1 - t, t]))) for t in steps],
+        }
+    )
 
 
 def barrier(curve: pd.DataFrame) -> float:
-    """How far a :func:`path` falls below the line between its ends at the most; 0 where it never does."""
+    """How far a :func:`path` falls below the line between its ends at the most; 0 where it never
+    does.
+    """
     share, score = curve["share"].to_numpy(), curve["score"].to_numpy()
     return float(np.max((1 - share) * score[0] + share * score[-1] - score))

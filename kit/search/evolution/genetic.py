@@ -1,14 +1,19 @@
-"""The genetic algorithm of Gen-CNN and Gen-Soup, thesis Algorithms 1 and 2, as an ask/tell core in NumPy.
+"""The genetic algorithm of Gen-CNN and Gen-Soup, thesis Algorithms 1 and 2, as an ask/tell core in
+NumPy.
 
-The default follows the text: each individual meets one opponent and survives only if it is strictly better; every offspring inherits its first parent's
-genes, blends some with a random mate by their normalised fitness (eq. 3.4 and 3.5), and mutates some; the best of the selected replaces the last.
-The released code meets two opponents, keeps the individual on a tie, and draws the last index half as often as the others, which is where its elite sits; options
-give all three (:func:`released`). Three cases that break text or code are settled: parents that are both the worst blend to their plain mean
-(the code sets the gene to 0), a generation that all ties counts as all best (the code divides by zero), and a fitness that is missing or not finite is
-told as the worst there is, with a reason. Gen-Soup's population shrinks (Table 5.1) without the thesis saying how: here the tournament runs over a random order of the population
-until enough are selected, and the best is always kept.
+The default follows the text: each individual meets one opponent and survives only if it is strictly
+better; every offspring inherits its first parent's genes, blends some with a random mate by their
+normalised fitness (eq. 3.4 and 3.5), and mutates some; the best of the selected replaces the last.
+The released code meets two opponents, keeps the individual on a tie, and draws the last index half
+as often as the others, which is where its elite sits; options give all three (:func:`released`).
+Three cases that break text or code are settled: parents that are both the worst blend to their
+plain mean (the code sets the gene to 0), a generation that all ties counts as all best (the code
+divides by zero), and a fitness that is missing or not finite is told as the worst there is, with a
+reason. Gen-Soup's population shrinks (Table 5.1) without the thesis saying how: here the tournament
+runs over a random order of the population until enough are selected, and the best is always kept.
 
-Nothing here knows what genes mean or how they are evaluated; see :mod:`kit.search.evolution.genome` and :mod:`kit.search.evolution.tuner`.
+Nothing here knows what genes mean or how they are evaluated; see :mod:`kit.search.evolution.genome`
+and :mod:`kit.search.evolution.tuner`.
 """
 
 import math
@@ -51,9 +56,11 @@ class GASettings:
     ties : str
         Who survives a tie: "opponent" (text), "self" (released code).
     legacy_index : bool
-        Draw indices and random numbers exactly as the released code does after ``numpy.random.seed(seed)``.
+        Draw indices and random numbers exactly as the released code does after
+        ``numpy.random.seed(seed)``.
     dominant : tuple of int
-        Genes that are taken from the better parent instead of the first (Gen-Soup: the architecture, section 5.2); the first parent is the better on a tie.
+        Genes that are taken from the better parent instead of the first (Gen-Soup: the
+        architecture, section 5.2); the first parent is the better on a tie.
     worst : float
         Fitness of an individual that failed; -1 is the worst MCC.
     seed : int
@@ -79,12 +86,34 @@ class GASettings:
             object.__setattr__(self, name, tuple(getattr(self, name)))
         if not isinstance(self.individuals, int):
             object.__setattr__(self, "individuals", tuple(int(n) for n in self.individuals))
-        if self.generations < 1 or len(self.sizes) != self.generations or min(self.sizes) < 1 or any(a < b for a, b in zip(self.sizes, self.sizes[1:], strict=False)):
-            raise BadSettings(f"{self.generations} generations need as many sizes, each at least 1 and none above the one before it, not {self.individuals}.")
-        if len(self.crossover) != len(self.mutation) or not self.crossover or not all(0 <= p <= 1 for p in self.crossover + self.mutation):
-            raise BadSettings("The probabilities of crossover and mutation need one number in [0, 1] for every gene.")
-        if self.opponents < 1 or self.ties not in ("opponent", "self") or not set(self.dominant) <= set(range(self.genes)):
-            raise BadSettings('The tournament needs at least one opponent, ties go to "opponent" or "self", and dominant genes are indices of genes.')
+        if (
+            self.generations < 1
+            or len(self.sizes) != self.generations
+            or min(self.sizes) < 1
+            or any(a < b for a, b in zip(self.sizes, self.sizes[1:], strict=False))
+        ):
+            raise BadSettings(
+                f"{self.generations} generations need as many sizes, each at least 1 and none "
+                f"above the one before it, not {self.individuals}."
+            )
+        if (
+            len(self.crossover) != len(self.mutation)
+            or not self.crossover
+            or not all(0 <= p <= 1 for p in self.crossover + self.mutation)
+        ):
+            raise BadSettings(
+                "The probabilities of crossover and mutation need one number in [0, 1] for every "
+                "gene."
+            )
+        if (
+            self.opponents < 1
+            or self.ties not in ("opponent", "self")
+            or not set(self.dominant) <= set(range(self.genes))
+        ):
+            raise BadSettings(
+                'The tournament needs at least one opponent, ties go to "opponent" or "self", and '
+                "dominant genes are indices of genes."
+            )
         if not math.isfinite(self.worst):
             raise BadSettings("The worst fitness must be a finite number.")
 
@@ -96,12 +125,22 @@ class GASettings:
     @property
     def sizes(self) -> tuple:
         """Individuals of every generation."""
-        return (self.individuals,) * self.generations if isinstance(self.individuals, int) else self.individuals
+        return (
+            (self.individuals,) * self.generations
+            if isinstance(self.individuals, int)
+            else self.individuals
+        )
 
 
 def released(generations: int, individuals: int, **changes) -> GASettings:
-    """Settings of the released code (card 3.14 and 3.15): two opponents, ties keep the individual, and its biased index."""
-    return GASettings(generations, individuals, **{"opponents": 2, "ties": "self", "legacy_index": True, **changes})
+    """Settings of the released code (card 3.14 and 3.15): two opponents, ties keep the individual,
+    and its biased index.
+    """
+    return GASettings(
+        generations,
+        individuals,
+        **{"opponents": 2, "ties": "self", "legacy_index": True, **changes},
+    )
 
 
 def shrinking(generations: int, first: int = 50, decrement: int = 5, smallest: int = 10) -> tuple:
@@ -118,9 +157,11 @@ class Lineage:
     origin : tuple of str
         "random", "offspring" or "elite".
     parents : numpy.ndarray
-        (n, 2) int, rows of the generation before; -1 in the first generation, twice the same row for the elite.
+        (n, 2) int, rows of the generation before; -1 in the first generation, twice the same row
+        for the elite.
     shares : numpy.ndarray
-        (n, 2) float weights of the parents in a blend, summing to 1 (eq. 3.5 and 5.1); (1, 0) for the elite.
+        (n, 2) float weights of the parents in a blend, summing to 1 (eq. 3.5 and 5.1); (1, 0) for
+        the elite.
     better : numpy.ndarray
         (n,) int, 0 or 1: which parent has the higher evaluation; the first on a tie.
     """
@@ -150,12 +191,16 @@ class GeneticAlgorithm:
 
     def __init__(self, settings: GASettings):
         self.settings, self.generation, self.told = settings, 0, []
-        self._bits = np.random.MT19937() if settings.legacy_index else np.random.PCG64(settings.seed)
+        self._bits = (
+            np.random.MT19937() if settings.legacy_index else np.random.PCG64(settings.seed)
+        )
         if settings.legacy_index:
             self._bits.state = np.random.RandomState(settings.seed).get_state(legacy=False)
         n = settings.sizes[0]
         self._genes = self._random((n, settings.genes))
-        self.lineage = Lineage(("random",) * n, np.full((n, 2), -1), np.full((n, 2), 0.5), np.zeros(n, int))
+        self.lineage = Lineage(
+            ("random",) * n, np.full((n, 2), -1), np.full((n, 2), 0.5), np.zeros(n, int)
+        )
 
     def _random(self, shape=None):
         return np.random.Generator(self._bits).random(shape)
@@ -174,7 +219,10 @@ class GeneticAlgorithm:
             After the last generation.
         """
         if self.finished:
-            raise OutOfTurn(f"The search has ended after {self.generation} generations; its history is complete.")
+            raise OutOfTurn(
+                f"The search has ended after {self.generation} generations; its history is "
+                "complete."
+            )
         return self._genes.copy()
 
     def tell(self, fitness, reasons=None) -> None:
@@ -185,7 +233,8 @@ class GeneticAlgorithm:
         fitness : sequence of float or None
             (n,); higher is better. What is None or not finite counts as failed.
         reasons : sequence of str or None, optional
-            (n,); why an individual failed. One with a reason gets the worst fitness whatever its number.
+            (n,); why an individual failed. One with a reason gets the worst fitness whatever its
+            number.
 
         Raises
         ------
@@ -193,12 +242,26 @@ class GeneticAlgorithm:
         """
         n = len(self.ask())
         if len(fitness) != n or (reasons is not None and len(reasons) != n):
-            raise OutOfTurn(f"Generation {self.generation} has {n} individuals, but {len(fitness)} fitness values were told.")
+            raise OutOfTurn(
+                f"Generation {self.generation} has {n} individuals, but {len(fitness)} fitness "
+                "values were told."
+            )
         numbers = np.array([np.nan if value is None else value for value in fitness], float)
-        reasons = [reason or (None if np.isfinite(value) else NOT_FINITE) for value, reason in zip(numbers, reasons or [None] * n, strict=True)]
+        reasons = [
+            reason or (None if np.isfinite(value) else NOT_FINITE)
+            for value, reason in zip(numbers, reasons or [None] * n, strict=True)
+        ]
         numbers = np.where([reason is not None for reason in reasons], self.settings.worst, numbers)
         evaluations = normalised(numbers)
-        self.told.append({"genes": self._genes, "fitness": numbers, "evaluations": evaluations, "reasons": reasons, "lineage": self.lineage})
+        self.told.append(
+            {
+                "genes": self._genes,
+                "fitness": numbers,
+                "evaluations": evaluations,
+                "reasons": reasons,
+                "lineage": self.lineage,
+            }
+        )
         self.generation += 1
         if not self.finished:
             self._breed(evaluations)
@@ -207,9 +270,13 @@ class GeneticAlgorithm:
         """The next generation from the current one: tournament, offspring, elite at the end."""
         genes, m = self._genes, self.settings.sizes[self.generation]
         rows = self._select(evaluations, m)
-        elite = rows[np.argmax(evaluations[rows])] if evaluations[rows].max() == evaluations.max() else np.argmax(evaluations)
+        elite = (
+            rows[np.argmax(evaluations[rows])]
+            if evaluations[rows].max() == evaluations.max()
+            else np.argmax(evaluations)
+        )
         mates, crossed, mutated, values = self._draws(m)
-        first, second = rows[:m - 1], rows[mates]
+        first, second = rows[: m - 1], rows[mates]
         better = (evaluations[second] > evaluations[first]).astype(int)
         weights = shares(evaluations[first], evaluations[second])
         inherited = genes[first]
@@ -217,46 +284,88 @@ class GeneticAlgorithm:
             inherited[:, gene] = np.where(better, genes[second, gene], genes[first, gene])
         children = offspring(inherited, genes[second], weights, crossed, mutated, values)
         self._genes = np.vstack([children, genes[elite]])
-        self.lineage = Lineage(("offspring",) * (m - 1) + ("elite",), np.vstack([np.stack([first, second], 1), [[elite, elite]]]),
-                               np.vstack([weights, [[1.0, 0.0]]]), np.append(better, 0))
+        self.lineage = Lineage(
+            ("offspring",) * (m - 1) + ("elite",),
+            np.vstack([np.stack([first, second], 1), [[elite, elite]]]),
+            np.vstack([weights, [[1.0, 0.0]]]),
+            np.append(better, 0),
+        )
 
     def _select(self, evaluations, m: int) -> np.ndarray:
         n = len(evaluations)
         contestants = np.arange(n) if m == n else np.argsort(self._random(n))[:m]
-        return tournament(evaluations, contestants, self._indices((m, self.settings.opponents), n), self.settings.ties)
+        return tournament(
+            evaluations,
+            contestants,
+            self._indices((m, self.settings.opponents), n),
+            self.settings.ties,
+        )
 
     def _indices(self, shape, n: int) -> np.ndarray:
-        """Random rows of n; with `legacy_index` as the released code draws them (card, oracle 4.1)."""
+        """Random rows of n; with `legacy_index` as the released code draws them (card,
+        oracle 4.1).
+        """
         u = self._random(shape)
         if self.settings.legacy_index:
             return np.round(-0.5 * u + (n - 1) * (1 - u)).astype(int)
         return np.minimum((u * n).astype(int), n - 1)
 
     def _draws(self, m: int):
-        """Mates (m - 1,) among m selected, which genes are crossed and mutated, and their new values, (m - 1, genes) each."""
-        crossover, mutation, shape = np.array(self.settings.crossover), np.array(self.settings.mutation), (m - 1, self.settings.genes)
+        """Mates (m - 1,) among m selected, which genes are crossed and mutated, and their new
+        values, (m - 1, genes) each.
+        """
+        crossover, mutation, shape = (
+            np.array(self.settings.crossover),
+            np.array(self.settings.mutation),
+            (m - 1, self.settings.genes),
+        )
         if not self.settings.legacy_index:
-            return self._indices(m - 1, m), self._random(shape) < crossover, self._random(shape) < mutation, self._random(shape)
-        mates, crossed, mutated, values = np.zeros(m - 1, int), np.zeros(shape, bool), np.zeros(shape, bool), np.zeros(shape)
-        for i in range(m - 1):  # one draw after the other: a value is drawn only where a gene mutates
+            return (
+                self._indices(m - 1, m),
+                self._random(shape) < crossover,
+                self._random(shape) < mutation,
+                self._random(shape),
+            )
+        mates, crossed, mutated, values = (
+            np.zeros(m - 1, int),
+            np.zeros(shape, bool),
+            np.zeros(shape, bool),
+            np.zeros(shape),
+        )
+        for i in range(
+            m - 1
+        ):  # one draw after the other: a value is drawn only where a gene mutates
             mates[i] = self._indices((), m)
             for j in range(self.settings.genes):
-                crossed[i, j], mutated[i, j] = self._random() < crossover[j], self._random() < mutation[j]
+                crossed[i, j], mutated[i, j] = (
+                    self._random() < crossover[j],
+                    self._random() < mutation[j],
+                )
                 values[i, j] = self._random() if mutated[i, j] else 0.0
         return mates, crossed, mutated, values
 
     @property
     def best(self) -> dict | None:
-        """The individual with the highest fitness of the whole run, the earliest of equals: generation, individual, fitness, genes; None while none succeeded."""
+        """The individual with the highest fitness of the whole run, the earliest of equals:
+        generation, individual, fitness, genes; None while none succeeded.
+        """
         found = None
         for g, entry in enumerate(self.told):
-            for i, (fitness, reason) in enumerate(zip(entry["fitness"], entry["reasons"], strict=True)):
+            for i, (fitness, reason) in enumerate(
+                zip(entry["fitness"], entry["reasons"], strict=True)
+            ):
                 if reason is None and (found is None or fitness > found["fitness"]):
-                    found = {"generation": g, "individual": i, "fitness": float(fitness), "genes": entry["genes"][i].copy()}
+                    found = {
+                        "generation": g,
+                        "individual": i,
+                        "fitness": float(fitness),
+                        "genes": entry["genes"][i].copy(),
+                    }
         return found
 
     def history(self, names=None) -> pd.DataFrame:
-        """One row an individual told: generation, individual, fitness, evaluation, reason, origin, first, second, share, and its genes.
+        """One row an individual told: generation, individual, fitness, evaluation, reason, origin,
+        first, second, share, and its genes.
 
         Parameters
         ----------
@@ -267,16 +376,44 @@ class GeneticAlgorithm:
         for g, entry in enumerate(self.told):
             lineage = entry["lineage"]
             for i in range(len(entry["fitness"])):
-                rows.append({"generation": g, "individual": i, "fitness": float(entry["fitness"][i]), "evaluation": float(entry["evaluations"][i]), "reason": entry["reasons"][i],
-                             "origin": lineage.origin[i], "first": int(lineage.parents[i, 0]), "second": int(lineage.parents[i, 1]), "share": float(lineage.shares[i, 0]),
-                             **dict(zip(names, entry["genes"][i].tolist(), strict=True))})
+                rows.append(
+                    {
+                        "generation": g,
+                        "individual": i,
+                        "fitness": float(entry["fitness"][i]),
+                        "evaluation": float(entry["evaluations"][i]),
+                        "reason": entry["reasons"][i],
+                        "origin": lineage.origin[i],
+                        "first": int(lineage.parents[i, 0]),
+                        "second": int(lineage.parents[i, 1]),
+                        "share": float(lineage.shares[i, 0]),
+                        **dict(zip(names, entry["genes"][i].tolist(), strict=True)),
+                    }
+                )
         return pd.DataFrame(rows)
 
     def state(self) -> dict:
-        """Everything that the rest of the search depends on, as plain JSON; numbers keep all their digits."""
-        told = [{"genes": e["genes"].tolist(), "fitness": e["fitness"].tolist(), "evaluations": e["evaluations"].tolist(), "reasons": list(e["reasons"]), "lineage": _listed(e["lineage"])} for e in self.told]
-        return {"settings": asdict(self.settings), "random": _plain(self._bits.state), "generation": self.generation, "genes": self._genes.tolist(),
-                "lineage": _listed(self.lineage), "told": told}
+        """Everything that the rest of the search depends on, as plain JSON; numbers keep all their
+        digits.
+        """
+        told = [
+            {
+                "genes": e["genes"].tolist(),
+                "fitness": e["fitness"].tolist(),
+                "evaluations": e["evaluations"].tolist(),
+                "reasons": list(e["reasons"]),
+                "lineage": _listed(e["lineage"]),
+            }
+            for e in self.told
+        ]
+        return {
+            "settings": asdict(self.settings),
+            "random": _plain(self._bits.state),
+            "generation": self.generation,
+            "genes": self._genes.tolist(),
+            "lineage": _listed(self.lineage),
+            "told": told,
+        }
 
     @classmethod
     def from_state(cls, state: dict) -> "GeneticAlgorithm":
@@ -284,11 +421,26 @@ class GeneticAlgorithm:
         search = cls(GASettings(**state["settings"]))
         bits = state["random"]
         if "key" in bits["state"]:
-            bits = {**bits, "state": {**bits["state"], "key": np.array(bits["state"]["key"], np.uint32)}}
+            bits = {
+                **bits,
+                "state": {**bits["state"], "key": np.array(bits["state"]["key"], np.uint32)},
+            }
         search._bits.state = bits
-        search.generation, search._genes, search.lineage = state["generation"], np.array(state["genes"], float), _lineage(state["lineage"])
-        search.told = [{"genes": np.array(e["genes"], float), "fitness": np.array(e["fitness"], float), "evaluations": np.array(e["evaluations"], float),
-                        "reasons": list(e["reasons"]), "lineage": _lineage(e["lineage"])} for e in state["told"]]
+        search.generation, search._genes, search.lineage = (
+            state["generation"],
+            np.array(state["genes"], float),
+            _lineage(state["lineage"]),
+        )
+        search.told = [
+            {
+                "genes": np.array(e["genes"], float),
+                "fitness": np.array(e["fitness"], float),
+                "evaluations": np.array(e["evaluations"], float),
+                "reasons": list(e["reasons"]),
+                "lineage": _lineage(e["lineage"]),
+            }
+            for e in state["told"]
+        ]
         return search
 
 
@@ -297,7 +449,12 @@ def _listed(lineage: Lineage) -> dict:
 
 
 def _lineage(listed: dict) -> Lineage:
-    return Lineage(tuple(listed["origin"]), np.array(listed["parents"], int), np.array(listed["shares"], float), np.array(listed["better"], int))
+    return Lineage(
+        tuple(listed["origin"]),
+        np.array(listed["parents"], int),
+        np.array(listed["shares"], float),
+        np.array(listed["better"], int),
+    )
 
 
 def _plain(value):

@@ -1,14 +1,18 @@
-"""The operators of the genetic algorithm as pure functions: thesis equations 3.4 and 3.5, Algorithms 1 and 2, with every random draw an argument.
+"""The operators of the genetic algorithm as pure functions: thesis equations 3.4 and 3.5,
+Algorithms 1 and 2, with every random draw an argument.
 
-They follow the text; where text and released code leave a case open (two worst parents, a generation of equals), the case is settled as told in
-:mod:`kit.search.evolution.genetic`, which draws for them.
+They follow the text; where text and released code leave a case open (two worst parents, a
+generation of equals), the case is settled as told in :mod:`kit.search.evolution.genetic`, which
+draws for them.
 """
 
 import numpy as np
 
 
 def normalised(fitness) -> np.ndarray:
-    """Evaluations (eq. 3.4): fitness minus the generation's lowest, over its range; all 1 where all are equal. Shape (n,), float in [0, 1]."""
+    """Evaluations (eq. 3.4): fitness minus the generation's lowest, over its range; all 1 where all
+    are equal. Shape (n,), float in [0, 1].
+    """
     fitness = np.asarray(fitness, float)
     spread = fitness.max() - fitness.min()
     return np.ones_like(fitness) if spread == 0 else (fitness - fitness.min()) / spread
@@ -36,12 +40,16 @@ def tournament(evaluations, contestants, opponents, ties: str = "opponent") -> n
     evaluations, selected = np.asarray(evaluations), np.array(contestants)
     for challengers in np.asarray(opponents).T:
         kept, new = evaluations[selected], evaluations[challengers]
-        selected = np.where(kept > new if ties == "opponent" else kept >= new, selected, challengers)
+        selected = np.where(
+            kept > new if ties == "opponent" else kept >= new, selected, challengers
+        )
     return selected
 
 
 def shares(first, second) -> np.ndarray:
-    """Weights of two parents in a blend: their evaluations over the sum, one half each where both are 0. Shapes (n,) and (n,) to (n, 2)."""
+    """Weights of two parents in a blend: their evaluations over the sum, one half each where both
+    are 0. Shapes (n,) and (n,) to (n, 2).
+    """
     pair = np.stack([np.asarray(first, float), np.asarray(second, float)], axis=1)
     total = pair.sum(1, keepdims=True)
     return np.where(total > 0, pair / np.where(total > 0, total, 1.0), 0.5)
@@ -57,7 +65,8 @@ def offspring(first, second, weights, crossed, mutated, values) -> np.ndarray:
     weights : array-like
         (m, 2) float, see :func:`shares`.
     crossed, mutated : array-like
-        (m, genes) bool: blend the parents' gene (else the first parent's is kept); then draw it anew.
+        (m, genes) bool: blend the parents' gene (else the first parent's is kept); then draw it
+        anew.
     values : array-like
         (m, genes) float in [0, 1], what a mutated gene becomes.
 

@@ -1,4 +1,6 @@
-"""What the differential evolution writes down: every candidate with its parents and fate (card 17.5), and the counts of every generation."""
+"""What the differential evolution writes down: every candidate with its parents and fate (card
+17.5), and the counts of every generation.
+"""
 
 from dataclasses import dataclass, field
 
@@ -24,7 +26,8 @@ class Candidate:
     genes : numpy.ndarray
         (genes,) float in [0, 1].
     parents : tuple of int
-        Numbers: target and three donors of a trial, the candidate or slot that an opposite mirrors (a jump mirrors within the population's range), none at random.
+        Numbers: target and three donors of a trial, the candidate or slot that an opposite mirrors
+        (a jump mirrors within the population's range), none at random.
     evaluation : int or None
         Place in the order of trainings; None for what is not trained.
     fitness : float or None
@@ -34,7 +37,8 @@ class Candidate:
     duplicate : int or None
         Index of the candidate it equals.
     feasible, rejected, failed, dropped : bool
-        Stands for something that may be trained; is infeasible for its cost alone; could not be trained; was left when the budget was spent.
+        Stands for something that may be trained; is infeasible for its cost alone; could not be
+        trained; was left when the budget was spent.
     reason : str or None
         Why it is infeasible or failed.
     """

@@ -1,8 +1,10 @@
-"""Settings of the opposition-based differential evolution: the released code's choices, the repaired ones, and every choice by itself.
+"""Settings of the opposition-based differential evolution: the released code's choices, the
+repaired ones, and every choice by itself.
 
-============== ================================== ==========================================================
-choice         "paper"                            "clean"
-============== ================================== ==========================================================
+============== ==================================
+==========================================================
+choice         "paper"                            "clean" ==============
+================================== ==========================================================
 dedup          "paper": raw paths and degrees     "phenotype": the network that is built
 cached         "swap": a duplicate trial becomes  "keep": it keeps its genes and takes the
                the candidate it equals            known fitness
@@ -10,10 +12,10 @@ worst          -1 at the start, 0 later           -1 always, so that a network a
 streams        "same": all start at the seed, so  "spawned": independent
                the first genes and the repairs
                are the same numbers
-stop           "over": once more than the budget  "exact": when the budget is trained, wherever; what is
-               is trained, within the trials of   left of the generation is dropped, the rest is selected
-               a generation, without selection;
-               or at its end
+stop           "over": once more than the budget  "exact": when the budget is trained, wherever;
+what is
+               is trained, within the trials of   left of the generation is dropped, the rest is
+               selected a generation, without selection; or at its end
 last_in_best   False: the model that ended the    True
                search is forgotten
 best_ties      "latest" of equals                 "first" of equals
@@ -21,10 +23,11 @@ tie_break      False                              True: told values decide betwe
 numbering      "paper": one number is skipped     "all": every candidate that is logged
                after the initial set, and
                duplicates have none
-exclude_target False: a donor may be the target   False
-============== ================================== ==========================================================
+exclude_target False: a donor may be the target   False ==============
+================================== ==========================================================
 
-In both, infeasible candidates of the initial set stay in the race with the worst fitness, and a trial that equals its target's fitness replaces it.
+In both, infeasible candidates of the initial set stay in the race with the worst fitness, and a
+trial that equals its target's fitness replaces it.
 """
 
 import math
@@ -33,13 +36,38 @@ from dataclasses import dataclass
 from kit.errors import KitError
 
 MODES = {
-    "paper": {"dedup": "paper", "cached": "swap", "worst": (-1.0, 0.0), "streams": "same", "stop": "over", "last_in_best": False, "best_ties": "latest",
-              "tie_break": False, "numbering": "paper"},
-    "clean": {"dedup": "phenotype", "cached": "keep", "worst": (-1.0, -1.0), "streams": "spawned", "stop": "exact", "last_in_best": True, "best_ties": "first",
-              "tie_break": True, "numbering": "all"},
-}  # fmt: skip
-_CHOICES = {"algorithm": ("ode", "random"), "mode": tuple(MODES), "cached": ("swap", "keep"), "streams": ("same", "spawned"), "stop": ("over", "exact"),
-            "best_ties": ("latest", "first"), "numbering": ("paper", "all")}
+    "paper": {
+        "dedup": "paper",
+        "cached": "swap",
+        "worst": (-1.0, 0.0),
+        "streams": "same",
+        "stop": "over",
+        "last_in_best": False,
+        "best_ties": "latest",
+        "tie_break": False,
+        "numbering": "paper",
+    },
+    "clean": {
+        "dedup": "phenotype",
+        "cached": "keep",
+        "worst": (-1.0, -1.0),
+        "streams": "spawned",
+        "stop": "exact",
+        "last_in_best": True,
+        "best_ties": "first",
+        "tie_break": True,
+        "numbering": "all",
+    },
+}
+_CHOICES = {
+    "algorithm": ("ode", "random"),
+    "mode": tuple(MODES),
+    "cached": ("swap", "keep"),
+    "streams": ("same", "spawned"),
+    "stop": ("over", "exact"),
+    "best_ties": ("latest", "first"),
+    "numbering": ("paper", "all"),
+}
 
 
 class BadSettings(KitError):
@@ -56,7 +84,8 @@ class ODESettings:
     budget : int
         Candidates to train; infeasible ones, duplicates and failures do not count.
     factor, crossover, jumping : float
-        Weight of the donors' difference; probabilities that a gene comes from the mutant and that a generation jumps.
+        Weight of the donors' difference; probabilities that a gene comes from the mutant and that a
+        generation jumps.
     opposite_init, opposite_jumping : bool
         Opposites of the initial set, and jumps; without both it is plain DE/rand/1/bin.
     algorithm : str
@@ -67,12 +96,14 @@ class ODESettings:
         Kind of key that is asked of the space; "none" trains duplicates.
     cached, streams, stop, best_ties, numbering : str, optional
     worst : tuple of float, optional
-        Fitness of infeasible and failed candidates of the initial set, and of later ones; no real fitness may lie below.
+        Fitness of infeasible and failed candidates of the initial set, and of later ones; no real
+        fitness may lie below.
     last_in_best, tie_break, exclude_target : bool, optional
     most_cost : float, optional
         A candidate that costs more, as the space says, is rejected: logged, and infeasible.
     patience : int
-        Generations in a row that trained nothing, after which the search ends: the space or the population is exhausted. The released code has no such end.
+        Generations in a row that trained nothing, after which the search ends: the space or the
+        population is exhausted. The released code has no such end.
     seed : int
 
     Raises
@@ -109,12 +140,19 @@ class ODESettings:
                 object.__setattr__(self, name, value)
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
-                raise BadSettings(f"{name} is {getattr(self, name)!r}; choose one of {', '.join(choices)}.")
+                raise BadSettings(
+                    f"{name} is {getattr(self, name)!r}; choose one of {', '.join(choices)}."
+                )
         object.__setattr__(self, "worst", tuple(float(value) for value in self.worst))
         if self.population < 3 + self.exclude_target or min(self.budget, self.patience) < 1:
-            raise BadSettings("The population needs three donors (four members if the target is none), and budget and patience at least 1.")
+            raise BadSettings(
+                "The population needs three donors (four members if the target is none), and "
+                "budget and patience at least 1."
+            )
         if not (0 <= self.crossover <= 1 and 0 <= self.jumping <= 1 and math.isfinite(self.factor)):
-            raise BadSettings("Crossover and jumping are probabilities, and the factor is a finite number.")
+            raise BadSettings(
+                "Crossover and jumping are probabilities, and the factor is a finite number."
+            )
         if len(self.worst) != 2 or not all(map(math.isfinite, self.worst)):
             raise BadSettings("The worst fitness is two finite numbers: at the start and later.")
 

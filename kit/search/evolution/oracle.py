@@ -1,12 +1,16 @@
-"""An evolutionary algorithm as an oracle of KerasTuner: it hands out individuals and takes their fitness, from one process or from workers over the network.
+"""An evolutionary algorithm as an oracle of KerasTuner: it hands out individuals and takes their
+fitness, from one process or from workers over the network.
 
-One oracle serves the genetic algorithm and the differential evolution; what they differ in is in :mod:`kit.search.evolution.population`. The publications evaluate one individual after the
-other in one process; one stores its state between generations, so that a crash loses the current one, the other not at all. Here every
-individual is a trial of KerasTuner's, on disk as soon as it ends. What KerasTuner 1.4.8 leaves open is closed: its files are written in place and a kill in
-between leaves them unreadable (here: atomically); a worker that dies keeps its trial for ever and the chief never ends (here: a worker
-shows that it lives, and its individual goes to another when it stops doing so); results travel as 32-bit floats and reasons not at all (here: both travel as
-text in the trial's values, so that a search over the network equals one in a process to the last bit); a search whose trials all failed ends as if it had
-succeeded (here: an error).
+One oracle serves the genetic algorithm and the differential evolution; what they differ in is in
+:mod:`kit.search.evolution.population`. The publications evaluate one individual after the other in
+one process; one stores its state between generations, so that a crash loses the current one, the
+other not at all. Here every individual is a trial of KerasTuner's, on disk as soon as it ends. What
+KerasTuner 1.4.8 leaves open is closed: its files are written in place and a kill in between leaves
+them unreadable (here: atomically); a worker that dies keeps its trial for ever and the chief never
+ends (here: a worker shows that it lives, and its individual goes to another when it stops doing
+so); results travel as 32-bit floats and reasons not at all (here: both travel as text in the
+trial's values, so that a search over the network equals one in a process to the last bit); a search
+whose trials all failed ends as if it had succeeded (here: an error).
 """
 
 import contextlib
@@ -24,13 +28,18 @@ from kit import files
 from kit.search.evolution import plan as plans
 from kit.search.evolution.plan import Plan
 
-INDIVIDUAL, OUTCOME = "search/individual", "search/outcome"  # entries of a trial's values, JSON text
+INDIVIDUAL, OUTCOME = (
+    "search/individual",
+    "search/outcome",
+)  # entries of a trial's values, JSON text
 FITNESS, HEARTBEAT = "fitness", "heartbeat"  # names of metrics
 KEPT = {".json", ".csv", ".txt"}  # what stays of an individual without offspring
 
 
 def name_of(tuner_id: str) -> str:
-    """Name of a worker; its tuner id is ``name#incarnation``, so that one started again is told from one that asks twice."""
+    """Name of a worker; its tuner id is ``name#incarnation``, so that one started again is told
+    from one that asks twice.
+    """
     return tuner_id.partition("#")[0]
 
 
@@ -53,8 +62,12 @@ class PopulationOracle(keras_tuner.Oracle):
     """
 
     def __init__(self, plan: Plan, chief: bool = False):
-        super().__init__(objective=keras_tuner.Objective(FITNESS, "max"), hyperparameters=plan.genome.hyperparameters(), seed=plan.settings.seed + 1,
-                         max_consecutive_failed_trials=math.inf)
+        super().__init__(
+            objective=keras_tuner.Objective(FITNESS, "max"),
+            hyperparameters=plan.genome.hyperparameters(),
+            seed=plan.settings.seed + 1,
+            max_consecutive_failed_trials=math.inf,
+        )
         self.verbose, self.plan, self.chief = 0, plan, chief
         self.search, self.broken = plan.search(), None
         self.failure = self.search.failure()  # a space in which nothing is feasible
@@ -63,7 +76,9 @@ class PopulationOracle(keras_tuner.Oracle):
 
     @contextlib.contextmanager
     def _guarded(self):
-        """One call at a time; an error is kept for whoever serves (KerasTuner's own lock stays locked after one)."""
+        """One call at a time; an error is kept for whoever serves (KerasTuner's own lock stays
+        locked after one).
+        """
         with self._lock:
             try:
                 yield
@@ -82,19 +97,28 @@ class PopulationOracle(keras_tuner.Oracle):
         return bool(self.failure) or self.search.finished
 
     def populate_space(self, trial_id):
-        """The next individual, or IDLE while others have to end first; see ``keras_tuner.Oracle``."""
+        """The next individual, or IDLE while others have to end first; see
+        ``keras_tuner.Oracle``.
+        """
         if self.over:
             return {"status": TrialStatus.STOPPED}
         task = self.search.task(int(trial_id))
         if task is None:
             return {"status": TrialStatus.IDLE}
         values = self.plan.genome.decode(task[0])
-        return {"status": TrialStatus.RUNNING, "values": {**values, INDIVIDUAL: json.dumps({"values": values, "search": task[1]})}}
+        return {
+            "status": TrialStatus.RUNNING,
+            "values": {**values, INDIVIDUAL: json.dumps({"values": values, "search": task[1]})},
+        }
 
     def create_trial(self, tuner_id):
-        """The next trial of a worker; what an earlier incarnation of the same worker held goes back to the queue first."""
+        """The next trial of a worker; what an earlier incarnation of the same worker held goes back
+        to the queue first.
+        """
         with self._guarded():
-            for other in [t for t in self.ongoing_trials if t != tuner_id and name_of(t) == name_of(tuner_id)]:
+            for other in [
+                t for t in self.ongoing_trials if t != tuner_id and name_of(t) == name_of(tuner_id)
+            ]:
                 self._lose(other)
             self._seen[tuner_id] = time.monotonic()
             return super().create_trial(tuner_id)
@@ -105,10 +129,16 @@ class PopulationOracle(keras_tuner.Oracle):
             for tuner_id, trial in self.ongoing_trials.items():
                 if trial.trial_id == trial_id:
                     self._seen[tuner_id] = time.monotonic()
-            return self.trials[trial_id] if HEARTBEAT in metrics else super().update_trial(trial_id, metrics, step)
+            return (
+                self.trials[trial_id]
+                if HEARTBEAT in metrics
+                else super().update_trial(trial_id, metrics, step)
+            )
 
     def end_trial(self, trial):
-        """A worker's result; a second one for the same individual, from a worker that counted as dead, changes nothing."""
+        """A worker's result; a second one for the same individual, from a worker that counted as
+        dead, changes nothing.
+        """
         with self._guarded():
             if trial.trial_id in self.end_order:
                 return
@@ -128,7 +158,11 @@ class PopulationOracle(keras_tuner.Oracle):
     def expire(self) -> None:
         """Give up workers that showed no sign of life for longer than the lease."""
         with self._guarded():
-            dead = {t for t in self.tuner_ids | set(self.ongoing_trials) if time.monotonic() - self._seen.setdefault(t, time.monotonic()) > self.plan.lease}
+            dead = {
+                t
+                for t in self.tuner_ids | set(self.ongoing_trials)
+                if time.monotonic() - self._seen.setdefault(t, time.monotonic()) > self.plan.lease
+            }
             for tuner_id in dead:
                 self._lose(tuner_id)
 
@@ -144,7 +178,9 @@ class PopulationOracle(keras_tuner.Oracle):
             self.save()
             return
         reason = f"its worker died, {self.losses[trial.trial_id]} times"
-        trial.hyperparameters.values[OUTCOME] = json.dumps({"fitness": None, "reason": reason, "seconds": None})
+        trial.hyperparameters.values[OUTCOME] = json.dumps(
+            {"fitness": None, "reason": reason, "seconds": None}
+        )
         trial.status, trial.message = TrialStatus.FAILED, reason
         self.end_trial(trial)
 
@@ -169,12 +205,23 @@ class PopulationOracle(keras_tuner.Oracle):
 
     def get_state(self):
         """KerasTuner's state, the algorithm's, seconds and losses."""
-        return {**super().get_state(), self.search.KEY: self.algorithm.state(), "seconds": self.seconds, "losses": self.losses, "failure": self.failure}
+        return {
+            **super().get_state(),
+            self.search.KEY: self.algorithm.state(),
+            "seconds": self.seconds,
+            "losses": self.losses,
+            "failure": self.failure,
+        }
 
     def set_state(self, state):
         """The inverse of :meth:`get_state`; trials must be there."""
         super().set_state(state)
-        self.search, self.seconds, self.losses, self.failure = self.plan.search(state), state["seconds"], state["losses"], state["failure"]
+        self.search, self.seconds, self.losses, self.failure = (
+            self.plan.search(state),
+            state["seconds"],
+            state["losses"],
+            state["failure"],
+        )
         self.verbose = 0
 
     def save(self):
@@ -182,12 +229,16 @@ class PopulationOracle(keras_tuner.Oracle):
         files.write_json(self._get_oracle_fname(), self.get_state())
 
     def _save_trial(self, trial):
-        files.write_json(Path(self._get_trial_dir(trial.trial_id)) / "trial.json", trial.get_state())
+        files.write_json(
+            Path(self._get_trial_dir(trial.trial_id)) / "trial.json", trial.get_state()
+        )
 
     def reload(self):
-        """Go on from the folder: nothing that ended is lost, and what a kill cut off is handed out again.
+        """Go on from the folder: nothing that ended is lost, and what a kill cut off is handed out
+        again.
 
-        A chief leaves individuals to the workers that held them, which may have survived it, until their lease is over.
+        A chief leaves individuals to the workers that held them, which may have survived it, until
+        their lease is over.
         """
         file = Path(self._get_oracle_fname())
         state = files.read_json(file, default=None)
@@ -195,13 +246,26 @@ class PopulationOracle(keras_tuner.Oracle):
             for folder in Path(self._project_dir).glob("trial_*"):
                 shutil.rmtree(folder, ignore_errors=True)
             return
-        self.trials = {n: Trial.load(str(Path(self._get_trial_dir(n)) / "trial.json")) for n in state["start_order"]}
+        self.trials = {
+            n: Trial.load(str(Path(self._get_trial_dir(n)) / "trial.json"))
+            for n in state["start_order"]
+        }
         self.set_state(state)
-        ended = [n for n in self.start_order if n not in self.end_order and OUTCOME in self.trials[n].hyperparameters.values]
+        ended = [
+            n
+            for n in self.start_order
+            if n not in self.end_order and OUTCOME in self.trials[n].hyperparameters.values
+        ]
         self.end_order += ended  # killed between the trial's file and the oracle's
-        self.ongoing_trials = {t: trial for t, trial in self.ongoing_trials.items() if self.chief and trial.trial_id not in self.end_order}
+        self.ongoing_trials = {
+            t: trial
+            for t, trial in self.ongoing_trials.items()
+            if self.chief and trial.trial_id not in self.end_order
+        }
         self._restored = set(self.ongoing_trials)
         held = {trial.trial_id for trial in self.ongoing_trials.values()}
-        self._retry_queue = [n for n in reversed(self.start_order) if n not in self.end_order and n not in held]
+        self._retry_queue = [
+            n for n in reversed(self.start_order) if n not in self.end_order and n not in held
+        ]
         if not self.over:
             self._gather()

@@ -1,11 +1,14 @@
-"""What a search is: genome, settings, and the function that trains and judges an individual; written into its folder so that every process reads the same.
+"""What a search is: genome, settings, and the function that trains and judges an individual;
+written into its folder so that every process reads the same.
 
-The function is named by an id of :mod:`kit.search.evolution.tasks` or as "module:function", and imported
-by the process that calls it: ``evaluate(values, folder, **arguments) -> float``. `values` holds
-the decoded genes by name and, under "search", where the individual stands: generation, individual, origin, seed, and the folders,
-shares and ranks of its parents. `folder` is the individual's own; what it leaves there is there for its offspring, and is removed once it has none. A plan with a space searches by
-differential evolution: "search" then also holds the candidate's number and its genes, no candidate inherits from another, the weights of the population and the best stay, and
-the function may return a sequence, the fitness and the values that decide between equals.
+The function is named by an id of :mod:`kit.search.evolution.tasks` or as "module:function", and
+imported by the process that calls it: ``evaluate(values, folder, **arguments) -> float``. `values`
+holds the decoded genes by name and, under "search", where the individual stands: generation,
+individual, origin, seed, and the folders, shares and ranks of its parents. `folder` is the
+individual's own; what it leaves there is there for its offspring, and is removed once it has none.
+A plan with a space searches by differential evolution: "search" then also holds the candidate's
+number and its genes, no candidate inherits from another, the weights of the population and the best
+stay, and the function may return a sequence, the fitness and the values that decide between equals.
 """
 
 import importlib
@@ -26,7 +29,9 @@ PLAN, STATE = "search.json", "oracle.json"
 
 
 class BadPlan(KitError):
-    """The genome, the settings and the function do not fit together, or the function cannot be imported."""
+    """The genome, the settings and the function do not fit together, or the function cannot be
+    imported.
+    """
 
 
 class OtherSearch(KitError):
@@ -50,13 +55,16 @@ class Plan:
     genome : kit.search.evolution.genome.Genome
     settings : kit.search.evolution.genetic.GASettings
     evaluate : str
-        An id of :data:`kit.search.evolution.tasks.TASKS`, or "module:function" of a function of your own.
+        An id of :data:`kit.search.evolution.tasks.TASKS`, or "module:function" of a function of
+        your own.
     arguments : dict
         More keyword arguments of the function; what JSON can hold.
     lease : float
-        Seconds without a sign of life after which a worker counts as dead and its individual is given to another.
+        Seconds without a sign of life after which a worker counts as dead and its individual is
+        given to another.
     most_losses : int
-        Workers that may die on an individual before it counts as failed: one that exhausts the memory kills each.
+        Workers that may die on an individual before it counts as failed: one that exhausts the
+        memory kills each.
 
     Raises
     ------
@@ -80,13 +88,18 @@ class Plan:
         for field_name in (each for each in tasks.FIELDS if hasattr(self, each)):
             given = getattr(self, field_name)
             if tasks.unknown(given):
-                raise BadPlan(f"There is no task {given!r}; choose from {', '.join(tasks.TASKS)}, "
-                              'or name your own as "module:function".')
+                raise BadPlan(
+                    f"There is no task {given!r}; choose from {', '.join(tasks.TASKS)}, "
+                    'or name your own as "module:function".'
+                )
             object.__setattr__(self, field_name, tasks.name(given))
 
     def _check_genes(self):
         if len(self.genome) != self.settings.genes:
-            raise BadPlan(f"The genome has {len(self.genome)} genes, but the settings give probabilities for {self.settings.genes}.")
+            raise BadPlan(
+                f"The genome has {len(self.genome)} genes, but the settings give probabilities for "
+                f"{self.settings.genes}."
+            )
 
     def function(self):
         """The function, imported.
@@ -98,7 +111,9 @@ class Plan:
         return _imported(self.evaluate)
 
     def search(self, state: dict | None = None):
-        """The search, new or as it is in an oracle's state: a :class:`kit.search.evolution.population.GeneticSearch`."""
+        """The search, new or as it is in an oracle's state: a
+        :class:`kit.search.evolution.population.GeneticSearch`.
+        """
         return GeneticSearch(self.settings, state and state[GeneticSearch.KEY])
 
     def key(self) -> str:
@@ -117,7 +132,9 @@ class Plan:
         if there is None:
             files.write_json(file, asdict(self))
         elif files.digest(tasks.historic(there)) != self.key():
-            raise OtherSearch(f"{folder} holds a search with other settings; delete it or choose another folder.")
+            raise OtherSearch(
+                f"{folder} holds a search with other settings; delete it or choose another folder."
+            )
 
     @staticmethod
     def read(folder) -> "Plan":
@@ -129,7 +146,8 @@ class Plan:
 
 @dataclass(frozen=True)
 class SpacePlan(Plan):
-    """A search by differential evolution, or at random with the same books; its settings are :class:`kit.search.evolution.opposition_settings.ODESettings`.
+    """A search by differential evolution, or at random with the same books; its settings are
+    :class:`kit.search.evolution.opposition_settings.ODESettings`.
 
     Attributes
     ----------
@@ -145,7 +163,9 @@ class SpacePlan(Plan):
 
     def _check_genes(self):
         if len(self.genome) != self.made_space().genes:
-            raise BadPlan(f"The genome has {len(self.genome)} genes, but the space {self.made_space().genes}.")
+            raise BadPlan(
+                f"The genome has {len(self.genome)} genes, but the space {self.made_space().genes}."
+            )
 
     def made_space(self):
         """The space.
@@ -157,11 +177,18 @@ class SpacePlan(Plan):
         try:
             return _imported(self.space)(**self.space_arguments)
         except TypeError as error:
-            raise BadPlan(f"The space {self.space} cannot be made ({error}); give it the arguments that it takes.") from error
+            raise BadPlan(
+                f"The space {self.space} cannot be made ({error}); give it the arguments that it "
+                "takes."
+            ) from error
 
     def search(self, state: dict | None = None):
-        """The search, new or as it is in an oracle's state: a :class:`kit.search.evolution.population.OppositionSearch`."""
-        return OppositionSearch(self.settings, self.made_space(), state and state[OppositionSearch.KEY])
+        """The search, new or as it is in an oracle's state: a
+        :class:`kit.search.evolution.population.OppositionSearch`.
+        """
+        return OppositionSearch(
+            self.settings, self.made_space(), state and state[OppositionSearch.KEY]
+        )
 
 
 def numbers(genes: int) -> Genome:
@@ -174,7 +201,10 @@ def _imported(name: str):
     try:
         return getattr(importlib.import_module(module), thing)
     except (ImportError, AttributeError, ValueError) as error:
-        raise BadPlan(f"{name} cannot be imported ({error}); name a function of a module that every worker finds.") from error
+        raise BadPlan(
+            f"{name} cannot be imported ({error}); name a function of a module that every worker "
+            "finds."
+        ) from error
 
 
 def trial_folder(folder, number: int) -> Path:
@@ -191,7 +221,8 @@ class Result:
     plan : Plan
     search : kit.search.evolution.population.GeneticSearch or OppositionSearch
     history : pandas.DataFrame
-        One row an individual of the generations that are complete (genetic) or a candidate (differential evolution): the columns of the algorithm's ``history``, genes named
+        One row an individual of the generations that are complete (genetic) or a candidate
+        (differential evolution): the columns of the algorithm's ``history``, genes named
         ``gene.<name>``, then the decoded values and seconds.
     folder : pathlib.Path
     """
@@ -203,14 +234,22 @@ class Result:
 
     @property
     def algorithm(self):
-        """The :class:`kit.search.evolution.genetic.GeneticAlgorithm` or :class:`kit.search.evolution.opposition.ODE`."""
+        """The :class:`kit.search.evolution.genetic.GeneticAlgorithm` or
+        :class:`kit.search.evolution.opposition.ODE`.
+        """
         return self.search.algorithm
 
     @property
     def best(self) -> dict:
-        """The best individual of the run: generation, individual, fitness, genes, values, folder; of a candidate also its number."""
+        """The best individual of the run: generation, individual, fitness, genes, values, folder;
+        of a candidate also its number.
+        """
         found = self.search.best()
-        return {**found, "values": self.plan.genome.decode(found["genes"]), "folder": trial_folder(self.folder, found.pop("training"))}
+        return {
+            **found,
+            "values": self.plan.genome.decode(found["genes"]),
+            "folder": trial_folder(self.folder, found.pop("training")),
+        }
 
 
 def result(folder) -> Result:

@@ -1,9 +1,13 @@
-"""What the adapter to KerasTuner asks of an algorithm, answered by both: the genetic algorithm, told a generation at a time, and the differential evolution, told candidate by candidate.
+"""What the adapter to KerasTuner asks of an algorithm, answered by both: the genetic algorithm,
+told a generation at a time, and the differential evolution, told candidate by candidate.
 
-Trainings are numbered from 0 in the order in which they are handed out; a trial of KerasTuner's is one training. In the genetic algorithm that is the n-th individual over
-all generations, in the differential evolution a candidate's ``evaluation`` (infeasible ones and duplicates are no trials). That order, and the result, are the same
-for any number of workers: the genetic algorithm waits for its generation, and the differential evolution hands out only what the sequential code would be certain to
-train (:mod:`kit.search.evolution.opposition`), so that where the paper's stop falls into a generation no worker runs ahead of it.
+Trainings are numbered from 0 in the order in which they are handed out; a trial of KerasTuner's is
+one training. In the genetic algorithm that is the n-th individual over all generations, in the
+differential evolution a candidate's ``evaluation`` (infeasible ones and duplicates are no trials).
+That order, and the result, are the same for any number of workers: the genetic algorithm waits for
+its generation, and the differential evolution hands out only what the sequential code would be
+certain to train (:mod:`kit.search.evolution.opposition`), so that where the paper's stop falls into
+a generation no worker runs ahead of it.
 """
 
 import numpy as np
@@ -18,7 +22,9 @@ def first_of(settings, generation: int) -> int:
 
 
 def ended(state: dict) -> bool:
-    """True if an oracle's state on disk is that of a search that is over, with or without a result."""
+    """True if an oracle's state on disk is that of a search that is over, with or without a
+    result.
+    """
     if state["failure"]:
         return True
     if OppositionSearch.KEY in state:
@@ -44,7 +50,9 @@ class GeneticSearch:
     KEY = "genetic"  # in the oracle's state
 
     def __init__(self, settings, state: dict | None = None):
-        self.algorithm = GeneticAlgorithm(settings) if state is None else GeneticAlgorithm.from_state(state)
+        self.algorithm = (
+            GeneticAlgorithm(settings) if state is None else GeneticAlgorithm.from_state(state)
+        )
 
     @property
     def finished(self) -> bool:
@@ -61,15 +69,28 @@ class GeneticSearch:
             return None
         generation, lineage = self.algorithm.generation, self.algorithm.lineage
         parents = [self._first(1) + int(n) for n in lineage.parents[row]] if generation else []
-        return genes[row], {"generation": generation, "individual": row, "origin": lineage.origin[row], "seed": _seed(self.algorithm.settings.seed, generation, row),
-                            "parents": parents, "shares": lineage.shares[row].tolist(), "better": int(lineage.better[row])}
+        return genes[row], {
+            "generation": generation,
+            "individual": row,
+            "origin": lineage.origin[row],
+            "seed": _seed(self.algorithm.settings.seed, generation, row),
+            "parents": parents,
+            "shares": lineage.shares[row].tolist(),
+            "better": int(lineage.better[row]),
+        }
 
     def gather(self, outcomes: dict) -> bool:
-        """Tell the algorithm what of `outcomes` (number: outcome) it waits for; True if a generation ended."""
-        found = [outcomes.get(n) for n in range(self._first(), self._first() + len(self.algorithm.ask()))]
+        """Tell the algorithm what of `outcomes` (number: outcome) it waits for; True if a
+        generation ended.
+        """
+        found = [
+            outcomes.get(n) for n in range(self._first(), self._first() + len(self.algorithm.ask()))
+        ]
         if None in found:
             return False
-        self.algorithm.tell([outcome["fitness"] for outcome in found], [outcome["reason"] for outcome in found])
+        self.algorithm.tell(
+            [outcome["fitness"] for outcome in found], [outcome["reason"] for outcome in found]
+        )
         return True
 
     def failure(self) -> str | None:
@@ -77,10 +98,15 @@ class GeneticSearch:
         if self.algorithm.generation == 0 or self.algorithm.best is not None:
             return None
         reasons = [reason for entry in self.algorithm.told for reason in entry["reasons"]]
-        return f"All {len(reasons)} individuals failed, so there is nothing to select; the first: {self.algorithm.told[-1]['reasons'][0]}."
+        return (
+            f"All {len(reasons)} individuals failed, so there is nothing to select; the first: "
+            f"{self.algorithm.told[-1]['reasons'][0]}."
+        )
 
     def alive(self) -> set:
-        """Numbers of the trainings whose weights are still needed: the best's and the coming parents'."""
+        """Numbers of the trainings whose weights are still needed: the best's and the coming
+        parents'.
+        """
         found, best = set(), self.algorithm.best
         if best is not None:
             found.add(first_of(self.algorithm.settings, best["generation"]) + best["individual"])
@@ -91,7 +117,10 @@ class GeneticSearch:
     def best(self) -> dict:
         """The best individual, and the number of its training."""
         best = self.algorithm.best
-        return {**best, "training": first_of(self.algorithm.settings, best["generation"]) + best["individual"]}
+        return {
+            **best,
+            "training": first_of(self.algorithm.settings, best["generation"]) + best["individual"],
+        }
 
     def trainings(self) -> list:
         """Of every row of the history: the number of its training."""
@@ -125,14 +154,28 @@ class OppositionSearch:
         candidate = next((c for c in self.algorithm.ask() if c.evaluation == number), None)
         if candidate is None:
             return None
-        return candidate.genes, {"generation": candidate.generation, "individual": number, "number": candidate.number, "origin": candidate.phase,
-                                 "seed": _seed(self.algorithm.settings.seed, candidate.index), "parents": [], "from": list(candidate.parents), "genes": candidate.genes.tolist()}
+        return candidate.genes, {
+            "generation": candidate.generation,
+            "individual": number,
+            "number": candidate.number,
+            "origin": candidate.phase,
+            "seed": _seed(self.algorithm.settings.seed, candidate.index),
+            "parents": [],
+            "from": list(candidate.parents),
+            "genes": candidate.genes.tolist(),
+        }
 
     def gather(self, outcomes: dict) -> bool:
-        """Tell the algorithm what of `outcomes` (number: outcome) it waits for; True if a generation or its first half ended."""
+        """Tell the algorithm what of `outcomes` (number: outcome) it waits for; True if a
+        generation or its first half ended.
+        """
         batch, going = self.algorithm.batch, True
         while going:  # what is told may open more, of which some may have ended before a kill
-            known = [] if self.finished else [c.evaluation for c in self.algorithm.ask() if c.evaluation in outcomes]
+            known = (
+                []
+                if self.finished
+                else [c.evaluation for c in self.algorithm.ask() if c.evaluation in outcomes]
+            )
             for number in known:
                 told = outcomes[number]
                 self.algorithm.tell(number, told["fitness"], told["reason"], told.get("ties", ()))
@@ -144,21 +187,43 @@ class OppositionSearch:
         search = self.algorithm
         failed = [c for c in search.log if c.failed and c.duplicate is None]
         if search.books.generations and search.books.trained == 0 and failed:
-            return f"All {len(failed)} candidates that were tried failed, so there is nothing to select; the first: {failed[0].reason}."
+            return (
+                f"All {len(failed)} candidates that were tried failed, so there is nothing to "
+                f"select; the first: {failed[0].reason}."
+            )
         if self.finished and search.books.trained == 0:
-            return f"None of {len(search.log)} candidates could be trained, so there is nothing to select; the first: {search.log[0].reason}."
+            return (
+                f"None of {len(search.log)} candidates could be trained, so there is nothing to "
+                f"select; the first: {search.log[0].reason}."
+            )
         return None
 
     def alive(self) -> set:
-        """Numbers of the trainings whose weights are still needed: the best's, the population's and those of candidates that are not judged yet."""
+        """Numbers of the trainings whose weights are still needed: the best's, the population's and
+        those of candidates that are not judged yet.
+        """
         search = self.algorithm
-        log, members = search.log, [*search.population, *([search.best] if search.best else []), *([] if self.finished else search.batch)]
+        log, members = (
+            search.log,
+            [
+                *search.population,
+                *([search.best] if search.best else []),
+                *([] if self.finished else search.batch),
+            ],
+        )
         return {(log[c.duplicate] if c.duplicate is not None else c).evaluation for c in members}
 
     def best(self) -> dict:
         """The best candidate, and the number of its training."""
         best = self.algorithm.best
-        return {"generation": best.generation, "individual": best.evaluation, "number": best.number, "fitness": best.fitness, "genes": best.genes.copy(), "training": best.evaluation}
+        return {
+            "generation": best.generation,
+            "individual": best.evaluation,
+            "number": best.number,
+            "fitness": best.fitness,
+            "genes": best.genes.copy(),
+            "training": best.evaluation,
+        }
 
     def trainings(self) -> list:
         """Of every row of the history: the number of its training; None without one."""

@@ -1,13 +1,18 @@
-"""Gen-Soup, chapter 5 of the thesis: a genetic algorithm whose individuals go on training, and whose offspring inherit their parents' averaged weights.
+"""Gen-Soup, chapter 5 of the thesis: a genetic algorithm whose individuals go on training, and
+whose offspring inherit their parents' averaged weights.
 
-No code of chapter 5 is public; what the text leaves open is settled as the thesis card, section 5, recommends, and each choice is a setting: all
-individuals of an architecture start from the same weights, head included; moving statistics are averaged with the weights and may be measured anew; every
-generation has a new optimizer; the elite trains on like the others; the cosine falls over all epochs of the search; images grow by a rounded
-line and stay at full size for the last generations. An individual that diverges, does not fit into memory or needs an optimizer that cannot run gets the worst
-fitness with its reason and leaves no weights: whoever descends from it takes the other parent's, or begins anew.
+No code of chapter 5 is public; what the text leaves open is settled as the thesis card, section 5,
+recommends, and each choice is a setting: all individuals of an architecture start from the same
+weights, head included; moving statistics are averaged with the weights and may be measured anew;
+every generation has a new optimizer; the elite trains on like the others; the cosine falls over all
+epochs of the search; images grow by a rounded line and stay at full size for the last generations.
+An individual that diverges, does not fit into memory or needs an optimizer that cannot run gets the
+worst fitness with its reason and leaves no weights: whoever descends from it takes the other
+parent's, or begins anew.
 
-Each individual is on disk when it is done, and the algorithm after each generation, so that an interrupted search goes on to the same result; the
-weights of at most two generations and of the best individual are kept.
+Each individual is on disk when it is done, and the algorithm after each generation, so that an
+interrupted search goes on to the same result; the weights of at most two generations and of the
+best individual are kept.
 """
 
 import hashlib
@@ -22,7 +27,13 @@ import pandas as pd
 from kit import files
 from kit.errors import KitError
 from kit.search.evolution import averaging
-from kit.search.evolution.genetic import CROSSOVER_5, GASettings, GeneticAlgorithm, MUTATION_5, shrinking
+from kit.search.evolution.genetic import (
+    CROSSOVER_5,
+    MUTATION_5,
+    GASettings,
+    GeneticAlgorithm,
+    shrinking,
+)
 from kit.search.evolution.genome import Genome
 from kit.search.evolution.plan import AllFailed
 
@@ -47,11 +58,13 @@ class SoupSettings:
     generations : int
         20 in experiment 1, 35 in experiment 2.
     cosine : bool
-        The rate falls to a tenth over the epochs of the search (experiment 1), or is constant (experiment 2).
+        The rate falls to a tenth over the epochs of the search (experiment 1), or is constant
+        (experiment 2).
     first, decrement, smallest : int
         Population.
     start, end, at_end : int
-        Side of the images in the first generation and at the end, in pixels, and the generations that have the latter.
+        Side of the images in the first generation and at the end, in pixels, and the generations
+        that have the latter.
     epochs : int
         A generation.
     batch_size : int
@@ -92,10 +105,20 @@ class SoupSettings:
     seed: int = 0
 
     def __post_init__(self):
-        if min(self.generations, self.first, self.smallest, self.at_end, self.epochs) < 1 or self.decrement < 0 or self.start < 8 or self.end < self.start:
-            raise BadSchedule("Gen-Soup needs at least one generation, individual and epoch, and images of at least 8 pixels that do not shrink.")
+        if (
+            min(self.generations, self.first, self.smallest, self.at_end, self.epochs) < 1
+            or self.decrement < 0
+            or self.start < 8
+            or self.end < self.start
+        ):
+            raise BadSchedule(
+                "Gen-Soup needs at least one generation, individual and epoch, and images of at "
+                "least 8 pixels that do not shrink."
+            )
         if self.inheritance not in INHERITANCE:
-            raise BadSchedule(f"inheritance is {self.inheritance!r}; choose one of {', '.join(INHERITANCE)}.")
+            raise BadSchedule(
+                f"inheritance is {self.inheritance!r}; choose one of {', '.join(INHERITANCE)}."
+            )
 
     @property
     def population(self) -> tuple:
@@ -110,13 +133,26 @@ class SoupSettings:
     def genetic(self, genome: Genome) -> GASettings:
         """Settings of the genetic algorithm; the architecture is the better parent's."""
         n = len(genome)
-        return GASettings(self.generations, self.population, self.crossover[:n], self.mutation[:n], self.opponents, dominant=(genome.names.index("architecture"),), seed=self.seed)
+        return GASettings(
+            self.generations,
+            self.population,
+            self.crossover[:n],
+            self.mutation[:n],
+            self.opponents,
+            dominant=(genome.names.index("architecture"),),
+            seed=self.seed,
+        )
 
 
 def image_sizes(generations: int, start: int = 224, end: int = 302, at_end: int = 10) -> tuple:
-    """Side of the images by generation: a rounded line from `start` to `end`, which the last `at_end` generations have (card 5.8, oracle 6.4)."""
+    """Side of the images by generation: a rounded line from `start` to `end`, which the last
+    `at_end` generations have (card 5.8, oracle 6.4).
+    """
     growing = generations - at_end
-    return tuple(round(start + (end - start) * min(1.0, g / growing)) if growing > 0 else end for g in range(generations))
+    return tuple(
+        round(start + (end - start) * min(1.0, g / growing)) if growing > 0 else end
+        for g in range(generations)
+    )
 
 
 class Nursery:
@@ -133,7 +169,8 @@ class Nursery:
     """
 
     def __init__(self, network, inputs, parts: dict, settings: SoupSettings):
-        from kit.training import predictions, train as train_module
+        from kit.training import predictions
+        from kit.training import train as train_module
         from kit.training.optimizers import RefusedRule
 
         self.network, self.inputs, self.parts, self.settings = network, inputs, parts, settings
@@ -150,24 +187,46 @@ class Nursery:
         return self.trainer(architecture).initial
 
     def train(self, values: dict, weights, generation: int, seed: int) -> tuple[list, dict]:
-        """Weights after the generation's epochs, and what to note (no name of a gene): training_loss, decisions of the astrocytes, zeroed filters."""
+        """Weights after the generation's epochs, and what to note (no name of a gene):
+        training_loss, decisions of the astrocytes, zeroed filters.
+        """
         given = self.settings
         done = self.trainer(values["architecture"]).train(
-            values, self.inputs, self.parts["train"], epochs=given.epochs, size=given.sizes[generation], batch_size=given.batch_size, seed=seed,
-            first_epoch=generation * given.epochs, of_epochs=given.generations * given.epochs if given.cosine else None, decay_mode=given.decay_mode, weights=weights)
+            values,
+            self.inputs,
+            self.parts["train"],
+            epochs=given.epochs,
+            size=given.sizes[generation],
+            batch_size=given.batch_size,
+            seed=seed,
+            first_epoch=generation * given.epochs,
+            of_epochs=given.generations * given.epochs if given.cosine else None,
+            decay_mode=given.decay_mode,
+            weights=weights,
+        )
         strong, weak, neither = done.tally or (0, 0, 0)
-        return done.weights, {"training_loss": done.history[-1]["loss"], "strong_decisions": strong, "weak_decisions": weak, "no_decisions": neither, "zeroed": done.zeroed}
+        return done.weights, {
+            "training_loss": done.history[-1]["loss"],
+            "strong_decisions": strong,
+            "weak_decisions": weak,
+            "no_decisions": neither,
+            "zeroed": done.zeroed,
+        }
 
     def fitness(self, architecture: str, weights, size: int) -> float:
         """MCC on the validation images."""
         from kit.training import short
 
         doer = self.trainer(architecture)
-        return short.rates(doer.predict(self.inputs, self.parts["val"], size, "val", weights=weights))["mcc"]
+        return short.rates(
+            doer.predict(self.inputs, self.parts["val"], size, "val", weights=weights)
+        )["mcc"]
 
     def recalibrate(self, architecture: str, weights, size: int) -> list:
         """The same weights with moving statistics of the training images."""
-        return self.trainer(architecture).recalibrate(self.inputs, self.parts["train"], size, weights=weights)
+        return self.trainer(architecture).recalibrate(
+            self.inputs, self.parts["train"], size, weights=weights
+        )
 
 
 class Search:
@@ -186,13 +245,23 @@ class Search:
     ----------
     algorithm : GeneticAlgorithm
     rows : list of dict
-        One an individual: values, fitness, reason, how it came to its weights ("initial", "elite", "averaged" or "copied"), size, training_loss, ancestor.
+        One an individual: values, fitness, reason, how it came to its weights ("initial", "elite",
+        "averaged" or "copied"), size, training_loss, ancestor.
     """
 
     def __init__(self, folder, settings: SoupSettings, genome: Genome, nursery):
-        self.folder, self.settings, self.genome, self.nursery = Path(folder), settings, genome, nursery
+        self.folder, self.settings, self.genome, self.nursery = (
+            Path(folder),
+            settings,
+            genome,
+            nursery,
+        )
         state = files.read_json(self.folder / STATE, default=None)
-        self.algorithm = GeneticAlgorithm.from_state(state["algorithm"]) if state else GeneticAlgorithm(settings.genetic(genome))
+        self.algorithm = (
+            GeneticAlgorithm.from_state(state["algorithm"])
+            if state
+            else GeneticAlgorithm(settings.genetic(genome))
+        )
         self.rows, self._ancestors = state["rows"] if state else [], {}
 
     def run(self, until: int | None = None) -> "Search":
@@ -207,12 +276,17 @@ class Search:
         while not self.algorithm.finished and (until is None or self.algorithm.generation < until):
             self._generation()
         if self.algorithm.finished and self.algorithm.best is None:
-            raise AllFailed(f"No individual could be trained; the first failed so: {self.rows[0]['reason']}")
+            raise AllFailed(
+                f"No individual could be trained; the first failed so: {self.rows[0]['reason']}"
+            )
         return self
 
     def _generation(self) -> None:
         g, algorithm = self.algorithm.generation, self.algorithm
-        found = [self._individual(g, i, self.genome.decode(genes)) for i, genes in enumerate(algorithm.ask())]
+        found = [
+            self._individual(g, i, self.genome.decode(genes))
+            for i, genes in enumerate(algorithm.ask())
+        ]
         algorithm.tell([row["fitness"] for row in found], [row["reason"] for row in found])
         for row, evaluation in zip(found, algorithm.told[-1]["evaluations"], strict=True):
             self.rows.append({**row, "evaluation": float(evaluation)})
@@ -230,14 +304,28 @@ class Search:
         if stored:
             return stored
         started, lineage = time.perf_counter(), self.algorithm.lineage
-        row = {"generation": g, "individual": i, **values, "size": self.settings.sizes[g], "origin": lineage.origin[i], "first": int(lineage.parents[i, 0]),
-               "second": int(lineage.parents[i, 1]), "share": float(lineage.shares[i, 0]), "fitness": None, "reason": None}
+        row = {
+            "generation": g,
+            "individual": i,
+            **values,
+            "size": self.settings.sizes[g],
+            "origin": lineage.origin[i],
+            "first": int(lineage.parents[i, 0]),
+            "second": int(lineage.parents[i, 1]),
+            "share": float(lineage.shares[i, 0]),
+            "fitness": None,
+            "reason": None,
+        }
         try:
             row["ancestor"] = self._ancestor(values["architecture"])
             weights, row["inheritance"] = self._inherited(g, i, values["architecture"])
-            seed = int(np.random.SeedSequence([self.settings.seed, g, i]).generate_state(1)[0] % 2**31)
+            seed = int(
+                np.random.SeedSequence([self.settings.seed, g, i]).generate_state(1)[0] % 2**31
+            )
             weights, more = self.nursery.train(values, weights, g, seed)
-            row |= more | {"fitness": float(self.nursery.fitness(values["architecture"], weights, row["size"]))}
+            row |= more | {
+                "fitness": float(self.nursery.fitness(values["architecture"], weights, row["size"]))
+            }
             save(self.file(g, i), weights)
         except self.nursery.failures as error:
             row |= {"fitness": None, "reason": str(error)}
@@ -245,7 +333,9 @@ class Search:
         return files.read_json(note)
 
     def _inherited(self, g: int, i: int, architecture: str) -> tuple[list | None, str]:
-        """Initial weights of an individual (None: the architecture's own) and how it came to them."""
+        """Initial weights of an individual (None: the architecture's own) and how it came
+        to them.
+        """
         lineage, parents = self.algorithm.lineage, {}
         for row, share in zip(lineage.parents[i].tolist(), lineage.shares[i], strict=True):
             if g and self._alive(g - 1, row, architecture):
@@ -255,17 +345,30 @@ class Search:
         better = int(lineage.parents[i, lineage.better[i]])
         if len(parents) == 1 or self.settings.inheritance == "better":
             chosen = better if better in parents else next(iter(parents))
-            return load(self.file(g - 1, chosen)), "elite" if lineage.origin[i] == "elite" else "copied"
-        mixed = averaging.average([load(self.file(g - 1, row)) for row in parents], list(parents.values()))
-        return (self.nursery.recalibrate(architecture, mixed, self.settings.sizes[g]) if self.settings.recalibrate else mixed), "averaged"
+            return load(self.file(g - 1, chosen)), "elite" if lineage.origin[
+                i
+            ] == "elite" else "copied"
+        mixed = averaging.average(
+            [load(self.file(g - 1, row)) for row in parents], list(parents.values())
+        )
+        return (
+            self.nursery.recalibrate(architecture, mixed, self.settings.sizes[g])
+            if self.settings.recalibrate
+            else mixed
+        ), "averaged"
 
     def _alive(self, g: int, i: int, architecture: str) -> bool:
-        """Whether an individual of the generation before left weights of this architecture; they must descend from the same start."""
+        """Whether an individual of the generation before left weights of this architecture; they
+        must descend from the same start.
+        """
         note = files.read_json(self.file(g, i).with_suffix(".json"))
         if note["reason"] or note["architecture"] != architecture:
             return False
         if note["ancestor"] != self._ancestor(architecture):
-            raise OtherStart(f"The search in {self.folder} began with other initial weights of {architecture}; delete the folder to begin anew.")
+            raise OtherStart(
+                f"The search in {self.folder} began with other initial weights of {architecture}; "
+                "delete the folder to begin anew."
+            )
         return True
 
     def _ancestor(self, architecture: str) -> str:
@@ -284,17 +387,29 @@ class Search:
     def history(self) -> pd.DataFrame:
         """One row an individual told; a failed one has the worst fitness."""
         table = pd.DataFrame(self.rows)
-        return table.assign(fitness=table["fitness"].astype(float).fillna(self.settings.genetic(self.genome).worst)).drop(columns="seconds")
+        return table.assign(
+            fitness=table["fitness"].astype(float).fillna(self.settings.genetic(self.genome).worst)
+        ).drop(columns="seconds")
 
     @property
     def best(self) -> dict:
         """The row of the individual with the highest fitness of the whole search."""
         found = self.algorithm.best
-        return next(row for row in self.rows if (row["generation"], row["individual"]) == (found["generation"], found["individual"]))
+        return next(
+            row
+            for row in self.rows
+            if (row["generation"], row["individual"]) == (found["generation"], found["individual"])
+        )
 
     def final_members(self) -> list[dict]:
-        """Rows of the last generation's individuals that have the architecture of its best, best first: what a soup can be made of."""
-        last = [row for row in self.rows if row["generation"] == self.settings.generations - 1 and row["reason"] is None]
+        """Rows of the last generation's individuals that have the architecture of its best, best
+        first: what a soup can be made of.
+        """
+        last = [
+            row
+            for row in self.rows
+            if row["generation"] == self.settings.generations - 1 and row["reason"] is None
+        ]
         ordered = sorted(last, key=lambda row: (-row["fitness"], row["individual"]))
         return [row for row in ordered if row["architecture"] == ordered[0]["architecture"]]
 
@@ -303,7 +418,8 @@ class Search:
         return load(self.file(row["generation"], row["individual"]))
 
     def kinship(self, first: dict, second: dict) -> int | None:
-        """Generations back to the latest individual from which both inherit weights; None if they share the initial weights only.
+        """Generations back to the latest individual from which both inherit weights; None if they
+        share the initial weights only.
 
         Raises
         ------
@@ -311,13 +427,18 @@ class Search:
             If they do not even share those.
         """
         if first["ancestor"] != second["ancestor"]:
-            raise OtherStart("The two networks do not descend from the same initial weights; their average means nothing.")
+            raise OtherStart(
+                "The two networks do not descend from the same initial weights; their average "
+                "means nothing."
+            )
         a, b = {first["individual"]}, {second["individual"]}
         rows = {(row["generation"], row["individual"]): row for row in self.rows}
         for g in range(first["generation"], -1, -1):
             if a & b:
                 return first["generation"] - g
-            a, b = ({p for i in group for p in self._weight_parents(rows, g, i)} for group in (a, b))
+            a, b = (
+                {p for i in group for p in self._weight_parents(rows, g, i)} for group in (a, b)
+            )
         return None
 
     def _weight_parents(self, rows, g: int, i: int) -> list:
@@ -325,8 +446,17 @@ class Search:
         row = rows[g, i]
         if g == 0 or row.get("inheritance") in (None, "initial"):
             return []
-        both = [p for p in {row["first"], row["second"]} if not rows[g - 1, p]["reason"] and rows[g - 1, p]["architecture"] == row["architecture"]]
-        return both if row["inheritance"] == "averaged" else sorted(both, key=lambda p: -rows[g - 1, p]["fitness"])[:1]
+        both = [
+            p
+            for p in {row["first"], row["second"]}
+            if not rows[g - 1, p]["reason"]
+            and rows[g - 1, p]["architecture"] == row["architecture"]
+        ]
+        return (
+            both
+            if row["inheritance"] == "averaged"
+            else sorted(both, key=lambda p: -rows[g - 1, p]["fitness"])[:1]
+        )
 
 
 def save(path, weights) -> None:
@@ -363,12 +493,16 @@ def soups(members, scores, score_of) -> dict:
     n = len(members)
     stirred, ingredients, _ = averaging.greedy(members, scores, score_of)
     by_fitness = averaging.proportions(scores)
-    return {"uniform": (averaging.uniform(members), [1 / n] * n), "greedy": (stirred, [(k in ingredients) / len(ingredients) for k in range(n)]),
-            "weighted": (averaging.average(members, by_fitness), by_fitness.tolist())}
+    return {
+        "uniform": (averaging.uniform(members), [1 / n] * n),
+        "greedy": (stirred, [(k in ingredients) / len(ingredients) for k in range(n)]),
+        "weighted": (averaging.average(members, by_fitness), by_fitness.tolist()),
+    }
 
 
 def moving_average(trained: list, momentum: float) -> list:
-    """Exponential moving average of one training's weights over its epochs, as ``keras.callbacks.SwapEMAWeights`` takes it over steps, but of moving statistics as well.
+    """Exponential moving average of one training's weights over its epochs, as
+    ``keras.callbacks.SwapEMAWeights`` takes it over steps, but of moving statistics as well.
 
     Parameters
     ----------

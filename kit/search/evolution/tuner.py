@@ -1,14 +1,18 @@
-"""The tuner of KerasTuner that trains individuals, and the processes of a search over several of them.
+"""The tuner of KerasTuner that trains individuals, and the processes of a search over several of
+them.
 
-The publication has one process. Here KerasTuner's protocol is used: one chief holds the oracle, any number of workers ask it for individuals over gRPC. On one
-machine :func:`kit.search.evolution.workers.run` starts them; on several, start by hand, with a folder that all of them see::
+The publication has one process. Here KerasTuner's protocol is used: one chief holds the oracle, any
+number of workers ask it for individuals over gRPC. On one machine
+:func:`kit.search.evolution.workers.run` starts them; on several, start by hand, with a folder that
+all of them see::
 
     python -m kit.search.evolution.tuner chief FOLDER --address HOST:PORT
     python -m kit.search.evolution.tuner worker FOLDER --address HOST:PORT --name NAME
 
-KerasTuner's server loop waits 20 seconds between looks and for workers that died; the one here does not. Its client gives up on the first broken connection; here it waits
-for the chief to come back. An individual whose evaluation raises (out of memory, diverged, an optimizer that cannot run) has failed, with the reason; nothing is tried twice, since the
-same seed would fail again.
+KerasTuner's server loop waits 20 seconds between looks and for workers that died; the one here does
+not. Its client gives up on the first broken connection; here it waits for the chief to come back.
+An individual whose evaluation raises (out of memory, diverged, an optimizer that cannot run) has
+failed, with the reason; nothing is tried twice, since the same seed would fail again.
 """
 
 import argparse
@@ -23,14 +27,14 @@ import traceback
 from concurrent import futures
 from pathlib import Path
 
-from kit import compat, files, processes  # noqa: F401, I001  compat silences TensorFlow before KerasTuner imports it
-
 import grpc
 from keras_tuner.engine.base_tuner import BaseTuner
 from keras_tuner.engine.trial import TrialStatus
 from keras_tuner.src import protos
 from keras_tuner.src.distribute import oracle_chief, oracle_client
 
+# compat silences TensorFlow before KerasTuner imports it
+from kit import compat, files, processes  # noqa: F401, I001
 from kit.errors import KitError
 from kit.search.evolution import plan as plans
 from kit.search.evolution.genetic import NOT_FINITE
@@ -38,8 +42,17 @@ from kit.search.evolution.oracle import FITNESS, HEARTBEAT, INDIVIDUAL, OUTCOME,
 from kit.search.evolution.plan import Plan, SearchBroken
 from kit.search.evolution.population import ended
 
-POLL, PATIENCE = 0.1, 600.0  # seconds between questions while the generation is not complete; to wait for a chief, or for a worker
-RETRIED = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.DEADLINE_EXCEEDED}
+POLL, PATIENCE = (
+    0.1,
+    600.0,
+    # seconds between questions while the generation is not complete; to wait for a chief, or for a
+    # worker
+)
+RETRIED = {
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.CANCELLED,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+}
 LONGEST_REASON = 300
 
 
@@ -59,7 +72,11 @@ class PopulationTuner(BaseTuner):
         folder = Path(folder)
         self.plan, self.role, self.folder, self._asked = plan, role, folder, 0
         with contextlib.redirect_stdout(sys.stderr):  # KerasTuner says where it reloads from
-            super().__init__(PopulationOracle(plan, chief=role == "chief"), directory=str(folder.parent), project_name=folder.name)
+            super().__init__(
+                PopulationOracle(plan, chief=role == "chief"),
+                directory=str(folder.parent),
+                project_name=folder.name,
+            )
         if role == "worker":
             self.oracle = PatientClient(self.oracle, folder)
 
@@ -95,19 +112,38 @@ class PopulationTuner(BaseTuner):
             trial.status = TrialStatus.COMPLETED
 
     def _evaluate(self, trial) -> dict:
-        """Fitness, reason and seconds of an individual; exactly one of the first two is None. What decides between equals only if the function tells it."""
-        told, own, started = json.loads(trial.hyperparameters.values[INDIVIDUAL]), Path(self.get_trial_dir(trial.trial_id)), time.monotonic()
-        told["search"]["parents"] = [str(plans.trial_folder(self.folder, n)) for n in told["search"]["parents"]]
+        """Fitness, reason and seconds of an individual; exactly one of the first two is None. What
+        decides between equals only if the function tells it.
+        """
+        told, own, started = (
+            json.loads(trial.hyperparameters.values[INDIVIDUAL]),
+            Path(self.get_trial_dir(trial.trial_id)),
+            time.monotonic(),
+        )
+        told["search"]["parents"] = [
+            str(plans.trial_folder(self.folder, n)) for n in told["search"]["parents"]
+        ]
         fitness, reason, ties = None, None, []
         try:
             with self._alive(trial.trial_id):
-                found = self.plan.function()({**told["values"], "search": told["search"]}, own, **self.plan.arguments)
-            fitness, *ties = map(float, found) if isinstance(found, tuple | list) else [float(found)]
-            fitness, reason = (fitness, None) if all(map(math.isfinite, (fitness, *ties))) else (None, NOT_FINITE)
+                found = self.plan.function()(
+                    {**told["values"], "search": told["search"]}, own, **self.plan.arguments
+                )
+            fitness, *ties = (
+                map(float, found) if isinstance(found, tuple | list) else [float(found)]
+            )
+            fitness, reason = (
+                (fitness, None) if all(map(math.isfinite, (fitness, *ties))) else (None, NOT_FINITE)
+            )
         except Exception as error:
             reason = _reason(error)
             files.write_text(own / "traceback.txt", traceback.format_exc())
-        return {"fitness": fitness, "reason": reason, "seconds": round(time.monotonic() - started, 3), **({"ties": ties} if ties and reason is None else {})}
+        return {
+            "fitness": fitness,
+            "reason": reason,
+            "seconds": round(time.monotonic() - started, 3),
+            **({"ties": ties} if ties and reason is None else {}),
+        }
 
     @contextlib.contextmanager
     def _alive(self, trial_id):
@@ -147,14 +183,23 @@ class PatientClient:
 
     def __init__(self, client, folder):
         self.client, self.folder = client, Path(folder)
-        oracle_client.TIMEOUT = 20  # seconds of one try; KerasTuner's is an hour, for which a worker would outlive its chief
+        # seconds of one try; KerasTuner's is an hour, for which a worker would outlive its chief
+        oracle_client.TIMEOUT = 20
         address = f"{os.environ['KERASTUNER_ORACLE_IP']}:{os.environ['KERASTUNER_ORACLE_PORT']}"
-        options = [("grpc.initial_reconnect_backoff_ms", 200), ("grpc.max_reconnect_backoff_ms", 1000), ("grpc.enable_http_proxy", 0)]
+        options = [
+            ("grpc.initial_reconnect_backoff_ms", 200),
+            ("grpc.max_reconnect_backoff_ms", 1000),
+            ("grpc.enable_http_proxy", 0),
+        ]
         client.stub = protos.get_service_grpc().OracleStub(grpc.insecure_channel(address, options))
 
     def __getattr__(self, name):
         method = getattr(self.client, name)
-        return (lambda *args, **kwargs: self._call(method, *args, **kwargs)) if callable(method) else method
+        return (
+            (lambda *args, **kwargs: self._call(method, *args, **kwargs))
+            if callable(method)
+            else method
+        )
 
     def _call(self, method, *args, **kwargs):
         deadline = time.monotonic() + PATIENCE
@@ -163,7 +208,10 @@ class PatientClient:
                 return method(*args, **kwargs)
             except grpc.RpcError as error:
                 if error.code() not in RETRIED or time.monotonic() > deadline or over(self.folder):
-                    raise SearchBroken(f"The chief of the search in {self.folder} does not answer ({error.code().name}); start it again.") from error
+                    raise SearchBroken(
+                        f"The chief of the search in {self.folder} does not answer "
+                        f"({error.code().name}); start it again."
+                    ) from error
             time.sleep(POLL)
 
 
@@ -189,7 +237,8 @@ def alone(folder) -> plans.Result:
 
 
 def chief(folder, patience: float = PATIENCE) -> plans.Result:
-    """Serve the search of a folder to workers until it is over; the address comes from KerasTuner's environment variables.
+    """Serve the search of a folder to workers until it is over; the address comes from KerasTuner's
+    environment variables.
 
     Raises
     ------
@@ -200,18 +249,28 @@ def chief(folder, patience: float = PATIENCE) -> plans.Result:
     with files.FolderLock(folder):
         tuner = PopulationTuner(Plan.read(folder), folder, "chief")
         tuner.save()
-        serve(tuner.oracle, f"{os.environ['KERASTUNER_ORACLE_IP']}:{os.environ['KERASTUNER_ORACLE_PORT']}", patience)
+        serve(
+            tuner.oracle,
+            f"{os.environ['KERASTUNER_ORACLE_IP']}:{os.environ['KERASTUNER_ORACLE_PORT']}",
+            patience,
+        )
     return plans.result(folder)
 
 
 def serve(oracle: PopulationOracle, address: str, patience: float = PATIENCE) -> None:
     """KerasTuner's service, until the search is over and every worker that lives knows it."""
-    server = grpc.server(futures.ThreadPoolExecutor(max_workers=1), options=[("grpc.so_reuseport", 0)])
-    protos.get_service_grpc().add_OracleServicer_to_server(oracle_chief.OracleServicer(oracle), server)
+    server = grpc.server(
+        futures.ThreadPoolExecutor(max_workers=1), options=[("grpc.so_reuseport", 0)]
+    )
+    protos.get_service_grpc().add_OracleServicer_to_server(
+        oracle_chief.OracleServicer(oracle), server
+    )
     try:
         server.add_insecure_port(address)
     except RuntimeError as error:
-        raise SearchBroken(f"The address {address} cannot be used ({error}); choose another port.") from error
+        raise SearchBroken(
+            f"The address {address} cannot be used ({error}); choose another port."
+        ) from error
     server.start()
     try:
         quiet = time.monotonic()
@@ -222,7 +281,10 @@ def serve(oracle: PopulationOracle, address: str, patience: float = PATIENCE) ->
                 raise oracle.broken
             quiet = time.monotonic() if oracle.tuner_ids or oracle.ongoing_trials else quiet
             if time.monotonic() - quiet > patience:
-                raise SearchBroken(f"No worker has asked for an individual for {patience:.0f} seconds; start some and run again.")
+                raise SearchBroken(
+                    f"No worker has asked for an individual for {patience:.0f} seconds; start some "
+                    "and run again."
+                )
     finally:
         server.stop(grace=1).wait()
 
@@ -239,7 +301,9 @@ def worker(folder) -> None:
 
 def main(arguments=None) -> int:
     """Command line: ``chief``, ``worker`` or ``alone``, and the folder of the search."""
-    parser = argparse.ArgumentParser(prog="python -m kit.search.evolution.tuner", description=main.__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m kit.search.evolution.tuner", description=main.__doc__
+    )
     parser.add_argument("role", choices=["alone", "chief", "worker"])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--address", default="127.0.0.1:0", help="HOST:PORT of the chief")
@@ -249,9 +313,13 @@ def main(arguments=None) -> int:
     if told.parent:
         threading.Thread(target=processes.end_with, args=[told.parent], daemon=True).start()
     host, _, port = told.address.rpartition(":")
-    identity = {"chief": "chief", "worker": f"{told.name}#{os.getpid()}-{time.time_ns()}"}.get(told.role)
+    identity = {"chief": "chief", "worker": f"{told.name}#{os.getpid()}-{time.time_ns()}"}.get(
+        told.role
+    )
     if identity:
-        os.environ.update(KERASTUNER_ORACLE_IP=host, KERASTUNER_ORACLE_PORT=port, KERASTUNER_TUNER_ID=identity)
+        os.environ.update(
+            KERASTUNER_ORACLE_IP=host, KERASTUNER_ORACLE_PORT=port, KERASTUNER_TUNER_ID=identity
+        )
     try:
         {"alone": alone, "chief": chief, "worker": worker}[told.role](told.folder.resolve())
     except KitError as error:

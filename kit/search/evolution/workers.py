@@ -1,7 +1,9 @@
 """A search over several processes of one machine: a chief, its workers, and an eye on both.
 
-A chief or worker that is killed is started again, for an individual that exhausts the memory takes its worker with it; after three deaths the oracle gives the individual up. All processes end with the one that
-started them. Threads are divided: two workers on two cores with one thread each do not fight.
+A chief or worker that is killed is started again, for an individual that exhausts the memory takes
+its worker with it; after three deaths the oracle gives the individual up. All processes end with
+the one that started them. Threads are divided: two workers on two cores with one thread each do not
+fight.
 """
 
 import contextlib
@@ -36,7 +38,8 @@ def run(plan: Plan, folder, workers: int = 0, threads: int | None = None) -> pla
     Returns
     -------
     kit.search.evolution.plan.Result
-        The same, to the last bit, for every number of workers, if the evaluation is a function of its arguments.
+        The same, to the last bit, for every number of workers, if the evaluation is a function of
+        its arguments.
 
     Raises
     ------
@@ -77,7 +80,10 @@ def free_port() -> int:
 
 def environment(threads: int) -> dict:
     """Environment of a worker whose libraries use so many threads."""
-    pinned = dict.fromkeys(["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "TF_NUM_INTRAOP_THREADS"], str(threads))
+    pinned = dict.fromkeys(
+        ["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "TF_NUM_INTRAOP_THREADS"],
+        str(threads),
+    )
     path = os.pathsep.join(filter(None, [str(paths.ROOT), os.environ.get("PYTHONPATH")]))
     return {**os.environ, **pinned, "TF_NUM_INTEROP_THREADS": "1", "PYTHONPATH": path}
 
@@ -87,7 +93,12 @@ class _Crew:
 
     def __init__(self, folder: Path, workers: int, threads: int):
         self.folder, self.threads, self.address = folder, threads, f"127.0.0.1:{free_port()}"
-        self.names, self.processes, self.started_at, self.deaths = [f"worker-{n + 1}" for n in range(workers)], {}, {}, {}
+        self.names, self.processes, self.started_at, self.deaths = (
+            [f"worker-{n + 1}" for n in range(workers)],
+            {},
+            {},
+            {},
+        )
 
     def __enter__(self):
         try:
@@ -110,10 +121,32 @@ class _Crew:
     def _start(self, name: str) -> None:
         """Start the chief or a worker; what it says goes to its log."""
         role = "chief" if name == "chief" else "worker"
-        command = [sys.executable, "-m", "kit.search.evolution.tuner", role, str(self.folder), "--address", self.address, "--name", name, "--parent", str(os.getpid())]
-        surroundings = {**environment(self.threads), **({"CUDA_VISIBLE_DEVICES": ""} if role == "chief" else {})}
+        command = [
+            sys.executable,
+            "-m",
+            "kit.search.evolution.tuner",
+            role,
+            str(self.folder),
+            "--address",
+            self.address,
+            "--name",
+            name,
+            "--parent",
+            str(os.getpid()),
+        ]
+        surroundings = {
+            **environment(self.threads),
+            **({"CUDA_VISIBLE_DEVICES": ""} if role == "chief" else {}),
+        }
         with open(self._log(name), "a") as log:
-            self.processes[name] = subprocess.Popen(command, cwd=paths.ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=surroundings)
+            self.processes[name] = subprocess.Popen(
+                command,
+                cwd=paths.ROOT,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=surroundings,
+            )
         self.started_at[name] = self._progress()
 
     def _progress(self) -> int:
@@ -122,7 +155,9 @@ class _Crew:
 
     def wait(self) -> None:
         """Until the chief ends; workers that died are started again."""
-        while self.processes["chief"].poll() is None or self.processes["chief"].returncode < 0:  # below 0: killed
+        while (
+            self.processes["chief"].poll() is None or self.processes["chief"].returncode < 0
+        ):  # below 0: killed
             time.sleep(0.2)
             if (self.processes["chief"].poll() or 0) < 0:
                 self._again("chief")
@@ -131,17 +166,30 @@ class _Crew:
                     self._again(name)
         if self.processes["chief"].returncode:
             state = _state(self.folder)
-            raise AllFailed(state["failure"]) if state and state["failure"] else SearchBroken(f"The chief of the search ended early: {self._last_words('chief')}")
+            raise (
+                AllFailed(state["failure"])
+                if state and state["failure"]
+                else SearchBroken(
+                    f"The chief of the search ended early: {self._last_words('chief')}"
+                )
+            )
         for name in self.names:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.processes[name].wait(10)
 
     def _again(self, name: str) -> None:
-        self.deaths[name] = self.deaths.get(name, 0) + 1 if self._progress() == self.started_at[name] else 1
+        self.deaths[name] = (
+            self.deaths.get(name, 0) + 1 if self._progress() == self.started_at[name] else 1
+        )
         if self.deaths[name] <= FRUITLESS:
             self._start(name)
-        elif name == "chief" or all(self.processes[other].poll() not in (None, 0) for other in self.names):
-            raise SearchBroken(f"The {name.rstrip('-0123456789')} of the search died again and again; its last words: {self._last_words(name)}")
+        elif name == "chief" or all(
+            self.processes[other].poll() not in (None, 0) for other in self.names
+        ):
+            raise SearchBroken(
+                f"The {name.rstrip('-0123456789')} of the search died again and again; its last "
+                f"words: {self._last_words(name)}"
+            )
 
     def _last_words(self, name: str) -> str:
         lines = self._log(name).read_text(errors="replace").strip().splitlines()

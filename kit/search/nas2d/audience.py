@@ -1,11 +1,13 @@
 """The audience of LeaSE: ResNet-18 and VGG-13 as pure functions of their weights.
 
-The publication names the two networks and nothing more. ResNet-18 is torchvision's, with its 7x7 stem or the 3x3 stem usual for small images;
-VGG-13 has no BatchNorm and the head 512-512-classes behind the flattened map that fits the publication's parameter counts (card section 8). Keras
-layers hold their weights as variables, which cannot be differentiated twice as LeaSE needs it; here the weights are a flat list of tensors.
-BatchNorm always uses the statistics of the batch.
-Two things are the kit's own: `width` makes the same network thinner for small machines, and weights start as He normal (torchvision's choice for
-convolutions; with PyTorch's default a VGG-13 without BatchNorm loses its signal).
+The publication names the two networks and nothing more. ResNet-18 is torchvision's, with its 7x7
+stem or the 3x3 stem usual for small images; VGG-13 has no BatchNorm and the head 512-512-classes
+behind the flattened map that fits the publication's parameter counts (card section 8). Keras layers
+hold their weights as variables, which cannot be differentiated twice as LeaSE needs it; here the
+weights are a flat list of tensors. BatchNorm always uses the statistics of the batch. Two things
+are the kit's own: `width` makes the same network thinner for small machines, and weights start as
+He normal (torchvision's choice for convolutions; with PyTorch's default a VGG-13 without BatchNorm
+loses its signal).
 """
 
 import math
@@ -25,7 +27,9 @@ class UnknownAudience(KitError):
     """There is no such audience, or it has no such option."""
 
 
-def weight_shapes(name: str, classes: int, size: int, stem: str = "3x3", width: int = 64, input_channels: int = 3) -> list:
+def weight_shapes(
+    name: str, classes: int, size: int, stem: str = "3x3", width: int = 64, input_channels: int = 3
+) -> list:
     """List the trainable weights of an audience.
 
     Parameters
@@ -36,13 +40,15 @@ def weight_shapes(name: str, classes: int, size: int, stem: str = "3x3", width: 
     stem : {"3x3", "7x7"}
         Of ResNet-18: stride 1, or stride 2 and a max-pool. Without effect on VGG-13.
     width : int
-        Channels of the first stage; 64 is the published network, less is a reduction to be declared.
+        Channels of the first stage; 64 is the published network, less is a reduction to be
+        declared.
     input_channels : int
 
     Returns
     -------
     list of (str, tuple)
-        Name and shape in TensorFlow's layout; ".norm" holds scale and shift of a BatchNorm as two rows.
+        Name and shape in TensorFlow's layout; ".norm" holds scale and shift of a BatchNorm as two
+        rows.
 
     Raises
     ------
@@ -51,10 +57,20 @@ def weight_shapes(name: str, classes: int, size: int, stem: str = "3x3", width: 
     if name not in NAMES:
         raise UnknownAudience(f"There is no audience {name!r}; choose one of {', '.join(NAMES)}.")
     if stem not in STEMS or width < 1:
-        raise UnknownAudience(f"An audience with stem {stem!r} and width {width} cannot be built; the stem is 3x3 or 7x7, the width 1 or more.")
+        raise UnknownAudience(
+            f"An audience with stem {stem!r} and width {width} cannot be built; the stem is 3x3 or "
+            "7x7, the width 1 or more."
+        )
     if name == "vgg13" and size < 32:
-        raise UnknownAudience(f"VGG-13 halves the image five times and needs 32 pixels or more, not {size}; enlarge the images or choose resnet18.")
-    return _resnet_shapes(classes, stem, width, input_channels) if name == "resnet18" else _vgg_shapes(classes, size, width, input_channels)
+        raise UnknownAudience(
+            f"VGG-13 halves the image five times and needs 32 pixels or more, not {size}; enlarge "
+            "the images or choose resnet18."
+        )
+    return (
+        _resnet_shapes(classes, stem, width, input_channels)
+        if name == "resnet18"
+        else _vgg_shapes(classes, size, width, input_channels)
+    )
 
 
 def _resnet_shapes(classes, stem, width, channels):
@@ -65,9 +81,17 @@ def _resnet_shapes(classes, stem, width, channels):
         after = multiple * width
         for block in range(2):
             at = f"stage{stage + 1}.block{block + 1}"
-            shapes += [(f"{at}.1.kernel", (3, 3, before, after)), (f"{at}.1.norm", (2, after)), (f"{at}.2.kernel", (3, 3, after, after)), (f"{at}.2.norm", (2, after))]
+            shapes += [
+                (f"{at}.1.kernel", (3, 3, before, after)),
+                (f"{at}.1.norm", (2, after)),
+                (f"{at}.2.kernel", (3, 3, after, after)),
+                (f"{at}.2.norm", (2, after)),
+            ]
             if before != after:
-                shapes += [(f"{at}.shortcut.kernel", (1, 1, before, after)), (f"{at}.shortcut.norm", (2, after))]
+                shapes += [
+                    (f"{at}.shortcut.kernel", (1, 1, before, after)),
+                    (f"{at}.shortcut.norm", (2, after)),
+                ]
             before = after
     return [*shapes, ("classifier.kernel", (before, classes)), ("classifier.bias", (classes,))]
 
@@ -76,7 +100,10 @@ def _vgg_shapes(classes, size, width, channels):
     shapes, before = [], channels
     for number, multiple in enumerate(CONVOLUTIONS, start=1):
         after = multiple * width
-        shapes += [(f"convolution{number}.kernel", (3, 3, before, after)), (f"convolution{number}.bias", (after,))]
+        shapes += [
+            (f"convolution{number}.kernel", (3, 3, before, after)),
+            (f"convolution{number}.bias", (after,)),
+        ]
         before = after
     before *= (size // 32) ** 2
     for layer, after in (("dense1", 8 * width), ("dense2", 8 * width), ("classifier", classes)):
@@ -85,8 +112,11 @@ def _vgg_shapes(classes, size, width, channels):
     return shapes
 
 
-def initial_weights(name: str, classes: int, size: int, seed: int, dtype: str = "float32", **options) -> list:
-    """Draw the weights of an audience: He normal kernels (by the outputs of convolutions, the inputs of dense layers), no bias, neutral BatchNorm.
+def initial_weights(
+    name: str, classes: int, size: int, seed: int, dtype: str = "float32", **options
+) -> list:
+    """Draw the weights of an audience: He normal kernels (by the outputs of convolutions, the
+    inputs of dense layers), no bias, neutral BatchNorm.
 
     Parameters
     ----------
@@ -109,7 +139,11 @@ def initial_weights(name: str, classes: int, size: int, seed: int, dtype: str = 
         elif label.endswith(".bias"):
             weights.append(np.zeros(shape))
         else:
-            fan, gain = (shape[0], 1 if label.startswith("classifier") else 2) if len(shape) == 2 else (shape[0] * shape[1] * shape[3], 2)
+            fan, gain = (
+                (shape[0], 1 if label.startswith("classifier") else 2)
+                if len(shape) == 2
+                else (shape[0] * shape[1] * shape[3], 2)
+            )
             weights.append(rng.standard_normal(shape) * math.sqrt(gain / fan))
     return [w.astype(dtype) for w in weights]
 
@@ -120,7 +154,8 @@ def parameters(name: str, classes: int, size: int, **options) -> int:
 
 
 def forward(name: str, weights, x) -> tf.Tensor:
-    """Return the logits of a batch; BatchNorm uses the batch's own statistics. Stem and width show in the shapes of the weights.
+    """Return the logits of a batch; BatchNorm uses the batch's own statistics. Stem and width show
+    in the shapes of the weights.
 
     Parameters
     ----------
@@ -149,7 +184,9 @@ def _resnet(weights, x):
     large = kernel.shape[0] == 7
     x = tf.nn.relu(_normalised(_convolved(x, kernel, 2 if large else 1), next(weights)))
     if large:
-        x = tf.nn.max_pool2d(tf.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]]), 3, 2, "VALID")  # zeros are no larger than what ReLU leaves
+        x = tf.nn.max_pool2d(
+            tf.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]]), 3, 2, "VALID"
+        )  # zeros are no larger than what ReLU leaves
     for stage in range(len(STAGES)):
         for block in range(2):
             x = _block(weights, x, stride=2 if stage and not block else 1)
@@ -179,7 +216,9 @@ def _convolved(x, kernel, stride):
     if stride == 1:
         return tf.nn.conv2d(x, kernel, 1, "SAME")
     edge = kernel.shape[0] // 2  # SAME would pad one side only
-    return tf.nn.conv2d(tf.pad(x, [[0, 0], [edge, edge], [edge, edge], [0, 0]]), kernel, stride, "VALID")
+    return tf.nn.conv2d(
+        tf.pad(x, [[0, 0], [edge, edge], [edge, edge], [0, 0]]), kernel, stride, "VALID"
+    )
 
 
 def _normalised(x, affine):

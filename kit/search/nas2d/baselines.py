@@ -1,11 +1,14 @@
 """The six hand-designed networks of the LeaSE paper's Table 3.
 
-The paper names the networks and prints parameters in millions, nothing else. The variants here are the ones whose trainable parameters fit all its
-printed digits (card section 8): Keras' ResNets with one dense layer; VGG with biases, without BatchNorm, and two dense layers of 512 instead of
-4096; DenseNet-BC (growth 12, compression 1/2, three blocks) with biases and one dense layer of 512. "DenseNet-101" has the 16 units a block of
-depth 100. The ReLUs between dense layers, the initial weights (He's where no BatchNorm follows every convolution) and BatchNorm's momentum are not
-in the paper. At the evaluation's learning rate of 0.025, VGG learns nothing unless gradients are clipped as there. Its flattening head grows with
-the image, so that its printed count holds at 64 pixels only.
+The paper names the networks and prints parameters in millions, nothing else. The variants here are
+the ones whose trainable parameters fit all its printed digits (card section 8): Keras' ResNets with
+one dense layer; VGG with biases, without BatchNorm, and two dense layers of 512 instead of 4096;
+DenseNet-BC (growth 12, compression 1/2, three blocks) with biases and one dense layer of 512.
+"DenseNet-101" has the 16 units a block of depth 100. The ReLUs between dense layers, the initial
+weights (He's where no BatchNorm follows every convolution) and BatchNorm's momentum are not in the
+paper. At the evaluation's learning rate of 0.025, VGG learns nothing unless gradients are clipped
+as there. Its flattening head grows with the image, so that its printed count holds at 64 pixels
+only.
 """
 
 import math
@@ -14,9 +17,9 @@ from dataclasses import dataclass
 import keras
 from keras import layers
 
+from kit.errors import KitError
 from kit.models import heads
 from kit.models.seeds import _seeded
-from kit.errors import KitError
 
 VGG = {13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3)}
 SMALLEST = 32
@@ -75,11 +78,21 @@ def entry(name: str) -> Baseline:
     UnknownBaseline
     """
     if name not in BASELINES:
-        raise UnknownBaseline(f"There is no baseline {name!r}; choose one of {', '.join(BASELINES)}.")
+        raise UnknownBaseline(
+            f"There is no baseline {name!r}; choose one of {', '.join(BASELINES)}."
+        )
     return BASELINES[name]
 
 
-def build(name: str, size: int = 64, classes: int = 4, channels: int = 3, width: float = 1.0, seed=None, bn_momentum: float = 0.9) -> keras.Model:
+def build(
+    name: str,
+    size: int = 64,
+    classes: int = 4,
+    channels: int = 3,
+    width: float = 1.0,
+    seed=None,
+    bn_momentum: float = 0.9,
+) -> keras.Model:
     """Build a network with random weights.
 
     Parameters
@@ -91,17 +104,20 @@ def build(name: str, size: int = 64, classes: int = 4, channels: int = 3, width:
     classes, channels : int
         Softmax units, at least 2, and channels of the image.
     width : float
-        Factor on the channels of every convolution and on the hidden dense layers, for small machines; 1 is published, anything else a reduction
-        that results must declare, see :func:`reduction`.
+        Factor on the channels of every convolution and on the hidden dense layers, for small
+        machines; 1 is published, anything else a reduction that results must declare, see
+        :func:`reduction`.
     seed : int, optional
         Fixes the initial weights; None takes Keras' global seed.
     bn_momentum : float
-        Of every BatchNormalization. The default equals PyTorch's; Keras' own, 0.99, lags behind in trainings of few steps.
+        Of every BatchNormalization. The default equals PyTorch's; Keras' own, 0.99, lags behind in
+        trainings of few steps.
 
     Returns
     -------
     keras.Model
-        Flat functional model; takes float32 (N, size, size, channels) in [0, 1], gives probabilities (N, classes).
+        Flat functional model; takes float32 (N, size, size, channels) in [0, 1], gives
+        probabilities (N, classes).
 
     Raises
     ------
@@ -112,8 +128,16 @@ def build(name: str, size: int = 64, classes: int = 4, channels: int = 3, width:
     inputs = layers.Input((size, size, channels), name="image")
     make = {"r": _resnet, "v": _vgg, "d": _densenet}[name[0]]
     with _seeded(seed):
-        model = keras.Model(inputs, make(inputs, int(name.lstrip("abcdefghijklmnopqrstuvwxyz")), classes), name=name)
-        model = model if width == 1 else keras.models.clone_model(model, inputs, clone_function=lambda layer: _scaled(layer, width))
+        model = keras.Model(
+            inputs, make(inputs, int(name.lstrip("abcdefghijklmnopqrstuvwxyz")), classes), name=name
+        )
+        model = (
+            model
+            if width == 1
+            else keras.models.clone_model(
+                model, inputs, clone_function=lambda layer: _scaled(layer, width)
+            )
+        )
     for layer in model.layers:
         if isinstance(layer, layers.BatchNormalization):
             layer.momentum = float(bn_momentum)
@@ -121,11 +145,21 @@ def build(name: str, size: int = 64, classes: int = 4, channels: int = 3, width:
 
 
 def _check(known, size, classes, channels, width) -> None:
-    for what, value, least in (("images of", size, SMALLEST), ("classes:", classes, 2), ("channels:", channels, 1)):
+    for what, value, least in (
+        ("images of", size, SMALLEST),
+        ("classes:", classes, 2),
+        ("channels:", channels, 1),
+    ):
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise BadBaseline(f"{known.title} cannot be built with {what} {value!r}; give a whole number from {least} on.")
+            raise BadBaseline(
+                f"{known.title} cannot be built with {what} {value!r}; give a whole number from "
+                f"{least} on."
+            )
     if not 0 < width <= 4:
-        raise BadBaseline(f"{known.title}: width is {width!r}; give a factor above 0 and at most 4, 1 for the published network.")
+        raise BadBaseline(
+            f"{known.title}: width is {width!r}; give a factor above 0 and at most 4, 1 for the "
+            "published network."
+        )
 
 
 def reduction(width: float) -> str:
@@ -148,14 +182,22 @@ def _scaled(layer, width: float):
 
 
 def _resnet(x, depth: int, classes: int):
-    base = {50: keras.applications.ResNet50, 101: keras.applications.ResNet101}[depth](include_top=False, weights=None, input_tensor=x)
+    base = {50: keras.applications.ResNet50, 101: keras.applications.ResNet101}[depth](
+        include_top=False, weights=None, input_tensor=x
+    )
     return heads.classifier_head(base.output, "gap", None, 0.0, classes, None)
 
 
 def _vgg(x, depth: int, classes: int):
     for block, count in enumerate(VGG[depth], start=1):
         for number in range(1, count + 1):
-            x = layers.Conv2D(min(512, 32 * 2**block), 3, padding="same", kernel_initializer="he_normal", name=f"block{block}_conv{number}")(x)
+            x = layers.Conv2D(
+                min(512, 32 * 2**block),
+                3,
+                padding="same",
+                kernel_initializer="he_normal",
+                name=f"block{block}_conv{number}",
+            )(x)
             x = layers.ReLU(name=f"block{block}_relu{number}")(x)
         x = layers.MaxPooling2D(2, name=f"block{block}_pool")(x)
     x = layers.Flatten(name="flatten")(x)
@@ -181,7 +223,9 @@ def _densenet(x, depth: int, classes: int, growth: int = 12):
 def _preactivated(x, filters: int, kernel: int, name: str):
     x = layers.BatchNormalization(epsilon=1e-5, name=f"{name}_bn")(x)
     x = layers.ReLU(name=f"{name}_relu")(x)
-    return layers.Conv2D(filters, kernel, padding="same", kernel_initializer="he_normal", name=f"{name}_conv")(x)
+    return layers.Conv2D(
+        filters, kernel, padding="same", kernel_initializer="he_normal", name=f"{name}_conv"
+    )(x)
 
 
 def _hidden(x, name: str):

@@ -1,9 +1,11 @@
 """BatchNorm by the statistics of the batch, with a second derivative written out.
 
-TensorFlow's fused kernel is the fastest BatchNorm on a processor, and the gradient of its gradient is right (that of ``tf.nn.moments``, and so of
-Keras' layer, is not). But TensorFlow makes that second derivative from a hundred small operations, which in a supernet of 131 normalisations is half of
-the graph that an exact architecture gradient traces. The formulas here need a third of them: the second derivative in x is a combination of x and the
-two incoming gradients with one coefficient a channel, and the sums in the coefficients come out of the fused kernel.
+TensorFlow's fused kernel is the fastest BatchNorm on a processor, and the gradient of its gradient
+is right (that of ``tf.nn.moments``, and so of Keras' layer, is not). But TensorFlow makes that
+second derivative from a hundred small operations, which in a supernet of 131 normalisations is half
+of the graph that an exact architecture gradient traces. The formulas here need a third of them: the
+second derivative in x is a combination of x and the two incoming gradients with one coefficient a
+channel, and the sums in the coefficients come out of the fused kernel.
 """
 
 import numpy as np
@@ -41,33 +43,60 @@ def _full(value, x):
 @tf.custom_gradient
 def _fused(x, scale):
     empty = tf.constant(np.zeros(0, np.float32))
-    y, mean, variance, *kept = tf.raw_ops.FusedBatchNormV3(x=x, scale=scale, offset=_full(0, x), mean=empty, variance=empty, epsilon=EPSILON)
+    y, mean, variance, *kept = tf.raw_ops.FusedBatchNormV3(
+        x=x, scale=scale, offset=_full(0, x), mean=empty, variance=empty, epsilon=EPSILON
+    )
 
     @tf.custom_gradient
     def gradient(dy, x, scale):
         dx, dscale, dshift = _kernel_gradient(dy, x, scale, kept)
-        return (dx, dscale), lambda u, t: _second(x, scale, mean, variance, kept, dy, dscale, dshift, u, t)
+        return (dx, dscale), lambda u, t: _second(
+            x, scale, mean, variance, kept, dy, dscale, dshift, u, t
+        )
 
     return y, lambda dy: gradient(dy, x, scale)
 
 
 def _kernel_gradient(dy, x, scale, kept):
     """Of y: to x, scale and shift."""
-    return tf.raw_ops.FusedBatchNormGradV3(y_backprop=dy, x=x, scale=scale, reserve_space_1=kept[0], reserve_space_2=kept[1], reserve_space_3=kept[2], epsilon=EPSILON)[:3]
+    return tf.raw_ops.FusedBatchNormGradV3(
+        y_backprop=dy,
+        x=x,
+        scale=scale,
+        reserve_space_1=kept[0],
+        reserve_space_2=kept[1],
+        reserve_space_3=kept[2],
+        epsilon=EPSILON,
+    )[:3]
 
 
 _MAPS, _CHANNELS = tf.TensorSpec((None,) * 4), tf.TensorSpec((None,))
 
 
-@tf.function(autograph=False, input_signature=[_MAPS, *[_CHANNELS] * 3, [_CHANNELS, _CHANNELS, tf.TensorSpec(None)], _MAPS, _CHANNELS, _CHANNELS, _MAPS, _CHANNELS])
+@tf.function(
+    autograph=False,
+    input_signature=[
+        _MAPS,
+        *[_CHANNELS] * 3,
+        [_CHANNELS, _CHANNELS, tf.TensorSpec(None)],
+        _MAPS,
+        _CHANNELS,
+        _CHANNELS,
+        _MAPS,
+        _CHANNELS,
+    ],
+)
 def _second(x, scale, mean, variance, kept, dy, dscale, dshift, u, t):
     """Gradients in (dy, x, scale) of <u, dx> + <t, dscale>; traced once for all normalisations.
 
-    With xhat = (x - mean) r, sums over the n pixels of a channel, and P(v) = v - sum(v) / n - xhat sum(v xhat) / n, the gradient of the first order is
-    dx = scale r P(dy), dscale = sum(dy xhat); dxhat/dx' v = r P(v) and dr/dx = -r^2 xhat / n give the rest.
+    With xhat = (x - mean) r, sums over the n pixels of a channel, and P(v) = v - sum(v) / n - xhat
+    sum(v xhat) / n, the gradient of the first order is dx = scale r P(dy), dscale = sum(dy xhat);
+    dxhat/dx' v = r P(v) and dr/dx = -r^2 xhat / n give the rest.
     """
     n = tf.cast(tf.size(x) // tf.shape(x)[3], x.dtype)
-    r = tf.math.rsqrt(variance * ((n - 1) / n) + EPSILON)  # the kernel returns the unbiased variance
+    r = tf.math.rsqrt(
+        variance * ((n - 1) / n) + EPSILON
+    )  # the kernel returns the unbiased variance
     back, u_xhat, u_sum = _kernel_gradient(u, x, scale, kept)
     product = tf.reduce_sum(u * dy, [0, 1, 2]) - (u_sum * dshift + u_xhat * dscale) / n
     common = -scale * r * r / n

@@ -1,11 +1,14 @@
 """A derived cell as one Keras layer: two states in, the joined nodes out.
 
-The reference builds every operation from framework layers. A network of 20 cells is then over a thousand of them with as many variables, and Keras
-takes most of a minute to trace it; here a cell is one layer that computes with plain TensorFlow, and its weights of equal shape are stacked into one
-variable, at most ten a cell. Three things follow the reference's framework where TensorFlow differs (card section 2): the operations of
-`kit.search.nas2d.ops` pad symmetrically at stride 2 too, the moving variance is the unbiased one, and initial weights are uniform. Odd image sizes, which
-the reference cannot halve, get one row and column of zeros. Dropped paths are drawn from a seed that each epoch sets anew, one draw for a
-whole cell, and their rate is given from outside with `dropping`.
+The reference builds every operation from framework layers. A network of 20 cells is then over a
+thousand of them with as many variables, and Keras takes most of a minute to trace it; here a cell
+is one layer that computes with plain TensorFlow, and its weights of equal shape are stacked into
+one variable, at most ten a cell. Three things follow the reference's framework where TensorFlow
+differs (card section 2): the operations of `kit.search.nas2d.ops` pad symmetrically at stride 2
+too, the moving variance is the unbiased one, and initial weights are uniform. Odd image sizes,
+which the reference cannot halve, get one row and column of zeros. Dropped paths are drawn from a
+seed that each epoch sets anew, one draw for a whole cell, and their rate is given from outside with
+`dropping`.
 """
 
 import contextlib
@@ -24,7 +27,9 @@ _RATE = [None]  # rate of dropped paths of the training step that is being compu
 
 @contextlib.contextmanager
 def dropping(rate):
-    """Drop paths at `rate` (scalar tensor or float, 0 up to below 1; None: no path) in what is computed within, where ``training=True``."""
+    """Drop paths at `rate` (scalar tensor or float, 0 up to below 1; None: no path) in what is
+    computed within, where ``training=True``.
+    """
     _RATE.append(rate)
     try:
         yield
@@ -55,17 +60,23 @@ def batch_norm(x, gamma, beta, epsilon: float) -> tuple:
         return tf.compat.v1.nn.fused_batch_norm(x, gamma, beta, epsilon=epsilon)  # one kernel
     mean, variance = tf.nn.moments(x, [0, 1, 2])
     count = tf.cast(tf.size(x) // x.shape[-1], x.dtype)
-    return tf.nn.batch_normalization(x, mean, variance, beta, gamma, epsilon), mean, variance * count / tf.maximum(count - 1, 1)
+    return (
+        tf.nn.batch_normalization(x, mean, variance, beta, gamma, epsilon),
+        mean,
+        variance * count / tf.maximum(count - 1, 1),
+    )
 
 
 @KIT
 class Norm(layers.BatchNormalization):
-    """Batch normalisation with the reference's momentum (0.1 there, 0.9 here) and epsilon, 1e-5; on request several, their weights stacked.
+    """Batch normalisation with the reference's momentum (0.1 there, 0.9 here) and epsilon, 1e-5; on
+    request several, their weights stacked.
 
     Parameters
     ----------
     count : int, optional
-        Number of normalisations; weights are then (count, channels), and only the parts `factors` and `remember` are used.
+        Number of normalisations; weights are then (count, channels), and only the parts `factors`
+        and `remember` are used.
     """
 
     def __init__(self, count=None, momentum=0.9, epsilon=1e-5, **options):
@@ -81,8 +92,12 @@ class Norm(layers.BatchNormalization):
         stacked = (shape[-1],) if self.count is None else (self.count, shape[-1])
         self.gamma = self.add_weight(name="gamma", shape=stacked, initializer="ones")
         self.beta = self.add_weight(name="beta", shape=stacked, initializer="zeros")
-        self.moving_mean = self.add_weight(name="moving_mean", shape=stacked, initializer="zeros", trainable=False)
-        self.moving_variance = self.add_weight(name="moving_variance", shape=stacked, initializer="ones", trainable=False)
+        self.moving_mean = self.add_weight(
+            name="moving_mean", shape=stacked, initializer="zeros", trainable=False
+        )
+        self.moving_variance = self.add_weight(
+            name="moving_variance", shape=stacked, initializer="ones", trainable=False
+        )
         self.built = True
 
     def factors(self, training: bool) -> tuple:
@@ -125,14 +140,18 @@ class Cell(layers.Layer):
     Attributes
     ----------
     slots : dict of str to (str, int)
-        For each of the reference's convolutions the stack that holds its kernel ("point", "deep3", "deep5") and the place in it; the two of a
-        stride-2 skip connection share one kernel, as its left and right half. The normalisation that follows a 1x1 convolution has the
-        same place, but two more: the first two belong to the preprocessing.
+        For each of the reference's convolutions the stack that holds its kernel ("point", "deep3",
+        "deep5") and the place in it; the two of a stride-2 skip connection share one kernel, as its
+        left and right half. The normalisation that follows a 1x1 convolution has the same place,
+        but two more: the first two belong to the preprocessing.
     """
 
     def __init__(self, pairs, width: int, reduction: bool, reduced_before: bool, **options):
         super().__init__(**options)
-        self.pairs, self.width = [[str(operation), int(source)] for operation, source in pairs], width
+        self.pairs, self.width = (
+            [[str(operation), int(source)] for operation, source in pairs],
+            width,
+        )
         self.reduction, self.reduced_before = reduction, reduced_before
         self.seeds = keras.random.SeedGenerator()  # `kit.compat.reseed` sets it from (seed, epoch)
         self.slots, self.sizes = {}, {"point": 0, "deep3": 0, "deep5": 0}
@@ -166,13 +185,25 @@ class Cell(layers.Layer):
         return self.pairs[place][0] != "skip_connect" or self.stride(place) == 2
 
     def build(self, shapes):
-        """Make the kernels of the two preprocessing steps and the stacks of the eight operations' kernels."""
+        """Make the kernels of the two preprocessing steps and the stacks of the eight operations'
+        kernels.
+        """
         width = self.width
-        self.before = [self.add_weight(name=f"preprocess{n}", shape=(shape[-1], width), initializer=uniform(shape[-1])) for n, shape in enumerate(shapes)]
+        self.before = [
+            self.add_weight(
+                name=f"preprocess{n}", shape=(shape[-1], width), initializer=uniform(shape[-1])
+            )
+            for n, shape in enumerate(shapes)
+        ]
         shape_of = {"point": (width, width), "deep3": (3, 3, width, 1), "deep5": (5, 5, width, 1)}
         fan_in = {"point": width, "deep3": 9, "deep5": 25}
-        self.stacks = {stack: self.add_weight(name=stack, shape=(size, *shape_of[stack]), initializer=uniform(fan_in[stack]))
-                       for stack, size in self.sizes.items() if size}
+        self.stacks = {
+            stack: self.add_weight(
+                name=stack, shape=(size, *shape_of[stack]), initializer=uniform(fan_in[stack])
+            )
+            for stack, size in self.sizes.items()
+            if size
+        }
         self.norms = Norm(2 + self.sizes["point"], name="norms", dtype=self.dtype_policy)
         self.norms.build((None, width))
         self.built = True
@@ -180,37 +211,59 @@ class Cell(layers.Layer):
     def compute_output_shape(self, shapes) -> tuple:
         """(N, H, W, 4 width); half of c_{k-1}'s height and width in a reduction cell."""
         batch, *sizes, _ = shapes[1]
-        return (batch, *(-(-size // 2) if self.reduction else size for size in sizes), NODES * self.width)
+        return (
+            batch,
+            *(-(-size // 2) if self.reduction else size for size in sizes),
+            NODES * self.width,
+        )
 
     def call(self, states, training=False):
         """Compute the cell from [c_{k-2}, c_{k-1}], each (N, H, W, C)."""
         run, active = _Pass(self, bool(training)), [tf.nn.relu(state) for state in states]
         first = run.halved if self.reduced_before else run.mixed
-        nodes = [first(active[0], self.before[0].value, 0), run.mixed(active[1], self.before[1].value, 1)]
-        active, kept = [tf.nn.relu(node) for node in nodes], self._kept(tf.shape(nodes[0])[0], training)
+        nodes = [
+            first(active[0], self.before[0].value, 0),
+            run.mixed(active[1], self.before[1].value, 1),
+        ]
+        active, kept = (
+            [tf.nn.relu(node) for node in nodes],
+            self._kept(tf.shape(nodes[0])[0], training),
+        )
         for node in range(NODES):
             parts = []
             for place in (2 * node, 2 * node + 1):
                 operation, source = self.pairs[place]
-                part = run.operation(operation, f"_ops.{place}", nodes[source], active[source], self.stride(place))
-                parts.append(part if kept is None or not self.dropped(place) else part * kept[place])
+                part = run.operation(
+                    operation, f"_ops.{place}", nodes[source], active[source], self.stride(place)
+                )
+                parts.append(
+                    part if kept is None or not self.dropped(place) else part * kept[place]
+                )
             nodes.append(parts[0] + parts[1])
             active.append(tf.nn.relu(nodes[-1]))
         run.close()
         return tf.concat(nodes[2:], -1)
 
     def _kept(self, count, training):
-        """Factors (8, N, 1, 1, 1): 0 for a dropped path, 1 / (1 - rate) for one that is kept; None where nothing is dropped."""
+        """Factors (8, N, 1, 1, 1): 0 for a dropped path, 1 / (1 - rate) for one that is kept; None
+        where nothing is dropped.
+        """
         rate = _RATE[-1]
         if not training or rate is None:
             return None
         keep = 1 - tf.cast(rate, self.compute_dtype)
-        draws = tf.random.stateless_uniform((2 * NODES, count, 1, 1, 1), tf.cast(self.seeds.next(), tf.int32), dtype=self.compute_dtype)
+        draws = tf.random.stateless_uniform(
+            (2 * NODES, count, 1, 1, 1),
+            tf.cast(self.seeds.next(), tf.int32),
+            dtype=self.compute_dtype,
+        )
         return tf.floor(keep + draws) / keep
 
 
 class _Pass:
-    """One computation of a cell: its weights taken from their stacks, and the statistics that its batch has."""
+    """One computation of a cell: its weights taken from their stacks, and the statistics that its
+    batch has.
+    """
 
     def __init__(self, cell: Cell, training: bool):
         self.cell, self.training = cell, training
@@ -225,7 +278,9 @@ class _Pass:
     def normalised(self, x, slot: int):
         if not self.training:
             return x * self.gains[slot] + self.shifts[slot]
-        y, *self.statistics[slot] = batch_norm(x, self.gains[slot], self.shifts[slot], self.cell.norms.epsilon)
+        y, *self.statistics[slot] = batch_norm(
+            x, self.gains[slot], self.shifts[slot], self.cell.norms.epsilon
+        )
         return y
 
     def mixed(self, x, kernel, slot: int):
@@ -233,20 +288,37 @@ class _Pass:
         return self.normalised(_pointwise(x, kernel), slot)
 
     def halved(self, x, kernel, slot: int):
-        """Every second pixel through the left half of the kernel, those between through the right half; normalisation."""
+        """Every second pixel through the left half of the kernel, those between through the right
+        half; normalisation.
+        """
         odd = [[0, 0], *([0, size % 2] for size in x.shape[1:3]), [0, 0]]
         between, half = tf.pad(x, odd)[:, 1::2, 1::2], kernel.shape[1] // 2
-        return self.normalised(tf.concat([_pointwise(x[:, ::2, ::2], kernel[:, :half]), _pointwise(between, kernel[:, half:])], -1), slot)
+        return self.normalised(
+            tf.concat(
+                [
+                    _pointwise(x[:, ::2, ::2], kernel[:, :half]),
+                    _pointwise(between, kernel[:, half:]),
+                ],
+                -1,
+            ),
+            slot,
+        )
 
     def operation(self, operation: str, name: str, x, active, stride: int):
         """An operation on a state; `active` is its ReLU."""
         if operation == "skip_connect":
-            return x if stride == 1 else self.halved(active, self.kernel(f"{name}.conv"), self._slot(f"{name}.conv"))
+            return (
+                x
+                if stride == 1
+                else self.halved(active, self.kernel(f"{name}.conv"), self._slot(f"{name}.conv"))
+            )
         if operation.endswith("pool_3x3"):
             return (ops.max_pool if operation.startswith("max") else ops.avg_pool)(x, stride)
         if operation.startswith("dil"):
             return self._separable(name, 1, active, stride, 2)
-        return self._separable(name, 5, tf.nn.relu(self._separable(name, 1, active, stride, 1)), 1, 1)
+        return self._separable(
+            name, 5, tf.nn.relu(self._separable(name, 1, active, stride, 1)), 1, 1
+        )
 
     def _separable(self, name: str, first: int, x, stride: int, dilation: int):
         deep = ops.depthwise(x, self.kernel(f"{name}.op.{first}"), stride, dilation)

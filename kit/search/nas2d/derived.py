@@ -1,9 +1,12 @@
-"""The network that is built from searched cells and trained from scratch: the evaluation phase's model.
+"""The network that is built from searched cells and trained from scratch: the evaluation phase's
+model.
 
-Built as the authors of DARTS build theirs for CIFAR-10 (card sections 2 and 8), which the publication stacks for its images. The auxiliary head expects
-maps of 8 pixels and breaks at the publication's 64 x 64; a global average pooling before its last layer lets it take any size and keeps the published
-number of parameters. Outputs are probabilities, after the linear ``logit`` that Grad-CAM needs. The publication's text speaks of 12 cells, its
-column of parameters fits 20 cells only (no cell reaches 3.57 million with 12 and 36 channels): `PRESETS` has both.
+Built as the authors of DARTS build theirs for CIFAR-10 (card sections 2 and 8), which the
+publication stacks for its images. The auxiliary head expects maps of 8 pixels and breaks at the
+publication's 64 x 64; a global average pooling before its last layer lets it take any size and
+keeps the published number of parameters. Outputs are probabilities, after the linear ``logit`` that
+Grad-CAM needs. The publication's text speaks of 12 cells, its column of parameters fits 20 cells
+only (no cell reaches 3.57 million with 12 and 36 channels): `PRESETS` has both.
 """
 
 import math
@@ -12,9 +15,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from kit.errors import KitError
-from kit.search.nas2d.genotype import Genotype, NODES
+from kit.search.nas2d.genotype import NODES, Genotype
 
-PRESETS = {"paper_text": {"channels": 36, "cells": 12}, "paper_params": {"channels": 36, "cells": 20}}
+PRESETS = {
+    "paper_text": {"channels": 36, "cells": 12},
+    "paper_params": {"channels": 36, "cells": 20},
+}
 _AUXILIARY = (128, 768)  # channels of the auxiliary head's two convolutions
 
 
@@ -24,7 +30,9 @@ class UnusableNetwork(KitError):
 
 @dataclass(frozen=True)
 class Place:
-    """One cell of a network: its pairs, its width, whether it and the cell before reduce, and the channels of c_{k-2} and c_{k-1}."""
+    """One cell of a network: its pairs, its width, whether it and the cell before reduce, and the
+    channels of c_{k-2} and c_{k-1}.
+    """
 
     pairs: tuple
     width: int
@@ -35,11 +43,16 @@ class Place:
     @property
     def moved(self) -> int:
         """Stride-2 skip connections."""
-        return sum(op == "skip_connect" and source < 2 for op, source in self.pairs) if self.reduction else 0
+        return (
+            sum(op == "skip_connect" and source < 2 for op, source in self.pairs)
+            if self.reduction
+            else 0
+        )
 
 
 def plan(genotype: Genotype, channels: int, cells: int) -> tuple:
-    """The cells of a network, in order; those at cells // 3 and 2 cells // 3 reduce and are twice as wide as the ones before.
+    """The cells of a network, in order; those at cells // 3 and 2 cells // 3 reduce and are twice
+    as wide as the ones before.
 
     Raises
     ------
@@ -47,19 +60,37 @@ def plan(genotype: Genotype, channels: int, cells: int) -> tuple:
         If `channels` is below 2 or `cells` below 3.
     """
     if channels < 2 or cells < 3:
-        raise UnusableNetwork(f"A network of {cells} cells and {channels} channels cannot be built; use at least 3 cells and 2 channels.")
+        raise UnusableNetwork(
+            f"A network of {cells} cells and {channels} channels cannot be built; use at least 3 "
+            "cells and 2 channels."
+        )
     made, width, inputs = [], channels, (3 * channels, 3 * channels)
     for number in range(cells):
         reduction = number in (cells // 3, 2 * cells // 3)
         width *= 2 if reduction else 1
         reduced_before = bool(made) and made[-1].reduction
-        made.append(Place(genotype.reduce if reduction else genotype.normal, width, reduction, reduced_before, inputs))
+        made.append(
+            Place(
+                genotype.reduce if reduction else genotype.normal,
+                width,
+                reduction,
+                reduced_before,
+                inputs,
+            )
+        )
         inputs = (inputs[1], NODES * width)
     return tuple(made)
 
 
-def parameters(genotype: Genotype, channels: int = 36, cells: int = 12, classes: int = 4, auxiliary: bool = False, input_channels: int = 3,
-               parts: bool = False):
+def parameters(
+    genotype: Genotype,
+    channels: int = 36,
+    cells: int = 12,
+    classes: int = 4,
+    auxiliary: bool = False,
+    input_channels: int = 3,
+    parts: bool = False,
+):
     """Trainable parameters in closed form (oracle section 2), without building anything.
 
     Parameters
@@ -75,12 +106,23 @@ def parameters(genotype: Genotype, channels: int = 36, cells: int = 12, classes:
         "stem", "cells" (a list), "classifier" and, with `auxiliary`, "auxiliary".
     """
     places = plan(genotype, channels, cells)
-    counts = {"stem": (9 * input_channels + 2) * 3 * channels, "cells": [_cell_parameters(place) for place in places],
-              "classifier": (NODES * places[-1].width + 1) * classes}
+    counts = {
+        "stem": (9 * input_channels + 2) * 3 * channels,
+        "cells": [_cell_parameters(place) for place in places],
+        "classifier": (NODES * places[-1].width + 1) * classes,
+    }
     if auxiliary:
         narrow, wide = _AUXILIARY
-        counts["auxiliary"] = narrow * (NODES * places[2 * cells // 3].width + 2) + wide * (4 * narrow + 2) + (wide + 1) * classes
-    return counts if parts else sum(sum(count) if isinstance(count, list) else count for count in counts.values())
+        counts["auxiliary"] = (
+            narrow * (NODES * places[2 * cells // 3].width + 2)
+            + wide * (4 * narrow + 2)
+            + (wide + 1) * classes
+        )
+    return (
+        counts
+        if parts
+        else sum(sum(count) if isinstance(count, list) else count for count in counts.values())
+    )
 
 
 def _cell_parameters(place: Place) -> int:
@@ -93,8 +135,16 @@ def _cell_parameters(place: Place) -> int:
     return total
 
 
-def macs(genotype: Genotype, size: int, channels: int = 36, cells: int = 12, classes: int = 4, input_channels: int = 3) -> int:
-    """Multiply-accumulates of one image in inference: convolutions and the classifier, as `kit.models.macs.macs` counts them.
+def macs(
+    genotype: Genotype,
+    size: int,
+    channels: int = 36,
+    cells: int = 12,
+    classes: int = 4,
+    input_channels: int = 3,
+) -> int:
+    """Multiply-accumulates of one image in inference: convolutions and the classifier, as
+    `kit.models.macs.macs` counts them.
 
     Parameters
     ----------
@@ -120,8 +170,17 @@ def _cell_macs(place: Place, side: int) -> int:
     return total
 
 
-def network(genotype: Genotype, size: int, channels: int = 36, cells: int = 12, classes: int = 4, auxiliary: bool = False, input_channels: int = 3,
-            dtype: str = "float32", name: str = "derived"):
+def network(
+    genotype: Genotype,
+    size: int,
+    channels: int = 36,
+    cells: int = 12,
+    classes: int = 4,
+    auxiliary: bool = False,
+    input_channels: int = 3,
+    dtype: str = "float32",
+    name: str = "derived",
+):
     """Build a derived network with random weights.
 
     Parameters
@@ -140,8 +199,9 @@ def network(genotype: Genotype, size: int, channels: int = 36, cells: int = 12, 
     Returns
     -------
     keras.Model
-        Flat functional model, one layer a cell ("cell_0", ...), then "gap", "logit" and "probability"; takes (N, size, size, input_channels) in
-        [0, 1], gives probabilities (N, classes), or [probabilities, auxiliary probabilities].
+        Flat functional model, one layer a cell ("cell_0", ...), then "gap", "logit" and
+        "probability"; takes (N, size, size, input_channels) in [0, 1], gives probabilities (N,
+        classes), or [probabilities, auxiliary probabilities].
 
     Raises
     ------
@@ -154,16 +214,39 @@ def network(genotype: Genotype, size: int, channels: int = 36, cells: int = 12, 
 
     places = plan(genotype, channels, cells)
     if size < 8:
-        raise UnusableNetwork(f"Images of {size} pixels are too small for a derived network; use at least 8.")
+        raise UnusableNetwork(
+            f"Images of {size} pixels are too small for a derived network; use at least 8."
+        )
     images = layers.Input((size, size, input_channels), name="image", dtype=dtype)
-    stem = layers.Conv2D(3 * channels, 3, padding="same", use_bias=False, kernel_initializer=uniform(9 * input_channels), dtype=dtype, name="stem")(images)
+    stem = layers.Conv2D(
+        3 * channels,
+        3,
+        padding="same",
+        use_bias=False,
+        kernel_initializer=uniform(9 * input_channels),
+        dtype=dtype,
+        name="stem",
+    )(images)
     states, outputs = [Norm(dtype=dtype, name="stem_norm")(stem)] * 2, []
     for number, place in enumerate(places):
-        cell = Cell(place.pairs, place.width, place.reduction, place.reduced_before, dtype=dtype, name=f"cell_{number}")
+        cell = Cell(
+            place.pairs,
+            place.width,
+            place.reduction,
+            place.reduced_before,
+            dtype=dtype,
+            name=f"cell_{number}",
+        )
         states = [states[1], cell(states)]
         if auxiliary and number == 2 * cells // 3:
             outputs = [_head(_auxiliary_features(states[1], dtype), classes, dtype, "aux_")]
-    return keras.Model(images, [_head(states[1], classes, dtype), *outputs] if outputs else _head(states[1], classes, dtype), name=name)
+    return keras.Model(
+        images,
+        [_head(states[1], classes, dtype), *outputs]
+        if outputs
+        else _head(states[1], classes, dtype),
+        name=name,
+    )
 
 
 def _head(features, classes: int, dtype: str, prefix: str = ""):
@@ -173,12 +256,20 @@ def _head(features, classes: int, dtype: str, prefix: str = ""):
 
     start = uniform(features.shape[-1])
     pooled = layers.GlobalAveragePooling2D(dtype=dtype, name=f"{prefix}gap")(features)
-    logit = layers.Dense(classes, kernel_initializer=start, bias_initializer=start, dtype=dtype, name=f"{prefix}logit")(pooled)
+    logit = layers.Dense(
+        classes,
+        kernel_initializer=start,
+        bias_initializer=start,
+        dtype=dtype,
+        name=f"{prefix}logit",
+    )(pooled)
     return layers.Softmax(dtype=dtype, name=f"{prefix}probability")(logit)
 
 
 def _auxiliary_features(x, dtype: str):
-    """ReLU, 5x5 mean at stride 3, 1x1 and 2x2 convolution, each with BatchNorm and ReLU; windows that are larger than the map are cut or padded."""
+    """ReLU, 5x5 mean at stride 3, 1x1 and 2x2 convolution, each with BatchNorm and ReLU; windows
+    that are larger than the map are cut or padded.
+    """
     from keras import layers
 
     from kit.search.nas2d.cells import Norm, uniform
@@ -188,14 +279,37 @@ def _auxiliary_features(x, dtype: str):
     for number, (filters, side) in enumerate(zip(_AUXILIARY, (1, 2))):
         padding = "valid" if x.shape[1] >= side else "same"
         start = uniform(side * side * x.shape[-1])
-        x = layers.Conv2D(filters, side, padding=padding, use_bias=False, kernel_initializer=start, dtype=dtype, name=f"aux_conv_{number}")(x)
-        x = layers.ReLU(dtype=dtype, name=f"aux_active_{number}")(Norm(dtype=dtype, name=f"aux_norm_{number}")(x))
+        x = layers.Conv2D(
+            filters,
+            side,
+            padding=padding,
+            use_bias=False,
+            kernel_initializer=start,
+            dtype=dtype,
+            name=f"aux_conv_{number}",
+        )(x)
+        x = layers.ReLU(dtype=dtype, name=f"aux_active_{number}")(
+            Norm(dtype=dtype, name=f"aux_norm_{number}")(x)
+        )
     return x
 
 
-_TORCH = {"stem": "stem.0", "stem_norm": "stem.1", "logit": "classifier", "aux_conv_0": "auxiliary_head.features.2", "aux_norm_0": "auxiliary_head.features.3",
-          "aux_conv_1": "auxiliary_head.features.5", "aux_norm_1": "auxiliary_head.features.6", "aux_logit": "auxiliary_head.classifier"}
-_STATISTICS = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"}
+_TORCH = {
+    "stem": "stem.0",
+    "stem_norm": "stem.1",
+    "logit": "classifier",
+    "aux_conv_0": "auxiliary_head.features.2",
+    "aux_norm_0": "auxiliary_head.features.3",
+    "aux_conv_1": "auxiliary_head.features.5",
+    "aux_norm_1": "auxiliary_head.features.6",
+    "aux_logit": "auxiliary_head.classifier",
+}
+_STATISTICS = {
+    "gamma": "weight",
+    "beta": "bias",
+    "moving_mean": "running_mean",
+    "moving_variance": "running_var",
+}
 
 
 def from_torch(model, mapping: dict) -> None:
@@ -205,7 +319,8 @@ def from_torch(model, mapping: dict) -> None:
     ----------
     model : keras.Model
     mapping : dict of str to numpy.ndarray
-        The names and layouts of the reference's state dict: convolutions (out, in / groups, h, w), dense (out, in). Moving statistics are optional.
+        The names and layouts of the reference's state dict: convolutions (out, in / groups, h, w),
+        dense (out, in). Moving statistics are optional.
 
     Raises
     ------
@@ -224,28 +339,47 @@ def from_torch(model, mapping: dict) -> None:
 
 def _fill_cell(cell, mapping: dict, start: str) -> None:
     names = [f"preprocess{n}" for n in (0, 1)]
-    norms = [f"{name}.bn" if f"{start}{name}.bn.weight" in mapping else f"{name}.op.2" for name in names]
+    norms = [
+        f"{name}.bn" if f"{start}{name}.bn.weight" in mapping else f"{name}.op.2" for name in names
+    ]
     for variable, name in zip(cell.before, names):
-        _assign(variable, _point(mapping, f"{start}{name}.op.1", f"{start}{name}.conv"), start + name)
+        _assign(
+            variable, _point(mapping, f"{start}{name}.op.1", f"{start}{name}.conv"), start + name
+        )
     for stack, variable in cell.stacks.items():
         of_stack = [name for name, (own, _) in cell.slots.items() if own == stack]
         if stack == "point":
-            norms += [f"{name[:-5]}.bn" if name.endswith("conv") else f"{name[:-1]}{int(name[-1]) + 1}" for name in of_stack]
-        read = _point if stack == "point" else lambda mapping, name: _reordered(mapping, f"{name}.weight", deep=True)
-        _assign(variable, np.stack([read(mapping, start + name) for name in of_stack]), start + stack)
+            norms += [
+                f"{name[:-5]}.bn" if name.endswith("conv") else f"{name[:-1]}{int(name[-1]) + 1}"
+                for name in of_stack
+            ]
+        read = (
+            _point
+            if stack == "point"
+            else lambda mapping, name: _reordered(mapping, f"{name}.weight", deep=True)
+        )
+        _assign(
+            variable, np.stack([read(mapping, start + name) for name in of_stack]), start + stack
+        )
     _fill_norm(cell.norms, mapping, [start + name for name in norms])
 
 
 def _point(mapping: dict, name: str, halves: str | None = None):
-    """Kernel (C_in, C_out) of a 1x1 convolution, or of the two of a factorised reduction side by side."""
+    """Kernel (C_in, C_out) of a 1x1 convolution, or of the two of a factorised reduction side by
+    side.
+    """
     if f"{name}.weight" in mapping:
         return _reordered(mapping, f"{name}.weight")[0, 0]
-    return np.concatenate([_reordered(mapping, f"{halves or name}_{n}.weight")[0, 0] for n in (1, 2)], -1)
+    return np.concatenate(
+        [_reordered(mapping, f"{halves or name}_{n}.weight")[0, 0] for n in (1, 2)], -1
+    )
 
 
 def _reordered(mapping: dict, name: str, deep: bool = False):
     if name not in mapping:
-        raise UnusableNetwork(f"There is no weight {name!r}; give the state dict of a network with the same cells.")
+        raise UnusableNetwork(
+            f"There is no weight {name!r}; give the state dict of a network with the same cells."
+        )
     value = np.asarray(mapping[name])
     if value.ndim == 4:
         return value.transpose((2, 3, 0, 1) if deep else (2, 3, 1, 0))
@@ -261,5 +395,8 @@ def _fill_norm(norm, mapping: dict, names: list) -> None:
 
 def _assign(variable, value, name: str) -> None:
     if value.shape != tuple(variable.shape):
-        raise UnusableNetwork(f"The weights of {name} have the shape {value.shape}, not {tuple(variable.shape)}; give the state dict of a network with the same cells.")
+        raise UnusableNetwork(
+            f"The weights of {name} have the shape {value.shape}, not {tuple(variable.shape)}; "
+            "give the state dict of a network with the same cells."
+        )
     variable.assign(value)

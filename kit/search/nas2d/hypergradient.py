@@ -1,14 +1,19 @@
-"""Architecture gradients of DARTS, of first and second order, for any network that is a pure function of its weights.
+"""Architecture gradients of DARTS, of first and second order, for any network that is a pure
+function of its weights.
 
-The second order differentiates the validation loss through one virtual training step (card section 3). The authors' code approximates the product
-of second derivatives that this takes by central differences with a radius of 0.01 in weight space. In networks with ReLU and max pooling these
-steps cross kinks, and on small networks the difference is off by more than its size (163 % of the whole gradient in the card's tiny supernet).
-Here the product is exact by default, by differentiating the weight gradient once more along the one vector that is needed, which costs no more than
-the two passes of the difference; `mode="finite"` is the published approximation. Weights that are tensors, not variables, may be virtual.
+The second order differentiates the validation loss through one virtual training step (card section
+3). The authors' code approximates the product of second derivatives that this takes by central
+differences with a radius of 0.01 in weight space. In networks with ReLU and max pooling these steps
+cross kinks, and on small networks the difference is off by more than its size (163 % of the whole
+gradient in the card's tiny supernet). Here the product is exact by default, by differentiating the
+weight gradient once more along the one vector that is needed, which costs no more than the two
+passes of the difference; `mode="finite"` is the published approximation. Weights that are tensors,
+not variables, may be virtual.
 
-A `forward` wrapped in ``tf.function`` is traced, and its derivatives are built, once for all the passes of one step. Only the pass that is
-differentiated twice should not be: TensorFlow then copies the function with every intermediate result as an output, which took minutes where the
-plain function took 10 s. Give it as `plain`.
+A `forward` wrapped in ``tf.function`` is traced, and its derivatives are built, once for all the
+passes of one step. Only the pass that is differentiated twice should not be: TensorFlow then copies
+the function with every intermediate result as an output, which took minutes where the plain
+function took 10 s. Give it as `plain`.
 """
 
 from typing import Callable, NamedTuple
@@ -27,7 +32,8 @@ class UnknownMode(KitError):
 
 
 class ArchGradient(NamedTuple):
-    """Gradient of the validation loss in the architecture; a NamedTuple, so that a ``tf.function`` can return it.
+    """Gradient of the validation loss in the architecture; a NamedTuple, so that a ``tf.function``
+    can return it.
 
     Attributes
     ----------
@@ -40,7 +46,8 @@ class ArchGradient(NamedTuple):
     direct : list of tf.Tensor
         Part of `gradients` that does not go through the weights; all of it for the first order.
     train_loss, vector_norm : tf.Tensor or None
-        Training loss at the given weights, and norm of the validation loss' gradient in the virtual weights; second order only.
+        Training loss at the given weights, and norm of the validation loss' gradient in the virtual
+        weights; second order only.
     """
 
     gradients: list
@@ -63,7 +70,8 @@ class Unrolled(NamedTuple):
     gradients : list of tf.Tensor
         Of the training loss in the weights, not clipped.
     pull_back : callable
-        (vector as `weights`) -> list as `arch`: how the weights after the step depend on the architecture, transposed, times the vector.
+        (vector as `weights`) -> list as `arch`: how the weights after the step depend on the
+        architecture, transposed, times the vector.
     """
 
     weights: list
@@ -78,7 +86,9 @@ def cross_entropy(logits, labels) -> tf.Tensor:
 
 
 def derivatives(function, at: list) -> tuple:
-    """Value of a function without arguments and its gradients in the tensors of `at` (zeros where it does not depend on them)."""
+    """Value of a function without arguments and its gradients in the tensors of `at` (zeros where
+    it does not depend on them).
+    """
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(at)
         value = function()
@@ -86,11 +96,19 @@ def derivatives(function, at: list) -> tuple:
 
 
 def differentiable(function, at: list, also: list) -> tuple:
-    """Like :func:`derivatives`, with a third result: vector as `at` -> the mixed second derivatives (at, also) times it, exactly, as `also`."""
+    """Like :func:`derivatives`, with a third result: vector as `at` -> the mixed second derivatives
+    (at, also) times it, exactly, as `also`.
+    """
     with tf.GradientTape(persistent=True, watch_accessed_variables=False) as outer:
         outer.watch(also)
         value, gradients = derivatives(function, at)
-    return value, gradients, lambda v: outer.gradient(gradients, also, output_gradients=v, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+    return (
+        value,
+        gradients,
+        lambda v: outer.gradient(
+            gradients, also, output_gradients=v, unconnected_gradients=tf.UnconnectedGradients.ZERO
+        ),
+    )
 
 
 def central_difference(gradients_at, point: list, vector: list, radius: float = RADIUS) -> list:
@@ -134,12 +152,28 @@ def first_order(forward, weights, arch, val) -> ArchGradient:
     -------
     ArchGradient
     """
-    loss, gradients = derivatives(lambda: cross_entropy(forward(weights, arch, val[0]), val[1]), arch)
+    loss, gradients = derivatives(
+        lambda: cross_entropy(forward(weights, arch, val[0]), val[1]), arch
+    )
     return ArchGradient(gradients, loss, norm(gradients), gradients)
 
 
-def unroll(forward, weights, arch, train, lr, buffers=None, momentum=0.9, decay=3e-4, mode="exact", r=RADIUS, plain=None) -> Unrolled:
-    """Take a virtual step of SGD, of which only the gradient depends on the architecture; arguments as :func:`second_order`."""
+def unroll(
+    forward,
+    weights,
+    arch,
+    train,
+    lr,
+    buffers=None,
+    momentum=0.9,
+    decay=3e-4,
+    mode="exact",
+    r=RADIUS,
+    plain=None,
+) -> Unrolled:
+    """Take a virtual step of SGD, of which only the gradient depends on the architecture; arguments
+    as :func:`second_order`.
+    """
     check_mode(mode)
     network = plain if plain and mode == "exact" else forward
 
@@ -150,7 +184,9 @@ def unroll(forward, weights, arch, train, lr, buffers=None, momentum=0.9, decay=
         loss, gradients, product = differentiable(lambda: loss_at(weights), weights, arch)
     else:
         loss, gradients = derivatives(lambda: loss_at(weights), weights)
-        product = lambda v: central_difference(lambda point: derivatives(lambda: loss_at(point), arch)[1], weights, v, r)  # noqa: E731
+        product = lambda v: central_difference(
+            lambda point: derivatives(lambda: loss_at(point), arch)[1], weights, v, r
+        )  # noqa: E731
     rate = scalar(lr, weights[0].dtype)
     steps = [g + decay * w for g, w in zip(gradients, weights, strict=True)]
     if buffers is not None:
@@ -159,8 +195,22 @@ def unroll(forward, weights, arch, train, lr, buffers=None, momentum=0.9, decay=
     return Unrolled(moved, loss, gradients, lambda v: [-rate * p for p in product(v)])
 
 
-def second_order(forward, weights, arch, train, val, lr, buffers=None, momentum=0.9, decay=3e-4, mode="exact", r=RADIUS, plain=None) -> ArchGradient:
-    """Gradient of the validation loss after one virtual training step w' = w - lr * (momentum * buffer + gradient + decay * w).
+def second_order(
+    forward,
+    weights,
+    arch,
+    train,
+    val,
+    lr,
+    buffers=None,
+    momentum=0.9,
+    decay=3e-4,
+    mode="exact",
+    r=RADIUS,
+    plain=None,
+) -> ArchGradient:
+    """Gradient of the validation loss after one virtual training step w' = w - lr * (momentum *
+    buffer + gradient + decay * w).
 
     Parameters
     ----------
@@ -171,7 +221,8 @@ def second_order(forward, weights, arch, train, val, lr, buffers=None, momentum=
     buffers : list of tf.Tensor or None
         Momentum buffers of the weight optimiser; None for zeros.
     momentum, decay : float
-        Constants with respect to the architecture; the gradient is not clipped here, as in the authors' code.
+        Constants with respect to the architecture; the gradient is not clipped here, as in the
+        authors' code.
     mode : {"exact", "finite"}
     r : float
         Radius of the central difference.
@@ -187,7 +238,9 @@ def second_order(forward, weights, arch, train, val, lr, buffers=None, momentum=
     UnknownMode
     """
     step = unroll(forward, weights, arch, train, lr, buffers, momentum, decay, mode, r, plain)
-    loss, gradients = derivatives(lambda: cross_entropy(forward(step.weights, arch, val[0]), val[1]), [*arch, *step.weights])
+    loss, gradients = derivatives(
+        lambda: cross_entropy(forward(step.weights, arch, val[0]), val[1]), [*arch, *step.weights]
+    )
     direct, vector = gradients[: len(arch)], gradients[len(arch) :]
     total = [d + p for d, p in zip(direct, step.pull_back(vector))]
     return ArchGradient(total, loss, norm(total), direct, step.loss, norm(vector))

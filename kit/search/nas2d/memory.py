@@ -1,12 +1,17 @@
-"""Memory of a search step, estimated before the search starts, and which knob to turn when it does not fit.
+"""Memory of a search step, estimated before the search starts, and which knob to turn when it does
+not fit.
 
-Users of these methods ask for this most: the published codes stop with an out-of-memory error after minutes, and a second-order or LeaSE step needs
-several times what a first-order step does. The estimate counts what the forward pass of the supernet (as :mod:`kit.search.nas2d.supernet` computes it) keeps
-for its gradient, from the geometry of the cells, without tracing anything. Two things are measured, not derived: the factors `PASSES` for steps that
-hold more than one pass at a time, and `FRESH`, what the gradients in flight add. Estimated and measured (resident memory beyond TensorFlow's own, two
-cores, TensorFlow 2.21, 3 cells, 32 px, MiB): DARTS, 8 channels, batch 32: first order 680 and 657, finite differences 1,020 and 996, exact second
-order 2,720 and 2,801; PC-DARTS, 16 channels, batch 32: first order 480 and 507, LeaSE exact 3,960 and 3,927; LeaSE on DARTS, batch 16: exact 3,160 and
-3,242, by finite differences 1,860 and 1,891. The estimate is of memory on a CPU; a GPU holds the same activations, its workspace differs.
+Users of these methods ask for this most: the published codes stop with an out-of-memory error after
+minutes, and a second-order or LeaSE step needs several times what a first-order step does. The
+estimate counts what the forward pass of the supernet (as :mod:`kit.search.nas2d.supernet` computes
+it) keeps for its gradient, from the geometry of the cells, without tracing anything. Two things are
+measured, not derived: the factors `PASSES` for steps that hold more than one pass at a time, and
+`FRESH`, what the gradients in flight add. Estimated and measured (resident memory beyond
+TensorFlow's own, two cores, TensorFlow 2.21, 3 cells, 32 px, MiB): DARTS, 8 channels, batch 32:
+first order 680 and 657, finite differences 1,020 and 996, exact second order 2,720 and 2,801;
+PC-DARTS, 16 channels, batch 32: first order 480 and 507, LeaSE exact 3,960 and 3,927; LeaSE on
+DARTS, batch 16: exact 3,160 and 3,242, by finite differences 1,860 and 1,891. The estimate is of
+memory on a CPU; a GPU holds the same activations, its workspace differs.
 """
 
 import math
@@ -23,8 +28,20 @@ FLOAT = 4
 PROGRAM = 680 * 2**20  # the interpreter with TensorFlow, before any graph
 EDGE_GRAPH = 300_000  # bytes of graph for every operation on every edge, and pass
 FRESH = 1.25  # gradients in flight and the allocator's reserve, as a factor on the activations
-PASSES = {"first": 1.0, "finite": 1.5, "exact": 4.0, "lease_finite": 4.8, "lease_exact": 8.0}  # activations held at a time, in those of one pass
-COPIES = {"first": 3, "finite": 6, "exact": 5, "lease_finite": 8, "lease_exact": 8}  # weights: themselves, momentum, gradients, virtual ones
+PASSES = {
+    "first": 1.0,
+    "finite": 1.5,
+    "exact": 4.0,
+    "lease_finite": 4.8,
+    "lease_exact": 8.0,
+}  # activations held at a time, in those of one pass
+COPIES = {
+    "first": 3,
+    "finite": 6,
+    "exact": 5,
+    "lease_finite": 8,
+    "lease_exact": 8,
+}  # weights: themselves, momentum, gradients, virtual ones
 HEADROOM = 0.9  # share of the free memory that a step may take
 
 
@@ -45,8 +62,8 @@ class Estimate:
     audience : tuple
         (name, options) of the audience, or empty.
     program, weights, activations, audience_activations : int
-        Interpreter and graph; weights with optimiser state, gradients and virtual copies; what all passes through the supernet keep at a time; the
-        same of the audience.
+        Interpreter and graph; weights with optimiser state, gradients and virtual copies; what all
+        passes through the supernet keep at a time; the same of the audience.
     """
 
     space: supernet.Space
@@ -70,17 +87,31 @@ class Estimate:
         return self.program + self.weights + self.activations + self.audience_activations
 
     def __str__(self):
-        rows = [("program and graph", self.program), ("weights and optimiser", self.weights), ("activations", self.activations)]
+        rows = [
+            ("program and graph", self.program),
+            ("weights and optimiser", self.weights),
+            ("activations", self.activations),
+        ]
         rows += [("activations of the audience", self.audience_activations)] * bool(self.audience)
-        return "\n".join(f"{name:<28} {_words(value):>8}" for name, value in [*rows, ("together", self.total)])
+        return "\n".join(
+            f"{name:<28} {_words(value):>8}" for name, value in [*rows, ("together", self.total)]
+        )
 
 
 def _words(size: float) -> str:
     return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.0f} MiB"
 
 
-def estimate(space: supernet.Space, size: int, batch: int, order: int = 1, mode: str = "exact", lease=False, audience: str = "resnet18",
-             audience_options=None) -> Estimate:
+def estimate(
+    space: supernet.Space,
+    size: int,
+    batch: int,
+    order: int = 1,
+    mode: str = "exact",
+    lease=False,
+    audience: str = "resnet18",
+    audience_options=None,
+) -> Estimate:
     """Estimate the peak memory of an architecture step, which is the dearest of a search.
 
     Parameters
@@ -105,13 +136,34 @@ def estimate(space: supernet.Space, size: int, batch: int, order: int = 1, mode:
     """
     kind = f"lease_{mode}" if lease else "first" if order == 1 else mode
     told = (audience, dict(audience_options or {})) if lease else ()
-    own = sum(math.prod(shape) for _, shape in audiences.weight_shapes(told[0], space.classes, size, **_all(told[1], space))) if lease else 0
+    own = (
+        sum(
+            math.prod(shape)
+            for _, shape in audiences.weight_shapes(
+                told[0], space.classes, size, **_all(told[1], space)
+            )
+        )
+        if lease
+        else 0
+    )
     held = 3 if mode == "exact" else 2  # passes of the audience alive at a time
     shown = audience_floats(told[0], size, **told[1]) * held if lease else 0
-    operations = sum(len(ops) for reduction in (False, True) for ops in space.edge_ops(reduction)) // 2 * space.cells
-    return Estimate(space, size, batch, kind, told, PROGRAM + round(EDGE_GRAPH * operations * PASSES[kind]),
-                    FLOAT * COPIES[kind] * (supernet.parameters(space) + own), round(FLOAT * batch * activation_floats(space, size) * PASSES[kind] * FRESH),
-                    round(FLOAT * batch * shown * FRESH))
+    operations = (
+        sum(len(ops) for reduction in (False, True) for ops in space.edge_ops(reduction))
+        // 2
+        * space.cells
+    )
+    return Estimate(
+        space,
+        size,
+        batch,
+        kind,
+        told,
+        PROGRAM + round(EDGE_GRAPH * operations * PASSES[kind]),
+        FLOAT * COPIES[kind] * (supernet.parameters(space) + own),
+        round(FLOAT * batch * activation_floats(space, size) * PASSES[kind] * FRESH),
+        round(FLOAT * batch * shown * FRESH),
+    )
 
 
 def _all(options: dict, space) -> dict:
@@ -131,12 +183,18 @@ def activation_floats(space: supernet.Space, size: int) -> int:
 def _cell_floats(space, cell, area: int) -> int:
     """Of one cell whose inputs have `area` pixels."""
     small = area // 4 if cell.reduction else area
-    kept = cell.last * area + (2 * cell.before_last * area if cell.after_reduction else 0)  # rectified input; sub-lattices of the larger one
-    kept += 4 * cell.channels * area  # both preprocessed states, before and after their normalisation
+    kept = cell.last * area + (
+        2 * cell.before_last * area if cell.after_reduction else 0
+    )  # rectified input; sub-lattices of the larger one
+    kept += (
+        4 * cell.channels * area
+    )  # both preprocessed states, before and after their normalisation
     kept += supernet.NODES * cell.channels * small
     if space.partial > 1:
         kept += (supernet.NODES + 1) * (cell.channels - cell.width) * small  # what passes by
-    return kept + sum(_state_floats(space, cell, source, area, small) for source in range(supernet.NODES + 1))
+    return kept + sum(
+        _state_floats(space, cell, source, area, small) for source in range(supernet.NODES + 1)
+    )
 
 
 def _state_floats(space, cell, source: int, area: int, small: int) -> int:
@@ -147,35 +205,66 @@ def _state_floats(space, cell, source: int, area: int, small: int) -> int:
     inside, out = cell.width * (area if halved else small), cell.width * small
     separable, dilated = count[4] + count[5], count[6] + count[7]
     kept = inside * (2 if space.partial > 1 else 1)  # rectified; its share of the channels
-    kept += 2 * out * (bool(count[1]) + bool(count[2]))  # pools, and their copy in the common input of a 1x1 convolution
-    kept += (2 * out + out * count[3] if halved else out) * bool(count[3]) + (2 * out * count[3] if space.family == "pdarts" and not halved else 0)
-    kept += inside * halved * (bool(count[4]) + bool(count[5])) + out * bool(dilated)  # padded, and split into sub-lattices
-    return kept + out * (5 * separable + 2 * dilated)  # input of every convolution and every normalisation
+    kept += (
+        2 * out * (bool(count[1]) + bool(count[2]))
+    )  # pools, and their copy in the common input of a 1x1 convolution
+    kept += (2 * out + out * count[3] if halved else out) * bool(count[3]) + (
+        2 * out * count[3] if space.family == "pdarts" and not halved else 0
+    )
+    kept += inside * halved * (bool(count[4]) + bool(count[5])) + out * bool(
+        dilated
+    )  # padded, and split into sub-lattices
+    return kept + out * (
+        5 * separable + 2 * dilated
+    )  # input of every convolution and every normalisation
 
 
 def audience_floats(name: str, size: int, width: int = 64, stem: str = "3x3", **_) -> int:
-    """Numbers per image that one forward pass of an audience keeps, roughly: three maps a convolution with BatchNorm, one without."""
+    """Numbers per image that one forward pass of an audience keeps, roughly: three maps a
+    convolution with BatchNorm, one without.
+    """
     if name == "vgg13":
-        return sum(size * size // 4 ** (number // 2) * width * multiple for number, multiple in enumerate(audiences.CONVOLUTIONS))
+        return sum(
+            size * size // 4 ** (number // 2) * width * multiple
+            for number, multiple in enumerate(audiences.CONVOLUTIONS)
+        )
     side = size if stem == "3x3" else size // 4
-    return 3 * width * (side * side * (1 if stem == "3x3" else 4) + sum(side * side // 4**stage * multiple * 4 for stage, multiple in enumerate(audiences.STAGES)))
+    return (
+        3
+        * width
+        * (
+            side * side * (1 if stem == "3x3" else 4)
+            + sum(
+                side * side // 4**stage * multiple * 4
+                for stage, multiple in enumerate(audiences.STAGES)
+            )
+        )
+    )
 
 
 def available() -> int:
     """Free memory in bytes, for this process and within its control group where there is one."""
     free = psutil.virtual_memory().available
-    for limit, used in (("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-                        ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes")):
+    for limit, used in (
+        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+        (
+            "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+            "/sys/fs/cgroup/memory/memory.usage_in_bytes",
+        ),
+    ):
         try:
             with open(limit) as most, open(used) as taken:
                 free = min(free, int(most.read()) - int(taken.read()))
         except (OSError, ValueError):  # no such group, or no limit
             continue
-    return free + psutil.Process().memory_info().rss  # what is held already counts in the estimate's program
+    return (
+        free + psutil.Process().memory_info().rss
+    )  # what is held already counts in the estimate's program
 
 
 def advice(needed: Estimate, limit: int | None = None) -> list:
-    """Knobs that would make a step fit, each by itself; where none does without ruining the search, several together.
+    """Knobs that would make a step fit, each by itself; where none does without ruining the search,
+    several together.
 
     Returns
     -------
@@ -187,7 +276,13 @@ def advice(needed: Estimate, limit: int | None = None) -> list:
     if single:
         return single
     words, together = {}, needed
-    for knob, least in (("mode", 0), ("batch_size", 16), ("channels", 0), ("cells", 0), ("batch_size", 2)):
+    for knob, least in (
+        ("mode", 0),
+        ("batch_size", 16),
+        ("channels", 0),
+        ("cells", 0),
+        ("batch_size", 2),
+    ):
         for said, changed in _knobs(together, least):
             if said.split("=")[0] == knob and together.total > limit:
                 words[knob], together = said, changed
@@ -200,23 +295,42 @@ def _knobs(needed: Estimate, least: int) -> list:
     while batch >= max(2, least):
         batches.append((f"batch_size={batch}", _again(needed, batch=batch)))
         batch //= 2
-    result = [("mode='finite'", _again(needed, kind=needed.kind.replace("exact", "finite")))] if needed.kind.endswith("exact") else []
+    result = (
+        [("mode='finite'", _again(needed, kind=needed.kind.replace("exact", "finite")))]
+        if needed.kind.endswith("exact")
+        else []
+    )
     result += batches
     if needed.kind in ("exact", "finite"):
         result.append(("order=1", _again(needed, kind="first")))
     channels = space.channels // 2
     if channels % (2 * space.partial) == 0 and channels:
-        result.append((f"channels={channels}", _again(needed, space=replace(space, channels=channels))))
+        result.append(
+            (f"channels={channels}", _again(needed, space=replace(space, channels=channels)))
+        )
     if space.cells > 3:
-        result.append((f"cells={max(3, space.cells // 2)}", _again(needed, space=replace(space, cells=max(3, space.cells // 2)))))
+        result.append(
+            (
+                f"cells={max(3, space.cells // 2)}",
+                _again(needed, space=replace(space, cells=max(3, space.cells // 2))),
+            )
+        )
     return result
 
 
 def _again(needed: Estimate, space=None, batch=None, kind=None) -> Estimate:
     kind = kind or needed.kind
     name, options = needed.audience or ("resnet18", {})
-    return estimate(space or needed.space, needed.size, batch or needed.batch, 1 if kind == "first" else 2, "finite" if kind.endswith("finite") else "exact",
-                    bool(needed.audience), name, options)
+    return estimate(
+        space or needed.space,
+        needed.size,
+        batch or needed.batch,
+        1 if kind == "first" else 2,
+        "finite" if kind.endswith("finite") else "exact",
+        bool(needed.audience),
+        name,
+        options,
+    )
 
 
 def check(needed: Estimate, limit: int | None = None) -> None:
@@ -243,23 +357,37 @@ def check(needed: Estimate, limit: int | None = None) -> None:
             seen.add(knob)
             knobs.append(f"{words} ({_words(changed.total)})")
     way = f"set {' or '.join(knobs)}" if knobs else "use smaller images, or another machine"
-    network = f"{space.family}, {space.channels} channels, {space.cells} cells, {needed.size} px, batch {needed.batch}, {_KINDS[needed.kind]}"
-    raise TooLarge(f"A search step ({network}) needs about {_words(needed.total)} of memory and {_words(limit)} may be used; {way}.")
+    network = (
+        f"{space.family}, {space.channels} channels, {space.cells} cells, {needed.size} px, "
+        f"batch {needed.batch}, {_KINDS[needed.kind]}"
+    )
+    raise TooLarge(
+        f"A search step ({network}) needs about {_words(needed.total)} of memory and "
+        f"{_words(limit)} may be used; {way}."
+    )
 
 
-_KINDS = {"first": "first order", "finite": "second order by finite differences", "exact": "exact second order", "lease_finite": "LeaSE by finite differences",
-          "lease_exact": "LeaSE with exact derivatives"}
+_KINDS = {
+    "first": "first order",
+    "finite": "second order by finite differences",
+    "exact": "exact second order",
+    "lease_finite": "LeaSE by finite differences",
+    "lease_exact": "LeaSE with exact derivatives",
+}
 
 
 def measured(needed: Estimate) -> int:
-    """Bytes that the step really adds to a process that has loaded TensorFlow: run it in a process of its own, twice.
+    """Bytes that the step really adds to a process that has loaded TensorFlow: run it in a process
+    of its own, twice.
 
     Raises
     ------
     TooLarge
         If that process does not end well.
     """
-    found = peak.of_each("kit.search.nas2d.memory:take_steps", [{**asdict(needed), "space": asdict(needed.space)}])[0]
+    found = peak.of_each(
+        "kit.search.nas2d.memory:take_steps", [{**asdict(needed), "space": asdict(needed.space)}]
+    )[0]
     if found is None:
         raise TooLarge("The measured step did not end well; try a smaller one.")
     return found
@@ -272,29 +400,62 @@ def take_steps(**facts) -> None:
 
     space, kind, rng = supernet.Space(**facts["space"]), facts["kind"], np.random.default_rng(0)
     weights, arch = supernet.initial_weights(space, 0), supernet.initial_arch(space, 0)
-    told = facts["audience"] and audiences.initial_weights(facts["audience"][0], space.classes, facts["size"], 0, **_all(facts["audience"][1], space))
+    told = facts["audience"] and audiences.initial_weights(
+        facts["audience"][0], space.classes, facts["size"], 0, **_all(facts["audience"][1], space)
+    )
     shape = (facts["batch"], facts["size"], facts["size"], space.input_channels)
-    batches = [(rng.random(shape, np.float32), rng.integers(0, space.classes, facts["batch"]).astype(np.int32)) for _ in range(2)]
+    batches = [
+        (
+            rng.random(shape, np.float32),
+            rng.integers(0, space.classes, facts["batch"]).astype(np.int32),
+        )
+        for _ in range(2)
+    ]
     step = tf.function(_step(space, kind, facts["audience"]))
     for _ in range(2):
-        step(*(tf.nest.map_structure(tf.constant, value) for value in (weights, list(told), arch, *batches)))
+        step(
+            *(
+                tf.nest.map_structure(tf.constant, value)
+                for value in (weights, list(told), arch, *batches)
+            )
+        )
 
 
 def _step(space, kind: str, audience):
-    from kit.search.nas2d import hypergradient, lease as nas_lease
+    from kit.search.nas2d import hypergradient
+    from kit.search.nas2d import lease as nas_lease
 
     def explainer(weights, arch, x):
         return supernet.forward(space, weights, arch, x)
 
     def step(weights, told, arch, train, val):
         if kind == "first":
-            return hypergradient.derivatives(lambda: hypergradient.cross_entropy(explainer(weights, arch, train[0]), train[1]), weights)[1]
+            return hypergradient.derivatives(
+                lambda: hypergradient.cross_entropy(explainer(weights, arch, train[0]), train[1]),
+                weights,
+            )[1]
         mode = kind.removeprefix("lease_")
         if not audience:
-            return hypergradient.second_order(explainer, weights, arch, train, val, 0.025, mode=mode).gradients
+            return hypergradient.second_order(
+                explainer, weights, arch, train, val, 0.025, mode=mode
+            ).gradients
         settings = nas_lease.LeaseSettings()
         start = nas_lease.initial_delta(train[0], settings, [0, 0])
-        return nas_lease.lease_gradient(explainer, lambda w, x: audiences.forward(audience[0], w, x), weights, told, arch, train, val, start, settings, 1.0, lr=0.025,
-                                    audience_lr=0.025, order=1 if space.family != "darts" else 2, mode=mode).gradients
+        return nas_lease.lease_gradient(
+            explainer,
+            lambda w, x: audiences.forward(audience[0], w, x),
+            weights,
+            told,
+            arch,
+            train,
+            val,
+            start,
+            settings,
+            1.0,
+            lr=0.025,
+            audience_lr=0.025,
+            order=1 if space.family != "darts" else 2,
+            mode=mode,
+        ).gradients
 
     return step

@@ -1,11 +1,13 @@
 """The eight operations of the DARTS search space as plain functions of tensors.
 
-`primitive` composes an operation as the publications define it, one edge at a time: the plain reference that the tests hold against the oracles and
-against the supernet. The other functions are its parts, which the supernet shares between edges. All maps are (N, H, W, C); BatchNorm always
+`primitive` composes an operation as the publications define it, one edge at a time: the plain
+reference that the tests hold against the oracles and against the supernet. The other functions are
+its parts, which the supernet shares between edges. All maps are (N, H, W, C); BatchNorm always
 normalises by the batch.
 
-Differences from TensorFlow's own layers: padding at stride 2 is symmetric as in PyTorch, average pooling leaves the padding out of the count, and
-the batch normalisation is one whose second derivatives are right (``tf.nn.moments`` stops a gradient inside the variance).
+Differences from TensorFlow's own layers: padding at stride 2 is symmetric as in PyTorch, average
+pooling leaves the padding out of the count, and the batch normalisation is one whose second
+derivatives are right (``tf.nn.moments`` stops a gradient inside the variance).
 """
 
 import weakref
@@ -19,7 +21,8 @@ _CONSTANTS = weakref.WeakKeyDictionary()
 
 
 def constant(key, make):
-    """A constant of the graph that is being built, made once: most of a graph's nodes would else be constants.
+    """A constant of the graph that is being built, made once: most of a graph's nodes would else be
+    constants.
 
     Parameters
     ----------
@@ -46,7 +49,9 @@ def _pad(x, amount: int, value=0):
 
 
 def tiny(x) -> bool:
-    """Whether maps are so small that nodes saved when the graph is traced are worth more than faster kernels."""
+    """Whether maps are so small that nodes saved when the graph is traced are worth more than
+    faster kernels.
+    """
     return x.shape[2] * x.shape[3] <= 512
 
 
@@ -61,45 +66,86 @@ def depthwise(x, kernel, stride: int = 1, dilation: int = 1):
         1 or 2. Dilation 2 at stride 2 is an ordinary convolution on the even sub-lattice.
     """
     if dilation == 2:
-        even = sub_lattices(x)[0] if stride == 2 and not (x.shape[1] % 2 or x.shape[2] % 2) else x[:, ::2, ::2]
-        return depthwise(even, kernel) if stride == 2 else tf.nn.depthwise_conv2d(x, kernel, [1, 1, 1, 1], "SAME", dilations=(2, 2))
+        even = (
+            sub_lattices(x)[0]
+            if stride == 2 and not (x.shape[1] % 2 or x.shape[2] % 2)
+            else x[:, ::2, ::2]
+        )
+        return (
+            depthwise(even, kernel)
+            if stride == 2
+            else tf.nn.depthwise_conv2d(x, kernel, [1, 1, 1, 1], "SAME", dilations=(2, 2))
+        )
     if stride == 2:
-        return tf.raw_ops.DepthwiseConv2dNative(input=_pad(x, kernel.shape[0] // 2), filter=kernel, strides=[1, 2, 2, 1], padding="VALID")
+        return tf.raw_ops.DepthwiseConv2dNative(
+            input=_pad(x, kernel.shape[0] // 2),
+            filter=kernel,
+            strides=[1, 2, 2, 1],
+            padding="VALID",
+        )
     if kernel.shape[0] == 5 and not tiny(x):
         return _wide(x, kernel)
-    return tf.raw_ops.DepthwiseConv2dNative(input=x, filter=kernel, strides=[1, 1, 1, 1], padding="SAME")
+    return tf.raw_ops.DepthwiseConv2dNative(
+        input=x, filter=kernel, strides=[1, 1, 1, 1], padding="SAME"
+    )
 
 
 @tf.custom_gradient
 def _wide(x, kernel):
-    """5x5 depthwise convolution whose kernel gradient is computed as two of 5x3, for which the CPU kernels are five times as fast together."""
+    """5x5 depthwise convolution whose kernel gradient is computed as two of 5x3, for which the CPU
+    kernels are five times as fast together.
+    """
+
     def backward(gradient):
         padded, width = _pad(x, 2), x.shape[2] + 2
-        parts = [tf.raw_ops.DepthwiseConv2dNativeBackpropFilter(input=tf.slice(padded, [0, 0, start, 0], [-1, -1, width, -1]), filter_sizes=(5, 3, x.shape[3], 1), out_backprop=gradient,
-                                                                strides=[1, 1, 1, 1], padding="VALID") for start in (0, 2)]
-        return _wide(gradient, tf.reverse(kernel, [0, 1])), tf.concat([parts[0], parts[1][:, 1:]], 1)
+        parts = [
+            tf.raw_ops.DepthwiseConv2dNativeBackpropFilter(
+                input=tf.slice(padded, [0, 0, start, 0], [-1, -1, width, -1]),
+                filter_sizes=(5, 3, x.shape[3], 1),
+                out_backprop=gradient,
+                strides=[1, 1, 1, 1],
+                padding="VALID",
+            )
+            for start in (0, 2)
+        ]
+        return _wide(gradient, tf.reverse(kernel, [0, 1])), tf.concat(
+            [parts[0], parts[1][:, 1:]], 1
+        )
 
-    return tf.raw_ops.DepthwiseConv2dNative(input=x, filter=kernel, strides=[1, 1, 1, 1], padding="SAME"), backward
+    return tf.raw_ops.DepthwiseConv2dNative(
+        input=x, filter=kernel, strides=[1, 1, 1, 1], padding="SAME"
+    ), backward
 
 
 def copies(x, count: int):
     """Maps behind one another several times: (N, H, W, C) -> (N, H, W, count * C)."""
+
     @tf.custom_gradient
     def repeat(x):
-        return tf.concat([x] * count, -1), lambda gradient: tf.reduce_sum(tf.reshape(gradient, (-1, *x.shape[1:3], count, x.shape[3])), 3)
+        return tf.concat([x] * count, -1), lambda gradient: tf.reduce_sum(
+            tf.reshape(gradient, (-1, *x.shape[1:3], count, x.shape[3])), 3
+        )
 
     return repeat(x) if count > 1 else x
 
 
 def dense_kernel(depth, point):
-    """Kernel (k, k, C, n * O) of the convolutions that n pairs of a depthwise (k, k, n * C, 1) and a pointwise (n, C, 1, O) kernel make on one input."""
+    """Kernel (k, k, C, n * O) of the convolutions that n pairs of a depthwise (k, k, n * C, 1) and
+    a pointwise (n, C, 1, O) kernel make on one input.
+    """
     size, (edges, channels, _, outputs) = depth.shape[0], point.shape
-    product = tf.reshape(depth, (size, size, edges, channels, 1)) * tf.reshape(point, (edges, channels, outputs))
-    return tf.reshape(tf.transpose(product, (0, 1, 3, 2, 4)), (size, size, channels, edges * outputs))
+    product = tf.reshape(depth, (size, size, edges, channels, 1)) * tf.reshape(
+        point, (edges, channels, outputs)
+    )
+    return tf.reshape(
+        tf.transpose(product, (0, 1, 3, 2, 4)), (size, size, channels, edges * outputs)
+    )
 
 
 def sub_lattices(x):
-    """The four sub-lattices of even sides, (N, H/2, W/2, C) each: even rows and columns first, odd rows and columns last."""
+    """The four sub-lattices of even sides, (N, H/2, W/2, C) each: even rows and columns first, odd
+    rows and columns last.
+    """
     return tf.split(tf.raw_ops.SpaceToBatch(input=x, paddings=[[0, 0], [0, 0]], block_size=2), 4)
 
 
@@ -119,12 +165,16 @@ def avg_pool(x, stride: int = 1):
 
 
 def halves(lattices):
-    """Input of a factorised reduction from the `sub_lattices`: even and odd behind one another, (N, H/2, W/2, 2C)."""
+    """Input of a factorised reduction from the `sub_lattices`: even and odd behind one another, (N,
+    H/2, W/2, 2C).
+    """
     return tf.concat([lattices[0], lattices[3]], -1)
 
 
 def halves_kernel(even, odd):
-    """Kernel (1, 1, 2C, n * O) that does to `halves` what the two 1x1 convolutions (1, C, n, O/2) of n factorised reductions do."""
+    """Kernel (1, 1, 2C, n * O) that does to `halves` what the two 1x1 convolutions (1, C, n, O/2)
+    of n factorised reductions do.
+    """
     rest, half = [[0, 0]] * 3, even.shape[-1]
     both = tf.concat([tf.pad(even, [*rest, [0, half]]), tf.pad(odd, [*rest, [half, 0]])], 1)
     return tf.reshape(both, (1, 1, both.shape[1], -1))
@@ -132,7 +182,9 @@ def halves_kernel(even, odd):
 
 def _separable(name, x, weights, stride):
     for number, step in zip((0, 2), (stride, 1)):
-        x = normalise(pointwise(depthwise(tf.nn.relu(x), weights[number], step), weights[number + 1]))
+        x = normalise(
+            pointwise(depthwise(tf.nn.relu(x), weights[number], step), weights[number + 1])
+        )
     return x
 
 
@@ -145,8 +197,9 @@ def primitive(name: str, x, weights=(), stride: int = 1):
         One of `PRIMITIVES`.
     x : tensor (N, H, W, C)
     weights : sequence of tensors
-        sep_conv: depthwise (k, k, C, 1), pointwise (1, 1, C, C), depthwise, pointwise; dil_conv: depthwise, pointwise; skip_connect at stride 2: the even
-        and the odd kernel (1, C, 1, C/2); else empty.
+        sep_conv: depthwise (k, k, C, 1), pointwise (1, 1, C, C), depthwise, pointwise; dil_conv:
+        depthwise, pointwise; skip_connect at stride 2: the even and the odd kernel (1, C, 1, C/2);
+        else empty.
     stride : int
         1 or 2.
 
@@ -157,7 +210,11 @@ def primitive(name: str, x, weights=(), stride: int = 1):
     if name == "none":
         return tf.zeros_like(x[:, ::stride, ::stride])
     if name == "skip_connect":
-        return x if stride == 1 else normalise(pointwise(halves(sub_lattices(tf.nn.relu(x))), halves_kernel(*weights)))
+        return (
+            x
+            if stride == 1
+            else normalise(pointwise(halves(sub_lattices(tf.nn.relu(x))), halves_kernel(*weights)))
+        )
     if name.endswith("pool_3x3"):
         return normalise((max_pool if name.startswith("max") else avg_pool)(x, stride))
     if name.startswith("sep"):

@@ -1,8 +1,11 @@
-"""The evaluation phase: searched cells, and the hand-designed networks beside them, trained from scratch by one recipe.
+"""The evaluation phase: searched cells, and the hand-designed networks beside them, trained from
+scratch by one recipe.
 
-The publication states 12 cells of 36 channels, batches of 96 and 3,000 epochs; the rest of the recipe is the one of the authors of DARTS (card
-section 8). How the hand-designed networks were trained is not stated: here they get the same optimizer, augmentation and epochs, so that a
-difference is one of architecture. Runs are those of `kit.training.train`: seeded, resumable, never repeated.
+The publication states 12 cells of 36 channels, batches of 96 and 3,000 epochs; the rest of the
+recipe is the one of the authors of DARTS (card section 8). How the hand-designed networks were
+trained is not stated: here they get the same optimizer, augmentation and epochs, so that a
+difference is one of architecture. Runs are those of `kit.training.train`: seeded, resumable, never
+repeated.
 """
 
 from dataclasses import asdict, dataclass
@@ -10,14 +13,15 @@ from typing import Callable
 
 from kit import compat, record
 from kit.data import registry
-from kit.training import train
 from kit.errors import KitError
 from kit.search.nas2d import derived
-from kit.training import rules
 from kit.search.nas2d.genotype import Genotype
-from kit.search.nas2d.trainee import PerEpoch, SGD, Trainee
+from kit.search.nas2d.trainee import SGD, PerEpoch, Trainee
+from kit.training import rules, train
 
-EAGER_STEPS = 12  # fewer training steps than these are not worth tracing a graph for (measured, see `fit`)
+EAGER_STEPS = (
+    12  # fewer training steps than these are not worth tracing a graph for (measured, see `fit`)
+)
 
 
 class BadRecipe(KitError):
@@ -37,9 +41,11 @@ class Recipe:
     momentum, decay, clip : float
         L2 is added after clipping the gradient's global norm.
     drop_path : float
-        Rate that dropped paths rise to, linearly, from 0; DARTS 0.2, PC-DARTS and P-DARTS 0.3. Of no effect on hand-designed networks.
+        Rate that dropped paths rise to, linearly, from 0; DARTS 0.2, PC-DARTS and P-DARTS 0.3. Of
+        no effect on hand-designed networks.
     auxiliary : float
-        Weight of the auxiliary head's loss; 0 leaves the head out. Of no effect on hand-designed networks.
+        Weight of the auxiliary head's loss; 0 leaves the head out. Of no effect on hand-designed
+        networks.
 
     Raises
     ------
@@ -57,7 +63,15 @@ class Recipe:
     auxiliary: float = 0.4
 
     def __post_init__(self):
-        for name, least in (("epochs", 1), ("batch_size", 2), ("lr_min", 0), ("momentum", 0), ("decay", 0), ("drop_path", 0), ("auxiliary", 0)):
+        for name, least in (
+            ("epochs", 1),
+            ("batch_size", 2),
+            ("lr_min", 0),
+            ("momentum", 0),
+            ("decay", 0),
+            ("drop_path", 0),
+            ("auxiliary", 0),
+        ):
             if getattr(self, name) < least:
                 raise BadRecipe(f"{name} is {getattr(self, name)}; it must be {least} or more.")
         for name in ("momentum", "drop_path"):
@@ -70,32 +84,48 @@ class Recipe:
 DROP_PATH = {"darts": 0.2, "pcdarts": 0.3, "pdarts": 0.3}
 
 
-def fit(make: Callable, description: dict, recipe: Recipe, inputs, parts: dict, *, name: str, profile: str, paper: str = "lease", seed: int = 0,
-        watch: str = "validation", **options) -> record.Run:
+def fit(
+    make: Callable,
+    description: dict,
+    recipe: Recipe,
+    inputs,
+    parts: dict,
+    *,
+    name: str,
+    profile: str,
+    paper: str = "lease",
+    seed: int = 0,
+    watch: str = "validation",
+    **options,
+) -> record.Run:
     """Train any network by the recipe, or return the finished run of the same settings.
 
     Parameters
     ----------
     make : callable
-        () -> uncompiled keras.Model that gives probabilities, and optionally those of an auxiliary head; called after seeding.
+        () -> uncompiled keras.Model that gives probabilities, and optionally those of an auxiliary
+        head; called after seeding.
     description : dict
         What the network is, as it shall stand in config.json and be part of the run's key.
     recipe : Recipe
     inputs : kit.data.inputs.Inputs
     parts : dict
-        Row numbers by part; "train" is trained on, `watch` is evaluated after each epoch (Figure 2), the others are predicted at the end.
+        Row numbers by part; "train" is trained on, `watch` is evaluated after each epoch (Figure
+        2), the others are predicted at the end.
     name, profile, paper : str
         Of the run folder.
     seed : int
     watch : str
     **options
-        Further settings of `kit.training.train.TrainConfig`: augmentation, augmenter, keep_weights, keep_best, recalibrate_batchnorm, graph. Without `graph`,
-        trainings of fewer than `EAGER_STEPS` steps run without tracing.
+        Further settings of `kit.training.train.TrainConfig`: augmentation, augmenter, keep_weights,
+        keep_best, recalibrate_batchnorm, graph. Without `graph`, trainings of fewer than
+        `EAGER_STEPS` steps run without tracing.
 
     Returns
     -------
     kit.record.Run
-        As of `kit.training.train.fit`; history.csv also has learning_rate and, where paths are dropped, drop_path.
+        As of `kit.training.train.fit`; history.csv also has learning_rate and, where paths are
+        dropped, drop_path.
 
     Raises
     ------
@@ -104,23 +134,61 @@ def fit(make: Callable, description: dict, recipe: Recipe, inputs, parts: dict, 
     """
     steps = -(-len(parts["train"]) // recipe.batch_size)
     options.setdefault("graph", steps * recipe.epochs >= EAGER_STEPS)
-    config = train.TrainConfig(paper, profile, name, {**description, "recipe": asdict(recipe)}, epochs=recipe.epochs, batch_size=recipe.batch_size,
-                               learning_rate=recipe.learning_rate, optimizer="sgd", loss="categorical_crossentropy", seed=seed, **options)
-    return train.fit(config, lambda: compiled(make(), recipe, steps, config.graph), inputs, parts, watch)
+    config = train.TrainConfig(
+        paper,
+        profile,
+        name,
+        {**description, "recipe": asdict(recipe)},
+        epochs=recipe.epochs,
+        batch_size=recipe.batch_size,
+        learning_rate=recipe.learning_rate,
+        optimizer="sgd",
+        loss="categorical_crossentropy",
+        seed=seed,
+        **options,
+    )
+    return train.fit(
+        config, lambda: compiled(make(), recipe, steps, config.graph), inputs, parts, watch
+    )
 
 
 def compiled(network, recipe: Recipe, steps: int, graph: bool = True):
-    """`network` ready to train by `recipe` with `steps` steps an epoch; a `kit.search.nas2d.trainee.Trainee`."""
+    """`network` ready to train by `recipe` with `steps` steps an epoch; a
+    `kit.search.nas2d.trainee.Trainee`.
+    """
     epochs = range(recipe.epochs)
-    rates = PerEpoch([rules.cosine(epoch, recipe.epochs, recipe.learning_rate, recipe.lr_min) for epoch in epochs], steps)
-    paths = PerEpoch([rules.drop_path(epoch, recipe.epochs, recipe.drop_path) for epoch in epochs], steps)
+    rates = PerEpoch(
+        [
+            rules.cosine(epoch, recipe.epochs, recipe.learning_rate, recipe.lr_min)
+            for epoch in epochs
+        ],
+        steps,
+    )
+    paths = PerEpoch(
+        [rules.drop_path(epoch, recipe.epochs, recipe.drop_path) for epoch in epochs], steps
+    )
     drops = recipe.drop_path > 0 and any(layer.name.startswith("cell_") for layer in network.layers)
-    trainee = Trainee(network, {**asdict(recipe), "steps": steps}, paths if drops else None, recipe.auxiliary)
-    trainee.compile(SGD(rates, recipe.momentum, recipe.decay, recipe.clip), jit_compile=graph and compat.use_xla(), run_eagerly=not graph)
+    trainee = Trainee(
+        network, {**asdict(recipe), "steps": steps}, paths if drops else None, recipe.auxiliary
+    )
+    trainee.compile(
+        SGD(rates, recipe.momentum, recipe.decay, recipe.clip),
+        jit_compile=graph and compat.use_xla(),
+        run_eagerly=not graph,
+    )
     return trainee
 
 
-def fit_cells(genotype: Genotype, recipe: Recipe, inputs, parts: dict, *, channels: int = 36, cells: int = 12, **options) -> record.Run:
+def fit_cells(
+    genotype: Genotype,
+    recipe: Recipe,
+    inputs,
+    parts: dict,
+    *,
+    channels: int = 36,
+    cells: int = 12,
+    **options,
+) -> record.Run:
     """Train the network derived from searched cells; `options` as for `fit`.
 
     Parameters
@@ -129,13 +197,35 @@ def fit_cells(genotype: Genotype, recipe: Recipe, inputs, parts: dict, *, channe
     channels, cells : int
         See `kit.search.nas2d.derived.PRESETS`.
     """
-    shape = {"size": inputs.x.shape[1], "channels": channels, "cells": cells, "classes": _classes(inputs), "input_channels": inputs.x.shape[3]}
+    shape = {
+        "size": inputs.x.shape[1],
+        "channels": channels,
+        "cells": cells,
+        "classes": _classes(inputs),
+        "input_channels": inputs.x.shape[3],
+    }
     described = {"kind": "cells", "normal": genotype.normal, "reduce": genotype.reduce, **shape}
-    return fit(lambda: derived.network(genotype, auxiliary=recipe.auxiliary > 0, **shape), described, recipe, inputs, parts, **options)
+    return fit(
+        lambda: derived.network(genotype, auxiliary=recipe.auxiliary > 0, **shape),
+        described,
+        recipe,
+        inputs,
+        parts,
+        **options,
+    )
 
 
-def fit_baseline(network: str, recipe: Recipe, inputs, parts: dict, *, build_options: dict | None = None, **options) -> record.Run:
-    """Train one of the hand-designed networks of `kit.search.nas2d.baselines` by the same recipe; `options` as for `fit`.
+def fit_baseline(
+    network: str,
+    recipe: Recipe,
+    inputs,
+    parts: dict,
+    *,
+    build_options: dict | None = None,
+    **options,
+) -> record.Run:
+    """Train one of the hand-designed networks of `kit.search.nas2d.baselines` by the same recipe;
+    `options` as for `fit`.
 
     Parameters
     ----------
@@ -144,14 +234,21 @@ def fit_baseline(network: str, recipe: Recipe, inputs, parts: dict, *, build_opt
     build_options : dict, optional
         Further arguments of it, such as a smaller width.
     """
-    shape = {"size": inputs.x.shape[1], "classes": _classes(inputs), "channels": inputs.x.shape[3], **(build_options or {})}
+    shape = {
+        "size": inputs.x.shape[1],
+        "classes": _classes(inputs),
+        "channels": inputs.x.shape[3],
+        **(build_options or {}),
+    }
 
     def make():
         from kit.search.nas2d import baselines
 
         return baselines.build(network, **shape)
 
-    return fit(make, {"kind": "baseline", "network": network, **shape}, recipe, inputs, parts, **options)
+    return fit(
+        make, {"kind": "baseline", "network": network, **shape}, recipe, inputs, parts, **options
+    )
 
 
 def _classes(inputs) -> int:

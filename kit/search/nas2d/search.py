@@ -1,10 +1,13 @@
-"""Architecture searches: one configuration in, one finished run folder with the searched cells out; seeded, resumable, never repeated.
+"""Architecture searches: one configuration in, one finished run folder with the searched cells out;
+seeded, resumable, never repeated.
 
-The loop is that of the reference codes: an architecture step on a batch of the second half, then a weight step on a batch of the first, and for
-LeaSE a step of the audience. It differs from them in what surrounds it: the halves are stratified and drawn with a logged seed (theirs are the first
-and the second half by index, which is fatal on folders sorted by class); batches, perturbations and dropout follow from (seed, epoch, step), so that
-a killed search goes on bit-identically; cells and skip connections are kept for every epoch, and a collapse is warned of. The accuracy on the
-second half is measured with the statistics of the batches, since the supernet keeps no moving ones.
+The loop is that of the reference codes: an architecture step on a batch of the second half, then a
+weight step on a batch of the first, and for LeaSE a step of the audience. It differs from them in
+what surrounds it: the halves are stratified and drawn with a logged seed (theirs are the first and
+the second half by index, which is fatal on folders sorted by class); batches, perturbations and
+dropout follow from (seed, epoch, step), so that a killed search goes on bit-identically; cells and
+skip connections are kept for every epoch, and a collapse is warned of. The accuracy on the second
+half is measured with the statistics of the batches, since the supernet keeps no moving ones.
 """
 
 import time
@@ -13,18 +16,22 @@ import numpy as np
 import pandas as pd
 
 from kit import compat, files, paths, record
-from kit.data import inputs as data_inputs, split
-from kit.training import predictions
+from kit.data import inputs as data_inputs
+from kit.data import split
 from kit.search.nas2d import genotype, memory, search_loop, search_state
-from kit.search.nas2d.search_config import BadSearch, SearchConfig, seeds  # noqa: F401  (the usual way in)
+
+# the usual way in
+from kit.search.nas2d.search_config import BadSearch, SearchConfig, seeds  # noqa: F401
 from kit.search.nas2d.search_state import State
+from kit.training import predictions
 from kit.training.train import Diverged, OutOfMemory
 
 CELLS, SNAPSHOTS, ARCH, STATE = "genotype.json", "genotypes.json", "arch.npz", "state.npz"
 
 
 def halves(inputs: data_inputs.Inputs, rows, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Split training images at random into two halves of the same class proportions: row numbers, ascending.
+    """Split training images at random into two halves of the same class proportions: row numbers,
+    ascending.
 
     Raises
     ------
@@ -32,7 +39,9 @@ def halves(inputs: data_inputs.Inputs, rows, seed: int = 0) -> tuple[np.ndarray,
         If a class has too few images.
     """
     table = inputs.index.iloc[np.asarray(rows)]
-    first, second = split.holdout(table, test_size=len(table) - len(table) // 2, seed=seed, stratified=True)
+    first, second = split.holdout(
+        table, test_size=len(table) - len(table) // 2, seed=seed, stratified=True
+    )
     return np.sort(inputs.rows(first)), np.sort(inputs.rows(second))
 
 
@@ -45,7 +54,8 @@ def search(config: SearchConfig, inputs: data_inputs.Inputs, rows_a, rows_b) -> 
     inputs : kit.data.inputs.Inputs
         uint8 images.
     rows_a, rows_b : array-like of int
-        Row numbers of the half that trains weights (explainer and audience) and of the half that the architecture is judged by; see :func:`halves`.
+        Row numbers of the half that trains weights (explainer and audience) and of the half that
+        the architecture is judged by; see :func:`halves`.
 
     Returns
     -------
@@ -54,7 +64,8 @@ def search(config: SearchConfig, inputs: data_inputs.Inputs, rows_a, rows_b) -> 
 
     Raises
     ------
-    kit.data.inputs.BadSplit, BadSearch, kit.training.train.Diverged, kit.training.train.OutOfMemory, kit.files.FolderBusy
+    kit.data.inputs.BadSplit, BadSearch, kit.training.train.Diverged,
+    kit.training.train.OutOfMemory, kit.files.FolderBusy
     """
     rows_a, rows_b = np.asarray(rows_a), np.asarray(rows_b)
     run = folder(config, inputs, rows_a, rows_b)
@@ -69,24 +80,43 @@ def search(config: SearchConfig, inputs: data_inputs.Inputs, rows_a, rows_b) -> 
 
 def folder(config: SearchConfig, inputs: data_inputs.Inputs, rows_a, rows_b) -> record.Run:
     """The run of a configuration, begun, finished or not there yet."""
-    return record.Run(paths.results_dir() / config.profile / config.paper / "runs", config.name, run_key(config, inputs, np.asarray(rows_a), np.asarray(rows_b)))
+    return record.Run(
+        paths.results_dir() / config.profile / config.paper / "runs",
+        config.name,
+        run_key(config, inputs, np.asarray(rows_a), np.asarray(rows_b)),
+    )
 
 
 def run_key(config: SearchConfig, inputs: data_inputs.Inputs, rows_a, rows_b) -> dict:
-    """What config.json records and the run is keyed by: settings, data facts and the exact images of both halves."""
-    return {"task": "search", **config.key(), "data": inputs.facts, "parts": inputs.members({"a": np.sort(rows_a), "b": np.sort(rows_b)})}
+    """What config.json records and the run is keyed by: settings, data facts and the exact images
+    of both halves.
+    """
+    return {
+        "task": "search",
+        **config.key(),
+        "data": inputs.facts,
+        "parts": inputs.members({"a": np.sort(rows_a), "b": np.sort(rows_b)}),
+    }
 
 
 def _check(config, inputs, rows_a, rows_b) -> None:
     if inputs.x.dtype != np.uint8 or inputs.x.ndim != 4:
-        raise BadSearch(f"A search needs uint8 images, not {inputs.x.dtype} of shape {inputs.x.shape[1:]}; load them with kit.data.images.load.")
+        raise BadSearch(
+            f"A search needs uint8 images, not {inputs.x.dtype} of shape {inputs.x.shape[1:]}; "
+            "load them with kit.data.images.load."
+        )
     data_inputs.check_parts(inputs, {"training half a": rows_a, "training half b": rows_b})
     if np.intersect1d(rows_a, rows_b).size:
-        raise BadSearch("The two halves share images; an architecture must be judged by others than those that train its weights (see kit.search.nas2d.search.halves).")
+        raise BadSearch(
+            "The two halves share images; an architecture must be judged by others than those that "
+            "train its weights (see kit.search.nas2d.search.halves)."
+        )
 
 
 def search_all(configs, inputs: data_inputs.Inputs, rows_a, rows_b) -> dict:
-    """Several searches, name -> finished run; one that diverges or runs out of memory is reported and left out, the others are not touched."""
+    """Several searches, name -> finished run; one that diverges or runs out of memory is reported
+    and left out, the others are not touched.
+    """
     finished = {}
     for config in configs:
         try:
@@ -115,7 +145,9 @@ def _stages(run, config, inputs, rows_a, rows_b):
     file, state = run.folder / STATE, None
     if file.exists():
         state = search_state.load(file)
-        print(f"{config.name}: goes on after epoch {state.epoch} of {config.total_epochs}", flush=True)
+        print(
+            f"{config.name}: goes on after epoch {state.epoch} of {config.total_epochs}", flush=True
+        )
     first = state.epoch if state else 0
     task = search_loop.Task(config, inputs, rows_a, rows_b)
     for epoch in range(first, config.total_epochs):
@@ -133,28 +165,56 @@ def _stages(run, config, inputs, rows_a, rows_b):
 
 
 def _next_stage(task, state, stage: int) -> State:
-    """The state that a stage begins with; P-DARTS drops the weakest operations of every edge first."""
+    """The state that a stage begins with; P-DARTS drops the weakest operations of every
+    edge first.
+    """
     config, survivors = task.config, None
     if stage:
         before = state.survivors or (None, None)
         alphas = search_state.visible_arch(config, state)
-        survivors = tuple(genotype.keep_operations(alpha, kept, config.keep[stage - 1]) for alpha, kept in zip(alphas, before, strict=True))
-    return search_state.begin(config, task.space(stage, survivors), task.size, stage, state, survivors)
+        survivors = tuple(
+            genotype.keep_operations(alpha, kept, config.keep[stage - 1])
+            for alpha, kept in zip(alphas, before, strict=True)
+        )
+    return search_state.begin(
+        config, task.space(stage, survivors), task.size, stage, state, survivors
+    )
 
 
 def _refuse_too_large(config, space, task) -> None:
     if compat.use_xla():
         return  # what counts is the memory of the GPU, which the estimate knows nothing of
-    memory.check(memory.estimate(space, task.size, config.batch_size, config.order, config.mode, config.lease is not None, config.audience, config.audience_options))
+    memory.check(
+        memory.estimate(
+            space,
+            task.size,
+            config.batch_size,
+            config.order,
+            config.mode,
+            config.lease is not None,
+            config.audience,
+            config.audience_options,
+        )
+    )
 
 
 def _epoch(task, space, state: State, stage: int, within: int) -> None:
-    """One epoch, in place: its steps, the measurement on the second half, a row of the history and a snapshot of the cells."""
+    """One epoch, in place: its steps, the measurement on the second half, a row of the history and
+    a snapshot of the cells.
+    """
     config, started = task.config, time.perf_counter()
     rates = search_loop.learning_rates(task, stage, within)
-    measured = search_loop.train_epoch(task, space, state, stage, within) | search_loop.measure(task, space, state)
+    measured = search_loop.train_epoch(task, space, state, stage, within) | search_loop.measure(
+        task, space, state
+    )
     state.epoch += 1
-    row = {"epoch": state.epoch, "stage": stage + 1, "learning_rate": rates["lr"], **measured, **_cells(config, state, stage)}
+    row = {
+        "epoch": state.epoch,
+        "stage": stage + 1,
+        "learning_rate": rates["lr"],
+        **measured,
+        **_cells(config, state, stage),
+    }
     state.rows.append({**row, "seconds": round(time.perf_counter() - started, 3)})
     _report(config, state.rows)
 
@@ -163,16 +223,39 @@ def _cells(config, state, stage: int) -> dict:
     limited, free = search_state.cells(config, state)
     skips, warning = genotype.skip_connections(free), genotype.collapse(free)
     entropy = search_state.entropies(config, state)
-    state.snapshots.append({"epoch": state.epoch, "stage": stage + 1, "normal": limited.normal, "reduce": limited.reduce, "warning": warning})
-    return {"entropy_normal": entropy[0], "entropy_reduce": entropy[1], "skips_normal": skips["normal"], "skips_reduce": skips["reduce"], "collapse": warning is not None}
+    state.snapshots.append(
+        {
+            "epoch": state.epoch,
+            "stage": stage + 1,
+            "normal": limited.normal,
+            "reduce": limited.reduce,
+            "warning": warning,
+        }
+    )
+    return {
+        "entropy_normal": entropy[0],
+        "entropy_reduce": entropy[1],
+        "skips_normal": skips["normal"],
+        "skips_reduce": skips["reduce"],
+        "collapse": warning is not None,
+    }
 
 
 def _report(config, rows) -> None:
     last, before = rows[-1], rows[-2] if len(rows) > 1 else {"collapse": False}
-    print(f"{config.name}  epoch {last['epoch']}/{config.total_epochs}  loss {last['loss']:.4f}  accuracy {last['accuracy']:.4f}  val_loss {last['val_loss']:.4f}  "
-          f"val_accuracy {last['val_accuracy']:.4f}  skips {last['skips_normal']}/{last['skips_reduce']}  {last['seconds']:.1f} s", flush=True)
+    print(
+        f"{config.name}  epoch {last['epoch']}/{config.total_epochs}  loss {last['loss']:.4f}  "
+        f"accuracy {last['accuracy']:.4f}  val_loss {last['val_loss']:.4f}  "
+        f"val_accuracy {last['val_accuracy']:.4f}  skips "
+        f"{last['skips_normal']}/{last['skips_reduce']}  {last['seconds']:.1f} s",
+        flush=True,
+    )
     if last["collapse"] and not before["collapse"]:
-        print(f"{config.name}: {last['skips_normal']} skip connections in the normal cell, the search may have collapsed (see {SNAPSHOTS})", flush=True)
+        print(
+            f"{config.name}: {last['skips_normal']} skip connections in the normal cell, the "
+            f"search may have collapsed (see {SNAPSHOTS})",
+            flush=True,
+        )
 
 
 def _write_result(run, config, state) -> None:
@@ -180,8 +263,15 @@ def _write_result(run, config, state) -> None:
     with files.atomic_write(run.folder / ARCH) as temporary:
         np.savez(temporary, **dict(zip(names, search_state.visible_arch(config, state))))
     limited, free = search_state.cells(config, state)
-    facts = {"family": config.family, "name": config.name, "seed": config.seed, "epoch": state.epoch, "lease": config.lease is not None, "survivors": state.survivors,
-             "warning": genotype.collapse(free)}
+    facts = {
+        "family": config.family,
+        "name": config.name,
+        "seed": config.seed,
+        "epoch": state.epoch,
+        "lease": config.lease is not None,
+        "survivors": state.survivors,
+        "warning": genotype.collapse(free),
+    }
     genotype.to_json(limited, run.folder / CELLS, **facts)
 
 
@@ -192,7 +282,10 @@ def found(run: record.Run) -> genotype.Genotype:
 
 def snapshots(run: record.Run) -> list[tuple[int, genotype.Genotype]]:
     """(epoch, cells) for every epoch of a run, finished or not."""
-    return [(entry["epoch"], genotype.Genotype(entry["normal"], entry["reduce"])) for entry in files.read_json(run.folder / SNAPSHOTS)]
+    return [
+        (entry["epoch"], genotype.Genotype(entry["normal"], entry["reduce"]))
+        for entry in files.read_json(run.folder / SNAPSHOTS)
+    ]
 
 
 def spread(values: dict) -> pd.DataFrame:
@@ -208,5 +301,14 @@ def spread(values: dict) -> pd.DataFrame:
     pandas.DataFrame
         Indexed by method: seeds, mean, sd (n - 1; NaN for one seed), lowest, highest.
     """
-    rows = {m: {"seeds": len(v), "mean": np.mean(v), "sd": np.std(v, ddof=1) if len(v) > 1 else np.nan, "lowest": min(v), "highest": max(v)} for m, v in values.items()}
+    rows = {
+        m: {
+            "seeds": len(v),
+            "mean": np.mean(v),
+            "sd": np.std(v, ddof=1) if len(v) > 1 else np.nan,
+            "lowest": min(v),
+            "highest": max(v),
+        }
+        for m, v in values.items()
+    }
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("method")

@@ -1,7 +1,8 @@
 """One epoch of a search: which batches, which steps in which order, and what is measured.
 
-As in the reference codes an architecture step comes before each weight step, on a batch of the second half that is drawn anew for each step. The LeaSE
-paper lists the architecture last in its cycle, which shifts the same cycle; both are settings.
+As in the reference codes an architecture step comes before each weight step, on a batch of the
+second half that is drawn anew for each step. The LeaSE paper lists the architecture last in its
+cycle, which shifts the same cycle; both are settings.
 """
 
 import math
@@ -14,11 +15,11 @@ from kit.data import registry
 from kit.data.augment import autoaugment
 from kit.data.inputs import Inputs
 from kit.search.nas2d import lease, search_state, search_step, supernet
+from kit.search.nas2d.search_config import SearchConfig
+from kit.search.nas2d.search_state import DELTA, LECTURE, STEP, TRAIN, VALIDATION, State
+from kit.search.nas2d.search_step import Kind, Rates
 from kit.training import rules
 from kit.training.rules import AdamState
-from kit.search.nas2d.search_config import SearchConfig
-from kit.search.nas2d.search_state import DELTA, LECTURE, State, STEP, TRAIN, VALIDATION
-from kit.search.nas2d.search_step import Kind, Rates
 from kit.training.train import Diverged
 
 FEW_STEPS = 64  # steps of warm-up below which the audience learns by the step that is traced anyway
@@ -26,7 +27,9 @@ FEW_STEPS = 64  # steps of warm-up below which the audience learns by the step t
 
 @dataclass(frozen=True)
 class Task:
-    """A search and the data that it is run on; `rows_a` train the weights, `rows_b` judge the architecture."""
+    """A search and the data that it is run on; `rows_a` train the weights, `rows_b` judge the
+    architecture.
+    """
 
     config: SearchConfig
     inputs: Inputs
@@ -59,25 +62,56 @@ class Task:
         config, own = self.config, {}
         if config.lease is not None:
             options = tuple(sorted(search_state.audience_options(config, space).items()))
-            own = {"lease": config.lease, "audience": config.audience, "separate": config.separate, "options": options}
-        return Kind(space, self.size, float(self.inputs.scale), (config.momentum, config.decay, config.clip), (config.arch_betas, config.arch_decay, config.arch_clip),
-                    config.order, config.mode, traced=config.traced, **own)
+            own = {
+                "lease": config.lease,
+                "audience": config.audience,
+                "separate": config.separate,
+                "options": options,
+            }
+        return Kind(
+            space,
+            self.size,
+            float(self.inputs.scale),
+            (config.momentum, config.decay, config.clip),
+            (config.arch_betas, config.arch_decay, config.arch_clip),
+            config.order,
+            config.mode,
+            traced=config.traced,
+            **own,
+        )
 
     def batch(self, rows, epoch: int, augmented: bool = True) -> tuple:
-        """uint8 images (n, H, W, C) and int32 labels (n,) of some rows, augmented by (seed, epoch, row) if the search asks for it."""
+        """uint8 images (n, H, W, C) and int32 labels (n,) of some rows, augmented by (seed, epoch,
+        row) if the search asks for it.
+        """
         images = np.ascontiguousarray(self.inputs.x[rows])
         if augmented and self.config.augmentation is not None:
-            images = autoaugment.batch(images, rows, epoch, self.config.augmentation, self.config.seed)
+            images = autoaugment.batch(
+                images, rows, epoch, self.config.augmentation, self.config.seed
+            )
         return tf.constant(images), tf.constant(self.inputs.labels[rows].astype(np.int32))
 
 
 def learning_rates(task: Task, stage: int, within: int) -> dict:
-    """The rates of an epoch, number `within` (from 0) of its stage, as :class:`kit.search.nas2d.search_step.Rates` without the seed."""
+    """The rates of an epoch, number `within` (from 0) of its stage, as
+    :class:`kit.search.nas2d.search_step.Rates` without the seed.
+    """
     config, asked = task.config, task.config.lease
     anneal = lambda low, high: rules.cosine(within, config.epochs, high, low)  # noqa: E731
-    skip = rules.skip_rate(within, config.skip_rates[stage], config.epochs, config.warm_up) if config.family == "pdarts" else 0.0
-    return {"lr": anneal(config.lr_min, config.lr), "audience_lr": anneal(asked.audience_lr_min, asked.audience_lr) if asked else 0.0, "arch_lr": config.arch_lr,
-            "skip_rate": skip, "gamma": config.gamma if asked else 0.0, "own": 0.0 if config.audience_only else 1.0, "moving": float(within >= config.warm_up)}
+    skip = (
+        rules.skip_rate(within, config.skip_rates[stage], config.epochs, config.warm_up)
+        if config.family == "pdarts"
+        else 0.0
+    )
+    return {
+        "lr": anneal(config.lr_min, config.lr),
+        "audience_lr": anneal(asked.audience_lr_min, asked.audience_lr) if asked else 0.0,
+        "arch_lr": config.arch_lr,
+        "skip_rate": skip,
+        "gamma": config.gamma if asked else 0.0,
+        "own": 0.0 if config.audience_only else 1.0,
+        "moving": float(within >= config.warm_up),
+    }
 
 
 def train_epoch(task: Task, space: supernet.Space, state: State, stage: int, within: int) -> dict:
@@ -88,11 +122,22 @@ def train_epoch(task: Task, space: supernet.Space, state: State, stage: int, wit
     kit.training.train.Diverged
         If a loss or the architecture is no finite number.
     """
-    config, rates, key = task.config, learning_rates(task, stage, within), (task.config.seed, state.epoch)
-    numbers, kind = {name: tf.constant(value, tf.float32) for name, value in rates.items()}, task.kind(space)
+    config, rates, key = (
+        task.config,
+        learning_rates(task, stage, within),
+        (task.config.seed, state.epoch),
+    )
+    numbers, kind = (
+        {name: tf.constant(value, tf.float32) for name, value in rates.items()},
+        task.kind(space),
+    )
     totals, images = {}, 0
     batches = search_state.order(task.rows_a, config.batch_size, config.steps, TRAIN, *key)
-    lectures = search_state.order(task.rows_a, config.batch_size, config.steps, LECTURE, *key) if config.lease and config.lease.batches == "separate" else batches
+    lectures = (
+        search_state.order(task.rows_a, config.batch_size, config.steps, LECTURE, *key)
+        if config.lease and config.lease.batches == "separate"
+        else batches
+    )
     for number, (rows, told) in enumerate(zip(batches, lectures, strict=True)):
         seed = Rates(**numbers, seed=tf.constant(search_state.words(STEP, *key, number)))
         facts = _step(task, kind, state, rows, told, seed, number)
@@ -100,7 +145,10 @@ def train_epoch(task: Task, space: supernet.Space, state: State, stage: int, wit
         images += len(rows)
         for name, value in facts.items():
             totals.setdefault(name, []).append(value * (len(rows) if name == "loss" else 1))
-    means = {name: float(np.mean(values)) for name, values in totals.items()} | {"loss": sum(totals["loss"]) / images, "accuracy": sum(totals["correct"]) / images}
+    means = {name: float(np.mean(values)) for name, values in totals.items()} | {
+        "loss": sum(totals["loss"]) / images,
+        "accuracy": sum(totals["correct"]) / images,
+    }
     return {name: value for name, value in means.items() if name != "correct"}
 
 
@@ -109,25 +157,45 @@ def _step(task, kind, state, rows, told, rates, number) -> dict:
     train = task.batch(rows, state.epoch)
     last = task.config.lease is not None and task.config.lease.order == "architecture_last"
     facts = {} if last else _arch(task, kind, state, train, told, rates, number)
-    state.weights, state.buffers, loss, correct = search_step.weight_step(kind_of_weights(kind))(state.weights, state.buffers, state.arch, train, rates)
+    state.weights, state.buffers, loss, correct = search_step.weight_step(kind_of_weights(kind))(
+        state.weights, state.buffers, state.arch, train, rates
+    )
     if last:
         facts = _arch(task, kind, state, train, told, rates, number)
-    return {"loss": float(loss), "correct": float(correct), **{name: float(value) for name, value in facts.items()}}
+    return {
+        "loss": float(loss),
+        "correct": float(correct),
+        **{name: float(value) for name, value in facts.items()},
+    }
 
 
 def kind_of_weights(kind: Kind) -> Kind:
-    """What of `kind` the weight step and the measurement depend on, so that all methods share them."""
+    """What of `kind` the weight step and the measurement depend on, so that all methods
+    share them.
+    """
     return Kind(kind.space, kind.size, kind.scale, kind.sgd, kind.adam, traced=kind.traced)
 
 
 def _arch(task, kind, state, train, told, rates, number) -> dict:
     config, searching = task.config, float(rates.moving) > 0
-    if config.lease is None and not searching or config.lease is not None and not (searching or config.lease.warm_up_audience):
+    if (
+        config.lease is None
+        and not searching
+        or config.lease is not None
+        and not (searching or config.lease.warm_up_audience)
+    ):
         return {}
     moments = AdamState(tf.constant(state.updates, tf.int64), state.first, state.second)
-    val = task.batch(search_state.drawn(task.rows_b, config.batch_size, VALIDATION, config.seed, state.epoch, number), state.epoch)
+    val = task.batch(
+        search_state.drawn(
+            task.rows_b, config.batch_size, VALIDATION, config.seed, state.epoch, number
+        ),
+        state.epoch,
+    )
     if config.lease is None:
-        state.arch, moments, facts = search_step.arch_step(kind)(state.weights, state.buffers, state.arch, moments, train, val, rates)
+        state.arch, moments, facts = search_step.arch_step(kind)(
+            state.weights, state.buffers, state.arch, moments, train, val, rates
+        )
     else:
         moments, facts = _lease(task, kind, state, moments, train, val, told, rates, number)
     state.updates, state.first, state.second = int(moments.step), moments.first, moments.second
@@ -139,11 +207,33 @@ def _lease(task, kind, state, moments, train, val, told, rates, number):
     lecture = train if config.lease.batches == "same" else task.batch(told, state.epoch)
     delta, place = _delta(task, state, lecture, told, number)
     if float(rates.moving) > 0 or kind.traced and config.warm_up * task.steps < FEW_STEPS:
-        state.arch, moments, state.audience, state.audience_buffers, after, facts = search_step.lease_step(kind)(
-            state.weights, state.buffers, state.arch, moments, state.audience, state.audience_buffers, train, val, lecture, delta, rates)
+        state.arch, moments, state.audience, state.audience_buffers, after, facts = (
+            search_step.lease_step(kind)(
+                state.weights,
+                state.buffers,
+                state.arch,
+                moments,
+                state.audience,
+                state.audience_buffers,
+                train,
+                val,
+                lecture,
+                delta,
+                rates,
+            )
+        )
     else:
         state.audience, state.audience_buffers, after, facts = search_step.teach_step(kind)(
-            state.weights, state.buffers, state.arch, state.audience, state.audience_buffers, train, lecture, delta, rates)
+            state.weights,
+            state.buffers,
+            state.arch,
+            state.audience,
+            state.audience_buffers,
+            train,
+            lecture,
+            delta,
+            rates,
+        )
     if place is not None:
         state.deltas[0][place] = after.numpy()
     return moments, facts
@@ -153,24 +243,55 @@ def _delta(task, state, lecture, told, number):
     """Perturbations before their step, and the places they are kept at, if they are."""
     settings, key = task.config.lease, (task.config.seed, state.epoch)
     if settings.initial != "kept":
-        return lease.initial_delta(tf.zeros(lecture[0].shape), settings, tf.constant(search_state.words(DELTA, *key, number))), None
+        return lease.initial_delta(
+            tf.zeros(lecture[0].shape),
+            settings,
+            tf.constant(search_state.words(DELTA, *key, number)),
+        ), None
     if not state.deltas:
         shape = (len(task.rows_a), *task.inputs.x.shape[1:])
-        state.deltas = [lease.initial_delta(tf.zeros(shape), settings, tf.constant(search_state.words(DELTA, key[0]))).numpy()]
+        state.deltas = [
+            lease.initial_delta(
+                tf.zeros(shape), settings, tf.constant(search_state.words(DELTA, key[0]))
+            ).numpy()
+        ]
     place = np.searchsorted(np.sort(task.rows_a), told)
     return tf.constant(state.deltas[0][place]), place
 
 
 def _check(config, state, facts, number) -> None:
-    bad = next((name for name in ("loss", "arch_loss", "arch_gradient", "audience_loss") if not math.isfinite(facts.get(name, 0.0))), None)
+    bad = next(
+        (
+            name
+            for name in ("loss", "arch_loss", "arch_gradient", "audience_loss")
+            if not math.isfinite(facts.get(name, 0.0))
+        ),
+        None,
+    )
     if bad:
-        raise Diverged(f"{config.name}: {bad} is {facts[bad]} in step {number + 1} of epoch {state.epoch + 1}; lower lr ({config.lr}) or arch_lr ({config.arch_lr}).")
+        raise Diverged(
+            f"{config.name}: {bad} is {facts[bad]} in step {number + 1} of epoch "
+            f"{state.epoch + 1}; lower lr ({config.lr}) or arch_lr ({config.arch_lr})."
+        )
 
 
 def measure(task: Task, space: supernet.Space, state: State) -> dict:
-    """Loss and accuracy on the second half, images not augmented, with the statistics of batches that mix the classes and are the same in every epoch."""
-    step, losses, correct, images = search_step.measure_step(kind_of_weights(task.kind(space))), 0.0, 0.0, 0
-    for rows in search_state.order(task.rows_b, task.config.batch_size, task.config.steps, VALIDATION, task.config.seed):
+    """Loss and accuracy on the second half, images not augmented, with the statistics of batches
+    that mix the classes and are the same in every epoch.
+    """
+    step, losses, correct, images = (
+        search_step.measure_step(kind_of_weights(task.kind(space))),
+        0.0,
+        0.0,
+        0,
+    )
+    for rows in search_state.order(
+        task.rows_b, task.config.batch_size, task.config.steps, VALIDATION, task.config.seed
+    ):
         loss, right = step(state.weights, state.arch, task.batch(rows, 0, augmented=False))
-        losses, correct, images = losses + float(loss) * len(rows), correct + float(right), images + len(rows)
+        losses, correct, images = (
+            losses + float(loss) * len(rows),
+            correct + float(right),
+            images + len(rows),
+        )
     return {"val_loss": losses / images, "val_accuracy": correct / images}

@@ -1,7 +1,8 @@
 """What a search is made of between two steps, and the file that lets a killed search go on.
 
-The reference codes save weights but neither the optimizer's moments nor the random state, so that a resumed search is another search. Here the
-whole state is a set of lists of arrays, written atomically after every epoch, and everything random follows from (seed, stage, epoch, step).
+The reference codes save weights but neither the optimizer's moments nor the random state, so that a
+resumed search is another search. Here the whole state is a set of lists of arrays, written
+atomically after every epoch, and everything random follows from (seed, stage, epoch, step).
 """
 
 import json
@@ -14,7 +15,9 @@ from kit.search.nas2d import audience, genotype, supernet
 
 LISTS = ("weights", "buffers", "arch", "first", "second", "audience", "audience_buffers", "deltas")
 MASKED = -1e3  # the softmax of it is exactly 0 in float32
-TRAIN, LECTURE, VALIDATION, STEP, DELTA, INITIAL = range(0x5EA0, 0x5EA6)  # keep the random streams apart
+TRAIN, LECTURE, VALIDATION, STEP, DELTA, INITIAL = range(
+    0x5EA0, 0x5EA6
+)  # keep the random streams apart
 
 
 @dataclass
@@ -24,7 +27,8 @@ class State:
     Attributes
     ----------
     weights, buffers : list
-        Explainer's weights and momentum buffers, as :func:`kit.search.nas2d.supernet.weight_shapes` orders them.
+        Explainer's weights and momentum buffers, as :func:`kit.search.nas2d.supernet.weight_shapes`
+        orders them.
     arch, first, second : list
         Architecture weights and Adam's moments.
     updates : int
@@ -32,7 +36,8 @@ class State:
     audience, audience_buffers : list
         Empty without LeaSE.
     deltas : list
-        One array, the perturbation of every image of the first half, where LeaSE keeps them; else empty.
+        One array, the perturbation of every image of the first half, where LeaSE keeps them; else
+        empty.
     survivors : tuple or None
         P-DARTS: (normal, reduce), per edge the primitive indices that are left.
     epoch : int
@@ -57,7 +62,9 @@ class State:
 
 
 def words(*key: int) -> np.ndarray:
-    """int32 (2,) seed of TensorFlow's stateless functions from any number of integers of at least 0."""
+    """int32 (2,) seed of TensorFlow's stateless functions from any number of integers of at least
+    0.
+    """
     return (np.random.SeedSequence(list(key)).generate_state(2) >> 1).astype(np.int32)
 
 
@@ -67,21 +74,35 @@ def number(*key: int) -> int:
 
 
 def order(rows: np.ndarray, batch_size: int, steps: int, *key: int) -> list[np.ndarray]:
-    """One epoch's batches of row numbers: a permutation that follows from `key` alone, cut after `steps` batches (0: none); the last may be smaller."""
+    """One epoch's batches of row numbers: a permutation that follows from `key` alone, cut after
+    `steps` batches (0: none); the last may be smaller.
+    """
     shuffled = np.random.default_rng(key).permutation(np.sort(rows))
-    batches = [shuffled[start:start + batch_size] for start in range(0, len(rows), batch_size)]
-    if len(batches) > 1 and len(batches[-1]) < 2:  # the batch statistics of a single image are no statistics
+    batches = [shuffled[start : start + batch_size] for start in range(0, len(rows), batch_size)]
+    if (
+        len(batches) > 1 and len(batches[-1]) < 2
+    ):  # the batch statistics of a single image are no statistics
         batches.pop()
-    return batches[:steps or None]
+    return batches[: steps or None]
 
 
 def drawn(rows: np.ndarray, batch_size: int, *key: int) -> np.ndarray:
-    """A fresh search batch, without replacement, as the reference code re-shuffles for every step."""
+    """A fresh search batch, without replacement, as the reference code re-shuffles for
+    every step.
+    """
     return np.random.default_rng(key).permutation(np.sort(rows))[:batch_size]
 
 
-def begin(config, space: supernet.Space, size: int, stage: int, earlier: State | None = None, survivors=None) -> State:
-    """A new stage: fresh explainer weights and architecture; the audience, the history and the snapshots of `earlier` go on.
+def begin(
+    config,
+    space: supernet.Space,
+    size: int,
+    stage: int,
+    earlier: State | None = None,
+    survivors=None,
+) -> State:
+    """A new stage: fresh explainer weights and architecture; the audience, the history and the
+    snapshots of `earlier` go on.
 
     Parameters
     ----------
@@ -96,20 +117,42 @@ def begin(config, space: supernet.Space, size: int, stage: int, earlier: State |
         P-DARTS, see :class:`State`.
     """
     weights = supernet.initial_weights(space, number(INITIAL, config.seed, stage, 0))
-    arch = [np.array(a) for a in supernet.initial_arch(space, number(INITIAL, config.seed, stage, 1))]
+    arch = [
+        np.array(a) for a in supernet.initial_arch(space, number(INITIAL, config.seed, stage, 1))
+    ]
     if survivors is not None and config.pruning == "mask":
         arch = [_masked(alpha, kept) for alpha, kept in zip(arch, survivors, strict=True)]
     if earlier is not None:
-        told = {"audience": earlier.audience, "audience_buffers": earlier.audience_buffers, "deltas": earlier.deltas, "epoch": earlier.epoch, "rows": earlier.rows, "snapshots": earlier.snapshots}
+        told = {
+            "audience": earlier.audience,
+            "audience_buffers": earlier.audience_buffers,
+            "deltas": earlier.deltas,
+            "epoch": earlier.epoch,
+            "rows": earlier.rows,
+            "snapshots": earlier.snapshots,
+        }
     else:
-        listeners = [] if config.lease is None else audience.initial_weights(config.audience, space.classes, size, number(INITIAL, config.seed, 0, 2),
-                                                                             **audience_options(config, space))
+        listeners = (
+            []
+            if config.lease is None
+            else audience.initial_weights(
+                config.audience,
+                space.classes,
+                size,
+                number(INITIAL, config.seed, 0, 2),
+                **audience_options(config, space),
+            )
+        )
         told = {"audience": listeners, "audience_buffers": zeros(listeners)}
-    return State(weights, zeros(weights), arch, zeros(arch), zeros(arch), survivors=survivors, **told)
+    return State(
+        weights, zeros(weights), arch, zeros(arch), zeros(arch), survivors=survivors, **told
+    )
 
 
 def audience_options(config, space) -> dict:
-    """Keyword arguments that the functions of :mod:`kit.search.nas2d.audience` take besides name, classes, size and seed."""
+    """Keyword arguments that the functions of :mod:`kit.search.nas2d.audience` take besides name,
+    classes, size and seed.
+    """
     return {**config.audience_options, "input_channels": space.input_channels}
 
 
@@ -127,7 +170,12 @@ def _masked(alpha: np.ndarray, kept) -> np.ndarray:
 
 def columns(alpha, kept) -> np.ndarray:
     """The surviving columns of a masked alpha, (14, n)."""
-    return np.stack([np.asarray(row)[list(columns)] for row, columns in zip(np.asarray(alpha), kept, strict=True)])
+    return np.stack(
+        [
+            np.asarray(row)[list(columns)]
+            for row, columns in zip(np.asarray(alpha), kept, strict=True)
+        ]
+    )
 
 
 def visible_arch(config, state: State) -> list:
@@ -145,31 +193,49 @@ class _Kept:
 
 
 def cells(config, state: State) -> tuple[genotype.Genotype, genotype.Genotype]:
-    """The cells as they are now: with P-DARTS' restriction of skip connections (what a search ends with), and without (what it prefers)."""
+    """The cells as they are now: with P-DARTS' restriction of skip connections (what a search ends
+    with), and without (what it prefers).
+    """
     arch = visible_arch(config, state)
     if config.family != "pdarts":
         found = genotype.derive(config.family, arch)
         return found, found
     kept = _Kept(*(state.survivors or (None, None)))
     free = genotype.final_cells(arch, kept.normal, kept.reduce)
-    limited = free if config.most_skips is None else genotype.restrict_skips(arch, kept.normal, kept.reduce, config.most_skips)
+    limited = (
+        free
+        if config.most_skips is None
+        else genotype.restrict_skips(arch, kept.normal, kept.reduce, config.most_skips)
+    )
     return limited, free
 
 
 def entropies(config, state: State) -> tuple[float, float]:
-    """Mean entropy of an edge's operation weights in the normal and the reduction cell, in units of that of equal weights (1 at the start)."""
+    """Mean entropy of an edge's operation weights in the normal and the reduction cell, in units of
+    that of equal weights (1 at the start).
+    """
     found = []
     for alpha in visible_arch(config, state)[:2]:
         p = genotype.softmax(alpha)
-        found.append(float(-(p * np.log(np.maximum(p, 1e-300))).sum(-1).mean() / np.log(p.shape[-1])))
+        found.append(
+            float(-(p * np.log(np.maximum(p, 1e-300))).sum(-1).mean() / np.log(p.shape[-1]))
+        )
     return tuple(found)
 
 
 def save(file, state: State) -> None:
     """Write the state atomically."""
-    arrays = {f"{name}{n}": np.asarray(a) for name in LISTS for n, a in enumerate(getattr(state, name))}
-    told = {"counts": {name: len(getattr(state, name)) for name in LISTS}, "updates": int(state.updates), "survivors": state.survivors,
-            "epoch": state.epoch, "rows": state.rows, "snapshots": state.snapshots}
+    arrays = {
+        f"{name}{n}": np.asarray(a) for name in LISTS for n, a in enumerate(getattr(state, name))
+    }
+    told = {
+        "counts": {name: len(getattr(state, name)) for name in LISTS},
+        "updates": int(state.updates),
+        "survivors": state.survivors,
+        "epoch": state.epoch,
+        "rows": state.rows,
+        "snapshots": state.snapshots,
+    }
     with files.atomic_write(file) as temporary:
         np.savez(temporary, told=json.dumps(told), **arrays)
 
@@ -184,8 +250,21 @@ def load(file) -> State:
     try:
         with np.load(file) as stored:
             told = json.loads(str(stored["told"]))
-            lists = {name: [stored[f"{name}{n}"] for n in range(told["counts"][name])] for name in LISTS}
+            lists = {
+                name: [stored[f"{name}{n}"] for n in range(told["counts"][name])] for name in LISTS
+            }
     except (OSError, ValueError, KeyError) as error:
-        raise files.DamagedRecord(f"{file} cannot be read ({error}); delete it and run again.") from error
-    survivors = told["survivors"] and tuple(tuple(tuple(edge) for edge in cell) for cell in told["survivors"])
-    return State(**lists, updates=told["updates"], survivors=survivors, epoch=told["epoch"], rows=told["rows"], snapshots=told["snapshots"])
+        raise files.DamagedRecord(
+            f"{file} cannot be read ({error}); delete it and run again."
+        ) from error
+    survivors = told["survivors"] and tuple(
+        tuple(tuple(edge) for edge in cell) for cell in told["survivors"]
+    )
+    return State(
+        **lists,
+        updates=told["updates"],
+        survivors=survivors,
+        epoch=told["epoch"],
+        rows=told["rows"],
+        snapshots=told["snapshots"],
+    )

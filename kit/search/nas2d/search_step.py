@@ -1,9 +1,11 @@
 """The steps of a search, each traced once and kept for every later search of the same shapes.
 
-The reference codes run eagerly. A traced step pays only if it is used often, and tracing a supernet takes longer than a quick search, so the steps are
-pure functions of tensors that know neither method nor seed: learning rates, gamma, dropout rate and seeds are arguments, and a step is kept by what
-changes its graph. The supernet is traced by itself, once for all passes of all steps; the weight step serves DARTS and every LeaSE on it, the LeaSE step
-every gamma, and also the ablation without the explainer's loss, whose weight is an argument too. Nothing of this is in a publication.
+The reference codes run eagerly. A traced step pays only if it is used often, and tracing a supernet
+takes longer than a quick search, so the steps are pure functions of tensors that know neither
+method nor seed: learning rates, gamma, dropout rate and seeds are arguments, and a step is kept by
+what changes its graph. The supernet is traced by itself, once for all passes of all steps; the
+weight step serves DARTS and every LeaSE on it, the LeaSE step every gamma, and also the ablation
+without the explainer's loss, whose weight is an argument too. Nothing of this is in a publication.
 """
 
 import functools
@@ -14,17 +16,20 @@ import numpy as np
 import tensorflow as tf
 
 from kit.search.nas2d import audience, hypergradient, lease, supernet
-from kit.training import rules
 from kit.search.nas2d.hypergradient import cross_entropy
 from kit.search.nas2d.lease_settings import LeaseSettings
+from kit.training import rules
 
-KEPT = 24  # steps of a kind kept at most; a P-DARTS search that removes operations makes two or three of its own
+# steps of a kind kept at most; a P-DARTS search that removes operations makes two or three of its
+# own
+KEPT = 24
 
 
 class Rates(NamedTuple):
     """Scalars of a step, float32 but for the int32 (2,) seed of the dropout.
 
-    `own` is the weight of the explainer's validation loss (0 for the audience alone); `moving` is 0 where the architecture is frozen, else 1.
+    `own` is the weight of the explainer's validation loss (0 for the audience alone); `moving` is 0
+    where the architecture is frozen, else 1.
     """
 
     lr: tf.Tensor
@@ -39,9 +44,11 @@ class Rates(NamedTuple):
 
 @dataclass(frozen=True)
 class Kind:
-    """Everything that changes the graph of a step; for the attributes see :class:`kit.search.nas2d.search_config.SearchConfig`.
+    """Everything that changes the graph of a step; for the attributes see
+    :class:`kit.search.nas2d.search_config.SearchConfig`.
 
-    `scale` brings uint8 images to [0, 1]; `sgd` is (momentum, decay, clip); `adam` is (betas, decay, clip).
+    `scale` brings uint8 images to [0, 1]; `sgd` is (momentum, decay, clip); `adam` is (betas,
+    decay, clip).
     """
 
     space: supernet.Space
@@ -60,9 +67,16 @@ class Kind:
 
 @functools.lru_cache(maxsize=KEPT)
 def explainer(space: supernet.Space, size: int):
-    """The supernet (weights, arch, x, skip_rate, seed) -> logits, traced by itself: its derivatives too are built once for all passes of all steps."""
-    arguments = [[tf.TensorSpec(shape) for _, shape in supernet.weight_shapes(space)], [tf.TensorSpec(a.shape) for a in supernet.initial_arch(space, 0)],
-                 tf.TensorSpec((None, size, size, space.input_channels)), tf.TensorSpec(()), tf.TensorSpec((2,), tf.int32)]
+    """The supernet (weights, arch, x, skip_rate, seed) -> logits, traced by itself: its derivatives
+    too are built once for all passes of all steps.
+    """
+    arguments = [
+        [tf.TensorSpec(shape) for _, shape in supernet.weight_shapes(space)],
+        [tf.TensorSpec(a.shape) for a in supernet.initial_arch(space, 0)],
+        tf.TensorSpec((None, size, size, space.input_channels)),
+        tf.TensorSpec(()),
+        tf.TensorSpec((2,), tf.int32),
+    ]
 
     def forward(weights, arch, x, skip_rate, seed):
         dropped = {"skip_rate": skip_rate, "seed": seed} if space.family == "pdarts" else {}
@@ -74,25 +88,45 @@ def explainer(space: supernet.Space, size: int):
 @functools.lru_cache(maxsize=KEPT)
 def listener(name: str, size: int, space: supernet.Space, options: tuple):
     """The audience (weights, x) -> logits, traced by itself."""
-    arguments = [_audience_specs(name, size, space, options), tf.TensorSpec((None, size, size, space.input_channels))]
-    return tf.function(lambda weights, x: audience.forward(name, weights, x), input_signature=arguments, autograph=False)
+    arguments = [
+        _audience_specs(name, size, space, options),
+        tf.TensorSpec((None, size, size, space.input_channels)),
+    ]
+    return tf.function(
+        lambda weights, x: audience.forward(name, weights, x),
+        input_signature=arguments,
+        autograph=False,
+    )
 
 
 def _audience_specs(name, size, space, options) -> list:
-    return [tf.TensorSpec(shape) for _, shape in audience.weight_shapes(name, space.classes, size, **dict(options))]
+    return [
+        tf.TensorSpec(shape)
+        for _, shape in audience.weight_shapes(name, space.classes, size, **dict(options))
+    ]
 
 
 def _forward(kind: Kind, rates: Rates | None = None):
     """The supernet as (weights, arch, x) -> logits; without `rates` nothing is dropped."""
     network = explainer(kind.space, kind.size)
-    rate, seed = (tf.zeros(()), tf.zeros((2,), tf.int32)) if rates is None else (rates.skip_rate, rates.seed)
+    rate, seed = (
+        (tf.zeros(()), tf.zeros((2,), tf.int32)) if rates is None else (rates.skip_rate, rates.seed)
+    )
     return lambda weights, arch, x: network(list(weights), list(arch), x, rate, seed)
 
 
 def _plain(kind: Kind, rates: Rates | None = None):
-    """Like `_forward`, but not traced by itself: for passes that are differentiated twice, for which TensorFlow would lay the traced one out anew."""
-    dropped = {"skip_rate": rates.skip_rate, "seed": rates.seed} if rates is not None and kind.space.family == "pdarts" else {}
-    return lambda weights, arch, x: supernet.forward(kind.space, list(weights), list(arch), x, **dropped)
+    """Like `_forward`, but not traced by itself: for passes that are differentiated twice, for
+    which TensorFlow would lay the traced one out anew.
+    """
+    dropped = (
+        {"skip_rate": rates.skip_rate, "seed": rates.seed}
+        if rates is not None and kind.space.family == "pdarts"
+        else {}
+    )
+    return lambda weights, arch, x: supernet.forward(
+        kind.space, list(weights), list(arch), x, **dropped
+    )
 
 
 def _listener(kind: Kind):
@@ -103,7 +137,9 @@ def _listener(kind: Kind):
 
 
 def _quiet(kind: Kind):
-    """The explainer that makes perturbations, without dropout; None where it is the same as the other."""
+    """The explainer that makes perturbations, without dropout; None where it is the same as the
+    other.
+    """
     if kind.mode == "exact":
         return _plain(kind)
     return _forward(kind) if kind.space.family == "pdarts" else None
@@ -120,33 +156,55 @@ def _correct(logits, labels):
 def _specs(kind: Kind) -> dict:
     """TensorSpecs of the arguments of the steps."""
     space, scalar, seed = kind.space, tf.TensorSpec(()), tf.TensorSpec((2,), tf.int32)
-    weights, arch = [tf.TensorSpec(shape) for _, shape in supernet.weight_shapes(space)], [tf.TensorSpec(a.shape) for a in supernet.initial_arch(space, 0)]
+    weights, arch = (
+        [tf.TensorSpec(shape) for _, shape in supernet.weight_shapes(space)],
+        [tf.TensorSpec(a.shape) for a in supernet.initial_arch(space, 0)],
+    )
     told = _audience_specs(kind.audience, kind.size, space, kind.options) if kind.lease else []
     images = (None, kind.size, kind.size, space.input_channels)
-    return {"weights": weights, "buffers": weights, "arch": arch, "moments": rules.AdamState(tf.TensorSpec((), tf.int64), arch, arch), "told": told, "told_buffers": told,
-            "train": (tf.TensorSpec(images, tf.uint8), tf.TensorSpec((None,), tf.int32)), "rates": Rates(*[scalar] * 7, seed), "delta": tf.TensorSpec(images)}
+    return {
+        "weights": weights,
+        "buffers": weights,
+        "arch": arch,
+        "moments": rules.AdamState(tf.TensorSpec((), tf.int64), arch, arch),
+        "told": told,
+        "told_buffers": told,
+        "train": (tf.TensorSpec(images, tf.uint8), tf.TensorSpec((None,), tf.int32)),
+        "rates": Rates(*[scalar] * 7, seed),
+        "delta": tf.TensorSpec(images),
+    }
 
 
 def _traced(kind: Kind, step, names: str):
-    """The step as one graph; or, for a few steps, operation by operation around the traced networks, without the half minute that TensorFlow takes to
-    lay out a graph of fourteen passes."""
+    """The step as one graph; or, for a few steps, operation by operation around the traced
+    networks, without the half minute that TensorFlow takes to lay out a graph of fourteen passes.
+    """
     if not kind.traced:
         return lambda *arguments: step(*tf.nest.map_structure(tf.convert_to_tensor, arguments))
     specs = _specs(kind)
     specs["val"] = specs["lecture"] = specs["train"]
-    return tf.function(step, input_signature=[specs[name] for name in names.split()], autograph=False)
+    return tf.function(
+        step, input_signature=[specs[name] for name in names.split()], autograph=False
+    )
 
 
 @functools.lru_cache(maxsize=KEPT)
 def weight_step(kind: Kind):
-    """(weights, buffers, arch, train, rates) -> (weights, buffers, loss, number correct): one step of SGD on the explainer."""
+    """(weights, buffers, arch, train, rates) -> (weights, buffers, loss, number correct): one step
+    of SGD on the explainer.
+    """
+
     def step(weights, buffers, arch, train, rates):
         x, labels = _pixels(kind, train)
         with tf.GradientTape() as tape:
             tape.watch(weights)
             logits = _forward(kind, rates)(weights, arch, x)
             loss = cross_entropy(logits, labels)
-        return *rules.sgd(weights, tape.gradient(loss, weights), buffers, rates.lr, *kind.sgd), loss, _correct(logits, labels)
+        return (
+            *rules.sgd(weights, tape.gradient(loss, weights), buffers, rates.lr, *kind.sgd),
+            loss,
+            _correct(logits, labels),
+        )
 
     return _traced(kind, step, "weights buffers arch train rates")
 
@@ -154,6 +212,7 @@ def weight_step(kind: Kind):
 @functools.lru_cache(maxsize=KEPT)
 def measure_step(kind: Kind):
     """(weights, arch, val) -> (loss, number correct)."""
+
     def step(weights, arch, val):
         x, labels = _pixels(kind, val)
         logits = _forward(kind)(weights, arch, x)
@@ -164,13 +223,28 @@ def measure_step(kind: Kind):
 
 @functools.lru_cache(maxsize=KEPT)
 def arch_step(kind: Kind):
-    """(weights, buffers, arch, moments, train, val, rates) -> (arch, moments, facts): one step of Adam on the architecture by the base method."""
+    """(weights, buffers, arch, moments, train, val, rates) -> (arch, moments, facts): one step of
+    Adam on the architecture by the base method.
+    """
+
     def step(weights, buffers, arch, moments, train, val, rates):
         train, val, forward = _pixels(kind, train), _pixels(kind, val), _forward(kind, rates)
         if kind.order == 1:
             found = hypergradient.first_order(forward, weights, arch, val)
         else:
-            found = hypergradient.second_order(forward, weights, arch, train, val, rates.lr, buffers, kind.sgd[0], kind.sgd[1], kind.mode, plain=_plain(kind, rates))
+            found = hypergradient.second_order(
+                forward,
+                weights,
+                arch,
+                train,
+                val,
+                rates.lr,
+                buffers,
+                kind.sgd[0],
+                kind.sgd[1],
+                kind.mode,
+                plain=_plain(kind, rates),
+            )
         arch, moments = _moved(kind, arch, found.gradients, moments, rates)
         return arch, moments, {"arch_loss": found.loss, "arch_gradient": found.norm}
 
@@ -179,45 +253,118 @@ def arch_step(kind: Kind):
 
 @functools.lru_cache(maxsize=KEPT)
 def lease_step(kind: Kind):
-    """(weights, buffers, arch, moments, told, told_buffers, train, val, lecture, delta, rates) -> (arch, moments, told, told_buffers, delta', facts): one step
-    on the architecture by LeaSE and one of the audience; with ``rates.moving`` 0 the audience's alone."""
-    def step(weights, buffers, arch, moments, told, told_buffers, train, val, lecture, delta, rates):
-        found = lease.lease_gradient(
-            _forward(kind, rates), _listener(kind), weights, told, arch, _pixels(kind, train), _pixels(kind, val), delta, kind.lease, rates.gamma, lr=rates.lr,
-            audience_lr=rates.audience_lr, buffers=buffers, momentum=kind.sgd[0], decay=kind.sgd[1], order=kind.order, explainer_weight=rates.own, mode=kind.mode,
-            quiet=_quiet(kind), lecture=_pixels(kind, lecture), separate=kind.separate, plain=_plain(kind, rates))
-        moved = _moved(kind, arch, found.gradients, moments, rates)
-        facts = {"arch_loss": found.loss, "arch_gradient": rules.norm(found.gradients), "ratio": found.ratio, "cosine": _cosine(found.explainer, found.audience),
-                 "audience_loss": found.lesson.loss, "audience_val_loss": found.audience_loss, "change": found.lesson.explanation.change}
-        return *moved, *_taught(kind, told, found.lesson, told_buffers, rates), found.lesson.explanation.delta, facts
+    """(weights, buffers, arch, moments, told, told_buffers, train, val, lecture, delta, rates) ->
+    (arch, moments, told, told_buffers, delta', facts): one step on the architecture by LeaSE and
+    one of the audience; with ``rates.moving`` 0 the audience's alone.
+    """
 
-    return _traced(kind, step, "weights buffers arch moments told told_buffers train val lecture delta rates")
+    def step(
+        weights, buffers, arch, moments, told, told_buffers, train, val, lecture, delta, rates
+    ):
+        found = lease.lease_gradient(
+            _forward(kind, rates),
+            _listener(kind),
+            weights,
+            told,
+            arch,
+            _pixels(kind, train),
+            _pixels(kind, val),
+            delta,
+            kind.lease,
+            rates.gamma,
+            lr=rates.lr,
+            audience_lr=rates.audience_lr,
+            buffers=buffers,
+            momentum=kind.sgd[0],
+            decay=kind.sgd[1],
+            order=kind.order,
+            explainer_weight=rates.own,
+            mode=kind.mode,
+            quiet=_quiet(kind),
+            lecture=_pixels(kind, lecture),
+            separate=kind.separate,
+            plain=_plain(kind, rates),
+        )
+        moved = _moved(kind, arch, found.gradients, moments, rates)
+        facts = {
+            "arch_loss": found.loss,
+            "arch_gradient": rules.norm(found.gradients),
+            "ratio": found.ratio,
+            "cosine": _cosine(found.explainer, found.audience),
+            "audience_loss": found.lesson.loss,
+            "audience_val_loss": found.audience_loss,
+            "change": found.lesson.explanation.change,
+        }
+        return (
+            *moved,
+            *_taught(kind, told, found.lesson, told_buffers, rates),
+            found.lesson.explanation.delta,
+            facts,
+        )
+
+    return _traced(
+        kind, step, "weights buffers arch moments told told_buffers train val lecture delta rates"
+    )
 
 
 @functools.lru_cache(maxsize=KEPT)
 def teach_step(kind: Kind):
-    """(weights, buffers, arch, told, told_buffers, train, lecture, delta, rates) -> (told, told_buffers, delta', facts): the audience's step alone."""
+    """(weights, buffers, arch, told, told_buffers, train, lecture, delta, rates) -> (told,
+    told_buffers, delta', facts): the audience's step alone.
+    """
+
     def step(weights, buffers, arch, told, told_buffers, train, lecture, delta, rates):
-        lesson = lease.teach(_forward(kind, rates), listener(kind.audience, kind.size, kind.space, kind.options), weights, told, arch, _pixels(kind, train), delta, kind.lease,
-                             lr=rates.lr, buffers=buffers, momentum=kind.sgd[0], decay=kind.sgd[1], quiet=_forward(kind), lecture=_pixels(kind, lecture))
-        return *_taught(kind, told, lesson, told_buffers, rates), lesson.explanation.delta, {"audience_loss": lesson.loss, "change": lesson.explanation.change}
+        lesson = lease.teach(
+            _forward(kind, rates),
+            listener(kind.audience, kind.size, kind.space, kind.options),
+            weights,
+            told,
+            arch,
+            _pixels(kind, train),
+            delta,
+            kind.lease,
+            lr=rates.lr,
+            buffers=buffers,
+            momentum=kind.sgd[0],
+            decay=kind.sgd[1],
+            quiet=_forward(kind),
+            lecture=_pixels(kind, lecture),
+        )
+        return (
+            *_taught(kind, told, lesson, told_buffers, rates),
+            lesson.explanation.delta,
+            {"audience_loss": lesson.loss, "change": lesson.explanation.change},
+        )
 
     return _traced(kind, step, "weights buffers arch told told_buffers train lecture delta rates")
 
 
 def _taught(kind, told, lesson, buffers, rates):
     settings = kind.lease
-    return rules.sgd(told, lesson.gradients, buffers, rates.audience_lr, settings.audience_momentum, settings.audience_decay, settings.audience_clip)
+    return rules.sgd(
+        told,
+        lesson.gradients,
+        buffers,
+        rates.audience_lr,
+        settings.audience_momentum,
+        settings.audience_decay,
+        settings.audience_clip,
+    )
 
 
 def _moved(kind: Kind, arch, gradients, moments, rates):
     """The architecture after its step, and Adam's state; both as they were where it is frozen."""
     if kind.lease is not None and kind.lease.arch_step == "descent":
-        after = [a - rates.arch_lr * g for a, g in zip(arch, gradients, strict=True)], moments._replace(step=moments.step + 1)
+        after = (
+            [a - rates.arch_lr * g for a, g in zip(arch, gradients, strict=True)],
+            moments._replace(step=moments.step + 1),
+        )
     else:
         betas, decay, clip = kind.adam
         after = rules.adam(arch, gradients, moments, rates.arch_lr, betas, decay, clip=clip)
-    return tf.nest.map_structure(lambda new, old: tf.where(rates.moving > 0, new, old), after, (arch, moments))
+    return tf.nest.map_structure(
+        lambda new, old: tf.where(rates.moving > 0, new, old), after, (arch, moments)
+    )
 
 
 def _cosine(first, second):

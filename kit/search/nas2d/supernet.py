@@ -1,19 +1,42 @@
-"""Supernets of DARTS, PC-DARTS and P-DARTS as one pure function of weights, architecture and images.
+"""Supernets of DARTS, PC-DARTS and P-DARTS as one pure function of weights, architecture and
+images.
 
-The function is the publications' (card section 2 for all three, 4 for partial channels and edge normalisation, 5 for the shrinking sets of
-operations and the dropout after skips); the tests hold it against logits and gradients of the original networks. It is computed otherwise, for
-time and for nodes to trace. All edges that leave one state share its ReLU, its poolings and, filters behind one another, its convolutions; the
-edges' pointwise kernels are the diagonal blocks of one. The mixing weight is the scale of the batch normalisation that ends an operation. What
-enters the four nodes is summed for all of them at once. Dilated convolutions are ordinary ones on the four sub-lattices that they do not mix (at
-stride 2: on the even one), narrow depthwise and pointwise pairs are made one ordinary convolution, and the shuffle of PC-DARTS is done once a node.
-No variables live here: whoever searches holds the lists, and may differentiate as often as he likes.
+The function is the publications' (card section 2 for all three, 4 for partial channels and edge
+normalisation, 5 for the shrinking sets of operations and the dropout after skips); the tests hold
+it against logits and gradients of the original networks. It is computed otherwise, for time and for
+nodes to trace. All edges that leave one state share its ReLU, its poolings and, filters behind one
+another, its convolutions; the edges' pointwise kernels are the diagonal blocks of one. The mixing
+weight is the scale of the batch normalisation that ends an operation. What enters the four nodes is
+summed for all of them at once. Dilated convolutions are ordinary ones on the four sub-lattices that
+they do not mix (at stride 2: on the even one), narrow depthwise and pointwise pairs are made one
+ordinary convolution, and the shuffle of PC-DARTS is done once a node. No variables live here:
+whoever searches holds the lists, and may differentiate as often as he likes.
 """
 
 import numpy as np
 import tensorflow as tf
 
 from kit.search.nas2d import ops
-from kit.search.nas2d.space import BY_SOURCE, Cell, cells_of, CONVOLUTIONS, EDGES, from_torch, initial_arch, initial_weights, LEAVING, macs, members, NODES, parameters, PRIMITIVES, SKIP, Space, UnusableSpace, weight_shapes  # noqa: F401
+from kit.search.nas2d.space import (  # noqa: F401
+    BY_SOURCE,
+    CONVOLUTIONS,
+    EDGES,
+    LEAVING,
+    NODES,
+    PRIMITIVES,
+    SKIP,
+    Cell,
+    Space,
+    UnusableSpace,
+    cells_of,
+    from_torch,
+    initial_arch,
+    initial_weights,
+    macs,
+    members,
+    parameters,
+    weight_shapes,
+)
 
 
 def mixing(space: Space, arch, reduction: bool):
@@ -28,8 +51,9 @@ def mixing(space: Space, arch, reduction: bool):
     Returns
     -------
     tensor (14, 8)
-        Rows ordered by source (`BY_SOURCE`), columns as `ops.PRIMITIVES`: softmax of alpha, zero where an operation has been dropped, times the
-        softmax of beta over the edges that enter a node.
+        Rows ordered by source (`BY_SOURCE`), columns as `ops.PRIMITIVES`: softmax of alpha, zero
+        where an operation has been dropped, times the softmax of beta over the edges that enter a
+        node.
     """
     weight = tf.nn.softmax(arch[int(reduction)])
     kept = space.edge_ops(reduction)
@@ -45,41 +69,64 @@ def mixing(space: Space, arch, reduction: bool):
 
 def edge_weights(beta):
     """Softmax of beta over the edges that enter each node, (14,) in the order of `EDGES`."""
-    return tf.concat([tf.nn.softmax(part) for part in tf.split(beta, [node + 2 for node in range(NODES)])], 0)
+    return tf.concat(
+        [tf.nn.softmax(part) for part in tf.split(beta, [node + 2 for node in range(NODES)])], 0
+    )
 
 
 class _Mixture:
-    """What the cells of one type and width share: mixing weights as scales of the normalisations and as kernels of the operations without weights."""
+    """What the cells of one type and width share: mixing weights as scales of the normalisations
+    and as kernels of the operations without weights.
+    """
 
     def __init__(self, space, weight, width):
         self.space, self.width, self.weight = space, width, weight
-        spread = tf.transpose(weight)[:, :, None] * ops.constant((1, width, weight.dtype), lambda: np.ones((1, 1, width), weight.dtype.as_numpy_dtype))
+        spread = tf.transpose(weight)[:, :, None] * ops.constant(
+            (1, width, weight.dtype), lambda: np.ones((1, 1, width), weight.dtype.as_numpy_dtype)
+        )
         self.rows = tf.unstack(tf.reshape(spread, (len(PRIMITIVES), -1)))
         self.scales, self.kernels = {}, {}
 
     def scale(self, source, primitive):
         """Mixing weight of every output channel, (edges * C,)."""
         if primitive not in self.scales:
-            self.scales[primitive] = tf.split(self.rows[primitive], [len(edges) * self.width for edges in LEAVING])
+            self.scales[primitive] = tf.split(
+                self.rows[primitive], [len(edges) * self.width for edges in LEAVING]
+            )
         return self.scales[primitive][source]
 
     def kernel(self, source, free):
-        """Kernel (1, 1, operations * C, edges * C) that mixes the maps of the operations without weights."""
+        """Kernel (1, 1, operations * C, edges * C) that mixes the maps of the operations without
+        weights.
+        """
         if free not in self.kernels:
-            spread = tf.reshape(tf.stack([self.rows[primitive] for primitive in free]), (len(free), 1, -1, self.width))
-            eye = ops.constant(("eye", self.width, spread.dtype), lambda: np.eye(self.width, dtype=spread.dtype.as_numpy_dtype)[:, None, :])
+            spread = tf.reshape(
+                tf.stack([self.rows[primitive] for primitive in free]),
+                (len(free), 1, -1, self.width),
+            )
+            eye = ops.constant(
+                ("eye", self.width, spread.dtype),
+                lambda: np.eye(self.width, dtype=spread.dtype.as_numpy_dtype)[:, None, :],
+            )
             self.kernels[free] = tf.split(spread * eye, [len(edges) for edges in LEAVING], 2)
         return tf.reshape(self.kernels[free][source], (1, 1, len(free) * self.width, -1))
 
 
 def _edge_kernel(kernels, place):
-    """Stacked pointwise kernels (n, C, 1, O) as one kernel (1, 1, n * C, e * O); place (n, e) says which edge is which."""
+    """Stacked pointwise kernels (n, C, 1, O) as one kernel (1, 1, n * C, e * O); place (n, e) says
+    which edge is which.
+    """
     edges, channels, _, outputs = kernels.shape
-    place = ops.constant((place.shape, place.tobytes(), kernels.dtype), lambda: place[:, None, :, None].astype(kernels.dtype.as_numpy_dtype))
+    place = ops.constant(
+        (place.shape, place.tobytes(), kernels.dtype),
+        lambda: place[:, None, :, None].astype(kernels.dtype.as_numpy_dtype),
+    )
     return tf.reshape(kernels * place, (1, 1, edges * channels, place.shape[2] * outputs))
 
 
-DENSE = 16  # width up to which a 3x3 depthwise and a pointwise kernel are made one ordinary convolution: faster and fewer nodes; 5x5 only in small maps
+# width up to which a 3x3 depthwise and a pointwise kernel are made one ordinary convolution: faster
+# and fewer nodes; 5x5 only in small maps
+DENSE = 16
 
 
 class _Leaving:
@@ -98,7 +145,11 @@ class _Leaving:
         self.source, self.x, self.mixture, self.edges = source, x, mixture, LEAVING[source]
         self.stride = 2 if cell.reduction and source < 2 else 1
         self.positive, self.made = tf.nn.relu(x), {}
-        self.present = {primitive for edge in self.edges for primitive in mixture.space.edge_ops(cell.reduction)[edge]}
+        self.present = {
+            primitive
+            for edge in self.edges
+            for primitive in mixture.space.edge_ops(cell.reduction)[edge]
+        }
 
     def terms(self, convolutions, identity):
         """Terms whose sum enters the later nodes, (N, H, W, edges * C) each.
@@ -111,7 +162,10 @@ class _Leaving:
         """
         terms, dilated = self.free(identity), []
         for primitive, (weights, edges) in convolutions.items():
-            place, scale = np.array([[edge == other for other in self.edges] for edge in edges], float), self.mixture.scale(self.source, primitive)
+            place, scale = (
+                np.array([[edge == other for other in self.edges] for edge in edges], float),
+                self.mixture.scale(self.source, primitive),
+            )
             if primitive == SKIP:
                 terms.append(self.reduced(weights, place, scale))
             elif primitive < 6:
@@ -119,15 +173,26 @@ class _Leaving:
             else:
                 dilated.append(ops.normalise(self.first(weights, place, self.lattice()), scale))
         if dilated and self.spread():
-            dilated = [tf.raw_ops.BatchToSpace(input=tf.add_n(dilated), crops=[[0, 0], [0, 0]], block_size=2)]
+            dilated = [
+                tf.raw_ops.BatchToSpace(
+                    input=tf.add_n(dilated), crops=[[0, 0], [0, 0]], block_size=2
+                )
+            ]
         return terms + dilated
 
     def free(self, identity):
         """Pools and identity: one 1x1 convolution mixes them into all edges."""
         pools = tuple(primitive for primitive in (1, 2) if primitive in self.present)
-        maps = [ops.normalise((ops.max_pool, ops.avg_pool)[primitive - 1](self.x, self.stride)) for primitive in pools]
+        maps = [
+            ops.normalise((ops.max_pool, ops.avg_pool)[primitive - 1](self.x, self.stride))
+            for primitive in pools
+        ]
         free, maps = ((*pools, SKIP), [*maps, self.x]) if identity else (pools, maps)
-        return [ops.pointwise(tf.concat(maps, -1), self.mixture.kernel(self.source, free))] if free else []
+        return (
+            [ops.pointwise(tf.concat(maps, -1), self.mixture.kernel(self.source, free))]
+            if free
+            else []
+        )
 
     def once(self, name, make):
         """What several operations need and the first of them makes."""
@@ -140,7 +205,9 @@ class _Leaving:
         return self.once("lattices", lambda: ops.sub_lattices(self.positive))
 
     def spread(self):
-        """Whether dilated convolutions are computed on the four sub-lattices that they do not mix, stacked as a batch."""
+        """Whether dilated convolutions are computed on the four sub-lattices that they do not mix,
+        stacked as a batch.
+        """
         return self.stride == 1 and self.x.shape[1] % 2 == 0 == self.x.shape[2] % 2
 
     def lattice(self):
@@ -149,26 +216,58 @@ class _Leaving:
             return self.lattices()[0], "even", 1, 1
         if not self.spread():
             return self.positive, "plain", 1, 2
-        return self.once("spread", lambda: tf.raw_ops.SpaceToBatch(input=self.positive, paddings=[[0, 0], [0, 0]], block_size=2)), "spread", 1, 1
+        return (
+            self.once(
+                "spread",
+                lambda: tf.raw_ops.SpaceToBatch(
+                    input=self.positive, paddings=[[0, 0], [0, 0]], block_size=2
+                ),
+            ),
+            "spread",
+            1,
+            1,
+        )
 
     def first(self, weights, place, source):
         """Depthwise and pointwise convolution of the rectified state for several edges."""
         (maps, name, stride, dilation), size, count = source, weights[0].shape[0], len(place)
-        if stride == dilation == 1 and maps.shape[3] * (1 if size == 3 else maps.shape[2] / 8) <= DENSE and count == place.shape[1]:
-            return tf.raw_ops.Conv2D(input=maps, filter=ops.dense_kernel(*weights[:2]), strides=[1, 1, 1, 1], padding="SAME")
+        if (
+            stride == dilation == 1
+            and maps.shape[3] * (1 if size == 3 else maps.shape[2] / 8) <= DENSE
+            and count == place.shape[1]
+        ):
+            return tf.raw_ops.Conv2D(
+                input=maps,
+                filter=ops.dense_kernel(*weights[:2]),
+                strides=[1, 1, 1, 1],
+                padding="SAME",
+            )
         maps = self.once((name, count), lambda: ops.copies(maps, count))
-        return ops.pointwise(ops.depthwise(maps, weights[0], stride, dilation), _edge_kernel(weights[1], place))
+        return ops.pointwise(
+            ops.depthwise(maps, weights[0], stride, dilation), _edge_kernel(weights[1], place)
+        )
 
     def separable(self, weights, place, scale):
         """Separable convolutions."""
-        maps = tf.nn.relu(ops.normalise(self.first(weights, np.eye(len(place)), (self.positive, "plain", self.stride, 1))))
-        return ops.normalise(ops.pointwise(ops.depthwise(maps, weights[2]), _edge_kernel(weights[3], place)), scale)
+        maps = tf.nn.relu(
+            ops.normalise(
+                self.first(weights, np.eye(len(place)), (self.positive, "plain", self.stride, 1))
+            )
+        )
+        return ops.normalise(
+            ops.pointwise(ops.depthwise(maps, weights[2]), _edge_kernel(weights[3], place)), scale
+        )
 
     def reduced(self, weights, place, scale):
         """Factorised reductions, the skip connections of stride 2."""
         if len(place) < place.shape[1]:
-            weights = [tf.einsum("icno,ne->iceo", kernels, tf.constant(place, self.x.dtype)) for kernels in weights]
-        return ops.normalise(ops.pointwise(ops.halves(self.lattices()), ops.halves_kernel(*weights)), scale)
+            weights = [
+                tf.einsum("icno,ne->iceo", kernels, tf.constant(place, self.x.dtype))
+                for kernels in weights
+            ]
+        return ops.normalise(
+            ops.pointwise(ops.halves(self.lattices()), ops.halves_kernel(*weights)), scale
+        )
 
 
 class _Network:
@@ -176,21 +275,33 @@ class _Network:
 
     def __init__(self, space, weights, arch, skip_rate, seed):
         self.space, self.skip_rate = space, skip_rate
-        self.weights = {name: weight for (name, _), weight in zip(weight_shapes(space), weights, strict=True)}
+        self.weights = {
+            name: weight for (name, _), weight in zip(weight_shapes(space), weights, strict=True)
+        }
         self.mixing = [mixing(space, arch, reduction) for reduction in (False, True)]
         self.bypass = [tf.unstack(edge_weights(beta)) for beta in arch[2:]]
         self.mixtures = {}
         if skip_rate is not None:
-            self.seeds = tf.random.stateless_uniform((space.cells, NODES + 1, 2), seed, None, None, tf.int32)
+            self.seeds = tf.random.stateless_uniform(
+                (space.cells, NODES + 1, 2), seed, None, None, tf.int32
+            )
 
     def logits(self, x):
         """(N, classes)."""
-        x = ops.normalise(tf.nn.conv2d(x, self.weights["stem/kernel"], 1, "SAME"), self.weights["stem/gain"]) + self.weights["stem/shift"]
+        x = (
+            ops.normalise(
+                tf.nn.conv2d(x, self.weights["stem/kernel"], 1, "SAME"), self.weights["stem/gain"]
+            )
+            + self.weights["stem/shift"]
+        )
         before_last = last = tf.nn.relu(x)
         for cell in cells_of(self.space):
             before_last, last = last, self.cell(cell, before_last, last)
             x, last = last, tf.nn.relu(last)
-        return tf.matmul(tf.reduce_mean(x, (1, 2)), self.weights["classifier/kernel"]) + self.weights["classifier/bias"]
+        return (
+            tf.matmul(tf.reduce_mean(x, (1, 2)), self.weights["classifier/kernel"])
+            + self.weights["classifier/bias"]
+        )
 
     def mixture(self, cell):
         """Of the cell's type and width."""
@@ -203,24 +314,41 @@ class _Network:
         """Output of a cell from the rectified outputs of the two before."""
         name = f"cell{cell.index}"
         if cell.after_reduction:
-            kernel = ops.halves_kernel(self.weights[f"{name}/pre0/even"], self.weights[f"{name}/pre0/odd"])
-            states = [ops.normalise(ops.pointwise(ops.halves(ops.sub_lattices(before_last)), kernel))]
+            kernel = ops.halves_kernel(
+                self.weights[f"{name}/pre0/even"], self.weights[f"{name}/pre0/odd"]
+            )
+            states = [
+                ops.normalise(ops.pointwise(ops.halves(ops.sub_lattices(before_last)), kernel))
+            ]
         else:
             states = [ops.normalise(ops.pointwise(before_last, self.weights[f"{name}/pre0"]))]
         states.append(ops.normalise(ops.pointwise(last, self.weights[f"{name}/pre1"])))
-        stacked, parts = self.by_state(cell), [self.part(cell, 0, states[0]), self.part(cell, 1, states[1])]
+        stacked, parts = (
+            self.by_state(cell),
+            [self.part(cell, 0, states[0]), self.part(cell, 1, states[1])],
+        )
         entering = self.leaving(cell, 0, parts[0][0], stacked[0])
         for node in range(NODES):
-            entering = tf.add_n([*entering, *self.leaving(cell, node + 1, parts[node + 1][0], stacked[node + 1])])
+            entering = tf.add_n(
+                [*entering, *self.leaving(cell, node + 1, parts[node + 1][0], stacked[node + 1])]
+            )
             later = (NODES - 1 - node) * cell.width
-            mixed, entering = tf.split(entering, [cell.width, later], -1) if later else (entering, None)
+            mixed, entering = (
+                tf.split(entering, [cell.width, later], -1) if later else (entering, None)
+            )
             entering = [entering]
-            states.append(mixed if cell.width == cell.channels else self.shuffled(cell, node, [rest for _, rest in parts], mixed))
+            states.append(
+                mixed
+                if cell.width == cell.channels
+                else self.shuffled(cell, node, [rest for _, rest in parts], mixed)
+            )
             parts.append(self.part(cell, node + 2, states[-1]))
         return tf.concat(states[2:], -1)
 
     def part(self, cell, source, x):
-        """Channels of a state that pass the operations, and the others as they reach the later nodes."""
+        """Channels of a state that pass the operations, and the others as they reach the later
+        nodes.
+        """
         if cell.width == cell.channels:
             return x, None
         x, rest = tf.split(x, [cell.width, cell.channels - cell.width], -1)
@@ -230,8 +358,14 @@ class _Network:
         """Per state its convolutions: dict of primitive to (list of tensors, tuple of edges)."""
         result = [{} for _ in range(NODES + 1)]
         for primitive in (SKIP, *CONVOLUTIONS):
-            edges, prefix = members(self.space, cell, primitive), f"cell{cell.index}/{PRIMITIVES[primitive]}/"
-            chosen = [tuple(edge for edge in edges if EDGES[edge][0] == source) for source in range(NODES + 1)]
+            edges, prefix = (
+                members(self.space, cell, primitive),
+                f"cell{cell.index}/{PRIMITIVES[primitive]}/",
+            )
+            chosen = [
+                tuple(edge for edge in edges if EDGES[edge][0] == source)
+                for source in range(NODES + 1)
+            ]
             sizes = [len(some) for some in chosen]
             parts = [self.parts(name, sizes) for name in self.weights if name.startswith(prefix)]
             for source, some in enumerate(chosen):
@@ -242,23 +376,40 @@ class _Network:
     def parts(self, name, sizes):
         """Weights of one kind for each state."""
         kind, weight = name.split("/")[-1], self.weights[name]
-        axis, factor = {"dw": (2, weight.shape[2] // sum(sizes)), "pw": (0, 1)}.get(kind[:2], (2, 1))
+        axis, factor = {"dw": (2, weight.shape[2] // sum(sizes)), "pw": (0, 1)}.get(
+            kind[:2], (2, 1)
+        )
         return tf.split(weight, [factor * size for size in sizes], axis)
 
     def leaving(self, cell, source, x, convolutions):
         """Terms by which a state enters the later nodes."""
-        identity = not (cell.reduction and source < 2) and any(SKIP in self.space.edge_ops(cell.reduction)[edge] for edge in LEAVING[source])
+        identity = not (cell.reduction and source < 2) and any(
+            SKIP in self.space.edge_ops(cell.reduction)[edge] for edge in LEAVING[source]
+        )
         mixture = self.mixture(cell)
-        terms = _Leaving(cell, source, x, mixture).terms(convolutions, identity and self.skip_rate is None)
+        terms = _Leaving(cell, source, x, mixture).terms(
+            convolutions, identity and self.skip_rate is None
+        )
         if identity and self.skip_rate is not None:
-            terms.append(self.dropped(cell, source, x, tf.split(mixture.weight[:, SKIP], [len(edges) for edges in LEAVING])[source]))
+            terms.append(
+                self.dropped(
+                    cell,
+                    source,
+                    x,
+                    tf.split(mixture.weight[:, SKIP], [len(edges) for edges in LEAVING])[source],
+                )
+            )
         if not terms:
             stride = 2 if cell.reduction and source < 2 else 1
-            terms = [tf.zeros_like(tf.tile(x[:, ::stride, ::stride], (1, 1, 1, len(LEAVING[source]))))]
+            terms = [
+                tf.zeros_like(tf.tile(x[:, ::stride, ::stride], (1, 1, 1, len(LEAVING[source]))))
+            ]
         return terms
 
     def dropped(self, cell, source, x, weight):
-        """Identity with its own element dropout on every edge, times the mixing weights: (N, H, W, edges * C)."""
+        """Identity with its own element dropout on every edge, times the mixing weights: (N, H, W,
+        edges * C).
+        """
         edges = len(LEAVING[source])
         shape = tf.stack([tf.shape(x)[0], *x.shape[1:3], edges, cell.width])
         uniform = tf.random.stateless_uniform(shape, self.seeds[cell.index, source], dtype=x.dtype)
@@ -267,9 +418,17 @@ class _Network:
         return tf.reshape(x[..., None, :] * kept, (-1, *x.shape[1:3], edges * cell.width))
 
     def shuffled(self, cell, node, rests, mixed):
-        """A node of a network with partial channels: what enters it from the operations and past them, shuffled."""
+        """A node of a network with partial channels: what enters it from the operations and past
+        them, shuffled.
+        """
         beta = self.bypass[cell.reduction]
-        passing = tf.add_n([beta[edge] * rests[source] for edge, (source, target) in enumerate(EDGES) if target == node])
+        passing = tf.add_n(
+            [
+                beta[edge] * rests[source]
+                for edge, (source, target) in enumerate(EDGES)
+                if target == node
+            ]
+        )
         groups = [mixed, *tf.split(passing, self.space.partial - 1, -1)]
         return tf.reshape(tf.stack(groups, -1), (-1, *mixed.shape[1:3], cell.channels))
 
@@ -299,5 +458,8 @@ def forward(space: Space, weights, arch, x, skip_rate=None, seed=None):
         For sides that are not divisible by 4.
     """
     if any(side is None or side % 4 for side in x.shape[1:3]):
-        raise UnusableSpace(f"Images of {x.shape[1]} x {x.shape[2]} pixels do not fit the two halvings; resize them to a known multiple of 4.")
+        raise UnusableSpace(
+            f"Images of {x.shape[1]} x {x.shape[2]} pixels do not fit the two halvings; resize "
+            "them to a known multiple of 4."
+        )
     return _Network(space, weights, arch, skip_rate, seed).logits(x)

@@ -1,15 +1,17 @@
-"""A Keras model that trains as the reference's evaluation phase does: PyTorch's SGD, rates set per epoch, dropped paths, a second loss.
+"""A Keras model that trains as the reference's evaluation phase does: PyTorch's SGD, rates set per
+epoch, dropped paths, a second loss.
 
-Keras' SGD keeps the learning rate inside the momentum and decouples weight decay; here the rule is `kit.training.rules.sgd`. Learning rate and drop-path
-rate are read from tables by the optimizer's step counter, which is part of a run's state: a resumed run needs nothing else to go on identically.
+Keras' SGD keeps the learning rate inside the momentum and decouples weight decay; here the rule is
+`kit.training.rules.sgd`. Learning rate and drop-path rate are read from tables by the optimizer's
+step counter, which is part of a run's state: a resumed run needs nothing else to go on identically.
 """
 
 import keras
 import tensorflow as tf
 from keras import losses, metrics, optimizers
 
+from kit.search.nas2d.cells import KIT, dropping
 from kit.training import rules
-from kit.search.nas2d.cells import dropping, KIT
 
 
 @KIT
@@ -38,7 +40,8 @@ class PerEpoch(optimizers.schedules.LearningRateSchedule):
 
 @KIT
 class SGD(optimizers.Optimizer):
-    """Stochastic gradient descent as PyTorch computes it: clip the global norm, add L2, momentum without learning rate (card section 2).
+    """Stochastic gradient descent as PyTorch computes it: clip the global norm, add L2, momentum
+    without learning rate (card section 2).
 
     Parameters
     ----------
@@ -46,7 +49,9 @@ class SGD(optimizers.Optimizer):
     momentum, decay, clip : float
     """
 
-    def __init__(self, learning_rate=0.025, momentum=0.9, decay=3e-4, clip=5.0, name="sgd", **options):
+    def __init__(
+        self, learning_rate=0.025, momentum=0.9, decay=3e-4, clip=5.0, name="sgd", **options
+    ):
         super().__init__(learning_rate=learning_rate, name=name, **options)
         self.momentum, self.decay, self.clip = momentum, decay, clip
 
@@ -58,27 +63,42 @@ class SGD(optimizers.Optimizer):
 
     def apply(self, grads, trainable_variables=None):
         """Take one step."""
-        variables = self._trainable_variables if trainable_variables is None else list(trainable_variables)
+        variables = (
+            self._trainable_variables if trainable_variables is None else list(trainable_variables)
+        )
         self.build(variables)
         buffers = [self.buffers[self._get_variable_index(v)] for v in variables]
         rule = {"momentum": self.momentum, "decay": self.decay, "clip": self.clip}
-        moved, pushed = rules.sgd([v.value for v in variables], grads, [b.value for b in buffers], self._get_current_learning_rate(), **rule)
+        moved, pushed = rules.sgd(
+            [v.value for v in variables],
+            grads,
+            [b.value for b in buffers],
+            self._get_current_learning_rate(),
+            **rule,
+        )
         for variable, value in zip([*variables, *buffers], [*moved, *pushed], strict=True):
             variable.value.assign(value)
         self.iterations.value.assign_add(1)
 
     def get_config(self) -> dict:
         """What the optimizer is rebuilt from."""
-        return {**super().get_config(), "momentum": self.momentum, "decay": self.decay, "clip": self.clip}
+        return {
+            **super().get_config(),
+            "momentum": self.momentum,
+            "decay": self.decay,
+            "clip": self.clip,
+        }
 
 
 class Trainee(keras.Model):
-    """A network in training; its output is the network's first, so that it predicts and is saved without the auxiliary head.
+    """A network in training; its output is the network's first, so that it predicts and is saved
+    without the auxiliary head.
 
     Parameters
     ----------
     network : keras.Model
-        Gives probabilities (N, classes), or (N, 1) of the positive class, and optionally those of an auxiliary head.
+        Gives probabilities (N, classes), or (N, 1) of the positive class, and optionally those of
+        an auxiliary head.
     recipe : dict
         Recorded with the model; `train` reuses compiled models of equal recipe.
     drop_path : PerEpoch or None
@@ -88,7 +108,12 @@ class Trainee(keras.Model):
 
     def __init__(self, network, recipe: dict, drop_path=None, auxiliary: float = 0.4):
         super().__init__(network.inputs, network.outputs[0], name=network.name)
-        self.network, self.recipe, self.drop_path, self.auxiliary = network, dict(recipe), drop_path, auxiliary
+        self.network, self.recipe, self.drop_path, self.auxiliary = (
+            network,
+            dict(recipe),
+            drop_path,
+            auxiliary,
+        )
         self.mean_loss, self.accuracy = metrics.Mean("loss"), metrics.Mean("accuracy")
 
     def get_config(self) -> dict:
@@ -111,9 +136,13 @@ class Trainee(keras.Model):
             loss = _loss(targets, outputs[0])
             for extra in outputs[1:]:
                 loss += self.auxiliary * _loss(targets, extra)
-        rates = {"learning_rate": self.optimizer.learning_rate} | ({} if rate is None else {"drop_path": rate})
+        rates = {"learning_rate": self.optimizer.learning_rate} | (
+            {} if rate is None else {"drop_path": rate}
+        )
         weights = self.trainable_variables
-        gradients = tape.gradient(loss, [w.value for w in weights], unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        gradients = tape.gradient(
+            loss, [w.value for w in weights], unconnected_gradients=tf.UnconnectedGradients.ZERO
+        )
         self.optimizer.apply(gradients, weights)
         return {**self._count(loss, targets, outputs[0]), **rates}
 
@@ -127,17 +156,27 @@ class Trainee(keras.Model):
     def _count(self, loss, targets, output) -> dict:
         count = tf.shape(targets)[0]
         self.mean_loss.update_state(loss, sample_weight=count)
-        right = keras.metrics.binary_accuracy(targets, output) if output.shape[-1] == 1 else keras.metrics.categorical_accuracy(targets, output)
+        right = (
+            keras.metrics.binary_accuracy(targets, output)
+            if output.shape[-1] == 1
+            else keras.metrics.categorical_accuracy(targets, output)
+        )
         self.accuracy.update_state(right)
         return self.get_metrics_result()
 
 
 def _as_output(y, output):
-    """Targets in the form of the output: (N, 1) labels become one-hot for a network with two softmax units."""
+    """Targets in the form of the output: (N, 1) labels become one-hot for a network with two
+    softmax units.
+    """
     if y.shape[-1] == 1 and output.shape[-1] == 2:
         return tf.concat([1 - y, y], -1)
     return y
 
 
 def _loss(targets, output):
-    return tf.reduce_mean((losses.binary_crossentropy if output.shape[-1] == 1 else losses.categorical_crossentropy)(targets, output))
+    return tf.reduce_mean(
+        (losses.binary_crossentropy if output.shape[-1] == 1 else losses.categorical_crossentropy)(
+            targets, output
+        )
+    )

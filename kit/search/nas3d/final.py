@@ -1,10 +1,15 @@
-"""Final trainings in 3D: found networks, the benchmark's ResNets beside them, and networks of one data set fine-tuned on another.
+"""Final trainings in 3D: found networks, the benchmark's ResNets beside them, and networks of one
+data set fine-tuned on another.
 
-Found networks train as in the released code (card 4): the whole official training part, Adam at a constant rate, no augmentation, the first epoch of the highest
-validation accuracy counts. Two departures. Its validation accuracy is a mean over batches, which gives the images of a small last batch too much weight; here it is that of
-the images. And its script hands over the biases and normalisations of the searched network; here everything is drawn anew unless `warm` weights are given. The
-benchmark's own protocol for ResNets (card 11) is another: batches of 32, a rate that falls tenfold twice, the epoch of the highest validation AUC; both are offered, so
-that networks can be compared under one protocol. Runs are those of `kit.training.train`: seeded, resumable, never repeated.
+Found networks train as in the released code (card 4): the whole official training part, Adam at a
+constant rate, no augmentation, the first epoch of the highest validation accuracy counts. Two
+departures. Its validation accuracy is a mean over batches, which gives the images of a small last
+batch too much weight; here it is that of the images. And its script hands over the biases and
+normalisations of the searched network; here everything is drawn anew unless `warm` weights are
+given. The benchmark's own protocol for ResNets (card 11) is another: batches of 32, a rate that
+falls tenfold twice, the epoch of the highest validation AUC; both are offered, so that networks can
+be compared under one protocol. Runs are those of `kit.training.train`: seeded, resumable, never
+repeated.
 """
 
 from dataclasses import asdict, dataclass
@@ -13,15 +18,14 @@ from typing import Callable
 import keras
 import numpy as np
 
-from kit import compat
-from kit import files, record
+from kit import compat, files, record
 from kit.data import registry
-from kit.models import saved
-from kit.training import train
 from kit.errors import KitError
+from kit.models import saved
 from kit.search.nas3d import networks, space
-from kit.search.nas3d.space import Network3D
 from kit.search.nas3d.proxy import EAGER_STEPS, EPSILON
+from kit.search.nas3d.space import Network3D
+from kit.training import train
 
 
 class BadFinal(KitError):
@@ -58,7 +62,9 @@ class Recipe3D:
         if self.best_by not in ("val_accuracy", "val_auc"):
             raise BadFinal(f"best_by is {self.best_by!r}; choose val_accuracy or val_auc.")
         if any(not 0 < share < 1 for share in self.drops):
-            raise BadFinal(f"drops are {self.drops}; they are shares of the epochs, above 0 and below 1.")
+            raise BadFinal(
+                f"drops are {self.drops}; they are shares of the epochs, above 0 and below 1."
+            )
 
 
 BENCHMARK = Recipe3D(100, 32, 1e-3, (0.5, 0.75), "val_auc")  # MedMNIST's, for its ResNets
@@ -66,7 +72,8 @@ BENCHMARK = Recipe3D(100, 32, 1e-3, (0.5, 0.75), "val_auc")  # MedMNIST's, for i
 
 @keras.saving.register_keras_serializable("kit")
 class MeanAUC(keras.metrics.Metric):
-    """Area under the ROC curve as MedMNIST has it: of class 1 for two classes, else the unweighted mean of one against the rest; by 1,000 thresholds.
+    """Area under the ROC curve as MedMNIST has it: of class 1 for two classes, else the unweighted
+    mean of one against the rest; by 1,000 thresholds.
 
     Parameters
     ----------
@@ -76,7 +83,11 @@ class MeanAUC(keras.metrics.Metric):
     def __init__(self, classes: int, name: str = "auc", **options):
         super().__init__(name=name, **options)
         self.classes = classes
-        self.area = keras.metrics.AUC(1000) if classes == 2 else keras.metrics.AUC(1000, multi_label=True, num_labels=classes)
+        self.area = (
+            keras.metrics.AUC(1000)
+            if classes == 2
+            else keras.metrics.AUC(1000, multi_label=True, num_labels=classes)
+        )
 
     def update_state(self, y_true, y_pred, sample_weight=None):
         """Labels (N, 1) of two classes or one-hot (N, C); probabilities (N, C)."""
@@ -96,15 +107,26 @@ class MeanAUC(keras.metrics.Metric):
 
 
 def compiled(logits: keras.Model, recipe: Recipe3D, images: int, graph: bool = True) -> keras.Model:
-    """A network that gives probabilities, ready to train by `recipe` on so many images, traced or layer by layer."""
+    """A network that gives probabilities, ready to train by `recipe` on so many images, traced or
+    layer by layer.
+    """
     classes, steps = logits.output_shape[-1], -(-images // recipe.batch_size)
     rate = recipe.learning_rate
     if recipe.drops:
         ends = [round(share * recipe.epochs) * steps for share in recipe.drops]
-        rate = keras.optimizers.schedules.PiecewiseConstantDecay(ends, [recipe.learning_rate * 0.1**k for k in range(len(ends) + 1)])
-    model = keras.Model(logits.inputs, keras.layers.Softmax(name="probability")(logits.outputs[0]), name=logits.name)
-    model.compile(keras.optimizers.Adam(rate, epsilon=EPSILON), "sparse_categorical_crossentropy" if classes == 2 else "categorical_crossentropy",
-                  metrics=["accuracy", MeanAUC(classes)], jit_compile=graph and compat.use_xla(), run_eagerly=not graph)
+        rate = keras.optimizers.schedules.PiecewiseConstantDecay(
+            ends, [recipe.learning_rate * 0.1**k for k in range(len(ends) + 1)]
+        )
+    model = keras.Model(
+        logits.inputs, keras.layers.Softmax(name="probability")(logits.outputs[0]), name=logits.name
+    )
+    model.compile(
+        keras.optimizers.Adam(rate, epsilon=EPSILON),
+        "sparse_categorical_crossentropy" if classes == 2 else "categorical_crossentropy",
+        metrics=["accuracy", MeanAUC(classes)],
+        jit_compile=graph and compat.use_xla(),
+        run_eagerly=not graph,
+    )
     return model
 
 
@@ -113,7 +135,19 @@ def traced(recipe: Recipe3D, images: int) -> bool:
     return recipe.epochs * -(-images // recipe.batch_size) >= EAGER_STEPS
 
 
-def fit(make: Callable, description: dict, recipe: Recipe3D, inputs, parts: dict, *, name: str, profile: str, paper: str = "pbcnas", seed: int = 0, keep_weights: bool = False) -> record.Run:
+def fit(
+    make: Callable,
+    description: dict,
+    recipe: Recipe3D,
+    inputs,
+    parts: dict,
+    *,
+    name: str,
+    profile: str,
+    paper: str = "pbcnas",
+    seed: int = 0,
+    keep_weights: bool = False,
+) -> record.Run:
     """Train any network of volumes, or return the finished run of the same settings.
 
     Parameters
@@ -121,7 +155,8 @@ def fit(make: Callable, description: dict, recipe: Recipe3D, inputs, parts: dict
     make : callable
         () -> keras.Model that gives logits, with its initial weights.
     description : dict
-        What the network and its initial weights are, as it shall stand in config.json and be part of the run's key.
+        What the network and its initial weights are, as it shall stand in config.json and be part
+        of the run's key.
     recipe : Recipe3D
     inputs : kit.data.inputs.Inputs
         From :func:`kit.data.volumes.load`.
@@ -142,25 +177,61 @@ def fit(make: Callable, description: dict, recipe: Recipe3D, inputs, parts: dict
     kit.training.train.Diverged, kit.training.predictions.OutOfMemory, kit.data.inputs.BadSplit
     """
     graph = traced(recipe, len(parts["train"]))
-    config = train.TrainConfig(paper, profile, name, {**description, "recipe": asdict(recipe)}, epochs=recipe.epochs, batch_size=recipe.batch_size,
-                               learning_rate=recipe.learning_rate, optimizer="adam", loss="categorical_crossentropy", seed=seed, keep_weights=keep_weights,
-                               keep_best=True, best_by=recipe.best_by, graph=graph)
-    return train.fit(config, lambda: compiled(make(), recipe, len(parts["train"]), graph), inputs, parts, watch="val")
+    config = train.TrainConfig(
+        paper,
+        profile,
+        name,
+        {**description, "recipe": asdict(recipe)},
+        epochs=recipe.epochs,
+        batch_size=recipe.batch_size,
+        learning_rate=recipe.learning_rate,
+        optimizer="adam",
+        loss="categorical_crossentropy",
+        seed=seed,
+        keep_weights=keep_weights,
+        keep_best=True,
+        best_by=recipe.best_by,
+        graph=graph,
+    )
+    return train.fit(
+        config,
+        lambda: compiled(make(), recipe, len(parts["train"]), graph),
+        inputs,
+        parts,
+        watch="val",
+    )
 
 
-def fit_network(network: Network3D, recipe: Recipe3D, inputs, parts: dict, *, warm: list | None = None, biases: str = "zeros", seed: int = 0, **options) -> record.Run:
+def fit_network(
+    network: Network3D,
+    recipe: Recipe3D,
+    inputs,
+    parts: dict,
+    *,
+    warm: list | None = None,
+    biases: str = "zeros",
+    seed: int = 0,
+    **options,
+) -> record.Run:
     """Train a network of the search space from new weights; `options` as for :func:`fit`.
 
     Parameters
     ----------
     network : Network3D
     warm : list of numpy.ndarray, optional
-        Weights of the searched network (:func:`kit.search.nas3d.proxy.weights`), of which kernels are drawn anew and the rest stays, as in the released script.
+        Weights of the searched network (:func:`kit.search.nas3d.proxy.weights`), of which kernels
+        are drawn anew and the rest stays, as in the released script.
     biases : {"zeros", "torch"}
     seed : int
     """
     shape = {"classes": _classes(inputs), "edge": inputs.x.shape[1], "channels": inputs.x.shape[4]}
-    described = {"kind": "cells3d", "network": space.to_json(network), "biases": biases, "warm": None if warm is None else files.digest([a.tolist() for a in warm]), **shape}
+    described = {
+        "kind": "cells3d",
+        "network": space.to_json(network),
+        "biases": biases,
+        "warm": None if warm is None else files.digest([a.tolist() for a in warm]),
+        **shape,
+    }
 
     def make():
         model = networks.build(network, seed=seed, biases=biases, **shape)
@@ -172,7 +243,17 @@ def fit_network(network: Network3D, recipe: Recipe3D, inputs, parts: dict, *, wa
     return fit(make, described, recipe, inputs, parts, seed=seed, **options)
 
 
-def fit_resnet(network: str, variant: str, recipe: Recipe3D, inputs, parts: dict, *, width: float = 1.0, seed: int = 0, **options) -> record.Run:
+def fit_resnet(
+    network: str,
+    variant: str,
+    recipe: Recipe3D,
+    inputs,
+    parts: dict,
+    *,
+    width: float = 1.0,
+    seed: int = 0,
+    **options,
+) -> record.Run:
     """Train one of the benchmark's networks; `options` as for :func:`fit`.
 
     Parameters
@@ -181,18 +262,41 @@ def fit_resnet(network: str, variant: str, recipe: Recipe3D, inputs, parts: dict
         See :func:`kit.search.nas3d.resnet.build`.
     seed : int
     """
-    shape = {"classes": _classes(inputs), "edge": inputs.x.shape[1], "channels": inputs.x.shape[4], "width": width}
+    shape = {
+        "classes": _classes(inputs),
+        "edge": inputs.x.shape[1],
+        "channels": inputs.x.shape[4],
+        "width": width,
+    }
 
     def make():
         from kit.search.nas3d import resnet
 
         return resnet.build(network, variant, seed=seed, **shape)
 
-    return fit(make, {"kind": "resnet3d", "network": network, "variant": variant, **shape}, recipe, inputs, parts, seed=seed, **options)
+    return fit(
+        make,
+        {"kind": "resnet3d", "network": network, "variant": variant, **shape},
+        recipe,
+        inputs,
+        parts,
+        seed=seed,
+        **options,
+    )
 
 
-def fine_tune(network: Network3D, source: record.Run, recipe: Recipe3D, inputs, parts: dict, *, seed: int = 0, **options) -> record.Run:
-    """Go on with the best weights of another data set's training and a new head; `options` as for :func:`fit`.
+def fine_tune(
+    network: Network3D,
+    source: record.Run,
+    recipe: Recipe3D,
+    inputs,
+    parts: dict,
+    *,
+    seed: int = 0,
+    **options,
+) -> record.Run:
+    """Go on with the best weights of another data set's training and a new head; `options` as for
+    :func:`fit`.
 
     Parameters
     ----------
@@ -211,8 +315,14 @@ def fine_tune(network: Network3D, source: record.Run, recipe: Recipe3D, inputs, 
     from kit.training import predictions
 
     shape = {"classes": _classes(inputs), "edge": inputs.x.shape[1], "channels": inputs.x.shape[4]}
-    if source.config["model"]["network"] != space.to_json(network) or source.config["model"]["channels"] != shape["channels"]:
-        raise BadFinal(f"{source.folder.name} is the training of another network; fine-tune the one it trained.")
+    if (
+        source.config["model"]["network"] != space.to_json(network)
+        or source.config["model"]["channels"] != shape["channels"]
+    ):
+        raise BadFinal(
+            f"{source.folder.name} is the training of another network; fine-tune the one it "
+            "trained."
+        )
     file = source.folder / predictions.WEIGHTS["best"]
     if not file.exists():
         raise BadFinal(f"{source.folder.name} kept no weights; train it with keep_weights=True.")
@@ -221,10 +331,20 @@ def fine_tune(network: Network3D, source: record.Run, recipe: Recipe3D, inputs, 
         model, trained = networks.build(network, seed=seed, **shape), saved.load(file)
         for layer in model.layers:
             if layer.name != "logit" and layer.weights:
-                layer.set_weights([np.array(w) for w in trained.get_layer(layer.name).get_weights()])
+                layer.set_weights(
+                    [np.array(w) for w in trained.get_layer(layer.name).get_weights()]
+                )
         return model
 
-    return fit(make, {"kind": "fine-tuned", "network": space.to_json(network), "source": source.key, **shape}, recipe, inputs, parts, seed=seed, **options)
+    return fit(
+        make,
+        {"kind": "fine-tuned", "network": space.to_json(network), "source": source.key, **shape},
+        recipe,
+        inputs,
+        parts,
+        seed=seed,
+        **options,
+    )
 
 
 def _classes(inputs) -> int:

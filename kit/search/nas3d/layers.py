@@ -1,19 +1,22 @@
-"""Normalisations and activations of the 3D networks, each one pass forward and one back; they have the weights of Keras' own layers.
+"""Normalisations and activations of the 3D networks, each one pass forward and one back; they have
+the weights of Keras' own layers.
 
-Keras composes GroupNormalization, the BatchNormalization of volumes and Mish of a dozen TensorFlow operations, and on a processor each reads and writes
-all maps: up to a fifth of a step in networks of 3x3x3 convolutions (`kit.benchmarks.nas3d`). Here a normalisation and the activation behind it
-are one layer with the gradient written out; XLA compiles the two formulas, about 0.3 s once for a shape and an activation, whatever the network.
-On a GPU nothing is compiled here, since `kit.compat.use_xla` leaves the whole step to XLA there.
+Keras composes GroupNormalization, the BatchNormalization of volumes and Mish of a dozen TensorFlow
+operations, and on a processor each reads and writes all maps: up to a fifth of a step in networks
+of 3x3x3 convolutions (`kit.benchmarks.nas3d`). Here a normalisation and the activation behind it
+are one layer with the gradient written out; XLA compiles the two formulas, about 0.3 s once for a
+shape and an activation, whatever the network. On a GPU nothing is compiled here, since
+`kit.compat.use_xla` leaves the whole step to XLA there.
 """
 
 import functools
 import math
 
-from kit import compat
-
 import keras
 import tensorflow as tf
 from keras import layers
+
+from kit import compat
 
 ACTIVATIONS = ("linear", "relu", "mish")
 COMPILED_VOXELS = 16**3  # of a volume
@@ -38,7 +41,9 @@ def _compiled(function):
 
 
 def _chosen(function, x):
-    """The function, compiled where volumes are large enough for that to pay: 0.3 s for every shape, which small volumes never win back."""
+    """The function, compiled where volumes are large enough for that to pay: 0.3 s for every shape,
+    which small volumes never win back.
+    """
     return _compiled(function) if math.prod(x.shape[1:4]) >= COMPILED_VOXELS else function
 
 
@@ -50,13 +55,19 @@ def _normalised(x, gamma, beta, epsilon: float, axes: tuple, activation: str):
 
 
 def _normalised_gradient(dy, x, mean, root, gamma, beta, axes: tuple, activation: str):
-    """Gradients to x, gamma and beta, by the usual formula on the gradient behind the activation."""
+    """Gradients to x, gamma and beta, by the usual formula on the gradient behind the
+    activation.
+    """
     scaled = (x - mean) * root
     dz = dy * _activate(scaled * gamma + beta, activation)[1]
     along, whole = (tf.reduce_mean(part, axes, keepdims=True) for part in (dz * scaled, dz))
     count = tf.cast(tf.size(x) / tf.size(mean), x.dtype)
     dx = root * gamma * (dz - whole - scaled * along)
-    return dx, tf.reduce_sum(along, (0, *_SPACE)) * count, tf.reduce_sum(whole, (0, *_SPACE)) * count
+    return (
+        dx,
+        tf.reduce_sum(along, (0, *_SPACE)) * count,
+        tf.reduce_sum(whole, (0, *_SPACE)) * count,
+    )
 
 
 def normalise(x, gamma, beta, epsilon: float, axes: tuple, activation: str = "linear"):
@@ -77,10 +88,13 @@ def normalise(x, gamma, beta, epsilon: float, axes: tuple, activation: str = "li
     y, mean, variance : tensor
         As x; the moments keep the axes with length 1 and carry no gradient.
     """
+
     @tf.custom_gradient
     def run(x, gamma, beta):
         y, mean, variance, root = _chosen(_normalised, x)(x, gamma, beta, epsilon, axes, activation)
-        return (y, mean, variance), lambda dy, *_: _chosen(_normalised_gradient, x)(dy, x, mean, root, gamma, beta, axes, activation)
+        return (y, mean, variance), lambda dy, *_: _chosen(_normalised_gradient, x)(
+            dy, x, mean, root, gamma, beta, axes, activation
+        )
 
     y, mean, variance = run(x, gamma, beta)
     return y, tf.stop_gradient(mean), tf.stop_gradient(variance)
@@ -102,7 +116,12 @@ def activate(x, activation: str):
     """An activation that keeps nothing but its input for the gradient."""
     if activation != "mish":
         return _value(x, activation)
-    return tf.custom_gradient(lambda x: (_chosen(_value, x)(x, activation), lambda dy: _chosen(_slope, x)(dy, x, activation)))(x)
+    return tf.custom_gradient(
+        lambda x: (
+            _chosen(_value, x)(x, activation),
+            lambda dy: _chosen(_slope, x)(dy, x, activation),
+        )
+    )(x)
 
 
 class _Activated:
@@ -110,7 +129,9 @@ class _Activated:
 
     def _take(self, activation: str) -> None:
         if activation not in ACTIVATIONS:
-            raise ValueError(f"activation is {activation!r}; choose one of {', '.join(ACTIVATIONS)}.")
+            raise ValueError(
+                f"activation is {activation!r}; choose one of {', '.join(ACTIVATIONS)}."
+            )
         self.activation = activation
 
     def compute_output_shape(self, input_shape):
@@ -122,7 +143,8 @@ class _Activated:
 
 @keras.saving.register_keras_serializable(package="kit")
 class InstanceNorm(_Activated, layers.Layer):
-    """Affine instance normalisation of volumes (N, D, H, W, C), then an activation; `gamma` and `beta` as in ``GroupNormalization(groups=-1)``.
+    """Affine instance normalisation of volumes (N, D, H, W, C), then an activation; `gamma` and
+    `beta` as in ``GroupNormalization(groups=-1)``.
 
     Parameters
     ----------
@@ -141,7 +163,14 @@ class InstanceNorm(_Activated, layers.Layer):
         self.beta = self.add_weight(name="beta", shape=input_shape[-1:], initializer="zeros")
 
     def call(self, inputs):
-        return normalise(inputs, tf.convert_to_tensor(self.gamma), tf.convert_to_tensor(self.beta), self.epsilon, _SPACE, self.activation)[0]
+        return normalise(
+            inputs,
+            tf.convert_to_tensor(self.gamma),
+            tf.convert_to_tensor(self.beta),
+            self.epsilon,
+            _SPACE,
+            self.activation,
+        )[0]
 
     def get_config(self):
         return {**super().get_config(), "epsilon": self.epsilon}
@@ -149,7 +178,9 @@ class InstanceNorm(_Activated, layers.Layer):
 
 @keras.saving.register_keras_serializable(package="kit")
 class BatchNorm(_Activated, layers.BatchNormalization):
-    """Keras' `BatchNormalization` of volumes (N, D, H, W, C), then an activation; centre, scale and channels last as by default, no masks."""
+    """Keras' `BatchNormalization` of volumes (N, D, H, W, C), then an activation; centre, scale and
+    channels last as by default, no masks.
+    """
 
     def __init__(self, activation="linear", **options):
         super().__init__(**options)
@@ -158,12 +189,18 @@ class BatchNorm(_Activated, layers.BatchNormalization):
     def call(self, inputs, training=None, mask=None):
         gamma, beta = tf.convert_to_tensor(self.gamma), tf.convert_to_tensor(self.beta)
         if training and self.trainable:
-            y, *moments = normalise(inputs, gamma, beta, self.epsilon, (0, *_SPACE), self.activation)
+            y, *moments = normalise(
+                inputs, gamma, beta, self.epsilon, (0, *_SPACE), self.activation
+            )
             for moving, now in zip((self.moving_mean, self.moving_variance), moments, strict=True):
-                moving.assign(moving * self.momentum + tf.reshape(now, (-1,)) * (1.0 - self.momentum))
+                moving.assign(
+                    moving * self.momentum + tf.reshape(now, (-1,)) * (1.0 - self.momentum)
+                )
             return y
         scale = gamma * tf.math.rsqrt(tf.convert_to_tensor(self.moving_variance) + self.epsilon)
-        return _affine(inputs, scale, beta - tf.convert_to_tensor(self.moving_mean) * scale, self.activation)
+        return _affine(
+            inputs, scale, beta - tf.convert_to_tensor(self.moving_mean) * scale, self.activation
+        )
 
 
 @keras.saving.register_keras_serializable(package="kit")

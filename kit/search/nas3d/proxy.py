@@ -1,10 +1,14 @@
-"""Proxy training: how PBC-NAS judges a candidate, on a quarter of the data and for 50 epochs at most.
+"""Proxy training: how PBC-NAS judges a candidate, on a quarter of the data and for 50 epochs at
+most.
 
-The released code (card 3) averages accuracy over batches and its running means over epochs; here accuracies and losses are those of the images, which for its
-validation subsets of one batch is the same. Its early-stop rule is kept to the letter: the counter rises where the validation loss is above the best, falls to zero where it is
-equal or below, and the fitness is the highest validation accuracy of any epoch. A loss that is not a number never counts as worse there, so that such a
-candidate trains to the end; here it has failed. Validation subsets hold 24 to 47 images and ties are common: the lowest validation loss and the
-number of parameters come with the fitness, for searches that want to break them.
+The released code (card 3) averages accuracy over batches and its running means over epochs; here
+accuracies and losses are those of the images, which for its validation subsets of one batch is the
+same. Its early-stop rule is kept to the letter: the counter rises where the validation loss is
+above the best, falls to zero where it is equal or below, and the fitness is the highest validation
+accuracy of any epoch. A loss that is not a number never counts as worse there, so that such a
+candidate trains to the end; here it has failed. Validation subsets hold 24 to 47 images and ties
+are common: the lowest validation loss and the number of parameters come with the fitness, for
+searches that want to break them.
 """
 
 import random
@@ -17,19 +21,20 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from kit import compat
-from kit import files
+from kit import compat, files
 from kit.data import registry, volumes
-from kit.training import predictions
 from kit.data.inputs import Inputs
 from kit.errors import KitError
 from kit.search.nas3d import networks
-from kit.search.nas3d.space import Network3D, parameters, Space
+from kit.search.nas3d.space import Network3D, Space, parameters
+from kit.training import predictions
 from kit.training.train import Diverged
 
 EPSILON = 1e-8  # PyTorch's, of Adam
 WEIGHTS = "weights.npz"
-EAGER_STEPS = 8  # fewer training steps than these are not worth tracing a graph for, some 2 s a network; a step of it saves a quarter of a second
+# fewer training steps than these are not worth tracing a graph for, some 2 s a network; a step of
+# it saves a quarter of a second
+EAGER_STEPS = 8
 
 
 class BadProxy(KitError):
@@ -76,11 +81,14 @@ class Proxy:
             if getattr(self, name) < 1:
                 raise BadProxy(f"{name} is {getattr(self, name)}; it must be 1 or more.")
         if not 0 < self.learning_rate < 10:
-            raise BadProxy(f"learning_rate is {self.learning_rate}; it must be above 0 and below 10.")
+            raise BadProxy(
+                f"learning_rate is {self.learning_rate}; it must be above 0 and below 10."
+            )
 
 
 def subset(sizes, fraction: int = 4, seed: int = 42) -> list[np.ndarray]:
-    """Positions of the images drawn from parts of such sizes, in the order drawn: int (size // fraction,) each, at least one.
+    """Positions of the images drawn from parts of such sizes, in the order drawn: int (size //
+    fraction,) each, at least one.
 
     One generator for all parts, the training part first, as the released code draws them (card 3).
     """
@@ -120,7 +128,8 @@ class Judged:
     lowest_loss : float
         Lowest validation loss of any epoch.
     history : pandas.DataFrame
-        One row an epoch: epoch, loss, accuracy (running over the epoch), val_loss, val_accuracy, seconds.
+        One row an epoch: epoch, loss, accuracy (running over the epoch), val_loss, val_accuracy,
+        seconds.
     weights : list of numpy.ndarray
         After the last epoch.
     """
@@ -134,7 +143,15 @@ class Judged:
 def parts(inputs: Inputs, proxy: Proxy) -> dict:
     """Row numbers of the proxy's "train" and "val"."""
     rows = [np.flatnonzero(inputs.index["split"] == part) for part in ("train", "val")]
-    return {part: all_rows[chosen] for part, all_rows, chosen in zip(("train", "val"), rows, subset(map(len, rows), proxy.fraction, proxy.subset_seed), strict=True)}
+    return {
+        part: all_rows[chosen]
+        for part, all_rows, chosen in zip(
+            ("train", "val"),
+            rows,
+            subset(map(len, rows), proxy.fraction, proxy.subset_seed),
+            strict=True,
+        )
+    }
 
 
 def judge(network: Network3D, inputs: Inputs, rows: dict, proxy: Proxy) -> Judged:
@@ -158,57 +175,110 @@ def judge(network: Network3D, inputs: Inputs, rows: dict, proxy: Proxy) -> Judge
     keras.backend.clear_session()
     compat.deterministic(proxy.seed)
     with predictions.memory("this candidate", proxy.batch_size):
-        model = networks.build(network, len(registry.get(inputs.name).classes), inputs.x.shape[1], inputs.x.shape[4], proxy.seed, proxy.biases)
-        return _train(model, {part: (inputs.batch(chosen), inputs.labels[chosen]) for part, chosen in rows.items()}, proxy)
+        model = networks.build(
+            network,
+            len(registry.get(inputs.name).classes),
+            inputs.x.shape[1],
+            inputs.x.shape[4],
+            proxy.seed,
+            proxy.biases,
+        )
+        return _train(
+            model,
+            {part: (inputs.batch(chosen), inputs.labels[chosen]) for part, chosen in rows.items()},
+            proxy,
+        )
 
 
 def _train(model, data: dict, proxy: Proxy) -> Judged:
     (x, y), held, rule, history = data["train"], data["val"], Patience(proxy.patience), []
-    step, look = _functions(model, proxy.learning_rate, traced=proxy.epochs * -(-len(x) // proxy.batch_size) >= EAGER_STEPS)
+    step, look = _functions(
+        model,
+        proxy.learning_rate,
+        traced=proxy.epochs * -(-len(x) // proxy.batch_size) >= EAGER_STEPS,
+    )
     for epoch in range(1, proxy.epochs + 1):
-        started, order = time.perf_counter(), np.random.default_rng([proxy.seed, epoch]).permutation(len(x))
-        batches = [order[start:start + proxy.batch_size] for start in range(0, len(x), proxy.batch_size)]
+        started, order = (
+            time.perf_counter(),
+            np.random.default_rng([proxy.seed, epoch]).permutation(len(x)),
+        )
+        batches = [
+            order[start : start + proxy.batch_size] for start in range(0, len(x), proxy.batch_size)
+        ]
         loss, accuracy = sum(np.array(step(x[batch], y[batch])) for batch in batches) / len(x)
         starts = range(0, len(held[0]), proxy.batch_size)
-        val_loss, val_accuracy = sum(np.array(look(*(part[start:start + proxy.batch_size] for part in held))) for start in starts) / len(held[0])
+        val_loss, val_accuracy = sum(
+            np.array(look(*(part[start : start + proxy.batch_size] for part in held)))
+            for start in starts
+        ) / len(held[0])
         if not np.isfinite(loss) or not np.isfinite(val_loss):
-            raise Diverged(f"The loss is {loss} and the validation loss {val_loss} in epoch {epoch}; lower learning_rate ({proxy.learning_rate}).")
-        history.append({"epoch": epoch, "loss": loss, "accuracy": accuracy, "val_loss": val_loss, "val_accuracy": val_accuracy, "seconds": round(time.perf_counter() - started, 3)})
+            raise Diverged(
+                f"The loss is {loss} and the validation loss {val_loss} in epoch {epoch}; lower "
+                f"learning_rate ({proxy.learning_rate})."
+            )
+        history.append(
+            {
+                "epoch": epoch,
+                "loss": loss,
+                "accuracy": accuracy,
+                "val_loss": val_loss,
+                "val_accuracy": val_accuracy,
+                "seconds": round(time.perf_counter() - started, 3),
+            }
+        )
         if rule.stop(val_loss):
             break
     table = pd.DataFrame(history)
-    return Judged(float(table["val_accuracy"].max()), float(table["val_loss"].min()), table, model.get_weights())
+    return Judged(
+        float(table["val_accuracy"].max()),
+        float(table["val_loss"].min()),
+        table,
+        model.get_weights(),
+    )
 
 
 def _functions(model, learning_rate: float, traced: bool) -> tuple:
     """Training step and evaluation: sums over a batch of cross-entropy and of right answers."""
     optimizer = keras.optimizers.Adam(learning_rate, epsilon=EPSILON)
     optimizer.build(model.trainable_variables)
-    signature = [tf.TensorSpec((None, *model.input_shape[1:]), tf.float32), tf.TensorSpec((None,), tf.int64)]
+    signature = [
+        tf.TensorSpec((None, *model.input_shape[1:]), tf.float32),
+        tf.TensorSpec((None,), tf.int64),
+    ]
 
     def sums(x, y, training):
         logits = model(x, training=training)
         losses = tf.nn.sparse_softmax_cross_entropy_with_logits(y, logits)
-        return losses, tf.stack([tf.reduce_sum(losses), tf.reduce_sum(tf.cast(tf.argmax(logits, 1) == y, tf.float32))])
+        return losses, tf.stack(
+            [tf.reduce_sum(losses), tf.reduce_sum(tf.cast(tf.argmax(logits, 1) == y, tf.float32))]
+        )
 
     def step(x, y):
         with tf.GradientTape() as tape:
             losses, found = sums(x, y, True)
             mean = tf.reduce_mean(losses)
-        optimizer.apply_gradients(zip(tape.gradient(mean, model.trainable_variables), model.trainable_variables))
+        optimizer.apply_gradients(
+            zip(tape.gradient(mean, model.trainable_variables), model.trainable_variables)
+        )
         return found
 
     def look(x, y):
         return sums(x, y, False)[1]
 
-    return [tf.function(one, input_signature=signature, jit_compile=compat.use_xla()) if traced else one for one in (step, look)]
+    return [
+        tf.function(one, input_signature=signature, jit_compile=compat.use_xla()) if traced else one
+        for one in (step, look)
+    ]
 
 
 _LOADED = {}  # the volumes that this process loaded last
 
 
-def evaluate(values: dict, folder, *, dataset: str, fingerprint: str, space: dict, proxy: dict) -> tuple:
-    """Judge the candidate of a search (:class:`kit.search.evolution.plan.SpacePlan`), and leave its history and weights in its folder.
+def evaluate(
+    values: dict, folder, *, dataset: str, fingerprint: str, space: dict, proxy: dict
+) -> tuple:
+    """Judge the candidate of a search (:class:`kit.search.evolution.plan.SpacePlan`), and leave its
+    history and weights in its folder.
 
     Parameters
     ----------
@@ -226,18 +296,29 @@ def evaluate(values: dict, folder, *, dataset: str, fingerprint: str, space: dic
     Returns
     -------
     tuple
-        Fitness, and what breaks ties: minus the lowest validation loss, minus the number of parameters.
+        Fitness, and what breaks ties: minus the lowest validation loss, minus the number of
+        parameters.
 
     Raises
     ------
     BadProxy, kit.training.train.Diverged, kit.training.predictions.OutOfMemory
     """
     settings, chosen = replace(Proxy(**proxy), seed=values["search"]["seed"]), Space(**space)
-    inputs, network = _volumes(dataset, fingerprint, chosen.edge), chosen.decode(values["search"]["genes"])
+    inputs, network = (
+        _volumes(dataset, fingerprint, chosen.edge),
+        chosen.decode(values["search"]["genes"]),
+    )
     judged = judge(network, inputs, parts(inputs, settings), settings)
-    size, known = parameters(network, chosen.classes, dead=False, channels=chosen.channels), values["search"]
-    print(f"{dataset}, candidate {known.get('number', '-')} ({known.get('origin', 'alone')}): {size:,} parameters, {len(judged.history)} epochs, fitness {judged.fitness:.4f}, "
-          f"{judged.history['seconds'].sum():.1f} s", flush=True)
+    size, known = (
+        parameters(network, chosen.classes, dead=False, channels=chosen.channels),
+        values["search"],
+    )
+    print(
+        f"{dataset}, candidate {known.get('number', '-')} ({known.get('origin', 'alone')}): "
+        f"{size:,} parameters, {len(judged.history)} epochs, fitness {judged.fitness:.4f}, "
+        f"{judged.history['seconds'].sum():.1f} s",
+        flush=True,
+    )
     files.write_csv(Path(folder) / "history.csv", judged.history)
     with files.atomic_write(Path(folder) / WEIGHTS) as temporary:
         np.savez(temporary, **{str(number): array for number, array in enumerate(judged.weights)})
@@ -248,7 +329,9 @@ def _volumes(dataset: str, fingerprint: str, edge: int) -> Inputs:
     key = (dataset, fingerprint, edge)
     if key not in _LOADED:
         if registry.facts(dataset)["fingerprint"] != fingerprint:
-            raise BadProxy(f"{dataset} has changed since the search began; start a new one with --fresh.")
+            raise BadProxy(
+                f"{dataset} has changed since the search began; start a new one with --fresh."
+            )
         _LOADED.clear()
         _LOADED[key] = volumes.load(dataset, edge)
     return _LOADED[key]

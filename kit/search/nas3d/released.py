@@ -1,12 +1,14 @@
-"""Candidates of the publication's searches whose architecture is known: the winners that were released, and two that its training script names.
+"""Candidates of the publication's searches whose architecture is known: the winners that were
+released, and two that its training script names.
 
-Only architectures, as the 29 choices of their genomes (card 7 and oracle 1). organ-58, synapse-190, fracture-125 and vessel-247, which the authors trained as well, cannot be
-reconstructed from what they released.
+Only architectures, as the 29 choices of their genomes (card 7 and oracle 1). organ-58, synapse-190,
+fracture-125 and vessel-247, which the authors trained as well, cannot be reconstructed from what
+they released.
 """
 
 from dataclasses import dataclass
 
-from kit.search.nas3d.space import Network3D, PAPER
+from kit.search.nas3d.space import PAPER, Network3D
 
 
 @dataclass(frozen=True)
@@ -43,15 +45,37 @@ class Released:
 
 
 def _released(data, number, edges, rest, classes, note) -> Released:
-    return Released(f"{data}mnist3d", number, tuple(int(bit) for bit in edges if bit != " ") + tuple(int(n) for n in rest.split()), classes, note)
+    return Released(
+        f"{data}mnist3d",
+        number,
+        tuple(int(bit) for bit in edges if bit != " ") + tuple(int(n) for n in rest.split()),
+        classes,
+        note,
+    )
 
 
-_WINNER, _NAMED = "released with weights", "named in the training script; known because it is a member of the opposite initial set of seed 42"
+_WINNER, _NAMED = (
+    "released with weights",
+    "named in the training script; known because it is a member of the opposite initial set of "
+    "seed 42",
+)
 RELEASED = {
-    "adrenal-90": _released("adrenal", 90, "111000 00000 0110 001 01 0", "13 4 9 10 11 0 0 0", 2, _WINNER),
-    "nodule-197": _released("nodule", 197, "110010 01110 1111 011 00 0", "3 4 5 5 11 1 1 0", 2, _WINNER),
-    "organ-72": _released("organ", 72, "100110 10001 0110 110 01 1", "12 2 6 8 1 0 0 2", 11, _WINNER),
-    "synapse-223": _released("synapse", 223, "011100 00101 1100 001 11 1", "3 12 2 0 6 1 0 1", 2, _WINNER),
-    "organ-32": _released("organ", 32, "100010 00011 1011 110 01 1", "7 7 12 8 9 0 0 2", 11, _NAMED),
-    "synapse-26": _released("synapse", 26, "100110 11101 0010 100 01 0", "10 12 14 6 4 1 0 2", 2, _NAMED),
+    "adrenal-90": _released(
+        "adrenal", 90, "111000 00000 0110 001 01 0", "13 4 9 10 11 0 0 0", 2, _WINNER
+    ),
+    "nodule-197": _released(
+        "nodule", 197, "110010 01110 1111 011 00 0", "3 4 5 5 11 1 1 0", 2, _WINNER
+    ),
+    "organ-72": _released(
+        "organ", 72, "100110 10001 0110 110 01 1", "12 2 6 8 1 0 0 2", 11, _WINNER
+    ),
+    "synapse-223": _released(
+        "synapse", 223, "011100 00101 1100 001 11 1", "3 12 2 0 6 1 0 1", 2, _WINNER
+    ),
+    "organ-32": _released(
+        "organ", 32, "100010 00011 1011 110 01 1", "7 7 12 8 9 0 0 2", 11, _NAMED
+    ),
+    "synapse-26": _released(
+        "synapse", 26, "100110 11101 0010 100 01 0", "10 12 14 6 4 1 0 2", 2, _NAMED
+    ),
 }

@@ -1,13 +1,19 @@
-"""The search space of PBC-NAS in 3D: 29 genes, the cell and network they stand for, when two are the same, and what a network costs.
+"""The search space of PBC-NAS in 3D: 29 genes, the cell and network they stand for, when two are
+the same, and what a network costs.
 
-The genome, the pruning and the limit of nine edges are the released code's (card 1.1 to 1.5). Three things differ. The code calls two candidates the same if
-the paths and degrees of their raw graphs are equal, whatever the numbers of cells, stacks and filters, so that a cell once seen is never trained at
-another size, while operations on vertices that pruning removes make equal networks look different; that test is here as ``"paper"``, and the default ``"phenotype"``
-compares what is built: the pruned cell up to the order of its vertices, and the numbers. The order is removed because two orders of one graph add the same tensors: they are one
-network with another numbering, and training both measures the noise of the initial weights. The code creates a 1x1x1 convolution in every cell of the first stack that
-is never used; the weights are counted only on request, which the published parameter counts need. And the space may be narrowed, for computers without an accelerator.
+The genome, the pruning and the limit of nine edges are the released code's (card 1.1 to 1.5). Three
+things differ. The code calls two candidates the same if the paths and degrees of their raw graphs
+are equal, whatever the numbers of cells, stacks and filters, so that a cell once seen is never
+trained at another size, while operations on vertices that pruning removes make equal networks look
+different; that test is here as ``"paper"``, and the default ``"phenotype"`` compares what is built:
+the pruned cell up to the order of its vertices, and the numbers. The order is removed because two
+orders of one graph add the same tensors: they are one network with another numbering, and training
+both measures the noise of the initial weights. The code creates a 1x1x1 convolution in every cell
+of the first stack that is never used; the weights are counted only on request, which the published
+parameter counts need. And the space may be narrowed, for computers without an accelerator.
 
-Pure NumPy; :mod:`kit.search.nas3d.networks` builds the networks, :mod:`kit.search.nas3d.released` holds the published ones.
+Pure NumPy; :mod:`kit.search.nas3d.networks` builds the networks, :mod:`kit.search.nas3d.released`
+holds the published ones.
 """
 
 import functools
@@ -18,15 +24,23 @@ import numpy as np
 
 from kit.errors import KitError
 
-VERTICES, MOST_EDGES, GENES = 7, 9, 29  # vertex 0 is the cell's input, 6 its output; the limit counts edges after pruning
-PAIRS = tuple(itertools.combinations(range(VERTICES), 2))  # what genes 0 to 20 switch on, row by row of the upper triangle
+VERTICES, MOST_EDGES, GENES = (
+    7,
+    9,
+    29,
+)  # vertex 0 is the cell's input, 6 its output; the limit counts edges after pruning
+PAIRS = tuple(
+    itertools.combinations(range(VERTICES), 2)
+)  # what genes 0 to 20 switch on, row by row of the upper triangle
 CELLS, STACKS, FILTERS = (1, 2), (1, 2), (8, 16, 32)
 DISCONNECTED, NO_OPERATION, TOO_MANY_EDGES = "disconnected", "no operation", "too many edges"
 KEYS = ("phenotype", "paper")
 
 
 class Infeasible(KitError):
-    """Genes that stand for no network: input and output not connected, no operation between them, or too many edges."""
+    """Genes that stand for no network: input and output not connected, no operation between them,
+    or too many edges.
+    """
 
 
 class BadNetwork(KitError):
@@ -62,19 +76,31 @@ class Operation:
         return self.kernel**3 * channels**2 + channels + 2 * channels * self.norm
 
     def macs(self, channels: int, voxels: int) -> int:
-        """Multiply-adds of the convolution for one volume; bias, normalisation and activation are not counted."""
+        """Multiply-adds of the convolution for one volume; bias, normalisation and activation are
+        not counted.
+        """
         return self.kernel**3 * channels**2 * voxels
 
 
-_KINDS = ((("conv", "norm", "act"), "relu"), (("conv", "norm", "act"), "mish"), (("norm", "act", "conv"), "mish"), (("act", "conv"), "relu"), (("act", "conv"), "mish"))
+_KINDS = (
+    (("conv", "norm", "act"), "relu"),
+    (("conv", "norm", "act"), "mish"),
+    (("norm", "act", "conv"), "mish"),
+    (("act", "conv"), "relu"),
+    (("act", "conv"), "mish"),
+)
 
 
 def _operation(order, activation, kernel) -> Operation:
     words = {"conv": f"conv{kernel}", "norm": "norm", "act": activation}
-    return Operation("-".join(words[step] for step in order), kernel, "norm" in order, order, activation)
+    return Operation(
+        "-".join(words[step] for step in order), kernel, "norm" in order, order, activation
+    )
 
 
-OPERATIONS = tuple(_operation(order, activation, kernel) for order, activation in _KINDS for kernel in (3, 5, 7))
+OPERATIONS = tuple(
+    _operation(order, activation, kernel) for order, activation in _KINDS for kernel in (3, 5, 7)
+)
 NAMES = tuple(operation.name for operation in OPERATIONS)
 
 
@@ -85,7 +111,8 @@ class Network3D:
     Attributes
     ----------
     matrix : tuple of tuple of int
-        (n, n) strictly upper triangular: 1 where the row's vertex feeds the column's. Row 0 is the cell's input, the last its output.
+        (n, n) strictly upper triangular: 1 where the row's vertex feeds the column's. Row 0 is the
+        cell's input, the last its output.
     operations : tuple of int
         (n - 2,) indices of OPERATIONS, of the inner vertices in order.
     cells : int
@@ -98,7 +125,8 @@ class Network3D:
     Raises
     ------
     BadNetwork
-        If a vertex lies on no path from input to output, an index is unknown or a number is below 1. The limit of nine edges is the search's, not checked here.
+        If a vertex lies on no path from input to output, an index is unknown or a number is below
+        1. The limit of nine edges is the search's, not checked here.
     """
 
     matrix: tuple
@@ -112,10 +140,25 @@ class Network3D:
         object.__setattr__(self, "matrix", tuple(map(tuple, matrix.tolist())))
         object.__setattr__(self, "operations", tuple(int(index) for index in self.operations))
         n = len(self.operations) + 2
-        if n < 3 or matrix.shape != (n, n) or np.tril(matrix).any() or not np.isin(matrix, (0, 1)).all() or len(_kept(matrix)) != n:
-            raise BadNetwork(f"A cell of {n - 2} operations needs a {n} x {n} upper triangular matrix in which every vertex lies on a path from first to last.")
-        if not set(self.operations) <= set(range(len(OPERATIONS))) or min(self.cells, self.stacks, self.filters) < 1:
-            raise BadNetwork(f"Operations are numbered 0 to {len(OPERATIONS) - 1}, and cells, stacks and filters start at 1.")
+        if (
+            n < 3
+            or matrix.shape != (n, n)
+            or np.tril(matrix).any()
+            or not np.isin(matrix, (0, 1)).all()
+            or len(_kept(matrix)) != n
+        ):
+            raise BadNetwork(
+                f"A cell of {n - 2} operations needs a {n} x {n} upper triangular matrix in which "
+                "every vertex lies on a path from first to last."
+            )
+        if (
+            not set(self.operations) <= set(range(len(OPERATIONS)))
+            or min(self.cells, self.stacks, self.filters) < 1
+        ):
+            raise BadNetwork(
+                f"Operations are numbered 0 to {len(OPERATIONS) - 1}, and cells, stacks and "
+                "filters start at 1."
+            )
 
     @property
     def edges(self) -> int:
@@ -128,20 +171,24 @@ class Network3D:
 
 
 def level(value: float, levels: int) -> int:
-    """Index that a gene in [0, 1] chooses among `levels`: bins of equal width, 1 belongs to the last."""
+    """Index that a gene in [0, 1] chooses among `levels`: bins of equal width, 1 belongs to the
+    last.
+    """
     return min(int(value * levels), levels - 1)
 
 
 @dataclass(frozen=True)
 class Space:
-    """The search space as :mod:`kit.search.evolution.opposition` asks for it, and the task that gives a network its cost.
+    """The search space as :mod:`kit.search.evolution.opposition` asks for it, and the task that
+    gives a network its cost.
 
     Attributes
     ----------
     classes, edge, channels : int
         Of the data: classes, voxels along an edge of the volume, channels of a voxel.
     operations : tuple of int
-        Indices of OPERATIONS that genes 21 to 25 choose from; all 15 in the paper, fewer narrow the space.
+        Indices of OPERATIONS that genes 21 to 25 choose from; all 15 in the paper, fewer narrow the
+        space.
     cells, stacks, filters : tuple of int
         What genes 26, 27 and 28 choose from.
 
@@ -163,8 +210,15 @@ class Space:
             object.__setattr__(self, name, tuple(int(n) for n in getattr(self, name)))
             if not getattr(self, name):
                 raise BadNetwork(f"The space needs at least one entry in {name}.")
-        if not set(self.operations) <= set(range(len(OPERATIONS))) or min(self.cells + self.stacks + self.filters) < 1 or self.edge // 2 ** (max(self.stacks) - 1) < 1:
-            raise BadNetwork("The space names an unknown operation, a number below 1, or more stacks than the volume can be halved.")
+        if (
+            not set(self.operations) <= set(range(len(OPERATIONS)))
+            or min(self.cells + self.stacks + self.filters) < 1
+            or self.edge // 2 ** (max(self.stacks) - 1) < 1
+        ):
+            raise BadNetwork(
+                "The space names an unknown operation, a number below 1, or more stacks than the "
+                "volume can be halved."
+            )
 
     @property
     def genes(self) -> int:
@@ -172,7 +226,8 @@ class Space:
         return GENES
 
     def levels(self, x) -> tuple:
-        """The 29 choices of a genome: 21 edges, 5 indices into `operations`, 3 into `cells`, `stacks` and `filters`.
+        """The 29 choices of a genome: 21 edges, 5 indices into `operations`, 3 into `cells`,
+        `stacks` and `filters`.
 
         Parameters
         ----------
@@ -186,12 +241,20 @@ class Space:
         x = np.asarray(x, float)
         if x.shape != (GENES,) or not ((x >= 0) & (x <= 1)).all():
             raise BadNetwork(f"A genome is {GENES} numbers in [0, 1].")
-        counts = [2] * len(PAIRS) + [len(self.operations)] * (VERTICES - 2) + [len(self.cells), len(self.stacks), len(self.filters)]
+        counts = (
+            [2] * len(PAIRS)
+            + [len(self.operations)] * (VERTICES - 2)
+            + [len(self.cells), len(self.stacks), len(self.filters)]
+        )
         return tuple(level(value, n) for value, n in zip(x.tolist(), counts, strict=True))
 
     def genome(self, levels) -> np.ndarray:
         """A genome that makes these 29 choices: the middles of their bins."""
-        counts = [2] * len(PAIRS) + [len(self.operations)] * (VERTICES - 2) + [len(self.cells), len(self.stacks), len(self.filters)]
+        counts = (
+            [2] * len(PAIRS)
+            + [len(self.operations)] * (VERTICES - 2)
+            + [len(self.cells), len(self.stacks), len(self.filters)]
+        )
         return np.array([(index + 0.5) / n for index, n in zip(levels, counts, strict=True)])
 
     def raw(self, x) -> tuple:
@@ -211,7 +274,9 @@ class Space:
         """
         matrix, operations, _ = prune(*self.raw(x))
         cells, stacks, filters = self.levels(x)[26:]
-        return Network3D(matrix, operations, self.cells[cells], self.stacks[stacks], self.filters[filters])
+        return Network3D(
+            matrix, operations, self.cells[cells], self.stacks[stacks], self.filters[filters]
+        )
 
     def reason(self, x) -> str | None:
         """Why a genome stands for no network; None where it does."""
@@ -222,12 +287,14 @@ class Space:
         return None
 
     def key(self, x, kind: str = "phenotype"):
-        """What two genomes share if they count as the same; None for an infeasible genome under "phenotype", which equals nothing.
+        """What two genomes share if they count as the same; None for an infeasible genome under
+        "phenotype", which equals nothing.
 
         Parameters
         ----------
         kind : str
-            "phenotype": the canonical network. "paper": paths and degrees of the raw graph; equal exactly where the released code's distance is 0.
+            "phenotype": the canonical network. "paper": paths and degrees of the raw graph; equal
+            exactly where the released code's distance is 0.
         """
         if kind not in KEYS:
             raise BadNetwork(f'The kind of key is "{kind}"; choose {" or ".join(KEYS)}.')
@@ -291,22 +358,31 @@ def prune(matrix, operations) -> tuple:
 
 @functools.lru_cache(4096)
 def canonical(network: Network3D) -> Network3D:
-    """The network with the vertices of its cell in a standard order: isomorphic cells, operations included, give the same.
+    """The network with the vertices of its cell in a standard order: isomorphic cells, operations
+    included, give the same.
 
-    Of all orders of the inner vertices in which every edge points forward, the one with the smallest operations, then the smallest matrix.
+    Of all orders of the inner vertices in which every edge points forward, the one with the
+    smallest operations, then the smallest matrix.
     """
     matrix, n, found = np.array(network.matrix), len(network.matrix), []
     for inner in itertools.permutations(range(1, n - 1)):
         order = [0, *inner, n - 1]
         moved = matrix[np.ix_(order, order)]
         if not np.tril(moved).any():
-            found.append((tuple(network.operations[vertex - 1] for vertex in inner), tuple(map(tuple, moved.tolist()))))
+            found.append(
+                (
+                    tuple(network.operations[vertex - 1] for vertex in inner),
+                    tuple(map(tuple, moved.tolist())),
+                )
+            )
     operations, smallest = min(found)
     return Network3D(smallest, operations, network.cells, network.stacks, network.filters)
 
 
 def paths(matrix, operations) -> frozenset:
-    """Sequences of operations along all paths from input to output; the direct edge gives the empty one."""
+    """Sequences of operations along all paths from input to output; the direct edge gives the empty
+    one.
+    """
     last, found = len(matrix) - 1, set()
 
     def walk(vertex, sequence):
@@ -321,10 +397,16 @@ def paths(matrix, operations) -> frozenset:
 
 
 def degrees(matrix, operations) -> frozenset:
-    """Triples (operation, "in" or "out", degree) of all vertices, pruned or not, with "input" and "output" for the ends; degrees of 0 are left out."""
+    """Triples (operation, "in" or "out", degree) of all vertices, pruned or not, with "input" and
+    "output" for the ends; degrees of 0 are left out.
+    """
     matrix = np.asarray(matrix)
     labels = ["input", *operations, "output"]
-    triples = [(label, side, int(degree)) for side, axis in (("out", 1), ("in", 0)) for label, degree in zip(labels, matrix.sum(axis), strict=True)]
+    triples = [
+        (label, side, int(degree))
+        for side, axis in (("out", 1), ("in", 0))
+        for label, degree in zip(labels, matrix.sum(axis), strict=True)
+    ]
     return frozenset(triple for triple in triples if triple[2])
 
 
@@ -336,7 +418,8 @@ def parameters(network: Network3D, classes: int, dead: bool = True, channels: in
     network : Network3D
     classes : int
     dead : bool
-        With the 1x1x1 convolutions of the first stack that the released code creates and never uses, as its counts are; False counts what is built here.
+        With the 1x1x1 convolutions of the first stack that the released code creates and never
+        uses, as its counts are; False counts what is built here.
     channels : int
         Of a voxel.
     """
@@ -350,7 +433,9 @@ def parameters(network: Network3D, classes: int, dead: bool = True, channels: in
 
 
 def macs(network: Network3D, classes: int, edge: int = 28, channels: int = 1) -> int:
-    """Multiply-adds of convolutions and dense layer for one volume of `edge` voxels along each axis; what the publication calls FLOPs."""
+    """Multiply-adds of convolutions and dense layer for one volume of `edge` voxels along each
+    axis; what the publication calls FLOPs.
+    """
     total, entering = 27 * channels * network.filters * edge**3, network.filters
     for stack, width in enumerate(network.widths()):
         voxels = (edge // 2**stack) ** 3
@@ -363,8 +448,13 @@ def macs(network: Network3D, classes: int, edge: int = 28, channels: int = 1) ->
 
 def to_json(network: Network3D) -> dict:
     """The network as plain JSON; operations by name."""
-    return {"matrix": [list(row) for row in network.matrix], "operations": [NAMES[index] for index in network.operations],
-            "cells": network.cells, "stacks": network.stacks, "filters": network.filters}
+    return {
+        "matrix": [list(row) for row in network.matrix],
+        "operations": [NAMES[index] for index in network.operations],
+        "cells": network.cells,
+        "stacks": network.stacks,
+        "filters": network.filters,
+    }
 
 
 def from_json(told: dict) -> Network3D:
@@ -375,6 +465,14 @@ def from_json(told: dict) -> Network3D:
     BadNetwork
     """
     try:
-        return Network3D(told["matrix"], tuple(NAMES.index(name) for name in told["operations"]), told["cells"], told["stacks"], told["filters"])
+        return Network3D(
+            told["matrix"],
+            tuple(NAMES.index(name) for name in told["operations"]),
+            told["cells"],
+            told["stacks"],
+            told["filters"],
+        )
     except (KeyError, ValueError, TypeError) as error:
-        raise BadNetwork(f"This is no network of the search space ({error}); write it with to_json.") from error
+        raise BadNetwork(
+            f"This is no network of the search space ({error}); write it with to_json."
+        ) from error

@@ -3,30 +3,49 @@
 from dataclasses import dataclass
 
 from kit.data import registry
+from kit.errors import KitError
 from kit.models import architecture_catalog, weights
 from kit.published import papers
-from kit.errors import KitError
-
 
 PAPER = "astrocytes"
 
 
 # rows of the thesis' tables -> registered data set, and -> architecture
-DATA = {"cifar-10": "cifar10", "cifar-100": "cifar100", "kvasir-v2": "kvasir-v2", "breakhis": "breakhis"}
+DATA = {
+    "cifar-10": "cifar10",
+    "cifar-100": "cifar100",
+    "kvasir-v2": "kvasir-v2",
+    "breakhis": "breakhis",
+}
 
 
-NETWORKS = {"shufflenetv2-x1.5": "shufflenetv2_x1.5", "mobilenetv3-large": "mobilenetv3_large", "regnety-400mf": "regnety_400mf"}
+NETWORKS = {
+    "shufflenetv2-x1.5": "shufflenetv2_x1.5",
+    "mobilenetv3-large": "mobilenetv3_large",
+    "regnety-400mf": "regnety_400mf",
+}
 
 
-TABLES = {"cifar-10": "table-4-3", "cifar-100": "table-4-4", "kvasir-v2": "table-4-5", "breakhis": "table-4-6"}
+TABLES = {
+    "cifar-10": "table-4-3",
+    "cifar-100": "table-4-4",
+    "kvasir-v2": "table-4-5",
+    "breakhis": "table-4-6",
+}
 
 
-ARMS = {"published": "factors of Tables 4.3 to 4.6", "found": "factors that our Experiment 2 found", "released": "counts only, as the released code does",
-        "zero": "Str = 0, Weak = 1"}  # fmt: skip
+ARMS = {
+    "published": "factors of Tables 4.3 to 4.6",
+    "found": "factors that our Experiment 2 found",
+    "released": "counts only, as the released code does",
+    "zero": "Str = 0, Weak = 1",
+}
 
 
 class BadAstrocytePlan(KitError):
-    """A setting of the astrocyte experiments is out of range, or a data set, network or arm does not exist."""
+    """A setting of the astrocyte experiments is out of range, or a data set, network or arm does
+    not exist.
+    """
 
 
 @dataclass(frozen=True)
@@ -37,20 +56,24 @@ class Plan:
     ----------
     profile : str
     datasets, architectures : dict
-        Row of the thesis' tables -> registered data set, or -> key of `kit.models.architecture_catalog.ARCHITECTURES`; rows that are left out are not run. Two rows may
-        share a data set: what does not depend on the row is then trained once.
+        Row of the thesis' tables -> registered data set, or -> key of
+        `kit.models.architecture_catalog.ARCHITECTURES`; rows that are left out are not run. Two
+        rows may share a data set: what does not depend on the row is then trained once.
     image_size : int
         Side in pixels.
     images, evaluated : int
-        Training images, and images of the validation and of the test part, by class proportion; 0 takes all.
+        Training images, and images of the validation and of the test part, by class proportion; 0
+        takes all.
     batch_size : int
     learning_rate : float
         Factor on Adam's 0.001.
     weight_decay : float
     decay_mode : str
-        "l2_all", or "none_for_adam" as the released code has it; see :func:`kit.training.optimizers.decayed`.
+        "l2_all", or "none_for_adam" as the released code has it; see
+        :func:`kit.training.optimizers.decayed`.
     mixing : {"off", "choice", "cutmix", "mixup"}
-        The released code draws CutMix or MixUp ("choice") but trains on the images as they were ("off").
+        The released code draws CutMix or MixUp ("choice") but trains on the images as they were
+        ("off").
     weights : None, "auto" or "imagenet"
     decisions : int
     threshold : float
@@ -60,7 +83,8 @@ class Plan:
     exp1_repetitions, exp1_epochs, exp2_epochs, exp3_repetitions, exp3_epochs : int
     exp2_step : float
     arms : tuple of str
-        Of Experiment 3 beside the networks without astrocytes; the first one is the tables' CNGN. Keys of `ARMS`.
+        Of Experiment 3 beside the networks without astrocytes; the first one is the tables' CNGN.
+        Keys of `ARMS`.
     single : tuple of str
         Arms that are trained with the first seed only.
     checked : {"all", "first"}
@@ -100,18 +124,44 @@ class Plan:
             object.__setattr__(self, name, tuple(dict(getattr(self, name)).items()))
         for name in ("grid", "exp1_datasets", "arms", "single"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
-        for given, known, what in ((dict(self.datasets), DATA, "data set"), (dict(self.architectures), NETWORKS, "network"), (self.arms, ARMS, "arm"),
-                                   (self.exp1_datasets, DATA, "data set")):  # fmt: skip
+        for given, known, what in (
+            (dict(self.datasets), DATA, "data set"),
+            (dict(self.architectures), NETWORKS, "network"),
+            (self.arms, ARMS, "arm"),
+            (self.exp1_datasets, DATA, "data set"),
+        ):
             unknown = [key for key in given if key not in known]
             if unknown or not given:
-                raise BadAstrocytePlan(f"{unknown[0] if unknown else 'Nothing'!r} is no {what} of the chapter; choose from {', '.join(known)}.")
+                raise BadAstrocytePlan(
+                    f"{unknown[0] if unknown else 'Nothing'!r} is no {what} of the chapter; choose "
+                    f"from {', '.join(known)}."
+                )
         if 1.0 not in self.grid or len(set(self.grid)) != len(self.grid):
-            raise BadAstrocytePlan(f"The grid {self.grid} needs different factors, and 1 among them, which is the control.")
-        counts = (self.exp1_repetitions, self.exp1_epochs, self.exp2_epochs, self.exp3_repetitions, self.exp3_epochs)
-        if min(counts) < 1 or max(self.exp2_epochs, self.exp3_epochs) > 10 or ("found" in self.arms and self.exp3_epochs > self.exp2_epochs):
-            raise BadAstrocytePlan("Epochs and repetitions must be at least 1; Experiments 2 and 3 have at most 10 epochs, 3 no more than 2 if it takes its factors.")
+            raise BadAstrocytePlan(
+                f"The grid {self.grid} needs different factors, and 1 among them, which is the "
+                "control."
+            )
+        counts = (
+            self.exp1_repetitions,
+            self.exp1_epochs,
+            self.exp2_epochs,
+            self.exp3_repetitions,
+            self.exp3_epochs,
+        )
+        if (
+            min(counts) < 1
+            or max(self.exp2_epochs, self.exp3_epochs) > 10
+            or ("found" in self.arms and self.exp3_epochs > self.exp2_epochs)
+        ):
+            raise BadAstrocytePlan(
+                "Epochs and repetitions must be at least 1; Experiments 2 and 3 have at most 10 "
+                "epochs, 3 no more than 2 if it takes its factors."
+            )
         if self.checked not in ("all", "first") or self.arms[0] in self.single:
-            raise BadAstrocytePlan(f"checked is {self.checked!r} and the first arm {self.arms[0]!r}; give all or first, and an arm that is trained with all seeds.")
+            raise BadAstrocytePlan(
+                f"checked is {self.checked!r} and the first arm {self.arms[0]!r}; give all or "
+                "first, and an arm that is trained with all seeds."
+            )
         for _, name in self.architectures:
             architecture_catalog.entry(name)
 
@@ -138,13 +188,24 @@ class Case:
 
 def cases(plan: Plan) -> list[Case]:
     """All rows that are run, data set by data set."""
-    return [Case(dataset, network, name, architecture) for dataset, name in plan.datasets for network, architecture in plan.architectures]
+    return [
+        Case(dataset, network, name, architecture)
+        for dataset, name in plan.datasets
+        for network, architecture in plan.architectures
+    ]
 
 
 def titles(plan: Plan) -> dict:
     """Text for figures of each data set and network that is run, with what it stands for."""
     pairs = [(row, data_title(name), data_title(DATA[row])) for row, name in plan.datasets]
-    pairs += [(row, architecture_catalog.entry(name).title, architecture_catalog.entry(NETWORKS[row]).title) for row, name in plan.architectures]
+    pairs += [
+        (
+            row,
+            architecture_catalog.entry(name).title,
+            architecture_catalog.entry(NETWORKS[row]).title,
+        )
+        for row, name in plan.architectures
+    ]
     return {row: here if here == there else f"{here} for {there}" for row, here, there in pairs}
 
 
@@ -154,11 +215,26 @@ def data_title(name: str) -> str:
 
 
 def stand_in(plan: Plan, rows=None) -> str | None:
-    """What every result on some rows (default: all) has to say of replaced data and networks, and of random initial weights."""
+    """What every result on some rows (default: all) has to say of replaced data and networks, and
+    of random initial weights.
+    """
     rows = cases(plan) if rows is None else rows
-    said = [f"{data_title(c.data)} in place of {data_title(DATA[c.dataset])}" for c in rows if DATA[c.dataset] != c.data]
-    said += [f"{architecture_catalog.entry(c.architecture).title} in place of {architecture_catalog.entry(NETWORKS[c.network]).title}" for c in rows if NETWORKS[c.network] != c.architecture]
-    said += [f"{architecture_catalog.entry(c.architecture).title}: {start(plan, c).text}" for c in rows if start(plan, c).stand_in]
+    said = [
+        f"{data_title(c.data)} in place of {data_title(DATA[c.dataset])}"
+        for c in rows
+        if DATA[c.dataset] != c.data
+    ]
+    said += [
+        f"{architecture_catalog.entry(c.architecture).title} in place of "
+        f"{architecture_catalog.entry(NETWORKS[c.network]).title}"
+        for c in rows
+        if NETWORKS[c.network] != c.architecture
+    ]
+    said += [
+        f"{architecture_catalog.entry(c.architecture).title}: {start(plan, c).text}"
+        for c in rows
+        if start(plan, c).stand_in
+    ]
     return "; ".join(dict.fromkeys(said)) or None
 
 
@@ -171,18 +247,43 @@ def start(plan: Plan, case: Case) -> weights.Initialisation:
 
 def settings(plan: Plan) -> dict:
     """The plan in the words of ``hyperparameters`` in papers/astrocytes.yml."""
-    mixing = {"choice": "CutMix or MixUp", "cutmix": "CutMix", "mixup": "MixUp", "off": "none"}[plan.mixing]
-    return {"batch_size": plan.batch_size, "image_size": [plan.image_size] * 2, "learning_rate": round(plan.learning_rate * 1e-3, 12), "weight_decay": plan.weight_decay,
-            "ng": plan.decisions, "activation_threshold": plan.threshold, "exp1_str": list(plan.grid), "exp1_weak": list(plan.grid), "exp1_repetitions": plan.exp1_repetitions,
-            "epochs_exp1": plan.exp1_epochs, "epochs_exp2": plan.exp2_epochs, "exp2_step": plan.exp2_step, "exp3_repetitions": plan.exp3_repetitions,
-            "epochs_exp3": plan.exp3_epochs, "augmentation_mixing": mixing, "loss": "label smoothing"}  # fmt: skip
+    mixing = {"choice": "CutMix or MixUp", "cutmix": "CutMix", "mixup": "MixUp", "off": "none"}[
+        plan.mixing
+    ]
+    return {
+        "batch_size": plan.batch_size,
+        "image_size": [plan.image_size] * 2,
+        "learning_rate": round(plan.learning_rate * 1e-3, 12),
+        "weight_decay": plan.weight_decay,
+        "ng": plan.decisions,
+        "activation_threshold": plan.threshold,
+        "exp1_str": list(plan.grid),
+        "exp1_weak": list(plan.grid),
+        "exp1_repetitions": plan.exp1_repetitions,
+        "epochs_exp1": plan.exp1_epochs,
+        "epochs_exp2": plan.exp2_epochs,
+        "exp2_step": plan.exp2_step,
+        "exp3_repetitions": plan.exp3_repetitions,
+        "epochs_exp3": plan.exp3_epochs,
+        "augmentation_mixing": mixing,
+        "loss": "label smoothing",
+    }
 
 
 def notes(plan: Plan) -> list[str]:
     """What the plan does otherwise than the thesis states."""
-    found = [line.replace("exp1 str", "Str of Experiment 1").replace("exp1 weak", "Weak of Experiment 1") for line in papers.departures(papers.load(PAPER), settings(plan))]
-    found += [f"{plan.images} training images"] * bool(plan.images) + [f"{plan.evaluated} validation and test images"] * bool(plan.evaluated)
+    found = [
+        line.replace("exp1 str", "Str of Experiment 1").replace("exp1 weak", "Weak of Experiment 1")
+        for line in papers.departures(papers.load(PAPER), settings(plan))
+    ]
+    found += [f"{plan.images} training images"] * bool(plan.images) + [
+        f"{plan.evaluated} validation and test images"
+    ] * bool(plan.evaluated)
     found += ["no weight decay for Adam"] * (plan.decay_mode == "none_for_adam")
     left_out = [data_title(name) for row, name in DATA.items() if row not in dict(plan.datasets)]
-    left_out += [architecture_catalog.entry(name).title for row, name in NETWORKS.items() if row not in dict(plan.architectures)]
+    left_out += [
+        architecture_catalog.entry(name).title
+        for row, name in NETWORKS.items()
+        if row not in dict(plan.architectures)
+    ]
     return found + [f"without {', '.join(left_out)}"] * bool(left_out)

@@ -1,10 +1,14 @@
-"""Experiment 2 of the astrocyte chapter: the factors Str and Weak of each epoch by a greedy search, and its control without astrocytes.
+"""Experiment 2 of the astrocyte chapter: the factors Str and Weak of each epoch by a greedy search,
+and its control without astrocytes.
 
-In each epoch nine networks continue from the same parameters with the nine points of a 3 x 3 grid around the last factors; the best on the validation
-images gives the parameters and the factors of the next epoch. The control trains nine networks an epoch that differ by their seed alone, because the
-best of nine is better than one by luck. The thesis' text says "one at a time", its tables show all nine points. As in the released code the optimizer
-starts anew each epoch and the cosine goes on (card 4.16 to 4.18). Stated here because the thesis does not: the nine have seeds of their own, the same
-nine for both searches; ties go to the point nearest the last one, then to the smaller Str; one that diverges is left out.
+In each epoch nine networks continue from the same parameters with the nine points of a 3 x 3 grid
+around the last factors; the best on the validation images gives the parameters and the factors of
+the next epoch. The control trains nine networks an epoch that differ by their seed alone, because
+the best of nine is better than one by luck. The thesis' text says "one at a time", its tables show
+all nine points. As in the released code the optimizer starts anew each epoch and the cosine goes on
+(card 4.16 to 4.18). Stated here because the thesis does not: the nine have seeds of their own, the
+same nine for both searches; ties go to the point nearest the last one, then to the smaller Str; one
+that diverges is left out.
 """
 
 import itertools
@@ -16,10 +20,10 @@ import numpy as np
 import pandas as pd
 
 from kit import files, paths, record
-from kit.studies.astrocytes import runs
-from kit.training import short
-from kit.studies.astrocytes.plan import Case, PAPER, Plan
 from kit.errors import KitError
+from kit.studies.astrocytes import runs
+from kit.studies.astrocytes.plan import PAPER, Case, Plan
+from kit.training import short
 from kit.training.train import Diverged
 
 START = (1.0, 1.0)
@@ -30,13 +34,21 @@ class SearchFailed(KitError):
 
 
 def candidates(centre, step: float) -> list[tuple]:
-    """The nine points around a centre, nearest first, then by Str and Weak: the order in which ties are decided."""
-    moves = sorted(itertools.product((-1, 0, 1), repeat=2), key=lambda move: (abs(move[0]) + abs(move[1]), move))
-    return [tuple(round(c + step * m, 10) for c, m in zip(centre, move, strict=True)) for move in moves]
+    """The nine points around a centre, nearest first, then by Str and Weak: the order in which ties
+    are decided.
+    """
+    moves = sorted(
+        itertools.product((-1, 0, 1), repeat=2),
+        key=lambda move: (abs(move[0]) + abs(move[1]), move),
+    )
+    return [
+        tuple(round(c + step * m, 10) for c, m in zip(centre, move, strict=True)) for move in moves
+    ]
 
 
 def search(plan: Plan, case: Case, loaded: dict, astrocytes: bool = True) -> record.Run:
-    """The greedy search of a row, or its control; a finished one is returned, an interrupted one goes on with its next epoch.
+    """The greedy search of a row, or its control; a finished one is returned, an interrupted one
+    goes on with its next epoch.
 
     Parameters
     ----------
@@ -50,8 +62,9 @@ def search(plan: Plan, case: Case, loaded: dict, astrocytes: bool = True) -> rec
     Returns
     -------
     kit.record.Run
-        history.csv has a row a candidate (epoch, candidate, strong, weak, loss, val_accuracy, chosen); predictions.csv is of the best parameters over all
-        epochs by validation accuracy, metrics.json has their rates and the epoch.
+        history.csv has a row a candidate (epoch, candidate, strong, weak, loss, val_accuracy,
+        chosen); predictions.csv is of the best parameters over all epochs by validation accuracy,
+        metrics.json has their rates and the epoch.
 
     Raises
     ------
@@ -64,22 +77,53 @@ def search(plan: Plan, case: Case, loaded: dict, astrocytes: bool = True) -> rec
 
 
 def _run(plan, case, net, astrocytes, inputs, rows) -> record.Run:
-    settings = {"network": asdict(net), "values": runs.values(plan), "epochs": plan.exp2_epochs, "step": plan.exp2_step if astrocytes else None, "size": plan.image_size,
-                "batch_size": plan.batch_size, "decay_mode": plan.decay_mode, "seed": plan.seed, "data": inputs.facts, "parts": inputs.members(rows)}  # fmt: skip
-    name = f"exp2-{'astrocytes' if astrocytes else 'control'}-{case.data}-{case.architecture}".replace(".", "-")
+    settings = {
+        "network": asdict(net),
+        "values": runs.values(plan),
+        "epochs": plan.exp2_epochs,
+        "step": plan.exp2_step if astrocytes else None,
+        "size": plan.image_size,
+        "batch_size": plan.batch_size,
+        "decay_mode": plan.decay_mode,
+        "seed": plan.seed,
+        "data": inputs.facts,
+        "parts": inputs.members(rows),
+    }
+    name = (
+        f"exp2-{'astrocytes' if astrocytes else 'control'}-{case.data}-{case.architecture}".replace(
+            ".", "-"
+        )
+    )
     return record.Run(paths.results_dir() / plan.profile / PAPER / "runs", name, settings)
 
 
 def _search(run, plan, net, astrocytes, inputs, rows) -> None:
     doer, file = short.trainer(net), run.folder / "state.npz"
-    state = _read(file) or {"epoch": 0, "centre": START, "lines": [], "best": -1.0, "best_epoch": 0, "current": doer.initial, "weights": doer.initial}
+    state = _read(file) or {
+        "epoch": 0,
+        "centre": START,
+        "lines": [],
+        "best": -1.0,
+        "best_epoch": 0,
+        "current": doer.initial,
+        "weights": doer.initial,
+    }
     while state["epoch"] < plan.exp2_epochs:
         state = _epoch(state, doer, plan, astrocytes, inputs, rows)
         _write(file, state)
     files.write_csv(run.folder / "history.csv", pd.DataFrame(state["lines"]))
-    tables = [doer.predict(inputs, np.sort(rows[part]), plan.image_size, part, weights=state["weights"]) for part in ("val", "test")]
+    tables = [
+        doer.predict(inputs, np.sort(rows[part]), plan.image_size, part, weights=state["weights"])
+        for part in ("val", "test")
+    ]
     files.write_csv(run.folder / "predictions.csv", pd.concat(tables, ignore_index=True))
-    files.write_json(run.folder / "metrics.json", {**{part: short.rates(t) for part, t in zip(("val", "test"), tables, strict=True)}, "best_epoch": state["best_epoch"]})
+    files.write_json(
+        run.folder / "metrics.json",
+        {
+            **{part: short.rates(t) for part, t in zip(("val", "test"), tables, strict=True)},
+            "best_epoch": state["best_epoch"],
+        },
+    )
     file.unlink(missing_ok=True)
 
 
@@ -88,21 +132,58 @@ def _epoch(state, doer, plan, astrocytes, inputs, rows) -> dict:
     epoch, lines, found = state["epoch"], [], {}
     points = candidates(state["centre"], plan.exp2_step) if astrocytes else [START] * 9
     for number, point in enumerate(points):
-        accuracy, loss, weights = _candidate(state, doer, plan, point, number, astrocytes, inputs, rows)
-        lines.append({"epoch": epoch + 1, "candidate": number, "strong": point[0], "weak": point[1], "loss": loss, "val_accuracy": accuracy, "chosen": 0})
+        accuracy, loss, weights = _candidate(
+            state, doer, plan, point, number, astrocytes, inputs, rows
+        )
+        lines.append(
+            {
+                "epoch": epoch + 1,
+                "candidate": number,
+                "strong": point[0],
+                "weak": point[1],
+                "loss": loss,
+                "val_accuracy": accuracy,
+                "chosen": 0,
+            }
+        )
         if weights is not None and (not found or accuracy > found["accuracy"]):
             found = {"accuracy": accuracy, "number": number, "weights": weights}
     if not found:
-        raise SearchFailed(f"All nine trainings of epoch {epoch + 1} diverged; lower learning_rate or exp2_step.")
+        raise SearchFailed(
+            f"All nine trainings of epoch {epoch + 1} diverged; lower learning_rate or exp2_step."
+        )
     lines[found["number"]]["chosen"] = 1
-    best = {"best": found["accuracy"], "best_epoch": epoch + 1, "weights": found["weights"]} if found["accuracy"] > state["best"] else {}
-    return {**state, "epoch": epoch + 1, "centre": points[found["number"]], "lines": state["lines"] + lines, "current": found["weights"], **best}
+    best = (
+        {"best": found["accuracy"], "best_epoch": epoch + 1, "weights": found["weights"]}
+        if found["accuracy"] > state["best"]
+        else {}
+    )
+    return {
+        **state,
+        "epoch": epoch + 1,
+        "centre": points[found["number"]],
+        "lines": state["lines"] + lines,
+        "current": found["weights"],
+        **best,
+    }
 
 
 def _candidate(state, doer, plan, point, number, astrocytes, inputs, rows) -> tuple:
     try:
-        trained = doer.train(runs.values(plan), inputs, rows["train"], epochs=1, size=plan.image_size, batch_size=plan.batch_size, seed=plan.seed + number,
-                             first_epoch=state["epoch"], of_epochs=plan.exp2_epochs, decay_mode=plan.decay_mode, weights=state["current"], factors=[point] if astrocytes else None)
+        trained = doer.train(
+            runs.values(plan),
+            inputs,
+            rows["train"],
+            epochs=1,
+            size=plan.image_size,
+            batch_size=plan.batch_size,
+            seed=plan.seed + number,
+            first_epoch=state["epoch"],
+            of_epochs=plan.exp2_epochs,
+            decay_mode=plan.decay_mode,
+            weights=state["current"],
+            factors=[point] if astrocytes else None,
+        )
     except Diverged:
         return math.nan, math.nan, None
     predicted = doer.predict(inputs, np.sort(rows["val"]), plan.image_size, "val")
@@ -111,7 +192,11 @@ def _candidate(state, doer, plan, point, number, astrocytes, inputs, rows) -> tu
 
 def _write(file, state: dict) -> None:
     plain = {key: value for key, value in state.items() if key not in ("current", "weights")}
-    arrays = {f"{name}-{i}": array for name in ("current", "weights") for i, array in enumerate(state[name])}
+    arrays = {
+        f"{name}-{i}": array
+        for name in ("current", "weights")
+        for i, array in enumerate(state[name])
+    }
     with files.atomic_write(file) as temporary:
         np.savez(temporary, state=json.dumps(plain), **arrays)
 
@@ -122,17 +207,31 @@ def _read(file) -> dict | None:
     with np.load(file, allow_pickle=False) as stored:
         state = json.loads(str(stored["state"]))
         count = (len(stored.files) - 1) // 2
-        return {**state, "centre": tuple(state["centre"]), **{name: [stored[f"{name}-{i}"] for i in range(count)] for name in ("current", "weights")}}
+        return {
+            **state,
+            "centre": tuple(state["centre"]),
+            **{
+                name: [stored[f"{name}-{i}"] for i in range(count)]
+                for name in ("current", "weights")
+            },
+        }
 
 
 def chosen(run: record.Run) -> list[tuple]:
     """(Str, Weak) of each epoch that a search found: our rows of Tables 4.3 to 4.6."""
     history = run.history()
-    return [tuple(pair) for pair in history[history["chosen"] == 1].sort_values("epoch")[["strong", "weak"]].to_numpy().tolist()]
+    return [
+        tuple(pair)
+        for pair in history[history["chosen"] == 1]
+        .sort_values("epoch")[["strong", "weak"]]
+        .to_numpy()
+        .tolist()
+    ]
 
 
 def luck(searches: dict) -> pd.DataFrame:
-    """What the best of nine is worth: mean over the epochs of the chosen candidate's validation accuracy less the mean of all candidates.
+    """What the best of nine is worth: mean over the epochs of the chosen candidate's validation
+    accuracy less the mean of all candidates.
 
     Parameters
     ----------
@@ -142,12 +241,24 @@ def luck(searches: dict) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        run, epochs, best of nine, mean of nine, gain, spread (standard deviation among the nine); percent and percentage points. Diverged candidates are left out.
+        run, epochs, best of nine, mean of nine, gain, spread (standard deviation among the nine);
+        percent and percentage points. Diverged candidates are left out.
     """
     lines = []
     for name, run in searches.items():
         table = run.history().assign(percent=lambda t: 100 * t["val_accuracy"])
-        mean, spread = (getattr(table.groupby("epoch")["percent"], what)() for what in ("mean", "std"))
+        mean, spread = (
+            getattr(table.groupby("epoch")["percent"], what)() for what in ("mean", "std")
+        )
         best = table[table["chosen"] == 1].set_index("epoch")["percent"]
-        lines.append({"run": name, "epochs": len(best), "best of nine": best.mean(), "mean of nine": mean.mean(), "gain (pp)": (best - mean).mean(), "sd of nine (pp)": spread.mean()})
+        lines.append(
+            {
+                "run": name,
+                "epochs": len(best),
+                "best of nine": best.mean(),
+                "mean of nine": mean.mean(),
+                "gain (pp)": (best - mean).mean(),
+                "sd of nine (pp)": spread.mean(),
+            }
+        )
     return pd.DataFrame(lines)

@@ -1,9 +1,12 @@
-"""The tables of the astrocyte chapter, and the answer to its question: do astrocytes do anything beyond seed noise?
+"""The tables of the astrocyte chapter, and the answer to its question: do astrocytes do anything
+beyond seed noise?
 
-What differs from the thesis: means over repetitions have an interval, accuracy has a second value on the test images without a near-duplicate in training,
-networks with astrocytes are compared with their twins of the same seed, and the similarity of the two is set against what unrelated features give (the null
-floor), against two networks without astrocytes that differ by their seed, and beside debiased CKA, which has no such floor. F1 is the mean over classes,
-which is what Table 4.8 fits (card 1.6).
+What differs from the thesis: means over repetitions have an interval, accuracy has a second value
+on the test images without a near-duplicate in training, networks with astrocytes are compared with
+their twins of the same seed, and the similarity of the two is set against what unrelated features
+give (the null floor), against two networks without astrocytes that differ by their seed, and beside
+debiased CKA, which has no such floor. F1 is the mean over classes, which is what Table 4.8 fits
+(card 1.6).
 """
 
 import functools
@@ -16,34 +19,61 @@ from kit.evaluation import metrics, stats
 from kit.explain import similarity
 from kit.published import papers
 from kit.report import results as report_results
-from kit.studies.astrocytes import plan as astrocytes_plan, runs as astrocytes_runs, search
+from kit.studies.astrocytes import plan as astrocytes_plan
+from kit.studies.astrocytes import runs as astrocytes_runs
+from kit.studies.astrocytes import search
 from kit.training import short as training_short
 
 PAPER = astrocytes_plan.PAPER
 SETTINGS = {
-    "learning_rate": "learning rate (Adam)", "batch_size": "batch size", "image_size": "image size (px)", "weight_decay": "weight decay", "ng": "batches a decision (NG)",
-    "activation_threshold": "activation threshold (AS)", "epochs_exp1": "epochs, experiment 1", "exp1_str": "Str, experiment 1", "exp1_weak": "Weak, experiment 1",
-    "exp1_repetitions": "repetitions, experiment 1", "epochs_exp2": "epochs, experiment 2", "exp2_step": "step of Str and Weak, experiment 2", "epochs_exp3": "epochs, experiment 3",
-    "exp3_repetitions": "repetitions, experiment 3", "augmentation_mixing": "mixing of images", "loss": "loss",
-}  # fmt: skip
+    "learning_rate": "learning rate (Adam)",
+    "batch_size": "batch size",
+    "image_size": "image size (px)",
+    "weight_decay": "weight decay",
+    "ng": "batches a decision (NG)",
+    "activation_threshold": "activation threshold (AS)",
+    "epochs_exp1": "epochs, experiment 1",
+    "exp1_str": "Str, experiment 1",
+    "exp1_weak": "Weak, experiment 1",
+    "exp1_repetitions": "repetitions, experiment 1",
+    "epochs_exp2": "epochs, experiment 2",
+    "exp2_step": "step of Str and Weak, experiment 2",
+    "epochs_exp3": "epochs, experiment 3",
+    "exp3_repetitions": "repetitions, experiment 3",
+    "augmentation_mixing": "mixing of images",
+    "loss": "loss",
+}
 
 
 def settings_table(plan: astrocytes_plan.Plan) -> pd.DataFrame:
     """Table 4.1: each setting as published and as used here."""
     used = astrocytes_plan.settings(plan)
     printed = papers.load(PAPER).hyperparameters
-    return pd.DataFrame([{"setting": text, "published": _setting(printed[name]), "here": _setting(used[name])} for name, text in SETTINGS.items()])
+    return pd.DataFrame(
+        [
+            {"setting": text, "published": _setting(printed[name]), "here": _setting(used[name])}
+            for name, text in SETTINGS.items()
+        ]
+    )
 
 
 def _setting(value) -> str:
-    return " ".join(map(_setting, value)) if isinstance(value, list) else value if isinstance(value, str) else f"{value:g}"
+    return (
+        " ".join(map(_setting, value))
+        if isinstance(value, list)
+        else value
+        if isinstance(value, str)
+        else f"{value:g}"
+    )
 
 
 # --- accuracy, F1, MCC ---
 
 
 def spread(values) -> tuple:
-    """Mean of fractions and its 95 % t interval over repetitions, within 0 and 1; (mean, None) of a single one."""
+    """Mean of fractions and its 95 % t interval over repetitions, within 0 and 1; (mean, None) of a
+    single one.
+    """
     values = np.asarray(values, float)
     if len(values) < 2:
         return float(values.mean()), None
@@ -52,11 +82,19 @@ def spread(values) -> tuple:
 
 
 def scores(predictions: pd.DataFrame, case: astrocytes_plan.Case, train_ids) -> dict:
-    """accuracy, f1 (mean over classes), mcc and the accuracy on the leak-free images (NaN without any) of one run; fractions."""
+    """accuracy, f1 (mean over classes), mcc and the accuracy on the leak-free images (NaN without
+    any) of one run; fractions.
+    """
     rates = training_short.rates(predictions)
     free = report_results.leak_free(predictions, case.data, train_ids)
-    return {"accuracy": rates["accuracy"], "f1": rates["macro_f1"], "mcc": rates["mcc"], "leak_free": float(metrics.correct(free).mean()) if len(free) else np.nan, "leak_free_n": len(free),
-            "n": len(predictions)}  # fmt: skip
+    return {
+        "accuracy": rates["accuracy"],
+        "f1": rates["macro_f1"],
+        "mcc": rates["mcc"],
+        "leak_free": float(metrics.correct(free).mean()) if len(free) else np.nan,
+        "leak_free_n": len(free),
+        "n": len(predictions),
+    }
 
 
 def score_table(results: dict, loaded: dict) -> pd.DataFrame:
@@ -74,14 +112,27 @@ def score_table(results: dict, loaded: dict) -> pd.DataFrame:
     pandas.DataFrame
         One row a training: case, row, title, arm, seed, run (its folder) and :func:`scores`.
     """
-    lines = [{"case": case, "row": case.row, "title": case.title, "arm": arm, "seed": seed, "run": run.folder.name,
-              **scores(run.predictions("test"), case, astrocytes_runs.train_ids(loaded, case))}
-             for case, arms in results.items() for arm, runs in arms.items() for seed, run in runs.items()]
+    lines = [
+        {
+            "case": case,
+            "row": case.row,
+            "title": case.title,
+            "arm": arm,
+            "seed": seed,
+            "run": run.folder.name,
+            **scores(run.predictions("test"), case, astrocytes_runs.train_ids(loaded, case)),
+        }
+        for case, arms in results.items()
+        for arm, runs in arms.items()
+        for seed, run in runs.items()
+    ]
     return pd.DataFrame(lines)
 
 
 def delta(without: float, with_them: float) -> float:
-    """Relative change in percent, as the thesis prints it; NaN where there is nothing to relate to."""
+    """Relative change in percent, as the thesis prints it; NaN where there is nothing to
+    relate to.
+    """
     return 100 * (with_them / without - 1) if without > 0 else np.nan
 
 
@@ -91,34 +142,86 @@ def means_table(table: pd.DataFrame, arm: str) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        row, title, seeds, then for both arms accuracy with interval ends, leak-free accuracy, F1, MCC; delta_accuracy and delta_mcc (percent, relative).
+        row, title, seeds, then for both arms accuracy with interval ends, leak-free accuracy, F1,
+        MCC; delta_accuracy and delta_mcc (percent, relative).
     """
     lines = []
     for row, part in table[table["arm"].isin(["off", arm])].groupby("row", sort=False):
-        line = {"row": row, "case": part["case"].iloc[0], "title": part["title"].iloc[0], "n": int(part["n"].iloc[0]), "leak_free_n": int(part["leak_free_n"].iloc[0])}
+        line = {
+            "row": row,
+            "case": part["case"].iloc[0],
+            "title": part["title"].iloc[0],
+            "n": int(part["n"].iloc[0]),
+            "leak_free_n": int(part["leak_free_n"].iloc[0]),
+        }
         for name, key in (("cnn", "off"), ("cngn", arm)):
             own = part[part["arm"] == key]
             if len(own):
                 mean, ends = spread(own["accuracy"])
-                line |= {f"{name}_seeds": len(own), f"{name}_accuracy": mean, f"{name}_interval": ends, **{f"{name}_{m}": own[m].mean() for m in ("f1", "mcc", "leak_free")}}
+                line |= {
+                    f"{name}_seeds": len(own),
+                    f"{name}_accuracy": mean,
+                    f"{name}_interval": ends,
+                    **{f"{name}_{m}": own[m].mean() for m in ("f1", "mcc", "leak_free")},
+                }
         if {"cnn_mcc", "cngn_mcc"} <= set(line):
-            lines.append({**line, **{f"delta_{m}": delta(line[f"cnn_{m}"], line[f"cngn_{m}"]) for m in ("accuracy", "mcc")}})
+            lines.append(
+                {
+                    **line,
+                    **{
+                        f"delta_{m}": delta(line[f"cnn_{m}"], line[f"cngn_{m}"])
+                        for m in ("accuracy", "mcc")
+                    },
+                }
+            )
     return pd.DataFrame(lines)
 
 
 def shown_accuracy(means: pd.DataFrame) -> pd.DataFrame:
     """Table 4.7 to read, with the printed means beside ours."""
     printed = papers.load(PAPER).values
-    return pd.DataFrame([{"row": m.row, "run on": m.title, "seeds": m.cngn_seeds, "CNN": m.cnn_accuracy, "CNN 95 %": _ends(m.cnn_interval), "CNGN": m.cngn_accuracy,
-                          "CNGN 95 %": _ends(m.cngn_interval), "change (%)": m.delta_accuracy, "CNN, leak-free": m.cnn_leak_free, "CNGN, leak-free": m.cngn_leak_free,
-                          "leak-free n": m.leak_free_n, **{f"printed {k.upper()}": printed[f"table-4-7/{m.row}/{k}"].value for k in ("cnn", "cngn")}}
-                         for m in means.itertuples()] or [{"row": "none: all trainings with astrocytes diverged"}])  # fmt: skip
+    return pd.DataFrame(
+        [
+            {
+                "row": m.row,
+                "run on": m.title,
+                "seeds": m.cngn_seeds,
+                "CNN": m.cnn_accuracy,
+                "CNN 95 %": _ends(m.cnn_interval),
+                "CNGN": m.cngn_accuracy,
+                "CNGN 95 %": _ends(m.cngn_interval),
+                "change (%)": m.delta_accuracy,
+                "CNN, leak-free": m.cnn_leak_free,
+                "CNGN, leak-free": m.cngn_leak_free,
+                "leak-free n": m.leak_free_n,
+                **{
+                    f"printed {k.upper()}": printed[f"table-4-7/{m.row}/{k}"].value
+                    for k in ("cnn", "cngn")
+                },
+            }
+            for m in means.itertuples()
+        ]
+        or [{"row": "none: all trainings with astrocytes diverged"}]
+    )
 
 
 def shown_rates(means: pd.DataFrame) -> pd.DataFrame:
     """Table 4.8 to read."""
-    return pd.DataFrame([{"row": m.row, "run on": m.title, "CNN F1": m.cnn_f1, "CNN MCC": m.cnn_mcc, "CNGN F1": m.cngn_f1, "CNGN MCC": m.cngn_mcc, "change of MCC (%)": m.delta_mcc}
-                         for m in means.itertuples()] or [{"row": "none: all trainings with astrocytes diverged"}])  # fmt: skip
+    return pd.DataFrame(
+        [
+            {
+                "row": m.row,
+                "run on": m.title,
+                "CNN F1": m.cnn_f1,
+                "CNN MCC": m.cnn_mcc,
+                "CNGN F1": m.cngn_f1,
+                "CNGN MCC": m.cngn_mcc,
+                "change of MCC (%)": m.delta_mcc,
+            }
+            for m in means.itertuples()
+        ]
+        or [{"row": "none: all trainings with astrocytes diverged"}]
+    )
 
 
 def _ends(interval) -> str:
@@ -126,16 +229,28 @@ def _ends(interval) -> str:
 
 
 def store_means(writers: dict, means: pd.DataFrame) -> None:
-    """Put the means beside those of Tables 4.7 and 4.8 and the gains that the text states; `writers` by row."""
-    stated = {"kvasir-v2.mobilenetv3-large": "kvasir.mobilenetv3-large.gain", "breakhis.regnety-400mf": "breakhis.regnety.gain"}
+    """Put the means beside those of Tables 4.7 and 4.8 and the gains that the text states;
+    `writers` by row.
+    """
+    stated = {
+        "kvasir-v2.mobilenetv3-large": "kvasir.mobilenetv3-large.gain",
+        "breakhis.regnety-400mf": "breakhis.regnety.gain",
+    }
     for m in means.itertuples():
         out = writers[m.row]
         for name in ("cnn", "cngn"):
-            mean, ends, free = (getattr(m, f"{name}_{what}") for what in ("accuracy", "interval", "leak_free"))
+            mean, ends, free = (
+                getattr(m, f"{name}_{what}") for what in ("accuracy", "interval", "leak_free")
+            )
             out.value(f"table-4-7/{m.row}/{name}", mean, ends, free, n=m.n)
             for metric in ("f1", "mcc"):
-                out.value(f"table-4-8/{m.row}/{name}_{metric}", getattr(m, f"{name}_{metric}"), n=m.n)
-        for value_id, metric in ((f"table-4-7/{m.row}/delta", "accuracy"), (f"table-4-8/{m.row}/delta", "mcc")):
+                out.value(
+                    f"table-4-8/{m.row}/{name}_{metric}", getattr(m, f"{name}_{metric}"), n=m.n
+                )
+        for value_id, metric in (
+            (f"table-4-7/{m.row}/delta", "accuracy"),
+            (f"table-4-8/{m.row}/delta", "mcc"),
+        ):
             out.value(value_id, getattr(m, f"delta_{metric}"))
         if m.row in stated:
             out.value(f"claims/{stated[m.row]}", m.delta_accuracy)
@@ -145,7 +260,8 @@ def store_means(writers: dict, means: pd.DataFrame) -> None:
 
 
 def best_table(searches: dict, loaded: dict) -> pd.DataFrame:
-    """Table 4.2: accuracy of the best networks of Experiment 2; columns row, title, cnn_valid, cnn_test, cngn_valid, cngn_test, delta (%), leak-free test values, n of both parts.
+    """Table 4.2: accuracy of the best networks of Experiment 2; columns row, title, cnn_valid,
+    cnn_test, cngn_valid, cngn_test, delta (%), leak-free test values, n of both parts.
 
     Parameters
     ----------
@@ -160,8 +276,14 @@ def best_table(searches: dict, loaded: dict) -> pd.DataFrame:
         for name, key in (("cnn", "control"), ("cngn", "astrocytes")):
             table = runs[key].predictions()
             for part, short in (("val", "valid"), ("test", "test")):
-                found = scores(table[table["part"] == part].reset_index(drop=True), case, astrocytes_runs.train_ids(loaded, case))
-                line |= {f"{name}_{short}": found["accuracy"], f"n_{short}": found["n"]} | ({f"{name}_leak_free": found["leak_free"]} if part == "test" else {})
+                found = scores(
+                    table[table["part"] == part].reset_index(drop=True),
+                    case,
+                    astrocytes_runs.train_ids(loaded, case),
+                )
+                line |= {f"{name}_{short}": found["accuracy"], f"n_{short}": found["n"]} | (
+                    {f"{name}_leak_free": found["leak_free"]} if part == "test" else {}
+                )
         lines.append({**line, "delta": delta(line["cnn_test"], line["cngn_test"])})
     return pd.DataFrame(lines)
 
@@ -172,12 +294,19 @@ def store_best(writers: dict, table: pd.DataFrame) -> None:
         for name, short in itertools.product(("cnn", "cngn"), ("valid", "test")):
             value, n = line[f"{name}_{short}"], line[f"n_{short}"]
             found = stats.wilson(round(value * n), n)
-            writers[line["row"]].value(f"table-4-2/{line['row']}/{name}_{short}", value, (found.low, found.high), line[f"{name}_leak_free"] if short == "test" else None, n=n)
+            writers[line["row"]].value(
+                f"table-4-2/{line['row']}/{name}_{short}",
+                value,
+                (found.low, found.high),
+                line[f"{name}_leak_free"] if short == "test" else None,
+                n=n,
+            )
         writers[line["row"]].value(f"table-4-2/{line['row']}/delta", line["delta"])
 
 
 def factor_table(dataset: str, searches: dict) -> pd.DataFrame:
-    """Tables 4.3 to 4.6: Str and Weak of each epoch, ours and printed; what was not run stays empty.
+    """Tables 4.3 to 4.6: Str and Weak of each epoch, ours and printed; what was not run stays
+    empty.
 
     Parameters
     ----------
@@ -187,14 +316,23 @@ def factor_table(dataset: str, searches: dict) -> pd.DataFrame:
         As in :func:`best_table`.
     """
     printed = papers.load(PAPER).values
-    own = {case.network: search.chosen(runs["astrocytes"]) for case, runs in searches.items() if case.dataset == dataset}
+    own = {
+        case.network: search.chosen(runs["astrocytes"])
+        for case, runs in searches.items()
+        if case.dataset == dataset
+    }
     lines = []
     for epoch in range(1, 11):
         line = {"epoch": epoch}
         for network in astrocytes_plan.NETWORKS:
             pairs = own.get(network, [])
-            line[f"{network}, ours"] = f"{pairs[epoch - 1][0]:g}, {pairs[epoch - 1][1]:g}" if epoch <= len(pairs) else "–"
-            line[f"{network}, printed"] = ", ".join(f"{printed[f'{astrocytes_plan.TABLES[dataset]}/{network}.epoch{epoch}/{c}'].value:g}" for c in ("str", "weak"))
+            line[f"{network}, ours"] = (
+                f"{pairs[epoch - 1][0]:g}, {pairs[epoch - 1][1]:g}" if epoch <= len(pairs) else "–"
+            )
+            line[f"{network}, printed"] = ", ".join(
+                f"{printed[f'{astrocytes_plan.TABLES[dataset]}/{network}.epoch{epoch}/{c}'].value:g}"
+                for c in ("str", "weak")
+            )
         lines.append(line)
     return pd.DataFrame(lines)
 
@@ -204,7 +342,10 @@ def store_factors(writers: dict, searches: dict) -> None:
     for case, runs in searches.items():
         for epoch, pair in enumerate(search.chosen(runs["astrocytes"]), 1):
             for column, value in zip(("str", "weak"), pair, strict=True):
-                writers[case.row].value(f"{astrocytes_plan.TABLES[case.dataset]}/{case.network}.epoch{epoch}/{column}", value)
+                writers[case.row].value(
+                    f"{astrocytes_plan.TABLES[case.dataset]}/{case.network}.epoch{epoch}/{column}",
+                    value,
+                )
 
 
 # --- similarity ---
@@ -217,18 +358,24 @@ def floor(images: int, channels: int) -> float:
 
 
 def fewer(features: np.ndarray) -> np.ndarray:
-    """Neighbouring channels averaged to at most a quarter of the images where there are too few images for CCA (below 1.5 a channel); else as they are."""
+    """Neighbouring channels averaged to at most a quarter of the images where there are too few
+    images for CCA (below 1.5 a channel); else as they are.
+    """
     images, channels = features.shape
     if images >= 1.5 * channels:
         return features
-    return np.stack([part.mean(axis=1) for part in np.array_split(features, max(2, images // 4), axis=1)], axis=1)
+    return np.stack(
+        [part.mean(axis=1) for part in np.array_split(features, max(2, images // 4), axis=1)],
+        axis=1,
+    )
 
 
 def similarity_table(results: dict, arm: str) -> pd.DataFrame:
-    """PWCCA and debiased CKA after each epoch of the pooled last features of two networks on the test images.
+    """PWCCA and debiased CKA after each epoch of the pooled last features of two networks on the
+    test images.
 
-    Pairs are the network without astrocytes and its twin of the same seed with them (kind "astrocytes"), and two networks without astrocytes of different
-    seeds (kind "seeds").
+    Pairs are the network without astrocytes and its twin of the same seed with them (kind
+    "astrocytes"), and two networks without astrocytes of different seeds (kind "seeds").
 
     Parameters
     ----------
@@ -240,26 +387,53 @@ def similarity_table(results: dict, arm: str) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        row, title, kind, seed, epoch, by_cnn, by_cngn (weights from either side), pwcca (their mean), cka, floor, images, channels, of_channels (before pooling).
+        row, title, kind, seed, epoch, by_cnn, by_cngn (weights from either side), pwcca (their
+        mean), cka, floor, images, channels, of_channels (before pooling).
     """
     lines = []
     for case, arms in results.items():
         off, other = arms.get("off", {}), arms.get(arm, {})
-        pairs = [("astrocytes", seed, run, other[seed]) for seed, run in off.items() if seed in other]
+        pairs = [
+            ("astrocytes", seed, run, other[seed]) for seed, run in off.items() if seed in other
+        ]
         pairs += [("seeds", a, off[a], off[b]) for a, b in itertools.combinations(sorted(off), 2)]
         for kind, seed, first, second in pairs:
-            with np.load(first.folder / "features.npz") as x, np.load(second.folder / "features.npz") as y:
+            with (
+                np.load(first.folder / "features.npz") as x,
+                np.load(second.folder / "features.npz") as y,
+            ):
                 for epoch in sorted(map(int, x.files)):
-                    lines.append({"row": case.row, "dataset": case.dataset, "network": case.network, "kind": kind, "seed": seed, "epoch": epoch, **_alike(x[str(epoch)], y[str(epoch)])})
+                    lines.append(
+                        {
+                            "row": case.row,
+                            "dataset": case.dataset,
+                            "network": case.network,
+                            "kind": kind,
+                            "seed": seed,
+                            "epoch": epoch,
+                            **_alike(x[str(epoch)], y[str(epoch)]),
+                        }
+                    )
     return pd.DataFrame(lines)
 
 
 def _alike(x, y) -> dict:
     size, (x, y) = x.shape[1], (fewer(x), fewer(y))
-    shape = {"images": len(x), "channels": x.shape[1], "of_channels": size, "floor": floor(*x.shape)}
+    shape = {
+        "images": len(x),
+        "channels": x.shape[1],
+        "of_channels": size,
+        "floor": floor(*x.shape),
+    }
     try:
         found = similarity.cca(x, y)
-        return {"by_cnn": found.pwcca("x"), "by_cngn": found.pwcca("y"), "pwcca": found.pwcca(), "cka": similarity.debiased_cka(x, y), **shape}
+        return {
+            "by_cnn": found.pwcca("x"),
+            "by_cngn": found.pwcca("y"),
+            "pwcca": found.pwcca(),
+            "cka": similarity.debiased_cka(x, y),
+            **shape,
+        }
     except similarity.BadFeatures:  # a network whose features are constant or not finite
         return {**dict.fromkeys(("by_cnn", "by_cngn", "pwcca", "cka"), np.nan), **shape}
 
@@ -267,14 +441,37 @@ def _alike(x, y) -> dict:
 def last_similarity(table: pd.DataFrame) -> pd.DataFrame:
     """The similarities after the last epoch, means over seeds: one line a row and kind."""
     last = table[table["epoch"] == table.groupby("row")["epoch"].transform("max")]
-    means = last.groupby(["row", "kind"], sort=False)[["by_cnn", "by_cngn", "pwcca", "cka", "floor", "images", "channels", "of_channels"]].mean().reset_index()
-    return means.astype({name: int for name in ("images", "channels", "of_channels")}).rename(columns={
-        "kind": "differ by", "by_cnn": "PWCCA, weights of the first", "by_cngn": "PWCCA, weights of the second", "pwcca": "PWCCA", "cka": "debiased CKA", "floor": "null floor of PWCCA"})  # fmt: skip
+    means = (
+        last.groupby(["row", "kind"], sort=False)[
+            ["by_cnn", "by_cngn", "pwcca", "cka", "floor", "images", "channels", "of_channels"]
+        ]
+        .mean()
+        .reset_index()
+    )
+    return means.astype({name: int for name in ("images", "channels", "of_channels")}).rename(
+        columns={
+            "kind": "differ by",
+            "by_cnn": "PWCCA, weights of the first",
+            "by_cngn": "PWCCA, weights of the second",
+            "pwcca": "PWCCA",
+            "cka": "debiased CKA",
+            "floor": "null floor of PWCCA",
+        }
+    )
 
 
 def curve_table(results: dict, arm: str) -> pd.DataFrame:
-    """Test accuracy after each epoch of Experiment 3, for Figure 4.3: dataset, network, arm ("CNN" or "CNGN"), seed, epoch, accuracy (fraction)."""
+    """Test accuracy after each epoch of Experiment 3, for Figure 4.3: dataset, network, arm ("CNN"
+    or "CNGN"), seed, epoch, accuracy (fraction).
+    """
     names = {"off": "CNN", arm: "CNGN"}
-    lines = [run.history()[["epoch", "test_accuracy"]].rename(columns={"test_accuracy": "accuracy"}).assign(dataset=case.dataset, network=case.network, arm=names[key], seed=seed)
-             for case, arms in results.items() for key in names if key in arms for seed, run in arms[key].items()]
+    lines = [
+        run.history()[["epoch", "test_accuracy"]]
+        .rename(columns={"test_accuracy": "accuracy"})
+        .assign(dataset=case.dataset, network=case.network, arm=names[key], seed=seed)
+        for case, arms in results.items()
+        for key in names
+        if key in arms
+        for seed, run in arms[key].items()
+    ]
     return pd.concat(lines, ignore_index=True) if lines else pd.DataFrame()

@@ -1,4 +1,5 @@
-"""Figures of the data audit: pairs of copies to look at, how much of each test set they are, and one example of each class.
+"""Figures of the data audit: pairs of copies to look at, how much of each test set they are, and
+one example of each class.
 
 No publication shows any of them.
 """
@@ -7,22 +8,32 @@ import numpy as np
 import pandas as pd
 
 from kit.data import imageio, registry
+from kit.data.duplicates import LEVELS, cosine
 from kit.report import style
-from kit.data.duplicates import cosine, LEVELS
 from kit.studies.audit.tables import Summary
 
 
 def example_pairs(twins: pd.DataFrame, count: int = 6) -> pd.DataFrame:
-    """Up to `count` rows of ``Summary.twins`` to look at: label conflicts first, then the levels in turn, each class once before any twice."""
+    """Up to `count` rows of ``Summary.twins`` to look at: label conflicts first, then the levels in
+    turn, each class once before any twice.
+    """
     rank = twins.groupby(["level", "class_name", "twin_class"]).cumcount()
     turn = twins.assign(rank=rank).groupby(["level", "rank"]).cumcount()
-    order = twins.assign(agree=twins["class_name"] == twins["twin_class"], rank=rank, turn=turn, depth=twins["level"].map(LEVELS.index))
-    return order.sort_values(["agree", "rank", "turn", "depth"], kind="stable").head(count)[twins.columns]
+    order = twins.assign(
+        agree=twins["class_name"] == twins["twin_class"],
+        rank=rank,
+        turn=turn,
+        depth=twins["level"].map(LEVELS.index),
+    )
+    return order.sort_values(["agree", "rank", "turn", "depth"], kind="stable").head(count)[
+        twins.columns
+    ]
 
 
 @style.style()
 def pairs_figure(examples: dict, across: int = 3):
-    """Pairs of copies side by side, the training image (or the first of the set) on the left, the test image (or the copy) on the right.
+    """Pairs of copies side by side, the training image (or the first of the set) on the left, the
+    test image (or the copy) on the right.
 
     Parameters
     ----------
@@ -44,17 +55,23 @@ def pairs_figure(examples: dict, across: int = 3):
 
 def _draw_pair(panel, name: str, row) -> None:
     root, divided = registry.root(name), "all" not in registry.get(name).layout
-    what = {"byte": "same bytes", "pixel": "same pixels"}.get(row.level) or f"near, cosine {cosine(root / row.twin, root / row.image_id):.4f}"
+    what = {"byte": "same bytes", "pixel": "same pixels"}.get(
+        row.level
+    ) or f"near, cosine {cosine(root / row.twin, root / row.image_id):.4f}"
     differ = "" if row.class_name == row.twin_class else ", LABELS DIFFER"
     panel.suptitle(f"{name}: {what}{differ}", fontsize=9, fontweight="bold" if differ else "normal")
-    sides = ((row.twin, row.twin_class, "training" if divided else "first"), (row.image_id, row.class_name, "test" if divided else "copy"))
+    sides = (
+        (row.twin, row.twin_class, "training" if divided else "first"),
+        (row.image_id, row.class_name, "test" if divided else "copy"),
+    )
     for ax, (image_id, class_name, side) in zip(panel.subplots(1, 2), sides):
         _picture(ax, name, image_id, f"{side}: {class_name}")
 
 
 @style.style()
 def leakage_figure(summaries: dict):
-    """Bars per data set and level with counts: test images with a copy in training, or images with a copy where there is no split.
+    """Bars per data set and level with counts: test images with a copy in training, or images with
+    a copy where there is no split.
 
     Parameters
     ----------
@@ -64,12 +81,28 @@ def leakage_figure(summaries: dict):
     style.require(summaries, "There is no data set to show.")
     fig = style.new_figure(1.2 + 2.6 * len(summaries), 3.6)
     ax = fig.add_subplot()
-    ticks = [f"{name}\n{'images with a copy in the set' if s.leaky_test.empty else 'test images with a copy in training'}" for name, s in summaries.items()]
-    for number, (level, title) in enumerate(zip(LEVELS, ("same bytes", "same pixels", "near-duplicate"))):
+    ticks = [
+        f"{name}\n{'images with a copy in the set' if s.leaky_test.empty else 'test images with a copy in training'}"
+        for name, s in summaries.items()
+    ]
+    for number, (level, title) in enumerate(
+        zip(LEVELS, ("same bytes", "same pixels", "near-duplicate"))
+    ):
         copies, images = np.array([_whole(s, level) for s in summaries.values()]).T
-        bars = ax.bar(np.arange(len(ticks)) + 0.29 * (number - 1), 100 * copies / images, 0.27, color=style.OKABE_ITO[number],
-                      hatch=style.HATCHES[number], label=title)
-        ax.bar_label(bars, [f"{c} of {n}\n{100 * c / n:.1f} %" for c, n in zip(copies, images)], fontsize=7.5, padding=2)
+        bars = ax.bar(
+            np.arange(len(ticks)) + 0.29 * (number - 1),
+            100 * copies / images,
+            0.27,
+            color=style.OKABE_ITO[number],
+            hatch=style.HATCHES[number],
+            label=title,
+        )
+        ax.bar_label(
+            bars,
+            [f"{c} of {n}\n{100 * c / n:.1f} %" for c, n in zip(copies, images)],
+            fontsize=7.5,
+            padding=2,
+        )
     ax.set(ylabel="Share of images (%)", ylim=(0, 112), yticks=range(0, 101, 20))
     ax.set_xticks(range(len(ticks)), ticks)
     style.legend_above(fig, *ax.get_legend_handles_labels())
@@ -78,7 +111,11 @@ def leakage_figure(summaries: dict):
 
 def _whole(tables: Summary, level: str) -> tuple[int, int]:
     """(copies, images) over all classes of a level."""
-    table, columns = (tables.duplicates, ["with_twin", "images"]) if tables.leaky_test.empty else (tables.leaky_test, ["leaky", "test"])
+    table, columns = (
+        (tables.duplicates, ["with_twin", "images"])
+        if tables.leaky_test.empty
+        else (tables.leaky_test, ["leaky", "test"])
+    )
     return tuple(table[(table["level"] == level) & (table["class_name"] == "all")][columns].iloc[0])
 
 
@@ -98,7 +135,7 @@ def samples_figure(names, seed: int = 0):
     fig = style.new_figure(1.75 * most + 0.4, 2.15 * len(names))
     for name, row in zip(names, fig.subplots(len(names), most, squeeze=False)):
         drawn = registry.index(name).groupby("label").sample(1, random_state=seed)
-        for ax in row[len(drawn):]:
+        for ax in row[len(drawn) :]:
             ax.set_axis_off()
         for ax, image in zip(row, drawn.itertuples(index=False)):
             _picture(ax, name, image.image_id, image.class_name)

@@ -1,8 +1,10 @@
-"""Side channels: can the class be told from what should not matter, such as file size, picture size, colour mode or brightness?
+"""Side channels: can the class be told from what should not matter, such as file size, picture
+size, colour mode or brightness?
 
-A network may learn such cues in place of the disease, above all where the classes of a set come from different sources, as in the 7,023-image
-set. No publication looks for them. A random forest sees these features only; its cross-validated accuracy is compared with the share of the
-largest class. Near-duplicates stay in one fold, since a copy gives away everything.
+A network may learn such cues in place of the disease, above all where the classes of a set come
+from different sources, as in the 7,023-image set. No publication looks for them. A random forest
+sees these features only; its cross-validated accuracy is compared with the share of the largest
+class. Near-duplicates stay in one fold, since a copy gives away everything.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +18,11 @@ from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
 from kit.data import duplicates, imageio, registry
 from kit.evaluation import stats
 
-CHANNELS = {"file size": ["kilobytes"], "picture size and colour mode": ["width", "height", "colour"], "brightness": ["mean", "deviation"]}
+CHANNELS = {
+    "file size": ["kilobytes"],
+    "picture size and colour mode": ["width", "height", "colour"],
+    "brightness": ["mean", "deviation"],
+}
 _FOLDS = 3
 
 
@@ -26,7 +32,8 @@ def features(name: str) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        kilobytes (of the file), width, height (pixels), colour (1 unless stored as grey), mean and deviation (of the grey values, 0..255).
+        kilobytes (of the file), width, height (pixels), colour (1 unless stored as grey), mean and
+        deviation (of the grey values, 0..255).
     """
     ids, root = registry.index(name)["image_id"], registry.root(name)
     with ThreadPoolExecutor() as pool:
@@ -38,14 +45,26 @@ def _of(path) -> dict:
     pixels = imageio.read_image(path, channels=1)
     with Image.open(path) as header:
         colour = int(header.mode != "L")
-    return {"kilobytes": path.stat().st_size / 1000, "width": pixels.shape[1], "height": pixels.shape[0], "colour": colour,
-            "mean": pixels.mean(), "deviation": pixels.std()}
+    return {
+        "kilobytes": path.stat().st_size / 1000,
+        "width": pixels.shape[1],
+        "height": pixels.shape[0],
+        "colour": colour,
+        "mean": pixels.mean(),
+        "deviation": pixels.std(),
+    }
 
 
 def recipe(name: str) -> pd.DataFrame | None:
-    """What the generator of an embedded set drew besides the class (``nuisance.csv``), one-hot coded, or None where there is no such file."""
+    """What the generator of an embedded set drew besides the class (``nuisance.csv``), one-hot
+    coded, or None where there is no such file.
+    """
     file = registry.ensure(name) / "nuisance.csv"
-    return pd.get_dummies(pd.read_csv(file).set_index("image_id")).astype(float) if file.exists() else None
+    return (
+        pd.get_dummies(pd.read_csv(file).set_index("image_id")).astype(float)
+        if file.exists()
+        else None
+    )
 
 
 def check(name: str, seed: int = 0) -> pd.DataFrame:
@@ -61,7 +80,8 @@ def check(name: str, seed: int = 0) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        One row a channel: channel, accuracy, low, high (percent, 95 % Wilson interval over images), chance (percent, the largest class), n.
+        One row a channel: channel, accuracy, low, high (percent, 95 % Wilson interval over images),
+        chance (percent, the largest class), n.
     """
     index, groups = registry.index(name), duplicates.groups(name)
     table, drawn, columns = features(name), recipe(name), dict(CHANNELS)
@@ -72,9 +92,20 @@ def check(name: str, seed: int = 0) -> pd.DataFrame:
     chance = 100 * np.bincount(truth).max() / len(truth)
     rows = []
     for channel, chosen in columns.items():
-        hits = int((_predict(table.loc[index["image_id"], chosen], truth, codes, seed) == truth).sum())
+        hits = int(
+            (_predict(table.loc[index["image_id"], chosen], truth, codes, seed) == truth).sum()
+        )
         low, high = (100 * bound for bound in _bounds(hits, len(truth)))
-        rows.append({"channel": channel, "accuracy": 100 * hits / len(truth), "low": low, "high": high, "chance": chance, "n": len(truth)})
+        rows.append(
+            {
+                "channel": channel,
+                "accuracy": 100 * hits / len(truth),
+                "low": low,
+                "high": high,
+                "chance": chance,
+                "n": len(truth),
+            }
+        )
     return pd.DataFrame(rows)
 
 

@@ -6,8 +6,19 @@ from keras import layers
 from kit.models import heads
 
 
-def br35h_cnn(input_size=240, channels=1, kernel=3, padding="valid", pool=2, dropout=0.25, dropout_position="each", dense=500, seed=None):
-    """Build the CNN without transfer learning of the Br35H paper (card section 2.1, figures 1 and 3).
+def br35h_cnn(
+    input_size=240,
+    channels=1,
+    kernel=3,
+    padding="valid",
+    pool=2,
+    dropout=0.25,
+    dropout_position="each",
+    dense=500,
+    seed=None,
+):
+    """Build the CNN without transfer learning of the Br35H paper (card section 2.1, figures 1 and
+    3).
 
     Parameters
     ----------
@@ -25,15 +36,25 @@ def br35h_cnn(input_size=240, channels=1, kernel=3, padding="valid", pool=2, dro
     Returns
     -------
     keras.Model
-        Flat functional model; outputs the probability of class 1, shape (N, 1). Grad-CAM layer ``conv2``.
+        Flat functional model; outputs the probability of class 1, shape (N, 1). Grad-CAM layer
+        ``conv2``.
     """
     if dropout_position not in {"each", "last"}:
         raise ValueError(f"dropout_position is {dropout_position!r}; choose 'each' or 'last'.")
     inputs = x = layers.Input((input_size, input_size, channels), name="image")
     for i in (1, 2):
-        x = layers.Conv2D(32, kernel, padding=padding, activation="relu", kernel_initializer=heads._glorot(seed, i), name=f"conv{i}")(x)
+        x = layers.Conv2D(
+            32,
+            kernel,
+            padding=padding,
+            activation="relu",
+            kernel_initializer=heads._glorot(seed, i),
+            name=f"conv{i}",
+        )(x)
         x = layers.MaxPooling2D(pool, name=f"pool{i}")(x)
         if dropout_position == "each" or i == 2:
-            x = layers.Dropout(dropout, seed=None if seed is None else seed + i, name=f"dropout{i}")(x)
+            x = layers.Dropout(
+                dropout, seed=None if seed is None else seed + i, name=f"dropout{i}"
+            )(x)
     x = layers.Flatten(name="flatten")(x)
     return keras.Model(inputs, heads._classifier(x, dense, 0.0, 1, seed), name="br35h_cnn")

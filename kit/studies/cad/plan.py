@@ -2,15 +2,17 @@
 
 from dataclasses import dataclass
 
+from kit.errors import KitError
 from kit.models import backbone_catalog, weights
 from kit.published import papers
-from kit.errors import KitError
-
 
 CHAINS = ("cad", "original", "coloured")
 
 
-EXPLAINED, SERVED = "resnet50", "efficientnet_lite0"  # networks whose weights are needed even if they saw few images
+EXPLAINED, SERVED = (
+    "resnet50",
+    "efficientnet_lite0",
+)  # networks whose weights are needed even if they saw few images
 
 
 class BadPlan(KitError):
@@ -25,9 +27,11 @@ class Plan:
     ----------
     profile, dataset : str
     image_size, large_size : int
-        Side of the input in pixels, and NASNetLarge's; a network that needs more gets its smallest size.
+        Side of the input in pixels, and NASNetLarge's; a network that needs more gets its smallest
+        size.
     upsample : int
-        Enlarge smaller images to this side before the crop (see :func:`kit.data.preprocess.cad`); 0 leaves them.
+        Enlarge smaller images to this side before the crop (see :func:`kit.data.preprocess.cad`); 0
+        leaves them.
     epochs, batch_size, learning_rate, dropout, seed
         As published (25, 32, 1e-4, 0.4), for networks that start from ImageNet weights.
     initial : {"auto", "imagenet", "random"}
@@ -35,8 +39,8 @@ class Plan:
     random_epochs, random_learning_rate
         Of networks that start at random; 0 takes those of the others.
     images, large_images, seventh_images : int
-        Training images of the paper's networks, of NASNetLarge, and of networks that are not in the paper; 0 takes all. Less is for looking at
-        the machinery.
+        Training images of the paper's networks, of NASNetLarge, and of networks that are not in the
+        paper; 0 takes all. Less is for looking at the machinery.
     limited_epochs : int
         Epochs of networks trained on fewer images; 0 takes those of the others.
     whole : tuple of str
@@ -72,18 +76,30 @@ class Plan:
             raise BadPlan(f"initial is {self.initial!r}; choose auto, imagenet or random.")
         for name in self.whole:
             backbone_catalog.entry(name)
-        for name in ("images", "large_images", "seventh_images", "limited_epochs", "random_epochs", "upsample"):
+        for name in (
+            "images",
+            "large_images",
+            "seventh_images",
+            "limited_epochs",
+            "random_epochs",
+            "upsample",
+        ):
             if getattr(self, name) < 0:
                 raise BadPlan(f"{name} is {getattr(self, name)}; it must be 0 or more.")
 
     def size(self, name: str) -> int:
         """Side of a network's input in pixels."""
-        return max(self.large_size if name == "nasnetlarge" else self.image_size, backbone_catalog.entry(name).smallest)
+        return max(
+            self.large_size if name == "nasnetlarge" else self.image_size,
+            backbone_catalog.entry(name).smallest,
+        )
 
     def start(self, name: str):
         """What a network starts from, see :func:`kit.models.weights.initialisation`."""
         wanted = {"random": None}.get(self.initial, self.initial)
-        return weights.initialisation(name, wanted if backbone_catalog.entry(name).in_paper else "auto")
+        return weights.initialisation(
+            name, wanted if backbone_catalog.entry(name).in_paper else "auto"
+        )
 
     def limit(self, name: str) -> int:
         """Most training images of a network; 0 for all."""
@@ -104,10 +120,27 @@ class Plan:
 def notes(plan: Plan, name: str) -> list[str]:
     """What a network's training does otherwise than the publication states."""
     epochs, rate = plan.schedule(name)
-    size_key = "preprocessing_final_size_nasnetlarge" if name == "nasnetlarge" else "preprocessing_final_size"
-    found = papers.departures(papers.load("cad"), {"epochs": epochs, "learning_rate": rate, "batch_size": plan.batch_size, "dropout_rate": plan.dropout, size_key: plan.size(name)})
-    found += [f"trained on {plan.limit(name)} images"] * bool(plan.limit(name)) + [f"BatchNorm momentum {plan.bn_momentum:g}"] * bool(plan.bn_momentum)
-    return [line.replace("preprocessing final", "input").replace(" nasnetlarge", "") for line in found]
+    size_key = (
+        "preprocessing_final_size_nasnetlarge"
+        if name == "nasnetlarge"
+        else "preprocessing_final_size"
+    )
+    found = papers.departures(
+        papers.load("cad"),
+        {
+            "epochs": epochs,
+            "learning_rate": rate,
+            "batch_size": plan.batch_size,
+            "dropout_rate": plan.dropout,
+            size_key: plan.size(name),
+        },
+    )
+    found += [f"trained on {plan.limit(name)} images"] * bool(plan.limit(name)) + [
+        f"BatchNorm momentum {plan.bn_momentum:g}"
+    ] * bool(plan.bn_momentum)
+    return [
+        line.replace("preprocessing final", "input").replace(" nasnetlarge", "") for line in found
+    ]
 
 
 def stand_in(plan: Plan, name: str) -> str | None:

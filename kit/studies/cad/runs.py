@@ -1,9 +1,12 @@
-"""The trainings of the CAD framework: its six networks, the seventh that starts from weights at hand, and both ablations.
+"""The trainings of the CAD framework: its six networks, the seventh that starts from weights at
+hand, and both ablations.
 
-The paper's recipe (card section 4: everything trainable, Adam 1e-4, batches of 32, 25 epochs, no callback, last epoch's weights) is the
-default. Departures: the weights of the epoch with the smallest validation loss are evaluated beside the last ones, because single epochs of the
-authors' logs collapse; a network whose ImageNet weights cannot be had starts at random and may be given another learning rate; and a quick look can
-train on few images, without tracing a graph. Every departure stands in the run's configuration and in :func:`notes`.
+The paper's recipe (card section 4: everything trainable, Adam 1e-4, batches of 32, 25 epochs, no
+callback, last epoch's weights) is the default. Departures: the weights of the epoch with the
+smallest validation loss are evaluated beside the last ones, because single epochs of the authors'
+logs collapse; a network whose ImageNet weights cannot be had starts at random and may be given
+another learning rate; and a quick look can train on few images, without tracing a graph. Every
+departure stands in the run's configuration and in :func:`notes`.
 """
 
 import contextlib
@@ -12,19 +15,16 @@ from dataclasses import asdict
 import numpy as np
 import pandas as pd
 
-from kit import files, paths, processes as processes_module, record
-from kit.data import images, inputs as data_inputs, preprocess, registry
+from kit import files, paths, record
+from kit import processes as processes_module
+from kit.data import images, preprocess, registry
+from kit.data import inputs as data_inputs
 from kit.evaluation import timing
 from kit.models import backbones, macs
-from kit.studies.cad import split
-from kit.training import train
 from kit.studies.cad import plan as cad_plan
+from kit.studies.cad import split
 from kit.studies.cad.plan import BadPlan, Plan
-
-
-
-
-
+from kit.training import train
 
 
 def prepared(plan: Plan, size: int, chain: str = "cad") -> data_inputs.Inputs:
@@ -35,18 +35,30 @@ def prepared(plan: Plan, size: int, chain: str = "cad") -> data_inputs.Inputs:
     plan : Plan
     size : int
     chain : {"cad", "original", "coloured"}
-        The whole chain; only resized; resized and in BONE colours (both for the ablation "no preprocessing").
+        The whole chain; only resized; resized and in BONE colours (both for the ablation "no
+        preprocessing").
     """
     if chain not in cad_plan.CHAINS:
         raise BadPlan(f"There is no chain {chain!r}; choose one of {', '.join(cad_plan.CHAINS)}.")
     if chain != "cad":
-        return images.prepared(plan.dataset, {"chain": chain}, lambda path: preprocess.uncropped(path, size, coloured=chain == "coloured"), size)
-    tag = {"chain": "cad", "mode": "safe", "jpeg_round_trip": True, "upsample": plan.upsample or None}
-    return images.prepared(plan.dataset, tag, lambda path: preprocess.cad(path, size, "safe", True, plan.upsample or None).image, size)
-
-
-
-
+        return images.prepared(
+            plan.dataset,
+            {"chain": chain},
+            lambda path: preprocess.uncropped(path, size, coloured=chain == "coloured"),
+            size,
+        )
+    tag = {
+        "chain": "cad",
+        "mode": "safe",
+        "jpeg_round_trip": True,
+        "upsample": plan.upsample or None,
+    }
+    return images.prepared(
+        plan.dataset,
+        tag,
+        lambda path: preprocess.cad(path, size, "safe", True, plan.upsample or None).image,
+        size,
+    )
 
 
 def run(plan: Plan, name: str, chain: str = "cad", augmented: bool = True) -> record.Run:
@@ -65,24 +77,60 @@ def run(plan: Plan, name: str, chain: str = "cad", augmented: bool = True) -> re
     Returns
     -------
     record.Run
-        With predictions of the parts "validation" and "test" by the last weights and, in predictions_best.csv, by the best.
+        With predictions of the parts "validation" and "test" by the last weights and, in
+        predictions_best.csv, by the best.
     """
     config, inputs, rows = _job(plan, name, chain, augmented)
     classes, start = len(registry.get(plan.dataset).classes), plan.start(name).weights
-    return train.fit(config, lambda: backbones.fine_tuned(name, plan.size(name), classes, plan.dropout, start, bn_momentum=plan.bn_momentum or None), inputs, rows)
+    return train.fit(
+        config,
+        lambda: backbones.fine_tuned(
+            name,
+            plan.size(name),
+            classes,
+            plan.dropout,
+            start,
+            bn_momentum=plan.bn_momentum or None,
+        ),
+        inputs,
+        rows,
+    )
 
 
 def _job(plan: Plan, name: str, chain: str, augmented: bool) -> tuple:
     """Configuration, images and parts of a training."""
     inputs, parts = prepared(plan, plan.size(name), chain), split.published_parts(plan.dataset)
-    chosen = {"train": _subset(plan, parts["train"], plan.limit(name)), "validation": _subset(plan, parts["val"], plan.limit(name)), "test": parts["test"]}
+    chosen = {
+        "train": _subset(plan, parts["train"], plan.limit(name)),
+        "validation": _subset(plan, parts["val"], plan.limit(name)),
+        "test": parts["test"],
+    }
     rows = {part: inputs.rows(ids) for part, ids in chosen.items()}
     epochs, rate = plan.schedule(name)
-    options = {"backbone": name, "input_size": plan.size(name), "dropout": plan.dropout, "weights": plan.start(name).weights, "bn_momentum": plan.bn_momentum or None}
+    options = {
+        "backbone": name,
+        "input_size": plan.size(name),
+        "dropout": plan.dropout,
+        "weights": plan.start(name).weights,
+        "bn_momentum": plan.bn_momentum or None,
+    }
     config = train.TrainConfig(
-        "cad", plan.profile, "-".join([name] + [chain] * (chain != "cad") + ["noaug"] * (not augmented)), options, epochs=epochs, batch_size=plan.batch_size,
-        learning_rate=rate, loss="categorical_crossentropy", seed=plan.seed, augmentation={} if augmented else None, augmenter=plan.augmenter, keep_best=True,
-        keep_weights=not plan.limit(name) or (augmented and name in (cad_plan.EXPLAINED, cad_plan.SERVED)), graph=len(rows["train"]) * epochs > 8 * plan.batch_size)
+        "cad",
+        plan.profile,
+        "-".join([name] + [chain] * (chain != "cad") + ["noaug"] * (not augmented)),
+        options,
+        epochs=epochs,
+        batch_size=plan.batch_size,
+        learning_rate=rate,
+        loss="categorical_crossentropy",
+        seed=plan.seed,
+        augmentation={} if augmented else None,
+        augmenter=plan.augmenter,
+        keep_best=True,
+        keep_weights=not plan.limit(name)
+        or (augmented and name in (cad_plan.EXPLAINED, cad_plan.SERVED)),
+        graph=len(rows["train"]) * epochs > 8 * plan.batch_size,
+    )
     return config, inputs, rows
 
 
@@ -96,22 +144,35 @@ def _subset(plan: Plan, ids: list, count: int) -> list:
     return needed + others[: count - len(needed)]
 
 
-def run_all(plan: Plan, names, chain: str = "cad", augmented: bool = True, timed=(), processes: int = 1, next_in_line=()) -> dict:
-    """Runs of several networks, name -> run; one that diverges or runs out of memory is reported and left out, the others are not touched.
+def run_all(
+    plan: Plan,
+    names,
+    chain: str = "cad",
+    augmented: bool = True,
+    timed=(),
+    processes: int = 1,
+    next_in_line=(),
+) -> dict:
+    """Runs of several networks, name -> run; one that diverges or runs out of memory is reported
+    and left out, the others are not touched.
 
     Parameters
     ----------
     plan, chain, augmented : see :func:`run`
     names : sequence of str
     timed : sequence of str
-        With image ids, :func:`measure` follows each training while the network is in memory: making NASNetLarge anew takes longer.
+        With image ids, :func:`measure` follows each training while the network is in memory: making
+        NASNetLarge anew takes longer.
     processes : {1, 2}
-        2 shares the networks with a second process, which is worth its memory where they see few images; the results are the same.
+        2 shares the networks with a second process, which is worth its memory where they see few
+        images; the results are the same.
     next_in_line : sequence of str
         Networks that will be asked for without augmentation; the second process trains them too.
     """
     if processes > 1:
-        jobs = [(name, chain, augmented) for name in names] + [(name, chain, False) for name in next_in_line]
+        jobs = [(name, chain, augmented) for name in names] + [
+            (name, chain, False) for name in next_in_line
+        ]
         _share(plan, [job for job in jobs if not train.is_finished(*_job(plan, *job))], timed)
     finished = {}
     for name in names:
@@ -133,12 +194,16 @@ def _share(plan: Plan, jobs: list, timed) -> None:
     """Work through the trainings from one end here and from the other in a second process."""
     queue = sorted(jobs, key=lambda job: plan.limit(job[0]) or float("inf"))
     if len(queue) > 1:
-        with processes_module.running("kit.studies.cad.runs:attempt", plan=asdict(plan), jobs=queue[::-1], timed=list(timed)):
+        with processes_module.running(
+            "kit.studies.cad.runs:attempt", plan=asdict(plan), jobs=queue[::-1], timed=list(timed)
+        ):
             attempt(asdict(plan), queue, list(timed))
 
 
 def attempt(plan: dict, jobs: list, timed: list) -> None:
-    """Train and time networks; leaves those that fail, or that another process works on, to :func:`run_all`."""
+    """Train and time networks; leaves those that fail, or that another process works on, to
+    :func:`run_all`.
+    """
     settings = Plan(**{**plan, "whole": tuple(plan["whole"])})
     for job in jobs:
         with contextlib.suppress(files.FolderBusy, train.Diverged, train.OutOfMemory):
@@ -170,28 +235,74 @@ def measure(plan: Plan, name: str, image_ids, repeats: int = 1, model=None) -> t
     times : list of kit.evaluation.timing.Times
         Of the three protocols.
     """
-    key = {"name": name, "size": plan.size(name), "images": list(image_ids), "repeats": repeats, "device": record.device_name(), "upsample": plan.upsample}
-    file = paths.results_dir() / plan.profile / "cad" / "timings" / f"{name}-{files.digest(key)[:10]}.json"
+    key = {
+        "name": name,
+        "size": plan.size(name),
+        "images": list(image_ids),
+        "repeats": repeats,
+        "device": record.device_name(),
+        "upsample": plan.upsample,
+    }
+    file = (
+        paths.results_dir()
+        / plan.profile
+        / "cad"
+        / "timings"
+        / f"{name}-{files.digest(key)[:10]}.json"
+    )
     if not file.exists():
         root = registry.root(plan.dataset)
-        model = model or backbones.fine_tuned(name, plan.size(name), len(registry.get(plan.dataset).classes), plan.dropout, None)
-        prepare = lambda content: preprocess.cad(content, plan.size(name), "safe", True, plan.upsample or None).image  # noqa: E731
-        found = timing.all_protocols(model, [(root / i).read_bytes() for i in image_ids], prepare, repeats)
-        files.write_json(file, {**key, "parameters": model.count_params(), "macs": macs.macs(model),
-                                 "times": [{"protocol": t.protocol, "device": t.device, "ms": t.ms.tolist(), "first_ms": t.first_ms} for t in found]})
+        model = model or backbones.fine_tuned(
+            name, plan.size(name), len(registry.get(plan.dataset).classes), plan.dropout, None
+        )
+        prepare = lambda content: (
+            preprocess.cad(content, plan.size(name), "safe", True, plan.upsample or None).image
+        )  # noqa: E731
+        found = timing.all_protocols(
+            model, [(root / i).read_bytes() for i in image_ids], prepare, repeats
+        )
+        files.write_json(
+            file,
+            {
+                **key,
+                "parameters": model.count_params(),
+                "macs": macs.macs(model),
+                "times": [
+                    {
+                        "protocol": t.protocol,
+                        "device": t.device,
+                        "ms": t.ms.tolist(),
+                        "first_ms": t.first_ms,
+                    }
+                    for t in found
+                ],
+            },
+        )
     stored = files.read_json(file)
-    times = [timing.Times(t["protocol"], t["device"], np.array(t["ms"]), t["first_ms"]) for t in stored["times"]]
+    times = [
+        timing.Times(t["protocol"], t["device"], np.array(t["ms"]), t["first_ms"])
+        for t in stored["times"]
+    ]
     return {part: stored[part] for part in ("parameters", "macs", "device")}, times
 
 
 def costs(sizes: dict, runs: dict) -> pd.DataFrame:
-    """Argument of :func:`kit.studies.cad.tables.cost_table`: index = name; parameters, macs, seconds of training, device."""
-    rows = {name: {**sizes[name], "seconds": float(runs[name].history()["seconds"].sum())} for name in sizes if name in runs}
+    """Argument of :func:`kit.studies.cad.tables.cost_table`: index = name; parameters, macs,
+    seconds of training, device.
+    """
+    rows = {
+        name: {**sizes[name], "seconds": float(runs[name].history()["seconds"].sum())}
+        for name in sizes
+        if name in runs
+    }
     return pd.DataFrame.from_dict(rows, orient="index")[["parameters", "macs", "seconds", "device"]]
 
 
 def unprepared(plan: Plan, finished: record.Run, name: str, chain: str):
-    """Test predictions of a finished run on images without the chain (the paper's ablation, evaluation only)."""
+    """Test predictions of a finished run on images without the chain (the paper's ablation,
+    evaluation only).
+    """
     inputs = prepared(plan, plan.size(name), chain)
-    return train.predict(finished, inputs, inputs.rows(split.published_parts(plan.dataset)["test"]), chain)
-
+    return train.predict(
+        finished, inputs, inputs.rows(split.published_parts(plan.dataset)["test"]), chain
+    )

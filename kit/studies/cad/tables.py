@@ -1,12 +1,17 @@
-"""The tables of the six-model CAD framework: from saved predictions to numbers beside the published ones.
+"""The tables of the six-model CAD framework: from saved predictions to numbers beside the published
+ones.
 
-Nothing here sees a model. What differs from the paper: it gives single runs without intervals on a test folder in which 216 of 1,311 images
-are byte copies of training images; here every number has an interval (Wilson for proportions, bootstrap over duplicate groups for F1 and
-weighted averages) and a second value on the images that have no copy in the training folder. Its Table 4 contradicts its own Figure 8 in
-four rows; :func:`recomputed_report` shows where. The analysis of errors is in :mod:`kit.studies.cad.errors`.
+Nothing here sees a model. What differs from the paper: it gives single runs without intervals on a
+test folder in which 216 of 1,311 images are byte copies of training images; here every number has
+an interval (Wilson for proportions, bootstrap over duplicate groups for F1 and weighted averages)
+and a second value on the images that have no copy in the training folder. Its Table 4 contradicts
+its own Figure 8 in four rows; :func:`recomputed_report` shows where. The analysis of errors is in
+:mod:`kit.studies.cad.errors`.
 
-Tables of predictions (see :mod:`kit.evaluation.metrics`) come as a dict: row key of ``papers/cad.yml`` ("resnet50", "resnet50-noaug" ...) -> table of the
-test images. `writers` is a dict from the same keys to ``kit.report.artefacts.Artefacts``, each with that model's stand-in and reductions.
+Tables of predictions (see :mod:`kit.evaluation.metrics`) come as a dict: row key of
+``papers/cad.yml`` ("resnet50", "resnet50-noaug" ...) -> table of the test images. `writers` is a
+dict from the same keys to ``kit.report.artefacts.Artefacts``, each with that model's stand-in and
+reductions.
 """
 
 import numpy as np
@@ -19,44 +24,72 @@ from kit.published.numbers import prints_as
 from kit.studies.cad import split
 
 TITLES = {
-    "resnet50": "ResNet-50", "vgg19": "VGG19", "mobilenetv2": "MobileNetV2", "inceptionv3": "InceptionV3", "nasnetlarge": "NASNetLarge", "xception": "Xception",
-    "resnet50-noaug": "ResNet-50 without augmentation", "efficientnet_lite0": "EfficientNet-Lite0 (not in the paper)",
-}  # fmt: skip
+    "resnet50": "ResNet-50",
+    "vgg19": "VGG19",
+    "mobilenetv2": "MobileNetV2",
+    "inceptionv3": "InceptionV3",
+    "nasnetlarge": "NASNetLarge",
+    "xception": "Xception",
+    "resnet50-noaug": "ResNet-50 without augmentation",
+    "efficientnet_lite0": "EfficientNet-Lite0 (not in the paper)",
+}
 MODELS = tuple(TITLES)[:6]
 BEST = ("resnet50", "xception", "inceptionv3")
 CLASSES = ("glioma", "meningioma", "notumor", "pituitary")
-SETTINGS = ("learning_rate", "batch_size", "epochs", "validation_fraction", "dropout_rate", "optimizer", "activation", "loss")
+SETTINGS = (
+    "learning_rate",
+    "batch_size",
+    "epochs",
+    "validation_fraction",
+    "dropout_rate",
+    "optimizer",
+    "activation",
+    "loss",
+)
 CLASS_METRICS = ("precision", "recall", "f1")
 PUBLISHED_PROTOCOL = "predict"
 
 
+# --- split ----------------------------------------------------------------------------------------
 
 
-# --- split -----------------------------------------------------------------------------------------------------------------------------------
-
-
-
-
-
-
-
-
-# --- published tables as data ------------------------------------------------------------------------------------------------------------------
+# --- published tables as data ---------------------------------------------------------------------
 
 
 def published_table(artefact: str) -> pd.DataFrame:
-    """A printed table from ``papers/cad.yml``: index = row keys, one column a printed column (words and numbers); Table 1 is exactly this."""
+    """A printed table from ``papers/cad.yml``: index = row keys, one column a printed column (words
+    and numbers); Table 1 is exactly this.
+    """
     paper = papers.load("cad")
     printed = {**paper.texts, **{key: entry.value for key, entry in paper.values.items()}}
-    cells = {tuple(key.split("/")[1:]): value for key, value in printed.items() if key.startswith(f"{artefact}/")}
+    cells = {
+        tuple(key.split("/")[1:]): value
+        for key, value in printed.items()
+        if key.startswith(f"{artefact}/")
+    }
     rows, columns = ([*dict.fromkeys(part)] for part in zip(*cells, strict=True))
-    return pd.DataFrame([[cells.get((row, column)) for column in columns] for row in rows], pd.Index(rows, name="row"), columns, dtype=object)
+    return pd.DataFrame(
+        [[cells.get((row, column)) for column in columns] for row in rows],
+        pd.Index(rows, name="row"),
+        columns,
+        dtype=object,
+    )
 
 
 def published_matrix(model: str) -> np.ndarray:
-    """Confusion matrix that Figure 8 (or 15, for "resnet50-noaug") prints: int (4, 4), rows = true."""
+    """Confusion matrix that Figure 8 (or 15, for "resnet50-noaug") prints: int (4, 4), rows
+    = true.
+    """
     artefact = "figure-15" if model == "resnet50-noaug" else "figure-8"
-    return np.array([[papers.load("cad").number(f"{artefact}/{model}.{true}/{said}").value for said in CLASSES] for true in CLASSES])
+    return np.array(
+        [
+            [
+                papers.load("cad").number(f"{artefact}/{model}.{true}/{said}").value
+                for said in CLASSES
+            ]
+            for true in CLASSES
+        ]
+    )
 
 
 def recomputed_report() -> pd.DataFrame:
@@ -65,30 +98,61 @@ def recomputed_report() -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        row, metric, published, recomputed (published unit) and agrees (bool: rounds to what is printed).
+        row, metric, published, recomputed (published unit) and agrees (bool: rounds to what is
+        printed).
     """
     paper, rows = papers.load("cad"), []
     for model in (*MODELS, "resnet50-noaug"):
         totals = metrics.totals(published_matrix(model))
         rates, overall = metrics.class_rates(totals), metrics.overall_rates(totals)
-        exact = {(f"{model}.{c}", m): rates[m][k] for k, c in enumerate(CLASSES) for m in CLASS_METRICS}
-        exact |= {(f"{model}.weighted", m): overall[f"weighted_{m}"] for m in CLASS_METRICS} | {(model, "accuracy"): 100 * overall["accuracy"]}
+        exact = {
+            (f"{model}.{c}", m): rates[m][k] for k, c in enumerate(CLASSES) for m in CLASS_METRICS
+        }
+        exact |= {(f"{model}.weighted", m): overall[f"weighted_{m}"] for m in CLASS_METRICS} | {
+            (model, "accuracy"): 100 * overall["accuracy"]
+        }
         for (row, metric), value in exact.items():
             entry = paper.values[f"table-4/{row}/{metric}"]
             agrees = prints_as(float(value), entry.value, entry.decimals) == "rounded"
-            rows.append({"row": row, "metric": metric, "published": entry.value, "recomputed": float(value), "agrees": agrees})
+            rows.append(
+                {
+                    "row": row,
+                    "metric": metric,
+                    "published": entry.value,
+                    "recomputed": float(value),
+                    "agrees": agrees,
+                }
+            )
     return pd.DataFrame(rows)
 
 
-# --- tables 2 to 7 -------------------------------------------------------------------------------------------------------------------------------
+# --- tables 2 to 7 --------------------------------------------------------------------------------
 
 
 def count_table(name: str) -> pd.DataFrame:
-    """Table 2: images a class in train, val and test, and the test images without a copy in the training folder (same bytes; also near)."""
-    parts, class_of = split.published_parts(name), registry.index(name).set_index("image_id")["class_name"]
-    parts |= {"test_leak_free": split.leak_free_ids(name), "test_without_near": split.leak_free_ids(name, "near")}
-    classes = sorted(registry.get(name).classes, key=lambda c: ("glioma", "meningioma", "pituitary", "notumor").index(c) if c in CLASSES else 9)
-    table = pd.DataFrame({part: class_of.loc[ids].value_counts().reindex(classes, fill_value=0) for part, ids in parts.items()})
+    """Table 2: images a class in train, val and test, and the test images without a copy in the
+    training folder (same bytes; also near).
+    """
+    parts, class_of = (
+        split.published_parts(name),
+        registry.index(name).set_index("image_id")["class_name"],
+    )
+    parts |= {
+        "test_leak_free": split.leak_free_ids(name),
+        "test_without_near": split.leak_free_ids(name, "near"),
+    }
+    classes = sorted(
+        registry.get(name).classes,
+        key=lambda c: (
+            ("glioma", "meningioma", "pituitary", "notumor").index(c) if c in CLASSES else 9
+        ),
+    )
+    table = pd.DataFrame(
+        {
+            part: class_of.loc[ids].value_counts().reindex(classes, fill_value=0)
+            for part, ids in parts.items()
+        }
+    )
     table.loc["total"] = table.sum()
     return table.rename_axis("row")
 
@@ -108,12 +172,25 @@ def settings_table(used: dict) -> pd.DataFrame:
     """
     papers.departures(papers.load("cad"), used)
     stated = papers.load("cad").hyperparameters
-    rows = [{"row": key, "setting": key.replace("_", " "), "published": stated[key], "used": used.get(key)} for key in dict.fromkeys((*SETTINGS, *used))]
-    return pd.DataFrame(rows, dtype=object).set_index("row").map(lambda cell: None if cell is None else str(cell))
+    rows = [
+        {
+            "row": key,
+            "setting": key.replace("_", " "),
+            "published": stated[key],
+            "used": used.get(key),
+        }
+        for key in dict.fromkeys((*SETTINGS, *used))
+    ]
+    return (
+        pd.DataFrame(rows, dtype=object)
+        .set_index("row")
+        .map(lambda cell: None if cell is None else str(cell))
+    )
 
 
 def report_table(tables: dict, free_ids, classes=CLASSES, resamples: int = 1000) -> pd.DataFrame:
-    """The numbers of Table 4 in long form, in published units, for ``evaluate.store(writers, "table-4", ...)``.
+    """The numbers of Table 4 in long form, in published units, for ``evaluate.store(writers,
+    "table-4", ...)``.
 
     Parameters
     ----------
@@ -129,31 +206,47 @@ def report_table(tables: dict, free_ids, classes=CLASSES, resamples: int = 1000)
     Returns
     -------
     pandas.DataFrame
-        row ("resnet50.glioma", "resnet50.weighted", "resnet50"), metric (precision, recall, f1: fraction; accuracy: percent), value, low, high,
-        n, leak_free, leak_free_low, leak_free_high, leak_free_n.
+        row ("resnet50.glioma", "resnet50.weighted", "resnet50"), metric (precision, recall, f1:
+        fraction; accuracy: percent), value, low, high, n, leak_free, leak_free_low, leak_free_high,
+        leak_free_n.
     """
     rows = []
     for model, table in tables.items():
         both = table, table[table["image_id"].isin(set(free_ids))]
-        asked = [(f"{model}.{c}", m, k) for k, c in enumerate(classes) for m in CLASS_METRICS] + [(f"{model}.weighted", m, None) for m in CLASS_METRICS]
-        rows += [_line(row, m, *(class_interval(t, m, k, resamples) for t in both)) for row, m, k in asked]
+        asked = [(f"{model}.{c}", m, k) for k, c in enumerate(classes) for m in CLASS_METRICS] + [
+            (f"{model}.weighted", m, None) for m in CLASS_METRICS
+        ]
+        rows += [
+            _line(row, m, *(class_interval(t, m, k, resamples) for t in both))
+            for row, m, k in asked
+        ]
         rows.append(_line(model, "accuracy", *(accuracy(t) for t in both)))
     return pd.DataFrame(rows)
 
 
-def class_interval(predictions: pd.DataFrame, metric: str, label: int | None, resamples: int = 1000) -> stats.Interval | None:
-    """Precision, recall or F1 (fractions) of class `label`, or the support-weighted average (None), with its 95 % interval; None if undefined."""
+def class_interval(
+    predictions: pd.DataFrame, metric: str, label: int | None, resamples: int = 1000
+) -> stats.Interval | None:
+    """Precision, recall or F1 (fractions) of class `label`, or the support-weighted average (None),
+    with its 95 % interval; None if undefined.
+    """
     if len(predictions) == 0:
         return None
     if label is None:
         whole = accuracy(predictions)
-        return whole.scaled(0.01) if metric == "recall" else stats.bootstrap(predictions, f"weighted_{metric}", resamples)
+        return (
+            whole.scaled(0.01)
+            if metric == "recall"
+            else stats.bootstrap(predictions, f"weighted_{metric}", resamples)
+        )
     labels, scores = metrics.labels_and_scores(predictions)
     said, true = scores.argmax(1) == label, labels == label
     if not true.any():
         return None
     if metric == "f1":
-        binary = predictions[["image_id", "group"]].assign(label=true.astype(int), score_0=1.0 - said, score_1=said * 1.0)
+        binary = predictions[["image_id", "group"]].assign(
+            label=true.astype(int), score_0=1.0 - said, score_1=said * 1.0
+        )
         return stats.bootstrap(binary, "f1", resamples)
     among = true if metric == "recall" else said
     if not among.any():
@@ -163,54 +256,99 @@ def class_interval(predictions: pd.DataFrame, metric: str, label: int | None, re
 
 def accuracy(predictions: pd.DataFrame) -> stats.Interval | None:
     """Accuracy in percent with Wilson's interval; None without images."""
-    return stats.wilson(int(metrics.correct(predictions).sum()), len(predictions)).scaled(100) if len(predictions) else None
+    return (
+        stats.wilson(int(metrics.correct(predictions).sum()), len(predictions)).scaled(100)
+        if len(predictions)
+        else None
+    )
 
 
 def _line(row: str, metric: str, full, free) -> dict:
     cells = {"row": row, "metric": metric}
     for name, found in (("", full), ("leak_free", free)):
-        ends = (found.estimate, found.low, found.high, found.n) if found else (np.nan, np.nan, np.nan, 0)
-        cells |= dict(zip((name or "value", *(f"{name}_{end}".strip("_") for end in ("low", "high", "n"))), ends, strict=True))
+        ends = (
+            (found.estimate, found.low, found.high, found.n)
+            if found
+            else (np.nan, np.nan, np.nan, 0)
+        )
+        cells |= dict(
+            zip(
+                (name or "value", *(f"{name}_{end}".strip("_") for end in ("low", "high", "n"))),
+                ends,
+                strict=True,
+            )
+        )
     return cells
 
 
 def accuracy_table(tables: dict, free_ids) -> pd.DataFrame:
-    """Accuracies in percent, long form as :func:`report_table`; `tables` maps (row, column) to predictions, e.g. ("mobilenetv2", "original")."""
+    """Accuracies in percent, long form as :func:`report_table`; `tables` maps (row, column) to
+    predictions, e.g. ("mobilenetv2", "original").
+    """
     free = set(free_ids)
-    return pd.DataFrame([_line(row, column, accuracy(t), accuracy(t[t["image_id"].isin(free)])) for (row, column), t in tables.items()])
+    return pd.DataFrame(
+        [
+            _line(row, column, accuracy(t), accuracy(t[t["image_id"].isin(free)]))
+            for (row, column), t in tables.items()
+        ]
+    )
 
 
 def class_report(report: pd.DataFrame) -> pd.DataFrame:
-    """Table 4 to print: a row a model and class, all test images and the leak-free ones; accuracy (%) with its interval beside the weighted row."""
+    """Table 4 to print: a row a model and class, all test images and the leak-free ones; accuracy
+    (%) with its interval beside the weighted row.
+    """
     at, rows = report.set_index(["row", "metric"]), {}
     for row in report.loc[report["metric"] == "f1", "row"]:
         model, class_name = row.split(".")
         cells = {"model": TITLES.get(model, model), "class": class_name}
         for column, suffix in (("value", ""), ("leak_free", " (leak-free)")):
-            cells |= {("F1" if m == "f1" else m) + suffix: at.loc[(row, m), column] for m in CLASS_METRICS}
+            cells |= {
+                ("F1" if m == "f1" else m) + suffix: at.loc[(row, m), column] for m in CLASS_METRICS
+            }
         whole = at.loc[(model, "accuracy")] if class_name == "weighted" else {}
         for column, suffix in (("", ""), ("leak_free", " (leak-free)")):
-            value, low, high = (whole.get(f"{column}_{end}".strip("_") if end else column or "value", np.nan) for end in ("", "low", "high"))
-            cells |= {f"accuracy %{suffix}": value, f"95 % interval{suffix}": None if np.isnan(low) else f"{low:.2f} to {high:.2f}"}
+            value, low, high = (
+                whole.get(f"{column}_{end}".strip("_") if end else column or "value", np.nan)
+                for end in ("", "low", "high")
+            )
+            cells |= {
+                f"accuracy %{suffix}": value,
+                f"95 % interval{suffix}": None if np.isnan(low) else f"{low:.2f} to {high:.2f}",
+            }
         rows[row] = cells
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("row")
 
 
 def cost_table(costs: pd.DataFrame, report: pd.DataFrame) -> pd.DataFrame:
-    """Table 5: parameters (millions), MACs of one image (thousand millions), training time (minutes) and accuracy (percent, both test sets).
+    """Table 5: parameters (millions), MACs of one image (thousand millions), training time
+    (minutes) and accuracy (percent, both test sets).
 
     Parameters
     ----------
     costs : pandas.DataFrame
-        Index = model keys; columns parameters, macs (counts), seconds, and optionally device; others are kept as they are.
+        Index = model keys; columns parameters, macs (counts), seconds, and optionally device;
+        others are kept as they are.
     report : pandas.DataFrame
         From :func:`report_table`.
     """
     whole = report[report["metric"] == "accuracy"].set_index("row").reindex(costs.index)
-    own = {"model": [TITLES.get(k, k) for k in costs.index], "parameters": costs["parameters"] / 1e6, "macs": costs["macs"] / 1e9, "training_time": costs["seconds"] / 60}
-    ends = {"value": "accuracy", "low": "accuracy_low", "high": "accuracy_high", "leak_free": "accuracy_leak_free"}
+    own = {
+        "model": [TITLES.get(k, k) for k in costs.index],
+        "parameters": costs["parameters"] / 1e6,
+        "macs": costs["macs"] / 1e9,
+        "training_time": costs["seconds"] / 60,
+    }
+    ends = {
+        "value": "accuracy",
+        "low": "accuracy_low",
+        "high": "accuracy_high",
+        "leak_free": "accuracy_leak_free",
+    }
     rest = costs.drop(columns=["parameters", "macs", "seconds"])
-    return pd.concat([pd.DataFrame(own, costs.index), whole[list(ends)].rename(columns=ends), rest], axis=1).rename_axis("row")
+    return pd.concat(
+        [pd.DataFrame(own, costs.index), whole[list(ends)].rename(columns=ends), rest], axis=1
+    ).rename_axis("row")
 
 
 def time_table(times) -> pd.DataFrame:
@@ -219,7 +357,8 @@ def time_table(times) -> pd.DataFrame:
     Parameters
     ----------
     times : dict or pandas.DataFrame
-        Model key -> list of ``kit.evaluation.timing.Times``; or one row a timed image: model (key), protocol ("predict": one by one as published), ms.
+        Model key -> list of ``kit.evaluation.timing.Times``; or one row a timed image: model (key),
+        protocol ("predict": one by one as published), ms.
 
     Returns
     -------
@@ -227,33 +366,66 @@ def time_table(times) -> pd.DataFrame:
         Index = model keys; columns model, protocol, min, max, avg, q1, median, q3, n.
     """
     if isinstance(times, dict):
-        times = pd.concat([pd.DataFrame({"model": m, "protocol": one.protocol, "ms": np.ravel(one.ms)}) for m, found in times.items() for one in found])
+        times = pd.concat(
+            [
+                pd.DataFrame({"model": m, "protocol": one.protocol, "ms": np.ravel(one.ms)})
+                for m, found in times.items()
+                for one in found
+            ]
+        )
     grouped = times.groupby(["protocol", "model"], sort=False)["ms"]
-    table = grouped.agg(min="min", max="max", avg="mean", q1=lambda v: v.quantile(0.25), median="median", q3=lambda v: v.quantile(0.75), n="size").reset_index()
+    table = grouped.agg(
+        min="min",
+        max="max",
+        avg="mean",
+        q1=lambda v: v.quantile(0.25),
+        median="median",
+        q3=lambda v: v.quantile(0.75),
+        n="size",
+    ).reset_index()
     order = list(dict.fromkeys([PUBLISHED_PROTOCOL, *times["protocol"]]))
-    table = table.assign(rank=table["protocol"].map(order.index)).sort_values(["rank", "avg"], ignore_index=True).drop(columns="rank")
+    table = (
+        table.assign(rank=table["protocol"].map(order.index))
+        .sort_values(["rank", "avg"], ignore_index=True)
+        .drop(columns="rank")
+    )
     table.insert(0, "row", table.pop("model"))
     table.insert(1, "model", table["row"].map(lambda key: TITLES.get(key, key)))
     return table.set_index("row")
 
 
-def comparison_table(report: pd.DataFrame, costs: pd.DataFrame, times: pd.DataFrame, model: str = "resnet50") -> pd.DataFrame:
-    """Table 7: the printed rows (source "literature", "published") and below them `model` of this run; arguments are Tables 4 (long), 5 and 6."""
+def comparison_table(
+    report: pd.DataFrame, costs: pd.DataFrame, times: pd.DataFrame, model: str = "resnet50"
+) -> pd.DataFrame:
+    """Table 7: the printed rows (source "literature", "published") and below them `model` of this
+    run; arguments are Tables 4 (long), 5 and 6.
+    """
     table = published_table("table-7")
-    table.insert(0, "source", ["published" if row == "resnet50" else "literature" for row in table.index])
+    table.insert(
+        0, "source", ["published" if row == "resnet50" else "literature" for row in table.index]
+    )
     at = report.set_index(["row", "metric"])["value"]
     mean = times[(times.index == model) & (times["protocol"] == PUBLISHED_PROTOCOL)]["avg"]
-    ours = {m: at.get((f"{model}.weighted", m)) for m in CLASS_METRICS} | {"accuracy": at.get((model, "accuracy"))}
-    ours |= {"source": "this run", "model": TITLES.get(model, model), "training_time": costs["training_time"].get(model)}
-    table.loc[f"{model}.ours"] = pd.Series(ours | {"prediction_time": mean.iloc[0] if len(mean) else None}, dtype=object).reindex(table.columns)
+    ours = {m: at.get((f"{model}.weighted", m)) for m in CLASS_METRICS} | {
+        "accuracy": at.get((model, "accuracy"))
+    }
+    ours |= {
+        "source": "this run",
+        "model": TITLES.get(model, model),
+        "training_time": costs["training_time"].get(model),
+    }
+    table.loc[f"{model}.ours"] = pd.Series(
+        ours | {"prediction_time": mean.iloc[0] if len(mean) else None}, dtype=object
+    ).reindex(table.columns)
     return table.where(table.notna(), None)
 
 
-# --- values beside the published ones -----------------------------------------------------------------------------------------------------------
+# --- values beside the published ones -------------------------------------------------------------
 
 
 def store_wide(writers: dict, artefact: str, table: pd.DataFrame, default=None, exact=()) -> None:
-    """Put the cells of a wide table (index = row keys) that the paper prints, and does not merely quote, beside its values.
+    """Put the cells of a wide table (index = row keys) that the paper prints, and does not merely
+    quote, beside its values.
 
     Parameters
     ----------
@@ -261,7 +433,8 @@ def store_wide(writers: dict, artefact: str, table: pd.DataFrame, default=None, 
         Model key -> writer.
     artefact : str
     table : pandas.DataFrame
-        ``<column>_low``, ``<column>_high`` and ``<column>_leak_free`` are taken for the column's interval and leak-free value.
+        ``<column>_low``, ``<column>_high`` and ``<column>_leak_free`` are taken for the column's
+        interval and leak-free value.
     default : kit.report.artefacts.Artefacts or None
         Writer of the rows that are no model.
     exact : collection of str
@@ -274,7 +447,13 @@ def store_wide(writers: dict, artefact: str, table: pd.DataFrame, default=None, 
             entry = known.get(f"{artefact}/{row}/{column}")
             if out is not None and entry is not None and not entry.literature and pd.notna(value):
                 ends = cells.get(f"{column}_low"), cells.get(f"{column}_high")
-                out.value(entry.id, value, None if ends[0] is None else ends, cells.get(f"{column}_leak_free"), exact=column in exact)
+                out.value(
+                    entry.id,
+                    value,
+                    None if ends[0] is None else ends,
+                    cells.get(f"{column}_leak_free"),
+                    exact=column in exact,
+                )
 
 
 def store_times(writers: dict, times: pd.DataFrame) -> None:
@@ -284,4 +463,10 @@ def store_times(writers: dict, times: pd.DataFrame) -> None:
 
 def store_comparison(writers: dict, table: pd.DataFrame, model: str = "resnet50") -> None:
     """Table 7's values: the row of this run from :func:`comparison_table`."""
-    store_wide(writers, "table-7", table.loc[[f"{model}.ours"]].rename(index={f"{model}.ours": model}).drop(columns=["source", "model", "reference"]))
+    store_wide(
+        writers,
+        "table-7",
+        table.loc[[f"{model}.ours"]]
+        .rename(index={f"{model}.ours": model})
+        .drop(columns=["source", "model", "reference"]),
+    )

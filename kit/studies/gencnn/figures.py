@@ -1,7 +1,10 @@
-"""The figures of Gen-CNN: its flow, its encoding, a population, convergence, and how short trainings foretell long ones.
+"""The figures of Gen-CNN: its flow, its encoding, a population, convergence, and how short
+trainings foretell long ones.
 
-What differs from the thesis: the example of a population is one that was really drawn, with its fitness; the convergence of the repetitions, which the thesis gives as
-a mean only, is drawn with its spread beside searches of the same budget. Sample images and confusion matrices come from :mod:`kit.report.plots`.
+What differs from the thesis: the example of a population is one that was really drawn, with its
+fitness; the convergence of the repetitions, which the thesis gives as a mean only, is drawn with
+its spread beside searches of the same budget. Sample images and confusion matrices come from
+:mod:`kit.report.plots`.
 """
 
 import numpy as np
@@ -11,19 +14,53 @@ from PIL import Image
 
 from kit.data import imageio, registry
 from kit.models import architecture_catalog
-from kit.report.diagrams import arrow, box, canvas, HEAD, INPUT, MODEL, OUT, STEP
+from kit.report.diagrams import HEAD, INPUT, MODEL, OUT, STEP, arrow, box, canvas
+from kit.report.style import (
+    LINES,
+    MARKERS,
+    OKABE_ITO,
+    Figure,
+    legend_above,
+    new_figure,
+    require,
+    style,
+)
 from kit.search.evolution.genome import Genome
-from kit.report.style import Figure, legend_above, LINES, MARKERS, new_figure, OKABE_ITO, require, style
 
-LETTERS = {"architecture": "Ar", "learning_rate": "LR", "weight_decay": "WD", "loss": "LF", "optimizer": "Op"}
-NAMES = {"architecture": "architecture", "learning_rate": "factor on learning rate", "weight_decay": "weight decay", "loss": "loss function", "optimizer": "optimizer"}
+LETTERS = {
+    "architecture": "Ar",
+    "learning_rate": "LR",
+    "weight_decay": "WD",
+    "loss": "LF",
+    "optimizer": "Op",
+}
+NAMES = {
+    "architecture": "architecture",
+    "learning_rate": "factor on learning rate",
+    "weight_decay": "weight decay",
+    "loss": "loss function",
+    "optimizer": "optimizer",
+}
 STEPS = (
-    ("Random population", ["genes uniform in [0, 1]"], INPUT), ("Decode", ["genes → hyperparameters"], STEP),
-    ("Train each briefly", ["few epochs, small images,", "from pretrained weights"], MODEL), ("Fitness", ["MCC of the validation images,", "scaled to 0…1 in the generation"], HEAD),
-    ("Tournament", ["survive if better than", "a random opponent"], STEP), ("Offspring", ["blend continuous genes by", "fitness, mutate, keep the elite"], STEP),
-    ("Best of the run", ["its genes, whatever", "generation it is from"], OUT), ("Final training", ["larger images, many epochs,", "cosine; test once"], MODEL),
-)  # fmt: skip
-PLACES = ((0.2, 0.3), (2.6, 0.3), (5.0, 0.3), (7.4, 0.3), (7.4, 1.75), (3.8, 1.75), (5.0, 3.2), (7.4, 3.2))
+    ("Random population", ["genes uniform in [0, 1]"], INPUT),
+    ("Decode", ["genes → hyperparameters"], STEP),
+    ("Train each briefly", ["few epochs, small images,", "from pretrained weights"], MODEL),
+    ("Fitness", ["MCC of the validation images,", "scaled to 0…1 in the generation"], HEAD),
+    ("Tournament", ["survive if better than", "a random opponent"], STEP),
+    ("Offspring", ["blend continuous genes by", "fitness, mutate, keep the elite"], STEP),
+    ("Best of the run", ["its genes, whatever", "generation it is from"], OUT),
+    ("Final training", ["larger images, many epochs,", "cosine; test once"], MODEL),
+)
+PLACES = (
+    (0.2, 0.3),
+    (2.6, 0.3),
+    (5.0, 0.3),
+    (7.4, 0.3),
+    (7.4, 1.75),
+    (3.8, 1.75),
+    (5.0, 3.2),
+    (7.4, 3.2),
+)
 
 
 @style()
@@ -32,7 +69,13 @@ def flow() -> Figure:
     fig, ax = canvas(9.7, 4.3)
     for (heading, lines, colour), (x, y) in zip(STEPS, PLACES, strict=True):
         box(ax, x, y, 2.0, 0.84, heading, lines, colour)
-    for start, end in (((2.2, 0.72), (2.6, 0.72)), ((4.6, 0.72), (5.0, 0.72)), ((7.0, 0.72), (7.4, 0.72)), ((8.4, 1.14), (8.4, 1.75)), ((7.0, 3.62), (7.4, 3.62))):
+    for start, end in (
+        ((2.2, 0.72), (2.6, 0.72)),
+        ((4.6, 0.72), (5.0, 0.72)),
+        ((7.0, 0.72), (7.4, 0.72)),
+        ((8.4, 1.14), (8.4, 1.75)),
+        ((7.0, 3.62), (7.4, 3.62)),
+    ):
         arrow(ax, start, end)
     arrow(ax, (7.4, 2.17), (5.8, 2.17))
     ax.text(6.6, 2.05, "winners", ha="center", fontsize=7.5, style="italic")
@@ -47,12 +90,18 @@ def flow() -> Figure:
 
 @style()
 def encoding(genome: Genome) -> Figure:
-    """What a gene in [0, 1] stands for: bins of the categories, ranges of the continuous genes (Figure 3.2)."""
+    """What a gene in [0, 1] stands for: bins of the categories, ranges of the continuous genes
+    (Figure 3.2).
+    """
     fig = new_figure(9.4, 0.75 * len(genome) + 0.9)
     ax = fig.add_subplot(xlim=(0, 1), ylim=(len(genome) - 0.4, -0.6))
     for row, gene in enumerate(genome.genes):
         _bins(ax, row, gene) if gene.values else _range(ax, row, gene)
-    ax.set(yticks=range(len(genome)), yticklabels=[f"{LETTERS[n]}  {NAMES[n]}" for n in genome.names], xlabel="Gene")
+    ax.set(
+        yticks=range(len(genome)),
+        yticklabels=[f"{LETTERS[n]}  {NAMES[n]}" for n in genome.names],
+        xlabel="Gene",
+    )
     ax.spines["left"].set_visible(False)
     ax.tick_params(axis="y", length=0)
     return fig
@@ -62,16 +111,42 @@ def _bins(ax, row: int, gene) -> None:
     width = 1 / len(gene.values)
     for number, value in enumerate(gene.values):
         ax.add_patch(_patch(number * width, row, width, ("#CFE3F3", "#F7DFA3")[number % 2]))
-        name = architecture_catalog.ARCHITECTURES[value].title.replace("-", "-\n", 2) if gene.name == "architecture" else value.replace("_", "\n")
-        ax.text((number + 0.5) * width, row, name, ha="center", va="center", fontsize=7 if len(gene.values) > 6 else 8)
+        name = (
+            architecture_catalog.ARCHITECTURES[value].title.replace("-", "-\n", 2)
+            if gene.name == "architecture"
+            else value.replace("_", "\n")
+        )
+        ax.text(
+            (number + 0.5) * width,
+            row,
+            name,
+            ha="center",
+            va="center",
+            fontsize=7 if len(gene.values) > 6 else 8,
+        )
 
 
 def _range(ax, row: int, gene) -> None:
     shades = np.linspace(0, 1, 256)[None, :]
-    ax.imshow(shades, extent=(0, 1, row + 0.3, row - 0.3), aspect="auto", cmap="Greys", vmin=-0.15, vmax=2.2, zorder=0)
+    ax.imshow(
+        shades,
+        extent=(0, 1, row + 0.3, row - 0.3),
+        aspect="auto",
+        cmap="Greys",
+        vmin=-0.15,
+        vmax=2.2,
+        zorder=0,
+    )
     for place in (0.0, 0.25, 0.5, 0.75, 1.0):
         side = {0.0: "left", 1.0: "right"}.get(place, "center")
-        ax.text(place + {0.0: 0.005, 1.0: -0.005}.get(place, 0), row, f"{gene.decode(place):.3g}", ha=side, va="center", fontsize=8)
+        ax.text(
+            place + {0.0: 0.005, 1.0: -0.005}.get(place, 0),
+            row,
+            f"{gene.decode(place):.3g}",
+            ha=side,
+            va="center",
+            fontsize=8,
+        )
     ax.text(0.125, row, f"{gene.scale} →", ha="center", va="center", fontsize=7.5, style="italic")
 
 
@@ -83,7 +158,8 @@ def _patch(x, row, width, colour):
 
 @style()
 def population(history: pd.DataFrame, genome: Genome, most: int = 8) -> Figure:
-    """The first individuals of a generation: each gene with what it stands for, and the fitness (Figure 3.3).
+    """The first individuals of a generation: each gene with what it stands for, and the fitness
+    (Figure 3.3).
 
     Parameters
     ----------
@@ -97,13 +173,44 @@ def population(history: pd.DataFrame, genome: Genome, most: int = 8) -> Figure:
     fig = new_figure(9.4, 0.9 + 0.5 * len(shown))
     ax = fig.add_subplot(xlim=(-0.5, len(genome) + 0.5), ylim=(len(shown) - 0.5, -0.5))
     genes = shown[[f"gene.{name}" for name in genome.names]].to_numpy()
-    image = ax.imshow(genes, cmap="viridis", vmin=0, vmax=1, aspect="auto", extent=(-0.5, len(genome) - 0.5, len(shown) - 0.5, -0.5))
+    image = ax.imshow(
+        genes,
+        cmap="viridis",
+        vmin=0,
+        vmax=1,
+        aspect="auto",
+        extent=(-0.5, len(genome) - 0.5, len(shown) - 0.5, -0.5),
+    )
     for row, line in enumerate(shown.to_dict("records")):
         for column, name in enumerate(genome.names):
-            value = architecture_catalog.ARCHITECTURES[line[name]].title if name == "architecture" else line[name].replace("_", " ") if isinstance(line[name], str) else f"{line[name]:.3g}"
-            ax.text(column, row, f"{value}\n({genes[row, column]:.2f})", ha="center", va="center", fontsize=7.5, color="w" if genes[row, column] < 0.6 else "k")
-        ax.text(len(genome), row, f"{line['fitness']:.3f}" if pd.isna(line["reason"]) else "failed", ha="center", va="center", fontsize=9)
-    ax.set_xticks(range(len(genome) + 1), [*(f"{LETTERS[n]}\n{NAMES[n]}" for n in genome.names), "fitness\n(MCC)"])
+            value = (
+                architecture_catalog.ARCHITECTURES[line[name]].title
+                if name == "architecture"
+                else line[name].replace("_", " ")
+                if isinstance(line[name], str)
+                else f"{line[name]:.3g}"
+            )
+            ax.text(
+                column,
+                row,
+                f"{value}\n({genes[row, column]:.2f})",
+                ha="center",
+                va="center",
+                fontsize=7.5,
+                color="w" if genes[row, column] < 0.6 else "k",
+            )
+        ax.text(
+            len(genome),
+            row,
+            f"{line['fitness']:.3f}" if pd.isna(line["reason"]) else "failed",
+            ha="center",
+            va="center",
+            fontsize=9,
+        )
+    ax.set_xticks(
+        range(len(genome) + 1),
+        [*(f"{LETTERS[n]}\n{NAMES[n]}" for n in genome.names), "fitness\n(MCC)"],
+    )
     ax.set_yticks(range(len(shown)), [f"individual {int(i) + 1}" for i in shown["individual"]])
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
@@ -127,10 +234,29 @@ def convergence(traces: dict) -> Figure:
         at = np.arange(1, max(round(t["cost"].sum()) for t in kept) + 1)
         curves = np.array([_best_at(trace, at) for trace in kept])
         drawn = np.isfinite(curves).all(0)
-        ax.plot(at[drawn], curves.mean(0)[drawn], LINES[number % 4], color=OKABE_ITO[number], marker=MARKERS[number], ms=4, markevery=max(1, len(at) // 8), lw=2.2 if not number else 1.3, label=f"{name}, n = {len(kept)}")
+        ax.plot(
+            at[drawn],
+            curves.mean(0)[drawn],
+            LINES[number % 4],
+            color=OKABE_ITO[number],
+            marker=MARKERS[number],
+            ms=4,
+            markevery=max(1, len(at) // 8),
+            lw=2.2 if not number else 1.3,
+            label=f"{name}, n = {len(kept)}",
+        )
         if len(kept) > 1:
-            ax.fill_between(at[drawn], curves.min(0)[drawn], curves.max(0)[drawn], color=OKABE_ITO[number], alpha=0.15 if not number else 0.07, lw=0)
-    ax.set(xlabel="Trainings spent (full evaluations)", ylabel="Best validation fitness so far (MCC)")
+            ax.fill_between(
+                at[drawn],
+                curves.min(0)[drawn],
+                curves.max(0)[drawn],
+                color=OKABE_ITO[number],
+                alpha=0.15 if not number else 0.07,
+                lw=0,
+            )
+    ax.set(
+        xlabel="Trainings spent (full evaluations)", ylabel="Best validation fitness so far (MCC)"
+    )
     ax.xaxis.set_major_locator(MaxNLocator(8, integer=True))
     ax.grid(True)
     legend_above(fig, *ax.get_legend_handles_labels())
@@ -147,7 +273,8 @@ def _best_at(trace: pd.DataFrame, at) -> np.ndarray:
 
 @style()
 def fidelity(table: pd.DataFrame, text: str = "") -> Figure:
-    """Fitness after the short training against the MCC after the long one; each point an individual.
+    """Fitness after the short training against the MCC after the long one; each point an
+    individual.
 
     Parameters
     ----------
@@ -158,12 +285,24 @@ def fidelity(table: pd.DataFrame, text: str = "") -> Figure:
     """
     require(len(table), "The figure of short and long trainings needs at least one individual.")
     fig = new_figure(7.4, 3.4)
-    for number, (ax, (column, name)) in enumerate(zip(fig.subplots(1, 2), (("final_test_mcc", "Test"), ("final_val_mcc", "Validation")), strict=True)):
+    for number, (ax, (column, name)) in enumerate(
+        zip(
+            fig.subplots(1, 2),
+            (("final_test_mcc", "Test"), ("final_val_mcc", "Validation")),
+            strict=True,
+        )
+    ):
         ax.plot(table["fitness"], table[column], MARKERS[number], color=OKABE_ITO[number], ms=6)
         both = pd.concat([table["fitness"], table[column]])
         low, high = both.min() - 0.05, both.max() + 0.05
         ax.plot([low, high], [low, high], "--", color="0.6", lw=1, zorder=0)
-        ax.set(xlabel="Validation MCC, short training", ylabel=f"{name} MCC, long training", xlim=(low, high), ylim=(low, high), aspect="equal")
+        ax.set(
+            xlabel="Validation MCC, short training",
+            ylabel=f"{name} MCC, long training",
+            xlim=(low, high),
+            ylim=(low, high),
+            aspect="equal",
+        )
         ax.grid(True)
         if text and not number:
             ax.set_title(text, fontsize=9)
@@ -171,10 +310,24 @@ def fidelity(table: pd.DataFrame, text: str = "") -> Figure:
 
 
 def examples(inputs, rows) -> tuple[list, list]:
-    """One image a class as its file holds it, 256 px at most, and the classes' names, for ``plots.image_grid`` (Figures 3.4 to 3.7): the first of each class among `rows`."""
+    """One image a class as its file holds it, 256 px at most, and the classes' names, for
+    ``plots.image_grid`` (Figures 3.4 to 3.7): the first of each class among `rows`.
+    """
     display = registry.get(inputs.name).display
-    firsts = [next(row for row in rows if inputs.labels[row] == label) for label in np.unique(inputs.labels[rows])]
-    pictures = [Image.fromarray(imageio.read_image(registry.root(inputs.name) / inputs.index["image_id"].iloc[row], channels=3)) for row in firsts]
+    firsts = [
+        next(row for row in rows if inputs.labels[row] == label)
+        for label in np.unique(inputs.labels[rows])
+    ]
+    pictures = [
+        Image.fromarray(
+            imageio.read_image(
+                registry.root(inputs.name) / inputs.index["image_id"].iloc[row], channels=3
+            )
+        )
+        for row in firsts
+    ]
     for picture in pictures:
         picture.thumbnail((256, 256))
-    return [np.asarray(picture) for picture in pictures], [display[inputs.labels[row]] for row in firsts]
+    return [np.asarray(picture) for picture in pictures], [
+        display[inputs.labels[row]] for row in firsts
+    ]

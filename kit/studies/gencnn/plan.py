@@ -3,16 +3,26 @@
 from dataclasses import dataclass
 
 from kit.data.augment import crop_rotate
+from kit.errors import KitError
 from kit.models import architecture_catalog, ported_weights
 from kit.published import papers
-from kit.errors import KitError
-from kit.search.evolution import genetic, genome as evolution_genome, rivals
+from kit.search.evolution import genetic, rivals
+from kit.search.evolution import genome as evolution_genome
+
+TITLES = {
+    "sign-language-digits": "Sign Language Digits",
+    "kvasir-v2": "KVASIR-v2",
+    "isic-2019": "ISIC-2019",
+    "breakhis": "BreaKHis",
+}  # keys of the thesis' tables
 
 
-TITLES = {"sign-language-digits": "Sign Language Digits", "kvasir-v2": "KVASIR-v2", "isic-2019": "ISIC-2019", "breakhis": "BreaKHis"}  # keys of the thesis' tables
-
-
-PUBLISHED = {"sign-language-digits": "sign-digits", "kvasir-v2": "kvasir-v2", "isic-2019": "isic2019", "breakhis": "breakhis"}  # names of the registry
+PUBLISHED = {
+    "sign-language-digits": "sign-digits",
+    "kvasir-v2": "kvasir-v2",
+    "isic-2019": "isic2019",
+    "breakhis": "breakhis",
+}  # names of the registry
 
 
 MEDICAL = tuple(TITLES)[1:]
@@ -21,16 +31,22 @@ MEDICAL = tuple(TITLES)[1:]
 RIVALS = tuple(method for method in rivals.METHODS if method != "genetic")
 
 
-CROSSOVER, MUTATION = {"learning_rate": 0.9, "weight_decay": 0.9}, {"learning_rate": 0.2, "weight_decay": 0.2}  # Table 3.4; the other genes: 0 and 0.4
+CROSSOVER, MUTATION = (
+    {"learning_rate": 0.9, "weight_decay": 0.9},
+    {"learning_rate": 0.2, "weight_decay": 0.2},
+)  # Table 3.4; the other genes: 0 and 0.4
 
 
 class BadPlan(KitError):
-    """A setting of the Gen-CNN trainings is out of range, or names something that does not exist."""
+    """A setting of the Gen-CNN trainings is out of range, or names something that does not
+    exist.
+    """
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is searched and trained; the defaults are the published ones, or the card's advice where nothing is published.
+    """What is searched and trained; the defaults are the published ones, or the card's advice where
+    nothing is published.
 
     Attributes
     ----------
@@ -116,17 +132,42 @@ class Plan:
     def __post_init__(self):
         object.__setattr__(self, "medical", tuple(dict(self.medical).items()))
         object.__setattr__(self, "architectures", tuple(self.architectures))
-        object.__setattr__(self, "rivals", RIVALS if tuple(self.rivals) == ("all",) else tuple(self.rivals))
-        for what, wanted, known in (("medical set", dict(self.medical), MEDICAL), ("architecture", self.architectures, architecture_catalog.ARCHITECTURES), ("search", self.rivals, RIVALS),
-                                    ("fitness", [self.fitness], ("mcc", "accuracy")), ("fitness_part", [self.fitness_part], ("val", "train")),
-                                    ("tournament", [self.tournament], ("text", "code")), ("target", [self.target] * (self.target_repetitions > 0), dict(self.medical))):
+        object.__setattr__(
+            self, "rivals", RIVALS if tuple(self.rivals) == ("all",) else tuple(self.rivals)
+        )
+        for what, wanted, known in (
+            ("medical set", dict(self.medical), MEDICAL),
+            ("architecture", self.architectures, architecture_catalog.ARCHITECTURES),
+            ("search", self.rivals, RIVALS),
+            ("fitness", [self.fitness], ("mcc", "accuracy")),
+            ("fitness_part", [self.fitness_part], ("val", "train")),
+            ("tournament", [self.tournament], ("text", "code")),
+            ("target", [self.target] * (self.target_repetitions > 0), dict(self.medical)),
+        ):
             for name in wanted:
                 if name not in known:
-                    raise BadPlan(f"There is no {what} {name!r} here; choose from {', '.join(known)}.")
-        if min(self.generations, self.individuals, self.repetitions, self.convergence_generations, self.convergence_individuals, len(self.architectures)) < 1:
-            raise BadPlan("Generations, individuals, repetitions and architectures must be at least 1.")
+                    raise BadPlan(
+                        f"There is no {what} {name!r} here; choose from {', '.join(known)}."
+                    )
+        if (
+            min(
+                self.generations,
+                self.individuals,
+                self.repetitions,
+                self.convergence_generations,
+                self.convergence_individuals,
+                len(self.architectures),
+            )
+            < 1
+        ):
+            raise BadPlan(
+                "Generations, individuals, repetitions and architectures must be at least 1."
+            )
         if "hyperband" in self.rivals and self.epochs < 2:
-            raise BadPlan("Hyperband shortens trainings: give epochs of at least 2, or leave it out of rivals.")
+            raise BadPlan(
+                "Hyperband shortens trainings: give epochs of at least 2, or leave it out of "
+                "rivals."
+            )
 
     @property
     def side(self) -> int:
@@ -138,14 +179,27 @@ class Plan:
         return evolution_genome.chapter3(self.order, self.rates, self.scale, self.architectures)
 
     def settings(self, generations: int, individuals: int, seed: int) -> genetic.GASettings:
-        """Of the genetic algorithm, with the probabilities of Table 3.4 in the order of the genes."""
+        """Of the genetic algorithm, with the probabilities of Table 3.4 in the order of the
+        genes.
+        """
         names = self.genome().names
-        chances = {"crossover": tuple(CROSSOVER.get(n, 0.0) for n in names), "mutation": tuple(MUTATION.get(n, 0.4) for n in names), "seed": seed}
-        return genetic.GASettings(generations, individuals, **chances) if self.tournament == "text" else genetic.released(generations, individuals, **chances)
+        chances = {
+            "crossover": tuple(CROSSOVER.get(n, 0.0) for n in names),
+            "mutation": tuple(MUTATION.get(n, 0.4) for n in names),
+            "seed": seed,
+        }
+        return (
+            genetic.GASettings(generations, individuals, **chances)
+            if self.tournament == "text"
+            else genetic.released(generations, individuals, **chances)
+        )
 
     def initial(self) -> dict:
         """Architecture -> "imagenet" or None: how its weights start, with the files at hand."""
-        return {name: ported_weights.initialisation(name, self.weights).weights for name in self.architectures}
+        return {
+            name: ported_weights.initialisation(name, self.weights).weights
+            for name in self.architectures
+        }
 
 
 def space(wanted) -> tuple:
@@ -160,27 +214,62 @@ def role_seed(plan: Plan, role: str) -> int:
 
 def thesis_name(architecture: str) -> str:
     """An architecture as the thesis' tables of this chapter are keyed."""
-    return {"efficientnetv2_s": "efficientnetv2-small"}.get(architecture, architecture.replace("_", "-"))
+    return {"efficientnetv2_s": "efficientnetv2-small"}.get(
+        architecture, architecture.replace("_", "-")
+    )
 
 
 def notes(plan: Plan, study: str = "medical") -> list[str]:
-    """What the plan does otherwise than the publication states, in the searches on the "medical" sets or in the "convergence" study, whose size is not published."""
-    used = {"epochs_per_individual": plan.epochs, "image_size": [plan.size] * 2, "final_epochs": plan.final_epochs, "final_image_size": [plan.final_size] * 2,
-            "code_hpo_batch": plan.batch, "code_final_batch_at_448": plan.final_batch}  # fmt: skip
-    used |= {"generations": plan.generations, "individuals": plan.individuals} if study == "medical" else {"convergence_repetitions": plan.repetitions}
-    found = [line.replace("code ", "").replace("hpo", "search").replace(" at 448", "") for line in papers.departures(papers.load("gencnn"), used)]
+    """What the plan does otherwise than the publication states, in the searches on the "medical"
+    sets or in the "convergence" study, whose size is not published.
+    """
+    used = {
+        "epochs_per_individual": plan.epochs,
+        "image_size": [plan.size] * 2,
+        "final_epochs": plan.final_epochs,
+        "final_image_size": [plan.final_size] * 2,
+        "code_hpo_batch": plan.batch,
+        "code_final_batch_at_448": plan.final_batch,
+    }
+    used |= (
+        {"generations": plan.generations, "individuals": plan.individuals}
+        if study == "medical"
+        else {"convergence_repetitions": plan.repetitions}
+    )
+    found = [
+        line.replace("code ", "").replace("hpo", "search").replace(" at 448", "")
+        for line in papers.departures(papers.load("gencnn"), used)
+    ]
     names = [thesis_name(name) for name in plan.architectures]
     other = set(names) != set(papers.load("gencnn").hyperparameters["architectures"])
-    found += [f"{len(names)} architecture{'s' * (len(names) != 1)} ({', '.join(names)}) instead of nine"] * other
-    found += [f"{plan.images} images of a set"] * bool(plan.images) + ["near-duplicates kept in one part"] * plan.grouped
-    found += [f"{plan.scale} scale of rate and decay instead of linear"] * (plan.scale != "linear") + ["fitness accuracy instead of MCC"] * (plan.fitness != "mcc")
-    found += ["fitness of the training images, as the released code before 2025"] * (plan.fitness_part == "train") + ["rate and decay exchanged in the final training, as in the released code"] * plan.swap_lr_wd
+    found += [
+        f"{len(names)} architecture{'s' * (len(names) != 1)} ({', '.join(names)}) instead of nine"
+    ] * other
+    found += [f"{plan.images} images of a set"] * bool(plan.images) + [
+        "near-duplicates kept in one part"
+    ] * plan.grouped
+    found += [f"{plan.scale} scale of rate and decay instead of linear"] * (
+        plan.scale != "linear"
+    ) + ["fitness accuracy instead of MCC"] * (plan.fitness != "mcc")
+    found += ["fitness of the training images, as the released code before 2025"] * (
+        plan.fitness_part == "train"
+    ) + [
+        "rate and decay exchanged in the final training, as in the released code"
+    ] * plan.swap_lr_wd
     return found
 
 
 def stand_in(plan: Plan, role: str) -> str | None:
-    """What replaces the published data set and weights in the results of a role; None if nothing does."""
+    """What replaces the published data set and weights in the results of a role; None if nothing
+    does.
+    """
     dataset = plan.convergence if role == "sign-language-digits" else dict(plan.medical)[role]
-    random = [architecture_catalog.entry(name).title for name, weights in plan.initial().items() if weights is None]
-    said = [f"{dataset} in place of {TITLES[role]}"] * (dataset != PUBLISHED[role]) + [f"random initialisation in place of ImageNet weights ({', '.join(random)})"] * bool(random)
+    random = [
+        architecture_catalog.entry(name).title
+        for name, weights in plan.initial().items()
+        if weights is None
+    ]
+    said = [f"{dataset} in place of {TITLES[role]}"] * (dataset != PUBLISHED[role]) + [
+        f"random initialisation in place of ImageNet weights ({', '.join(random)})"
+    ] * bool(random)
     return "; ".join(said) or None

@@ -2,24 +2,35 @@
 
 from dataclasses import dataclass
 
+from kit.errors import KitError
 from kit.models import architecture_catalog
 from kit.published import papers
-from kit.errors import KitError
 from kit.search.evolution import genome as evolution_genome
 from kit.search.evolution.soup import SoupSettings
 
+EXPERIMENTS = (
+    "1",
+    "2",
+    "1-constant",
+    "2-cosine",
+)  # the latter two: the same lengths with the other scheduler
 
-EXPERIMENTS = ("1", "2", "1-constant", "2-cosine")  # the latter two: the same lengths with the other scheduler
 
-
-ARMS = {"without": "off", "with": "algorithm", "released": "released", "copying": "off"}  # and the astrocytes' mode
+ARMS = {
+    "without": "off",
+    "with": "algorithm",
+    "released": "released",
+    "copying": "off",
+}  # and the astrocytes' mode
 
 
 PUBLISHED = ("kvasir-v2", "breakhis")
 
 
 class BadPlan(KitError):
-    """A setting of the Gen-Soup searches is out of range, or an arm or experiment does not exist."""
+    """A setting of the Gen-Soup searches is out of range, or an arm or experiment does not
+    exist.
+    """
 
 
 @dataclass(frozen=True)
@@ -86,21 +97,56 @@ class Plan:
     seed: int = 0
 
     def __post_init__(self):
-        object.__setattr__(self, "datasets", tuple((key, name) for key, name in dict(self.datasets).items()))
+        object.__setattr__(
+            self, "datasets", tuple((key, name) for key, name in dict(self.datasets).items())
+        )
         for field in ("experiments", "arms", "architectures", "generations"):
             object.__setattr__(self, field, tuple(getattr(self, field)))
-        for chosen, known, what in ((dict(self.datasets), PUBLISHED, "published data set"), (self.experiments, EXPERIMENTS, "experiment"), (self.arms, ARMS, "arm")):
+        for chosen, known, what in (
+            (dict(self.datasets), PUBLISHED, "published data set"),
+            (self.experiments, EXPERIMENTS, "experiment"),
+            (self.arms, ARMS, "arm"),
+        ):
             unknown = [name for name in chosen if name not in known]
             if unknown or not chosen:
-                raise BadPlan(f"There is no {what} {unknown[0] if unknown else ''!r}; choose from {', '.join(known)}.")
-        if len(self.generations) != 2 or self.seeds < 1 or self.images < 0 or not 0 <= self.ema_momentum < 1:
-            raise BadPlan("Gen-Soup needs the lengths of both experiments, at least one seed, and a momentum in [0, 1).")
+                raise BadPlan(
+                    f"There is no {what} {unknown[0] if unknown else ''!r}; choose from "
+                    f"{', '.join(known)}."
+                )
+        if (
+            len(self.generations) != 2
+            or self.seeds < 1
+            or self.images < 0
+            or not 0 <= self.ema_momentum < 1
+        ):
+            raise BadPlan(
+                "Gen-Soup needs the lengths of both experiments, at least one seed, and a momentum "
+                "in [0, 1)."
+            )
 
     def settings(self, experiment: str, arm: str, seed: int) -> SoupSettings:
         """Settings of one search."""
-        shared = {name: getattr(self, name) for name in ("first", "decrement", "smallest", "start", "end", "at_end", "epochs", "batch_size", "recalibrate")}
-        return SoupSettings(generations=self.generations[int(experiment[0]) - 1], cosine=experiment in ("1", "2-cosine"),
-                            inheritance="better" if arm == "copying" else "average", seed=seed, **shared)
+        shared = {
+            name: getattr(self, name)
+            for name in (
+                "first",
+                "decrement",
+                "smallest",
+                "start",
+                "end",
+                "at_end",
+                "epochs",
+                "batch_size",
+                "recalibrate",
+            )
+        }
+        return SoupSettings(
+            generations=self.generations[int(experiment[0]) - 1],
+            cosine=experiment in ("1", "2-cosine"),
+            inheritance="better" if arm == "copying" else "average",
+            seed=seed,
+            **shared,
+        )
 
     def genome(self, arm: str) -> evolution_genome.Genome:
         """Seven genes, five without astrocytes."""
@@ -109,15 +155,35 @@ class Plan:
 
 def notes(plan: Plan) -> list[str]:
     """What the plan does otherwise than the thesis states."""
-    used = {"generations_exp1": plan.generations[0], "generations_exp2": plan.generations[1], "epochs_per_generation": plan.epochs, "image_size_start": [plan.start] * 2,
-            "image_size_end": [plan.end] * 2, "epochs_at_max_image_size": plan.at_end * plan.epochs, "population_initial": plan.first, "population_decrement": plan.decrement,
-            "population_minimum": plan.smallest}
+    used = {
+        "generations_exp1": plan.generations[0],
+        "generations_exp2": plan.generations[1],
+        "epochs_per_generation": plan.epochs,
+        "image_size_start": [plan.start] * 2,
+        "image_size_end": [plan.end] * 2,
+        "epochs_at_max_image_size": plan.at_end * plan.epochs,
+        "population_initial": plan.first,
+        "population_decrement": plan.decrement,
+        "population_minimum": plan.smallest,
+    }
     found = papers.departures(papers.load("gensoup"), used)
-    found += [f"at most {plan.images} images a data set"] * bool(plan.images) + ["no augmentation"] * (not plan.augmentation)
+    found += [f"at most {plan.images} images a data set"] * bool(plan.images) + [
+        "no augmentation"
+    ] * (not plan.augmentation)
     found += ["CutMix and MixUp left out"] * (plan.mixing == "off")
-    missing = [architecture_catalog.entry(name).title for name in architecture_catalog.TABLE_5_2 if name not in plan.architectures]
-    added = [architecture_catalog.entry(name).title for name in plan.architectures if name not in architecture_catalog.TABLE_5_2]
-    found += [f"without {', '.join(missing)}"] * bool(missing) + [f"with {', '.join(added)}, which the thesis does not have"] * bool(added)
+    missing = [
+        architecture_catalog.entry(name).title
+        for name in architecture_catalog.TABLE_5_2
+        if name not in plan.architectures
+    ]
+    added = [
+        architecture_catalog.entry(name).title
+        for name in plan.architectures
+        if name not in architecture_catalog.TABLE_5_2
+    ]
+    found += [f"without {', '.join(missing)}"] * bool(missing) + [
+        f"with {', '.join(added)}, which the thesis does not have"
+    ] * bool(added)
     return found
 
 
@@ -129,6 +195,12 @@ def starts(plan: Plan) -> dict:
 
 
 def stand_in(plan: Plan) -> str | None:
-    """What results have to say of architectures that start at random; None if all start from ImageNet."""
-    random = [architecture_catalog.entry(name).title for name, start in starts(plan).items() if start.stand_in]
+    """What results have to say of architectures that start at random; None if all start from
+    ImageNet.
+    """
+    random = [
+        architecture_catalog.entry(name).title
+        for name, start in starts(plan).items()
+        if start.stand_in
+    ]
     return f"random initial weights in place of ImageNet's: {', '.join(random)}" if random else None

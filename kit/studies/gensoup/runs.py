@@ -1,9 +1,12 @@
-"""The searches of chapter 5 of the thesis: Gen-Soup with and without astrocytes, in two experiments, and what they have to be compared with.
+"""The searches of chapter 5 of the thesis: Gen-Soup with and without astrocytes, in two
+experiments, and what they have to be compared with.
 
-The thesis runs each search once, changes scheduler and length together, and has no baseline. Here searches can be repeated with several seeds, scheduler
-and length can be varied one at a time, a search that copies the better parent's weights tells what averaging is worth, astrocytes as they were
-released (which change nothing) tell what the two further genes alone do, and the final population is made into soups after the fact. The reported network
-is the thesis': the highest validation MCC of the whole search, tested once at the final image size.
+The thesis runs each search once, changes scheduler and length together, and has no baseline. Here
+searches can be repeated with several seeds, scheduler and length can be varied one at a time, a
+search that copies the better parent's weights tells what averaging is worth, astrocytes as they
+were released (which change nothing) tell what the two further genes alone do, and the final
+population is made into soups after the fact. The reported network is the thesis': the highest
+validation MCC of the whole search, tested once at the final image size.
 """
 
 import shutil
@@ -13,7 +16,8 @@ import numpy as np
 import pandas as pd
 
 from kit import files, paths, record
-from kit.data import images, inputs as data_inputs, registry
+from kit.data import images, registry
+from kit.data import inputs as data_inputs
 from kit.search.evolution import averaging, soup
 from kit.studies.gensoup import plan as gensoup_plan
 from kit.studies.gensoup.plan import Plan
@@ -21,12 +25,10 @@ from kit.studies.gensoup.plan import Plan
 MODELS = ("best", "last", "uniform", "greedy", "weighted", "single", "ema")
 
 
-
-
-
-
 def load(plan: Plan, name: str) -> tuple:
-    """Images of a registered set and row numbers of "train", "val" and "test": 60, 20 and 20 per cent of each class."""
+    """Images of a registered set and row numbers of "train", "val" and "test": 60, 20 and 20 per
+    cent of each class.
+    """
     return images.in_three(name, plan.decoded_size, plan.images, plan.seed, plan.grouped)
 
 
@@ -34,24 +36,48 @@ def network(plan: Plan, name: str, arm: str):
     """What the searches' traced steps depend on."""
     from kit.training.short import Network
 
-    return Network(plan.architectures[0], len(registry.get(name).classes), weights=plan.weights, seed=plan.seed, augmentation=plan.augmentation, mixing=plan.mixing,
-                   astrocytes=gensoup_plan.ARMS[arm])
+    return Network(
+        plan.architectures[0],
+        len(registry.get(name).classes),
+        weights=plan.weights,
+        seed=plan.seed,
+        augmentation=plan.augmentation,
+        mixing=plan.mixing,
+        astrocytes=gensoup_plan.ARMS[arm],
+    )
 
 
-def run_of(plan: Plan, name: str, experiment: str, arm: str, seed: int, inputs, parts: dict) -> record.Run:
+def run_of(
+    plan: Plan, name: str, experiment: str, arm: str, seed: int, inputs, parts: dict
+) -> record.Run:
     """The run folder of one search, whether it exists or not."""
-    config = {"search": asdict(plan.settings(experiment, arm, seed)), "genome": [asdict(gene) for gene in plan.genome(arm).genes], "network": asdict(network(plan, name, arm)),
-              "ema_momentum": plan.ema_momentum, "points": plan.points, "data": inputs.facts, "parts": inputs.members(parts)}
-    return record.Run(paths.results_dir() / plan.profile / "gensoup" / "runs", f"{name}-experiment{experiment}-{arm}-seed{seed}", config)
+    config = {
+        "search": asdict(plan.settings(experiment, arm, seed)),
+        "genome": [asdict(gene) for gene in plan.genome(arm).genes],
+        "network": asdict(network(plan, name, arm)),
+        "ema_momentum": plan.ema_momentum,
+        "points": plan.points,
+        "data": inputs.facts,
+        "parts": inputs.members(parts),
+    }
+    return record.Run(
+        paths.results_dir() / plan.profile / "gensoup" / "runs",
+        f"{name}-experiment{experiment}-{arm}-seed{seed}",
+        config,
+    )
 
 
-def search(plan: Plan, name: str, experiment: str, arm: str, seed: int, inputs, parts: dict) -> record.Run:
-    """One search and its comparisons, or the finished run of the same settings and images; an interrupted one goes on.
+def search(
+    plan: Plan, name: str, experiment: str, arm: str, seed: int, inputs, parts: dict
+) -> record.Run:
+    """One search and its comparisons, or the finished run of the same settings and images; an
+    interrupted one goes on.
 
     Returns
     -------
     kit.record.Run
-        With history.csv (individuals), predictions.csv (test; column model), models.csv, path.csv, metrics.json (the best individual) and best.npz.
+        With history.csv (individuals), predictions.csv (test; column model), models.csv, path.csv,
+        metrics.json (the best individual) and best.npz.
 
     Raises
     ------
@@ -74,30 +100,54 @@ def search(plan: Plan, name: str, experiment: str, arm: str, seed: int, inputs, 
 
 
 def _conclude(run: record.Run, plan: Plan, done: soup.Search, nursery: soup.Nursery) -> None:
-    """Test the search's network and its rivals, follow the path between two parents, and write everything."""
+    """Test the search's network and its rivals, follow the path between two parents, and write
+    everything.
+    """
     models, path, kinship = _soups(plan, done, nursery)
     best = done.best
     weights = soup.load(done.folder / soup.BEST)
-    models = {"best": (best["architecture"], weights, {"image_size": best["size"]}), **models, **_single(plan, best, nursery)}
+    models = {
+        "best": (best["architecture"], weights, {"image_size": best["size"]}),
+        **models,
+        **_single(plan, best, nursery),
+    }
     tables, rows, size = [], [], done.settings.end
     for model, (architecture, found, more) in models.items():
         try:
-            table = nursery.trainer(architecture).predict(nursery.inputs, np.sort(nursery.parts["test"]), size, "test", weights=found)
+            table = nursery.trainer(architecture).predict(
+                nursery.inputs, np.sort(nursery.parts["test"]), size, "test", weights=found
+            )
         except nursery.failures as error:
             print(f"left out: {model}: {error}", flush=True)
             continue
         tables.append(table.assign(model=model))
-        rows.append({"model": model, "architecture": architecture, "validation_mcc": _judged(nursery, architecture, found, size), **more})
+        rows.append(
+            {
+                "model": model,
+                "architecture": architecture,
+                "validation_mcc": _judged(nursery, architecture, found, size),
+                **more,
+            }
+        )
     files.write_csv(run.folder / "predictions.csv", pd.concat(tables, ignore_index=True))
     files.write_csv(run.folder / "models.csv", pd.DataFrame(rows))
     files.write_csv(run.folder / "path.csv", path)
     files.write_csv(run.folder / "history.csv", done.history)
-    files.write_json(run.folder / "metrics.json", {"best": best, "kinship": kinship, "barrier": averaging.barrier(path) if len(path) else None})
+    files.write_json(
+        run.folder / "metrics.json",
+        {
+            "best": best,
+            "kinship": kinship,
+            "barrier": averaging.barrier(path) if len(path) else None,
+        },
+    )
     soup.save(run.folder / soup.BEST, weights)
 
 
 def _soups(plan: Plan, done: soup.Search, nursery: soup.Nursery) -> tuple:
-    """Soups of the final population, the scores between its two best members, and how many generations ago they were one."""
+    """Soups of the final population, the scores between its two best members, and how many
+    generations ago they were one.
+    """
     rows, size = done.final_members(), done.settings.end
     if not rows:
         return {}, pd.DataFrame(columns=["share", "score", "recalibrated"]), None
@@ -110,12 +160,25 @@ def _soups(plan: Plan, done: soup.Search, nursery: soup.Nursery) -> tuple:
         return _judged(nursery, architecture, fresh(weights), size)
 
     made = {"last": (architecture, members[0], {"members": 1})}
-    for name, (weights, shares) in soup.soups(members, [row["fitness"] for row in rows], score).items():
+    for name, (weights, shares) in soup.soups(
+        members, [row["fitness"] for row in rows], score
+    ).items():
         made[name] = (architecture, fresh(weights), {"members": int(np.count_nonzero(shares))})
     if len(members) < 2:
         return made, pd.DataFrame(columns=["share", "score", "recalibrated"]), None
-    raw = averaging.path(members[0], members[1], lambda weights: _judged(nursery, architecture, weights, size), plan.points)
-    return made, raw.assign(recalibrated=averaging.path(members[0], members[1], score, plan.points)["score"]), done.kinship(rows[0], rows[1])
+    raw = averaging.path(
+        members[0],
+        members[1],
+        lambda weights: _judged(nursery, architecture, weights, size),
+        plan.points,
+    )
+    return (
+        made,
+        raw.assign(
+            recalibrated=averaging.path(members[0], members[1], score, plan.points)["score"]
+        ),
+        done.kinship(rows[0], rows[1]),
+    )
 
 
 def _judged(nursery: soup.Nursery, architecture: str, weights, size: int) -> float:
@@ -127,22 +190,40 @@ def _judged(nursery: soup.Nursery, architecture: str, weights, size: int) -> flo
 
 
 def _single(plan: Plan, best: dict, nursery: soup.Nursery) -> dict:
-    """One network trained with the best genes for as many epochs as a lineage has, and the moving average of its weights; nothing if it fails."""
+    """One network trained with the best genes for as many epochs as a lineage has, and the moving
+    average of its weights; nothing if it fails.
+    """
     settings, kept, doer = nursery.settings, [], nursery.trainer(best["architecture"])
     epochs = settings.generations * settings.epochs
     try:
-        doer.train(best, nursery.inputs, nursery.parts["train"], epochs=epochs, size=settings.end, batch_size=settings.batch_size, seed=settings.seed,
-                   of_epochs=epochs if settings.cosine else None, decay_mode=settings.decay_mode, watch=lambda epoch: kept.append(doer.model.get_weights()) or {})
+        doer.train(
+            best,
+            nursery.inputs,
+            nursery.parts["train"],
+            epochs=epochs,
+            size=settings.end,
+            batch_size=settings.batch_size,
+            seed=settings.seed,
+            of_epochs=epochs if settings.cosine else None,
+            decay_mode=settings.decay_mode,
+            watch=lambda epoch: kept.append(doer.model.get_weights()) or {},
+        )
         mean = soup.moving_average(kept, plan.ema_momentum)
     except nursery.failures as error:
         print(f"left out: one training of the best genes: {error}", flush=True)
         return {}
-    mean = nursery.recalibrate(best["architecture"], mean, settings.end) if plan.recalibrate else mean
-    return {"single": (best["architecture"], kept[-1], {"members": 1}), "ema": (best["architecture"], mean, {"members": epochs})}
+    mean = (
+        nursery.recalibrate(best["architecture"], mean, settings.end) if plan.recalibrate else mean
+    )
+    return {
+        "single": (best["architecture"], kept[-1], {"members": 1}),
+        "ema": (best["architecture"], mean, {"members": epochs}),
+    }
 
 
 def search_all(plan: Plan, loaded: dict) -> dict:
-    """All searches: (published data set, experiment, arm) -> {seed: run}; one that fails is reported and left out.
+    """All searches: (published data set, experiment, arm) -> {seed: run}; one that fails is
+    reported and left out.
 
     Parameters
     ----------
@@ -155,20 +236,18 @@ def search_all(plan: Plan, loaded: dict) -> dict:
             for arm in plan.arms:
                 for seed in range(plan.seed, plan.seed + plan.seeds):
                     try:
-                        runs.setdefault((key, experiment, arm), {})[seed] = search(plan, name, experiment, arm, seed, *loaded[key])
+                        runs.setdefault((key, experiment, arm), {})[seed] = search(
+                            plan, name, experiment, arm, seed, *loaded[key]
+                        )
                     except (soup.AllFailed, soup.OtherStart) as error:
                         print(f"left out: {error}", flush=True)
     return {key: found for key, found in runs.items() if found}
 
 
-
-
-
-
-
-
 def tested(run: record.Run, model: str = "best") -> pd.DataFrame:
-    """Test predictions of the search's network or of one of its rivals (`MODELS`); empty if that was not made."""
+    """Test predictions of the search's network or of one of its rivals (`MODELS`); empty if that
+    was not made.
+    """
     table = run.predictions()
     return table[table["model"] == model].drop(columns="model").reset_index(drop=True)
 
@@ -182,5 +261,7 @@ def models(run: record.Run) -> pd.DataFrame:
 
 
 def path_of(run: record.Run) -> pd.DataFrame:
-    """Validation MCC between the two best networks of the final population: share, score, recalibrated."""
+    """Validation MCC between the two best networks of the final population: share, score,
+    recalibrated.
+    """
     return pd.read_csv(run.folder / "path.csv")

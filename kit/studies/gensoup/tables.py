@@ -1,8 +1,10 @@
 """The tables of chapter 5 of the thesis: from saved predictions to numbers beside the printed ones.
 
-Nothing here sees a model. The thesis gives single searches without intervals; here every number has a 95 % interval over the test images, and a difference
-between arms is judged over search seeds, because the images' interval says nothing of the search's own randomness. F1 is the mean of the
-classes' F1, which lies as close below the accuracy as the printed ones. All rates are fractions, as printed.
+Nothing here sees a model. The thesis gives single searches without intervals; here every number has
+a 95 % interval over the test images, and a difference between arms is judged over search seeds,
+because the images' interval says nothing of the search's own randomness. F1 is the mean of the
+classes' F1, which lies as close below the accuracy as the printed ones. All rates are fractions, as
+printed.
 """
 
 import numpy as np
@@ -10,18 +12,31 @@ import pandas as pd
 
 from kit.evaluation import metrics, stats
 from kit.models import architecture_catalog
+from kit.models.architecture_catalog import TABLE_5_2
 from kit.published import papers
 from kit.report import results
-from kit.studies.gensoup import plan as gensoup_plan, runs as gensoup_runs
-from kit.models.architecture_catalog import TABLE_5_2
 from kit.search.evolution.genome import FACTORS, LEARNING_RATES, WEIGHT_DECAY
+from kit.studies.gensoup import plan as gensoup_plan
+from kit.studies.gensoup import runs as gensoup_runs
 from kit.training.names import LOSSES, OPTIMIZERS_5
 
 METRICS = {"accuracy": "accuracy", "f1": "macro_f1", "mcc": "mcc"}
 DATA = {"kvasir-v2": "KVASIR-v2", "breakhis": "BreaKHis"}
-ARMS = {"without": "no", "with": "yes", "released": "as released (no effect)", "copying": "no; weights copied, not averaged"}
-MODELS = {"best": "Gen-Soup: best of the search", "last": "best of the last generation", "uniform": "uniform soup of the last generation", "greedy": "greedy soup",
-          "weighted": "fitness-weighted soup", "single": "one training of the best genes", "ema": "moving average of that training"}
+ARMS = {
+    "without": "no",
+    "with": "yes",
+    "released": "as released (no effect)",
+    "copying": "no; weights copied, not averaged",
+}
+MODELS = {
+    "best": "Gen-Soup: best of the search",
+    "last": "best of the last generation",
+    "uniform": "uniform soup of the last generation",
+    "greedy": "greedy soup",
+    "weighted": "fitness-weighted soup",
+    "single": "one training of the best genes",
+    "ema": "moving average of that training",
+}
 ANSWERS = ("beyond seed noise", "worse, beyond seed noise")
 
 
@@ -37,18 +52,48 @@ def _title(key: str, seeds: dict) -> str:
 def settings_table(plan) -> pd.DataFrame:
     """Table 5.1: name, as printed, as run."""
     printed = papers.load("gensoup").hyperparameters
-    rows = [("Generations, experiment 1", printed["generations_exp1"], plan.generations[0]), ("Generations, experiment 2", printed["generations_exp2"], plan.generations[1]),
-            ("Epochs per generation", printed["epochs_per_generation"], plan.epochs), ("Generations at the largest image size", printed["epochs_at_max_image_size"], plan.at_end),
-            ("Image size, start (px)", printed["image_size_start"][0], plan.start), ("Image size, end (px)", printed["image_size_end"][0], plan.end),
-            ("Learning rate, experiment 1", "cosine annealing", "cosine, to 10 %"), ("Learning rate, experiment 2", "constant", "constant"),
-            ("Population: first", printed["population_initial"], plan.first), ("Population: decrement a generation", printed["population_decrement"], plan.decrement),
-            ("Population: smallest", printed["population_minimum"], plan.smallest), ("Fitness", "validation MCC", "validation MCC"),
-            ("Crossover probabilities", _listed(printed["crossover_probability"]), _listed(plan.settings("1", "with", 0).crossover)),
-            ("Mutation probabilities", _listed(printed["mutation_probability"]), _listed(plan.settings("1", "with", 0).mutation)),
-            ("Order of the genes", "architecture, rate, decay, loss, optimizer, Str, Weak (slip)", ", ".join(plan.genome("with").names)),
-            ("Batch size", "not stated", plan.batch_size), ("Initial weights", "ImageNet", "one start an architecture, head shared"),
-            ("BatchNorm statistics", "not stated", f"averaged{', then measured anew' * plan.recalibrate}")]  # fmt: skip
-    return pd.DataFrame([{"setting": name, "thesis": str(theirs), "this run": str(ours)} for name, theirs, ours in rows])
+    rows = [
+        ("Generations, experiment 1", printed["generations_exp1"], plan.generations[0]),
+        ("Generations, experiment 2", printed["generations_exp2"], plan.generations[1]),
+        ("Epochs per generation", printed["epochs_per_generation"], plan.epochs),
+        ("Generations at the largest image size", printed["epochs_at_max_image_size"], plan.at_end),
+        ("Image size, start (px)", printed["image_size_start"][0], plan.start),
+        ("Image size, end (px)", printed["image_size_end"][0], plan.end),
+        ("Learning rate, experiment 1", "cosine annealing", "cosine, to 10 %"),
+        ("Learning rate, experiment 2", "constant", "constant"),
+        ("Population: first", printed["population_initial"], plan.first),
+        ("Population: decrement a generation", printed["population_decrement"], plan.decrement),
+        ("Population: smallest", printed["population_minimum"], plan.smallest),
+        ("Fitness", "validation MCC", "validation MCC"),
+        (
+            "Crossover probabilities",
+            _listed(printed["crossover_probability"]),
+            _listed(plan.settings("1", "with", 0).crossover),
+        ),
+        (
+            "Mutation probabilities",
+            _listed(printed["mutation_probability"]),
+            _listed(plan.settings("1", "with", 0).mutation),
+        ),
+        (
+            "Order of the genes",
+            "architecture, rate, decay, loss, optimizer, Str, Weak (slip)",
+            ", ".join(plan.genome("with").names),
+        ),
+        ("Batch size", "not stated", plan.batch_size),
+        ("Initial weights", "ImageNet", "one start an architecture, head shared"),
+        (
+            "BatchNorm statistics",
+            "not stated",
+            f"averaged{', then measured anew' * plan.recalibrate}",
+        ),
+    ]
+    return pd.DataFrame(
+        [
+            {"setting": name, "thesis": str(theirs), "this run": str(ours)}
+            for name, theirs, ours in rows
+        ]
+    )
 
 
 def _listed(numbers) -> str:
@@ -56,18 +101,37 @@ def _listed(numbers) -> str:
 
 
 def space_table(plan) -> pd.DataFrame:
-    """Table 5.2: hyper-parameter, domain as printed, domain as run, and how the genes of this run's architectures start."""
+    """Table 5.2: hyper-parameter, domain as printed, domain as run, and how the genes of this run's
+    architectures start.
+    """
     starts = gensoup_plan.starts(plan)
-    used = "; ".join(f"{architecture_catalog.entry(name).label} ({start.text})" for name, start in starts.items())
-    rates, decay, factors = (f"[{low:g}, {high:g}], linear" for low, high in (LEARNING_RATES["text"], WEIGHT_DECAY, FACTORS))
+    used = "; ".join(
+        f"{architecture_catalog.entry(name).label} ({start.text})" for name, start in starts.items()
+    )
+    rates, decay, factors = (
+        f"[{low:g}, {high:g}], linear"
+        for low, high in (LEARNING_RATES["text"], WEIGHT_DECAY, FACTORS)
+    )
     optimizers = ", ".join("LBFGS" if name == "lbfgs" else name for name in OPTIMIZERS_5)
-    rows = [("architecture", ", ".join(architecture_catalog.entry(name).title for name in TABLE_5_2), used), ("loss", ", ".join(LOSSES).replace("_", " "), "the same"),
-            ("optimizer", optimizers, "the same; LBFGS is told as failed, for it needs a closure"), ("learning-rate scale", rates, "the same"), ("weight decay", decay, "the same"),
-            ("Str", factors, "the same"), ("Weak", factors, "the same")]
+    rows = [
+        (
+            "architecture",
+            ", ".join(architecture_catalog.entry(name).title for name in TABLE_5_2),
+            used,
+        ),
+        ("loss", ", ".join(LOSSES).replace("_", " "), "the same"),
+        ("optimizer", optimizers, "the same; LBFGS is told as failed, for it needs a closure"),
+        ("learning-rate scale", rates, "the same"),
+        ("weight decay", decay, "the same"),
+        ("Str", factors, "the same"),
+        ("Weak", factors, "the same"),
+    ]
     return pd.DataFrame(rows, columns=["hyperparameter", "thesis", "this run"])
 
 
-def interval(predictions: pd.DataFrame, metric: str, resamples: int = 1000) -> stats.Interval | None:
+def interval(
+    predictions: pd.DataFrame, metric: str, resamples: int = 1000
+) -> stats.Interval | None:
     """One of `METRICS` with its 95 % interval; None without images. Absent classes are left out."""
     return results.rate_interval(predictions, METRICS[metric], resamples)
 
@@ -87,7 +151,8 @@ def result_table(runs: dict, names: dict, train_ids: dict, resamples: int = 1000
     Returns
     -------
     pandas.DataFrame
-        Long: data, experiment, row (as in Tables 5.3 and 5.4), architecture, metric, value, low, high, n, leak_free, leak_free_low, leak_free_high, leak_free_n.
+        Long: data, experiment, row (as in Tables 5.3 and 5.4), architecture, metric, value, low,
+        high, n, leak_free, leak_free_low, leak_free_high, leak_free_n.
     """
     rows = []
     for (key, experiment, arm), seeds in runs.items():
@@ -95,7 +160,14 @@ def result_table(runs: dict, names: dict, train_ids: dict, resamples: int = 1000
         predictions, best = gensoup_runs.tested(run), run.metrics()["best"]
         clean = results.leak_free(predictions, names[key], train_ids[key])
         for metric in METRICS:
-            cells = {"data": data_title(key, names[key]), "experiment": experiment, "row": f"{key}.{arm}", "architecture": best["architecture"], "metric": metric, "validation_mcc": best["fitness"]}
+            cells = {
+                "data": data_title(key, names[key]),
+                "experiment": experiment,
+                "row": f"{key}.{arm}",
+                "architecture": best["architecture"],
+                "metric": metric,
+                "validation_mcc": best["fitness"],
+            }
             for prefix, table in (("", predictions), ("leak_free", clean)):
                 cells |= results.columns(interval(table, metric, resamples), prefix)
             rows.append(cells)
@@ -109,45 +181,92 @@ def wide(long: pd.DataFrame, experiment: str) -> pd.DataFrame:
     for row, cells in long[long["experiment"] == experiment].groupby("row", sort=False):
         by, arm = cells.set_index("metric"), row.split(".")[1]
         accuracy, printed = by.loc["accuracy"], values.get(f"{table}/{row}/accuracy")
-        lines.append({"data": accuracy["data"], "astrocytes": ARMS[arm], "prevailing architecture": architecture_catalog.entry(accuracy["architecture"]).label,
-                      **{metric: by.loc[metric, "value"] for metric in METRICS}, "accuracy 95 %": results.ends(accuracy), "MCC 95 %": results.ends(by.loc["mcc"]),
-                      "accuracy, leak-free": accuracy["leak_free"], "leak-free n": int(accuracy["leak_free_n"]), "thesis: accuracy": printed.value if printed else np.nan,
-                      "thesis: architecture": texts.get(f"{table}/{row}/architecture", "–")})
-    columns = ["data", "astrocytes", "prevailing architecture", *METRICS, "accuracy 95 %", "MCC 95 %", "accuracy, leak-free", "leak-free n", "thesis: accuracy",
-               "thesis: architecture"]
+        lines.append(
+            {
+                "data": accuracy["data"],
+                "astrocytes": ARMS[arm],
+                "prevailing architecture": architecture_catalog.entry(
+                    accuracy["architecture"]
+                ).label,
+                **{metric: by.loc[metric, "value"] for metric in METRICS},
+                "accuracy 95 %": results.ends(accuracy),
+                "MCC 95 %": results.ends(by.loc["mcc"]),
+                "accuracy, leak-free": accuracy["leak_free"],
+                "leak-free n": int(accuracy["leak_free_n"]),
+                "thesis: accuracy": printed.value if printed else np.nan,
+                "thesis: architecture": texts.get(f"{table}/{row}/architecture", "–"),
+            }
+        )
+    columns = [
+        "data",
+        "astrocytes",
+        "prevailing architecture",
+        *METRICS,
+        "accuracy 95 %",
+        "MCC 95 %",
+        "accuracy, leak-free",
+        "leak-free n",
+        "thesis: accuracy",
+        "thesis: architecture",
+    ]
     return pd.DataFrame(lines, columns=columns)
 
 
 def store(writers: dict, long: pd.DataFrame) -> None:
-    """Put the numbers of both experiments beside those of Tables 5.3 and 5.4; `writers`: data set as published -> ``kit.report.artefacts.Artefacts``."""
+    """Put the numbers of both experiments beside those of Tables 5.3 and 5.4; `writers`: data set
+    as published -> ``kit.report.artefacts.Artefacts``.
+    """
     for experiment, artefact in (("1", "table-5-3"), ("2", "table-5-4")):
         if len(long):
             results.store(writers, artefact, long[long["experiment"] == experiment])
 
 
 def store_claims(writers: dict, long: pd.DataFrame) -> None:
-    """Put the best KVASIR-v2 network, chosen by its validation MCC, beside the text's, and its cost beside the ensemble's 12.63 G."""
-    mine = long[long["row"].isin(["kvasir-v2.without", "kvasir-v2.with"]) & long["experiment"].isin(["1", "2"])] if len(long) else long
+    """Put the best KVASIR-v2 network, chosen by its validation MCC, beside the text's, and its cost
+    beside the ensemble's 12.63 G.
+    """
+    mine = (
+        long[
+            long["row"].isin(["kvasir-v2.without", "kvasir-v2.with"])
+            & long["experiment"].isin(["1", "2"])
+        ]
+        if len(long)
+        else long
+    )
     if not len(mine):
         return
     out, top = writers["kvasir-v2"], mine[mine["validation_mcc"] == mine["validation_mcc"].max()]
-    first = top[(top["row"] == top["row"].iloc[0]) & (top["experiment"] == top["experiment"].iloc[0])].set_index("metric")
+    first = top[
+        (top["row"] == top["row"].iloc[0]) & (top["experiment"] == top["experiment"].iloc[0])
+    ].set_index("metric")
     for metric in METRICS:
         line = first.loc[metric]
         free = line["leak_free"] if np.isfinite(line["leak_free"]) else None
-        out.value(f"claims/best-kvasir.{metric}", line["value"], (line["low"], line["high"]), free, (line["leak_free_low"], line["leak_free_high"]), line["n"])
+        out.value(
+            f"claims/best-kvasir.{metric}",
+            line["value"],
+            (line["low"], line["high"]),
+            free,
+            (line["leak_free_low"], line["leak_free_high"]),
+            line["n"],
+        )
     ensemble = papers.load("gensoup").values["claims/ensemble.flops"].value * 1e9
-    out.value("claims/fewer-flops", ensemble / architecture_catalog.entry(first["architecture"].iloc[0]).macs)
+    out.value(
+        "claims/fewer-flops",
+        ensemble / architecture_catalog.entry(first["architecture"].iloc[0]).macs,
+    )
 
 
 def model_table(runs: dict) -> pd.DataFrame:
-    """What averaging is worth: the search's network, soups of its last generation, and one training of the best genes.
+    """What averaging is worth: the search's network, soups of its last generation, and one training
+    of the best genes.
 
     Returns
     -------
     pandas.DataFrame
-        data, experiment, arm, model, networks (averaged), validation MCC (at the final image size), test MCC, low, high, test accuracy, seeds; means
-        over seeds where there are several, the interval of the first.
+        data, experiment, arm, model, networks (averaged), validation MCC (at the final image size),
+        test MCC, low, high, test accuracy, seeds; means over seeds where there are several, the
+        interval of the first.
     """
     rows = []
     for (key, experiment, arm), seeds in runs.items():
@@ -155,11 +274,33 @@ def model_table(runs: dict) -> pd.DataFrame:
         for model, title in MODELS.items():
             having = [seed for seed in seeds if model in known[seed].index]
             if having:
-                found = [interval(gensoup_runs.tested(seeds[seed], model), "mcc", 500) for seed in having]
-                rows.append({"data": _title(key, seeds), "experiment": experiment, "arm": arm, "model": title, "networks": _members(known[having[0]].loc[model]),
-                             "validation MCC": float(np.mean([known[seed].loc[model, "validation_mcc"] for seed in having])),
-                             "test MCC": float(np.mean([f.estimate for f in found])), "low": found[0].low, "high": found[0].high,
-                             "test accuracy": float(np.mean([metrics.correct(gensoup_runs.tested(seeds[seed], model)).mean() for seed in having])), "seeds": len(having)})  # fmt: skip
+                found = [
+                    interval(gensoup_runs.tested(seeds[seed], model), "mcc", 500) for seed in having
+                ]
+                rows.append(
+                    {
+                        "data": _title(key, seeds),
+                        "experiment": experiment,
+                        "arm": arm,
+                        "model": title,
+                        "networks": _members(known[having[0]].loc[model]),
+                        "validation MCC": float(
+                            np.mean([known[seed].loc[model, "validation_mcc"] for seed in having])
+                        ),
+                        "test MCC": float(np.mean([f.estimate for f in found])),
+                        "low": found[0].low,
+                        "high": found[0].high,
+                        "test accuracy": float(
+                            np.mean(
+                                [
+                                    metrics.correct(gensoup_runs.tested(seeds[seed], model)).mean()
+                                    for seed in having
+                                ]
+                            )
+                        ),
+                        "seeds": len(having),
+                    }
+                )
     return pd.DataFrame(rows)
 
 
@@ -168,41 +309,86 @@ def _members(line) -> int:
 
 
 def path_table(runs: dict) -> pd.DataFrame:
-    """Between the two best networks of the last generation: kinship, scores of both ends and of the middle, barrier; NaN kinship: only the initial weights are shared."""
+    """Between the two best networks of the last generation: kinship, scores of both ends and of the
+    middle, barrier; NaN kinship: only the initial weights are shared.
+    """
     rows = []
     for (key, experiment, arm), seeds in runs.items():
         for seed, run in seeds.items():
             curve, noted = gensoup_runs.path_of(run), run.metrics()
             if len(curve):
                 middle = curve.iloc[len(curve) // 2]
-                rows.append({"data": _title(key, seeds), "experiment": experiment, "arm": arm, "seed": seed, "generations to the common ancestor": noted["kinship"],
-                             "first": curve["score"].iloc[0], "middle": middle["score"], "middle, statistics anew": middle["recalibrated"], "second": curve["score"].iloc[-1],
-                             "barrier": noted["barrier"]})  # fmt: skip
-    columns = ["data", "experiment", "arm", "seed", "generations to the common ancestor", "first", "middle", "middle, statistics anew", "second", "barrier"]
+                rows.append(
+                    {
+                        "data": _title(key, seeds),
+                        "experiment": experiment,
+                        "arm": arm,
+                        "seed": seed,
+                        "generations to the common ancestor": noted["kinship"],
+                        "first": curve["score"].iloc[0],
+                        "middle": middle["score"],
+                        "middle, statistics anew": middle["recalibrated"],
+                        "second": curve["score"].iloc[-1],
+                        "barrier": noted["barrier"],
+                    }
+                )
+    columns = [
+        "data",
+        "experiment",
+        "arm",
+        "seed",
+        "generations to the common ancestor",
+        "first",
+        "middle",
+        "middle, statistics anew",
+        "second",
+        "barrier",
+    ]
     return pd.DataFrame(rows, columns=columns)
 
 
 def failures_table(runs: dict) -> pd.DataFrame:
-    """Individuals that failed, by reason: data, experiment, arm, individuals, failed, of them refused optimizers, and the most frequent reason."""
+    """Individuals that failed, by reason: data, experiment, arm, individuals, failed, of them
+    refused optimizers, and the most frequent reason.
+    """
     rows = []
     for (key, experiment, arm), seeds in runs.items():
         table = pd.concat([run.history() for run in seeds.values()])
         failed = table[table["reason"].notna()]
-        rows.append({"data": _title(key, seeds), "experiment": experiment, "arm": arm, "individuals": len(table), "failed": len(failed), "LBFGS": int((failed["optimizer"] == "lbfgs").sum()),
-                     "averaged": int((table["inheritance"] == "averaged").sum()), "most frequent reason": failed["reason"].mode().iloc[0] if len(failed) else "–"})
+        rows.append(
+            {
+                "data": _title(key, seeds),
+                "experiment": experiment,
+                "arm": arm,
+                "individuals": len(table),
+                "failed": len(failed),
+                "LBFGS": int((failed["optimizer"] == "lbfgs").sum()),
+                "averaged": int((table["inheritance"] == "averaged").sum()),
+                "most frequent reason": failed["reason"].mode().iloc[0] if len(failed) else "–",
+            }
+        )
     return pd.DataFrame(rows)
 
 
 def test_mcc(runs: dict) -> dict:
     """(data set, experiment, arm) -> {seed: test MCC of the search's network}."""
-    return {key: {seed: float(interval(gensoup_runs.tested(run), "mcc", 2).estimate) for seed, run in seeds.items()} for key, seeds in runs.items()}
+    return {
+        key: {
+            seed: float(interval(gensoup_runs.tested(run), "mcc", 2).estimate)
+            for seed, run in seeds.items()
+        }
+        for key, seeds in runs.items()
+    }
 
 
 test_mcc.__test__ = False  # not a pytest function
 
 
-def difference_table(scores: dict, names: dict, first: str, second: str = "without") -> pd.DataFrame:
-    """One arm minus another, paired by seed of the search: MCC in hundredths, 95 % t interval, answer.
+def difference_table(
+    scores: dict, names: dict, first: str, second: str = "without"
+) -> pd.DataFrame:
+    """One arm minus another, paired by seed of the search: MCC in hundredths, 95 % t interval,
+    answer.
 
     Parameters
     ----------
@@ -219,34 +405,72 @@ def difference_table(scores: dict, names: dict, first: str, second: str = "witho
         shared = sorted(set(mine) & set(other))
         if arm == first and shared:
             a, b = (100 * np.array([values[seed] for seed in shared]) for values in (mine, other))
-            rows.append({"data": data_title(key, names[key]), "experiment": experiment, "seeds": len(shared), "difference": float((a - b).mean()), **results.seed_spread(a, b)})
-    found = pd.DataFrame(rows, columns=["data", "experiment", "seeds", "difference", "low", "high", "sd of a seed (pp)", "answer"])
+            rows.append(
+                {
+                    "data": data_title(key, names[key]),
+                    "experiment": experiment,
+                    "seeds": len(shared),
+                    "difference": float((a - b).mean()),
+                    **results.seed_spread(a, b),
+                }
+            )
+    found = pd.DataFrame(
+        rows,
+        columns=[
+            "data",
+            "experiment",
+            "seeds",
+            "difference",
+            "low",
+            "high",
+            "sd of a seed (pp)",
+            "answer",
+        ],
+    )
     return found.rename(columns={"sd of a seed (pp)": "sd of a seed"})
 
 
 def verdict(table: pd.DataFrame, what: str) -> str:
-    """The answer of a :func:`difference_table` in one sentence; `what` is its subject, for instance "Astrocytes"."""
+    """The answer of a :func:`difference_table` in one sentence; `what` is its subject, for instance
+    "Astrocytes".
+    """
     decided = table[table["answer"] != "one seed: no answer"]
     if table.empty:
         return f"{what}: not compared in this run."
-    span = f"differences in test MCC from {table['difference'].min() / 100:+.3f} to {table['difference'].max() / 100:+.3f}"
+    span = (
+        f"differences in test MCC from {table['difference'].min() / 100:+.3f} to "
+        f"{table['difference'].max() / 100:+.3f}"
+    )
     if decided.empty:
-        return f"{what}: {span}, each of a single pair of searches; whether that exceeds the searches' own randomness cannot be said."
+        return (
+            f"{what}: {span}, each of a single pair of searches; whether that exceeds the "
+            "searches' own randomness cannot be said."
+        )
     better, worse = (int((decided["answer"] == answer).sum()) for answer in ANSWERS)
-    return f"{what}: better beyond seed noise in {better}, worse in {worse} of {len(decided)} comparisons over {int(decided['seeds'].max())} seeds ({span})."
+    return (
+        f"{what}: better beyond seed noise in {better}, worse in {worse} of {len(decided)} "
+        f"comparisons over {int(decided['seeds'].max())} seeds ({span})."
+    )
 
 
 def averaging_verdict(table: pd.DataFrame) -> str:
-    """Whether a soup of the last generation beats its best member on the test images, from :func:`model_table`."""
+    """Whether a soup of the last generation beats its best member on the test images, from
+    :func:`model_table`.
+    """
     wins, n, gains = 0, 0, []
     for _, group in table.groupby(["data", "experiment", "arm"]):
         by = group.set_index("model")
-        soups = [MODELS[name] for name in ("uniform", "greedy", "weighted") if MODELS[name] in by.index]
+        soups = [
+            MODELS[name] for name in ("uniform", "greedy", "weighted") if MODELS[name] in by.index
+        ]
         if MODELS["last"] in by.index and soups:
             chosen = by.loc[soups, "validation MCC"].idxmax()
             gains.append(by.loc[chosen, "test MCC"] - by.loc[MODELS["last"], "test MCC"])
             wins, n = wins + (gains[-1] > 0), n + 1
     if not n:
         return "No soup of a last generation was made."
-    return (f"The soup of the last generation that is best on the validation images beats that generation's best network on the test images in {wins} of {n} searches "
-            f"(differences in MCC from {min(gains):+.3f} to {max(gains):+.3f}).")
+    return (
+        "The soup of the last generation that is best on the validation images beats that "
+        f"generation's best network on the test images in {wins} of {n} searches "
+        f"(differences in MCC from {min(gains):+.3f} to {max(gains):+.3f})."
+    )

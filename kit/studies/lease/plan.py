@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from kit.published import papers
 from kit.errors import KitError
+from kit.published import papers
 
 
 class BadPlan(KitError):
@@ -43,8 +43,8 @@ class Plan:
         Side of the square that is cut out in the evaluation; 0 for none.
     search_lr : float
     arch_lr : float
-        Adam's rate for the architecture; 0 takes each family's own (3e-4, or 6e-4 for PC-DARTS and P-DARTS), by which the weights move a few
-        hundredths in a hundred steps.
+        Adam's rate for the architecture; 0 takes each family's own (3e-4, or 6e-4 for PC-DARTS and
+        P-DARTS), by which the weights move a few hundredths in a hundred steps.
     evaluation_cells, evaluation_channels, evaluation_epochs, evaluation_batch : int
     evaluation_lr, auxiliary : float
     baseline_width : float
@@ -96,14 +96,24 @@ class Plan:
         object.__setattr__(self, "seeds", tuple(sorted(dict(self.seeds).items())))
         for method, count in self.seeds:
             if method not in SEARCHES or count < 1:
-                raise BadPlan(f"seeds has {method}: {count}; give one of {', '.join(SEARCHES)} and a number of at least 1.")
+                raise BadPlan(
+                    f"seeds has {method}: {count}; give one of {', '.join(SEARCHES)} and a number "
+                    "of at least 1."
+                )
         methods([self.random_budget], SEARCHES)
         if self.images < 0 or self.random_candidates < 1:
-            raise BadPlan(f"images is {self.images} and random_candidates {self.random_candidates}; they must be at least 0 and 1.")
+            raise BadPlan(
+                f"images is {self.images} and random_candidates {self.random_candidates}; they "
+                "must be at least 0 and 1."
+            )
 
     def family(self, method: str) -> str:
         """Search space of a method."""
-        return next(family for family in ("pcdarts", "pdarts", "darts") if family in method.split(".")[0].split("-"))
+        return next(
+            family
+            for family in ("pcdarts", "pdarts", "darts")
+            if family in method.split(".")[0].split("-")
+        )
 
 
 def methods(wanted, among) -> list:
@@ -123,26 +133,60 @@ def methods(wanted, among) -> list:
 
 def notes(plan: Plan) -> list[str]:
     """What the plan does otherwise than the publication states."""
-    used = {"search_cells": plan.cells, "search_init_channels": plan.channels, "search_batch_size": plan.search_batch, "search_epochs": plan.search_epochs,
-            "search_lr_initial": plan.search_lr, "evaluation_cells": plan.evaluation_cells, "evaluation_init_channels": plan.evaluation_channels,
-            "evaluation_batch_size": plan.evaluation_batch, "evaluation_epochs": plan.evaluation_epochs, "input_size": [plan.image_size] * 2,
-            "augmentation": "AutoAugment" if plan.augmented else "none", "code_pdarts_epochs_per_stage": plan.pdarts_epochs}  # fmt: skip
+    used = {
+        "search_cells": plan.cells,
+        "search_init_channels": plan.channels,
+        "search_batch_size": plan.search_batch,
+        "search_epochs": plan.search_epochs,
+        "search_lr_initial": plan.search_lr,
+        "evaluation_cells": plan.evaluation_cells,
+        "evaluation_init_channels": plan.evaluation_channels,
+        "evaluation_batch_size": plan.evaluation_batch,
+        "evaluation_epochs": plan.evaluation_epochs,
+        "input_size": [plan.image_size] * 2,
+        "augmentation": "AutoAugment" if plan.augmented else "none",
+        "code_pdarts_epochs_per_stage": plan.pdarts_epochs,
+    }
     found = papers.departures(papers.load("lease"), used)
-    found += [f"at most {plan.search_steps} steps a search epoch"] * bool(plan.search_steps) + [f"{plan.images} training images"] * bool(plan.images)
-    found += [f"rate of the architecture {plan.arch_lr:g} instead of 3e-4 (DARTS) and 6e-4"] * bool(plan.arch_lr)
-    found += [f"audience of {plan.audience_width} instead of 64 channels"] * (plan.audience_width != 64)
-    found += [f"hand-designed networks with {plan.baseline_width:g} of their channels"] * (plan.baseline_width != 1)
-    found += [f"P-DARTS stages of {', '.join(map(str, plan.pdarts_cells))} cells instead of 5, 11, 17"] * (tuple(plan.pdarts_cells) != (5, 11, 17))
+    found += [f"at most {plan.search_steps} steps a search epoch"] * bool(plan.search_steps) + [
+        f"{plan.images} training images"
+    ] * bool(plan.images)
+    found += [f"rate of the architecture {plan.arch_lr:g} instead of 3e-4 (DARTS) and 6e-4"] * bool(
+        plan.arch_lr
+    )
+    found += [f"audience of {plan.audience_width} instead of 64 channels"] * (
+        plan.audience_width != 64
+    )
+    found += [f"hand-designed networks with {plan.baseline_width:g} of their channels"] * (
+        plan.baseline_width != 1
+    )
+    found += [
+        f"P-DARTS stages of {', '.join(map(str, plan.pdarts_cells))} cells instead of 5, 11, 17"
+    ] * (tuple(plan.pdarts_cells) != (5, 11, 17))
     return [line.replace("code pdarts", "P-DARTS") for line in found]
 
 
 TITLES = {
-    "densenet40": "DenseNet-40", "densenet101": "DenseNet-101", "vgg13": "VGG-13", "vgg16": "VGG-16", "resnet50": "ResNet-50", "resnet101": "ResNet-101",
-    "darts": "DARTS", "lease-darts": "LeaSE+DARTS", "pcdarts": "PC-DARTS", "lease-pcdarts.gamma0.1": "LeaSE+PC-DARTS, γ = 0.1",
-    "lease-pcdarts.gamma0.5": "LeaSE+PC-DARTS, γ = 0.5", "lease-pcdarts.gamma1": "LeaSE+PC-DARTS, γ = 1", "pdarts": "P-DARTS", "lease-pdarts": "LeaSE+P-DARTS",
-    "lease-darts.audience-only": "LeaSE+DARTS, audience loss only", "lease-pdarts.audience-only": "LeaSE+P-DARTS, audience loss only",
-    "lease-darts.vgg13": "LeaSE+DARTS, audience VGG-13", "lease-pdarts.vgg13": "LeaSE+P-DARTS, audience VGG-13", "random": "Random cells (not in the paper)",
-}  # fmt: skip
+    "densenet40": "DenseNet-40",
+    "densenet101": "DenseNet-101",
+    "vgg13": "VGG-13",
+    "vgg16": "VGG-16",
+    "resnet50": "ResNet-50",
+    "resnet101": "ResNet-101",
+    "darts": "DARTS",
+    "lease-darts": "LeaSE+DARTS",
+    "pcdarts": "PC-DARTS",
+    "lease-pcdarts.gamma0.1": "LeaSE+PC-DARTS, γ = 0.1",
+    "lease-pcdarts.gamma0.5": "LeaSE+PC-DARTS, γ = 0.5",
+    "lease-pcdarts.gamma1": "LeaSE+PC-DARTS, γ = 1",
+    "pdarts": "P-DARTS",
+    "lease-pdarts": "LeaSE+P-DARTS",
+    "lease-darts.audience-only": "LeaSE+DARTS, audience loss only",
+    "lease-pdarts.audience-only": "LeaSE+P-DARTS, audience loss only",
+    "lease-darts.vgg13": "LeaSE+DARTS, audience VGG-13",
+    "lease-pdarts.vgg13": "LeaSE+P-DARTS, audience VGG-13",
+    "random": "Random cells (not in the paper)",
+}
 
 
 BASELINES = tuple(TITLES)[:6]
@@ -155,13 +199,26 @@ TABLE_3 = tuple(TITLES)[:14]
 
 
 # rows that Tables 4 and 5 print -> the method they are
-TABLE_4 = {"lease-darts.audience-only": "lease-darts.audience-only", "lease-darts.both": "lease-darts",
-           "lease-pdarts.audience-only": "lease-pdarts.audience-only", "lease-pdarts.both": "lease-pdarts"}  # fmt: skip
+TABLE_4 = {
+    "lease-darts.audience-only": "lease-darts.audience-only",
+    "lease-darts.both": "lease-darts",
+    "lease-pdarts.audience-only": "lease-pdarts.audience-only",
+    "lease-pdarts.both": "lease-pdarts",
+}
 
 
-TABLE_5 = {"lease-darts.vgg13": "lease-darts.vgg13", "lease-darts.resnet18": "lease-darts", "lease-pdarts.vgg13": "lease-pdarts.vgg13",
-           "lease-pdarts.resnet18": "lease-pdarts"}  # fmt: skip
+TABLE_5 = {
+    "lease-darts.vgg13": "lease-darts.vgg13",
+    "lease-darts.resnet18": "lease-darts",
+    "lease-pdarts.vgg13": "lease-pdarts.vgg13",
+    "lease-pdarts.resnet18": "lease-pdarts",
+}
 
 
-PAIRS = (("lease-darts", "darts"), ("lease-pcdarts.gamma0.1", "pcdarts"), ("lease-pcdarts.gamma0.5", "pcdarts"), ("lease-pcdarts.gamma1", "pcdarts"),
-         ("lease-pdarts", "pdarts"))  # fmt: skip
+PAIRS = (
+    ("lease-darts", "darts"),
+    ("lease-pcdarts.gamma0.1", "pcdarts"),
+    ("lease-pcdarts.gamma0.5", "pcdarts"),
+    ("lease-pcdarts.gamma1", "pcdarts"),
+    ("lease-pdarts", "pdarts"),
+)

@@ -1,9 +1,12 @@
-"""The trainings of the LeaSE paper: its twelve searches, the networks that they lead to, six hand-designed networks, and a random search of equal budget.
+"""The trainings of the LeaSE paper: its twelve searches, the networks that they lead to, six
+hand-designed networks, and a random search of equal budget.
 
-The paper states batches of 64 and 50 epochs for all searches, 12 cells of 36 channels and 3,000 epochs for the evaluation, and one run of everything.
-Departures: P-DARTS keeps its three stages of 25 epochs; searches are repeated with several seeds, because a difference between two single searches says
-nothing; cells drawn at random are evaluated beside the searched ones; and whatever is reduced stands in :func:`notes`. No image selects an epoch: the
-last weights are reported, and the accuracy on the test images that Figure 2 follows is looked at only.
+The paper states batches of 64 and 50 epochs for all searches, 12 cells of 36 channels and 3,000
+epochs for the evaluation, and one run of everything. Departures: P-DARTS keeps its three stages of
+25 epochs; searches are repeated with several seeds, because a difference between two single
+searches says nothing; cells drawn at random are evaluated beside the searched ones; and whatever is
+reduced stands in :func:`notes`. No image selects an epoch: the last weights are reported, and the
+accuracy on the test images that Figure 2 follows is looked at only.
 """
 
 import contextlib
@@ -12,22 +15,19 @@ from dataclasses import asdict
 import numpy as np
 
 from kit import processes, record
-from kit.data import images, inputs as data_inputs, registry
-from kit.training import train
+from kit.data import images, registry
+from kit.data import inputs as data_inputs
 from kit.search.nas2d import derived, memory, random_search, retrain, search
 from kit.search.nas2d.genotype import Genotype
 from kit.search.nas2d.search_config import SearchConfig
 from kit.studies.lease.plan import Plan
-
-
-
-
-
-
+from kit.training import train
 
 
 def inputs_and_parts(plan: Plan) -> tuple[data_inputs.Inputs, dict]:
-    """The images, and row numbers of "train" (the plan's share of the training folder) and "test"."""
+    """The images, and row numbers of "train" (the plan's share of the training folder) and
+    "test".
+    """
     inputs = images.load(plan.dataset, plan.image_size, channels=3)
     rows = {part: np.flatnonzero(inputs.index["split"] == part) for part in ("train", "test")}
     rows["train"] = data_inputs.fewer(inputs.labels, rows["train"], plan.images)
@@ -40,17 +40,38 @@ def search_configs(plan: Plan, method: str) -> list[SearchConfig]:
     if method.startswith("lease"):
         audience = "vgg13" if method.endswith("vgg13") else "resnet18"
         gamma = float(method.split(".gamma")[1]) if ".gamma" in method else 1.0
-        options = {"lease": {}, "gamma": gamma, "audience": audience, "audience_options": {"width": plan.audience_width}, "audience_only": method.endswith("audience-only")}
+        options = {
+            "lease": {},
+            "gamma": gamma,
+            "audience": audience,
+            "audience_options": {"width": plan.audience_width},
+            "audience_only": method.endswith("audience-only"),
+        }
     first = SearchConfig(
-        "lease", plan.profile, method.replace(".", "-"), family, channels=plan.channels, cells=plan.pdarts_cells if family == "pdarts" else plan.cells,
-        epochs=plan.pdarts_epochs if family == "pdarts" else plan.search_epochs, steps=plan.search_steps, batch_size=plan.search_batch, mode=plan.mode, lr=plan.search_lr,
+        "lease",
+        plan.profile,
+        method.replace(".", "-"),
+        family,
+        channels=plan.channels,
+        cells=plan.pdarts_cells if family == "pdarts" else plan.cells,
+        epochs=plan.pdarts_epochs if family == "pdarts" else plan.search_epochs,
+        steps=plan.search_steps,
+        batch_size=plan.search_batch,
+        mode=plan.mode,
+        lr=plan.search_lr,
         arch_lr=plan.arch_lr or None,
-        pruning=plan.pruning, traced=plan.traced, augmentation={} if plan.search_augmented else None, seed=plan.seed, **options)
+        pruning=plan.pruning,
+        traced=plan.traced,
+        augmentation={} if plan.search_augmented else None,
+        seed=plan.seed,
+        **options,
+    )
     return search.seeds(first, dict(plan.seeds).get(method, 1))
 
 
 def search_all(plan: Plan, names, inputs, parts: dict, beside_it: dict | None = None) -> dict:
-    """Searches of several methods with all their seeds: method -> {seed: run}; one that fails is reported and left out.
+    """Searches of several methods with all their seeds: method -> {seed: run}; one that fails is
+    reported and left out.
 
     Parameters
     ----------
@@ -60,27 +81,55 @@ def search_all(plan: Plan, names, inputs, parts: dict, beside_it: dict | None = 
     inputs, parts
         From :func:`inputs_and_parts`.
     beside_it : dict, optional
-        Further arguments of :func:`others`, which a second process does meanwhile; worth its memory where searches are short.
+        Further arguments of :func:`others`, which a second process does meanwhile; worth its memory
+        where searches are short.
     """
     half_a, half_b = search.halves(inputs, parts["train"], plan.seed)
     configs = {method: search_configs(plan, method) for method in names}
-    missing = any(not search.folder(config, inputs, half_a, half_b).finished for same in configs.values() for config in same)
-    second = processes.running("kit.studies.lease.runs:others", plan=asdict(plan), methods=list(names), **beside_it) if beside_it and missing else contextlib.nullcontext()
+    missing = any(
+        not search.folder(config, inputs, half_a, half_b).finished
+        for same in configs.values()
+        for config in same
+    )
+    second = (
+        processes.running(
+            "kit.studies.lease.runs:others", plan=asdict(plan), methods=list(names), **beside_it
+        )
+        if beside_it and missing
+        else contextlib.nullcontext()
+    )
     with second:
-        runs = search.search_all([config for same in configs.values() for config in same], inputs, half_a, half_b)
-    found = {method: {config.seed: runs[config.name] for config in same if config.name in runs} for method, same in configs.items()}
+        runs = search.search_all(
+            [config for same in configs.values() for config in same], inputs, half_a, half_b
+        )
+    found = {
+        method: {config.seed: runs[config.name] for config in same if config.name in runs}
+        for method, same in configs.items()
+    }
     return {method: seeds for method, seeds in found.items() if seeds}
 
 
 def others(plan: dict, networks: list, methods: list) -> None:
-    """Work of the second process: the hand-designed networks, the random search, and the networks of each search that has ended."""
+    """Work of the second process: the hand-designed networks, the random search, and the networks
+    of each search that has ended.
+    """
     settings = Plan(**{**plan, "seeds": dict(plan["seeds"])})
     inputs, parts = inputs_and_parts(settings)
     train_baselines(settings, networks, inputs, parts)
     drawn = random_cells(settings, inputs, parts)
-    train.attempted({"random": lambda: evaluate_cells(settings, "random", settings.seed, search.found(drawn), inputs, parts)})
+    train.attempted(
+        {
+            "random": lambda: evaluate_cells(
+                settings, "random", settings.seed, search.found(drawn), inputs, parts
+            )
+        }
+    )
     half_a, half_b = search.halves(inputs, parts["train"], settings.seed)
-    waiting = [(method, config.seed, search.folder(config, inputs, half_a, half_b)) for method in methods for config in search_configs(settings, method)]
+    waiting = [
+        (method, config.seed, search.folder(config, inputs, half_a, half_b))
+        for method in methods
+        for config in search_configs(settings, method)
+    ]
     last = False
     while waiting and not last:
         last = processes.over.wait(0.2)
@@ -91,38 +140,82 @@ def others(plan: dict, networks: list, methods: list) -> None:
 
 
 def memory_needed(plan: Plan, method: str, inputs) -> memory.Estimate:
-    """Memory that a search will need at its peak, estimated before it starts; prints as a sentence."""
+    """Memory that a search will need at its peak, estimated before it starts; prints as a
+    sentence.
+    """
     config = search_configs(plan, method)[0]
     last = config.stages - 1
     space = config.space(last, len(registry.get(plan.dataset).classes), inputs.x.shape[3])
-    return memory.estimate(space, plan.image_size, plan.search_batch, config.order, config.mode, config.lease, config.audience, config.audience_options)
+    return memory.estimate(
+        space,
+        plan.image_size,
+        plan.search_batch,
+        config.order,
+        config.mode,
+        config.lease,
+        config.audience,
+        config.audience_options,
+    )
 
 
 def random_cells(plan: Plan, inputs, parts: dict) -> record.Run:
-    """The random search, for the cost of one search: cells drawn at random, trained briefly on one half, the best on the other half kept."""
+    """The random search, for the cost of one search: cells drawn at random, trained briefly on one
+    half, the best on the other half kept.
+    """
     half_a, half_b = search.halves(inputs, parts["train"], plan.seed)
     like = search_configs(plan, plan.random_budget)[0]
     config = random_search.RandomSearch(
-        profile=plan.profile, budget=random_search.search_cost(like, inputs, half_a), most=plan.random_candidates, channels=plan.channels, cells=plan.cells,
-        recipe={"epochs": plan.random_epochs, "batch_size": plan.search_batch}, augmentation=like.augmentation, seed=plan.seed)
+        profile=plan.profile,
+        budget=random_search.search_cost(like, inputs, half_a),
+        most=plan.random_candidates,
+        channels=plan.channels,
+        cells=plan.cells,
+        recipe={"epochs": plan.random_epochs, "batch_size": plan.search_batch},
+        augmentation=like.augmentation,
+        seed=plan.seed,
+    )
     return random_search.search(config, inputs, half_a, half_b)
 
 
 def recipe(plan: Plan, family: str | None = None) -> retrain.Recipe:
     """How the networks of a family are trained; None for the hand-designed ones."""
-    return retrain.Recipe(plan.evaluation_epochs, plan.evaluation_batch, plan.evaluation_lr, drop_path=retrain.DROP_PATH.get(family, 0.0), auxiliary=plan.auxiliary if family else 0.0)
+    return retrain.Recipe(
+        plan.evaluation_epochs,
+        plan.evaluation_batch,
+        plan.evaluation_lr,
+        drop_path=retrain.DROP_PATH.get(family, 0.0),
+        auxiliary=plan.auxiliary if family else 0.0,
+    )
 
 
 def _options(plan: Plan) -> dict:
-    chosen = {"augmentation": {"cutout": plan.cutout}, "augmenter": "autoaugment"} if plan.augmented else {}
+    chosen = (
+        {"augmentation": {"cutout": plan.cutout}, "augmenter": "autoaugment"}
+        if plan.augmented
+        else {}
+    )
     return {"profile": plan.profile, "seed": plan.seed, "watch": "test", **chosen}
 
 
-def evaluate_cells(plan: Plan, method: str, seed: int, cells: Genotype, inputs, parts: dict) -> record.Run:
-    """Train the network derived from searched cells on all training images, or return its finished run."""
+def evaluate_cells(
+    plan: Plan, method: str, seed: int, cells: Genotype, inputs, parts: dict
+) -> record.Run:
+    """Train the network derived from searched cells on all training images, or return its finished
+    run.
+    """
     name = f"{method.replace('.', '-')}-cells" + f"-seed{seed}" * (seed != plan.seed)
     family = "darts" if method == "random" else plan.family(method)
-    return retrain.fit_cells(cells, recipe(plan, family), inputs, parts, channels=plan.evaluation_channels, cells=plan.evaluation_cells, name=name, keep_weights=False, **_options(plan))
+    return retrain.fit_cells(
+        cells,
+        recipe(plan, family),
+        inputs,
+        parts,
+        channels=plan.evaluation_channels,
+        cells=plan.evaluation_cells,
+        name=name,
+        keep_weights=False,
+        **_options(plan),
+    )
 
 
 def evaluate_all(plan: Plan, searched: dict, inputs, parts: dict) -> dict:
@@ -133,16 +226,37 @@ def evaluate_all(plan: Plan, searched: dict, inputs, parts: dict) -> dict:
     searched : dict
         Method -> {seed: search run}, from :func:`search_all`.
     """
-    return {method: train.attempted({seed: lambda m=method, s=seed, r=run: evaluate_cells(plan, m, s, search.found(r), inputs, parts) for seed, run in runs.items()})
-            for method, runs in searched.items()}
+    return {
+        method: train.attempted(
+            {
+                seed: lambda m=method, s=seed, r=run: evaluate_cells(
+                    plan, m, s, search.found(r), inputs, parts
+                )
+                for seed, run in runs.items()
+            }
+        )
+        for method, runs in searched.items()
+    }
 
 
 def train_baselines(plan: Plan, names, inputs, parts: dict) -> dict:
     """The hand-designed networks, name -> run, by the same recipe."""
     width = {} if plan.baseline_width == 1 else {"width": plan.baseline_width}
-    return train.attempted({name: lambda n=name: retrain.fit_baseline(n, recipe(plan), inputs, parts, build_options=width, name=n, keep_weights=False, **_options(plan)) for name in names})
-
-
+    return train.attempted(
+        {
+            name: lambda n=name: retrain.fit_baseline(
+                n,
+                recipe(plan),
+                inputs,
+                parts,
+                build_options=width,
+                name=n,
+                keep_weights=False,
+                **_options(plan),
+            )
+            for name in names
+        }
+    )
 
 
 def parameters(run: record.Run) -> int:

@@ -1,10 +1,13 @@
 """The tables of the LeaSE paper: from saved predictions to numbers beside the published ones.
 
-Nothing here sees a model. What differs from the paper: it gives single runs without intervals on a test folder in which 251 of 394 images are pixel
-copies of training images; here every number has an interval (Wilson for accuracy, bootstrap over duplicate groups for the others) and a second value
-on the images without a near-duplicate in the training folder, and methods are compared over search seeds. Averages are macro over one-against-rest
-classes; F1 is the harmonic mean of macro precision and recall, which is what the printed column fits within 0.06 points. The averages leave out a class
-without images, which the leak-free part of the paper's test set has: no image without a tumour is left in it.
+Nothing here sees a model. What differs from the paper: it gives single runs without intervals on a
+test folder in which 251 of 394 images are pixel copies of training images; here every number has an
+interval (Wilson for accuracy, bootstrap over duplicate groups for the others) and a second value on
+the images without a near-duplicate in the training folder, and methods are compared over search
+seeds. Averages are macro over one-against-rest classes; F1 is the harmonic mean of macro precision
+and recall, which is what the printed column fits within 0.06 points. The averages leave out a class
+without images, which the leak-free part of the paper's test set has: no image without a tumour is
+left in it.
 """
 
 import warnings
@@ -20,15 +23,34 @@ from kit.report import results as report_results
 from kit.search.nas2d import baselines
 from kit.studies.lease import plan
 
-PRINTED_CLASSES = {"glioma_tumor": "glioma", "meningioma_tumor": "meningioma", "no_tumor": "healthy", "notumor": "healthy", "pituitary_tumor": "pituitary"}
-METRICS = {"accuracy": "accuracy", "precision": "macro_precision", "recall": "macro_recall", "f1": "f1_of_macros", "auc": "macro_auc",
-           "specificity": "macro_specificity"}  # fmt: skip
-NOTATION = pd.DataFrame([
-    ("A", "architecture weights (alpha, and beta of PC-DARTS)"), ("E", "weights of the explainer, the network that is searched"),
-    ("W", "weights of the audience, a network of fixed architecture"), ("delta", "perturbation of each training image that changes the explainer's prediction"),
-    ("D_e(tr)", "images that train the explainer: half of the training folder"), ("D_e(val)", "images that judge the explainer: the other half"),
-    ("D_a(tr)", "images that train the audience: the same as D_e(tr)"), ("D_a(val)", "images that judge the audience: the same as D_e(val)"),
-], columns=["symbol", "meaning"])  # fmt: skip
+PRINTED_CLASSES = {
+    "glioma_tumor": "glioma",
+    "meningioma_tumor": "meningioma",
+    "no_tumor": "healthy",
+    "notumor": "healthy",
+    "pituitary_tumor": "pituitary",
+}
+METRICS = {
+    "accuracy": "accuracy",
+    "precision": "macro_precision",
+    "recall": "macro_recall",
+    "f1": "f1_of_macros",
+    "auc": "macro_auc",
+    "specificity": "macro_specificity",
+}
+NOTATION = pd.DataFrame(
+    [
+        ("A", "architecture weights (alpha, and beta of PC-DARTS)"),
+        ("E", "weights of the explainer, the network that is searched"),
+        ("W", "weights of the audience, a network of fixed architecture"),
+        ("delta", "perturbation of each training image that changes the explainer's prediction"),
+        ("D_e(tr)", "images that train the explainer: half of the training folder"),
+        ("D_e(val)", "images that judge the explainer: the other half"),
+        ("D_a(tr)", "images that train the audience: the same as D_e(tr)"),
+        ("D_a(val)", "images that judge the audience: the same as D_e(val)"),
+    ],
+    columns=["symbol", "meaning"],
+)
 
 
 def result_table(results: dict, name: str, resamples: int = 1000) -> pd.DataFrame:
@@ -46,7 +68,8 @@ def result_table(results: dict, name: str, resamples: int = 1000) -> pd.DataFram
     Returns
     -------
     pandas.DataFrame
-        Long, as :func:`kit.report.results.binary_table`: row, metric, value, low, high, n, leak_free, leak_free_low, leak_free_high, leak_free_n; percent.
+        Long, as :func:`kit.report.results.binary_table`: row, metric, value, low, high, n,
+        leak_free, leak_free_low, leak_free_high, leak_free_n; percent.
     """
     rows = []
     for row, (predictions, train_ids) in results.items():
@@ -59,12 +82,18 @@ def result_table(results: dict, name: str, resamples: int = 1000) -> pd.DataFram
     return pd.DataFrame(rows)
 
 
-def interval(predictions: pd.DataFrame, metric: str, resamples: int = 1000) -> stats.Interval | None:
-    """One of `METRICS` in percent with its 95 % interval; None without images, or for the AUC of a single class."""
+def interval(
+    predictions: pd.DataFrame, metric: str, resamples: int = 1000
+) -> stats.Interval | None:
+    """One of `METRICS` in percent with its 95 % interval; None without images, or for the AUC of a
+    single class.
+    """
     if len(predictions) == 0 or (metric == "auc" and predictions["label"].nunique() < 2):
         return None
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", metrics.UndefinedMetric)  # the table's note says which class is absent
+        warnings.simplefilter(
+            "ignore", metrics.UndefinedMetric
+        )  # the table's note says which class is absent
         return report_results.rate_interval(predictions, METRICS[metric], resamples).scaled(100)
 
 
@@ -82,39 +111,81 @@ def wide(long: pd.DataFrame, parameters: dict, columns=tuple(METRICS)) -> pd.Dat
     Returns
     -------
     pandas.DataFrame
-        method, the columns (percent), accuracy's interval as text, accuracy (leak-free) and its interval and number of images, parameters (M).
+        method, the columns (percent), accuracy's interval as text, accuracy (leak-free) and its
+        interval and number of images, parameters (M).
     """
     lines = []
     for row, cells in long.groupby("row", sort=False):
         by = cells.set_index("metric")
         accuracy = by.loc["accuracy"]
-        lines.append({"method": plan.TITLES[row], **{c: by.loc[c, "value"] for c in columns}, "accuracy 95 %": report_results.ends(accuracy, "", 1), "accuracy, leak-free": accuracy["leak_free"],
-                      "leak-free 95 %": report_results.ends(accuracy, "leak_free_", 1), "leak-free n": int(accuracy["leak_free_n"]), "parameters (M)": parameters[row] / 1e6})
+        lines.append(
+            {
+                "method": plan.TITLES[row],
+                **{c: by.loc[c, "value"] for c in columns},
+                "accuracy 95 %": report_results.ends(accuracy, "", 1),
+                "accuracy, leak-free": accuracy["leak_free"],
+                "leak-free 95 %": report_results.ends(accuracy, "leak_free_", 1),
+                "leak-free n": int(accuracy["leak_free_n"]),
+                "parameters (M)": parameters[row] / 1e6,
+            }
+        )
     return pd.DataFrame(lines)
 
 
 def renamed(long: pd.DataFrame, rows: dict, metric: str = "accuracy") -> pd.DataFrame:
-    """The lines of one metric under the row names of Tables 4 and 5; methods that were not run are left out."""
+    """The lines of one metric under the row names of Tables 4 and 5; methods that were not run are
+    left out.
+    """
     chosen = long[long["metric"] == metric].set_index("row")
-    return pd.DataFrame([{**chosen.loc[method].to_dict(), "row": row} for row, method in rows.items() if method in chosen.index], columns=[*long.columns])
+    return pd.DataFrame(
+        [
+            {**chosen.loc[method].to_dict(), "row": row}
+            for row, method in rows.items()
+            if method in chosen.index
+        ],
+        columns=[*long.columns],
+    )
 
 
 def short(long: pd.DataFrame, rows: dict) -> pd.DataFrame:
-    """Tables 4 and 5: method, accuracy with its interval, and both on the leak-free images; percent."""
+    """Tables 4 and 5: method, accuracy with its interval, and both on the leak-free images;
+    percent.
+    """
     chosen = renamed(long, rows)
-    lines = [{"method": plan.TITLES[rows[line["row"]]], "accuracy": line["value"], "95 %": report_results.ends(line, "", 1), "leak-free": line["leak_free"], "leak-free 95 %": report_results.ends(line, "leak_free_", 1)}
-             for line in chosen.to_dict("records")]  # fmt: skip
-    return pd.DataFrame(lines, columns=["method", "accuracy", "95 %", "leak-free", "leak-free 95 %"])
+    lines = [
+        {
+            "method": plan.TITLES[rows[line["row"]]],
+            "accuracy": line["value"],
+            "95 %": report_results.ends(line, "", 1),
+            "leak-free": line["leak_free"],
+            "leak-free 95 %": report_results.ends(line, "leak_free_", 1),
+        }
+        for line in chosen.to_dict("records")
+    ]
+    return pd.DataFrame(
+        lines, columns=["method", "accuracy", "95 %", "leak-free", "leak-free 95 %"]
+    )
 
 
 def count_table(name: str) -> pd.DataFrame:
-    """Table 2: images a class in training and test, and test images without a near-duplicate in the training folder; index = the printed class names."""
+    """Table 2: images a class in training and test, and test images without a near-duplicate in the
+    training folder; index = the printed class names.
+    """
     index = registry.index(name)
     train, test = (index[index["split"] == part] for part in ("train", "test"))
-    free = test[duplicates.leak_free(index, duplicates.groups(name), train["image_id"], test["image_id"])]
-    counts = pd.DataFrame({column: table["label"].value_counts() for column, table in (("train", train), ("test", test), ("test_leak_free", free))})
+    free = test[
+        duplicates.leak_free(index, duplicates.groups(name), train["image_id"], test["image_id"])
+    ]
+    counts = pd.DataFrame(
+        {
+            column: table["label"].value_counts()
+            for column, table in (("train", train), ("test", test), ("test_leak_free", free))
+        }
+    )
     counts = counts.reindex(range(len(registry.get(name).classes))).fillna(0).astype(int)
-    counts.index = pd.Index([PRINTED_CLASSES.get(c, c) for c in registry.get(name).classes], name="class")
+    counts.index = pd.Index(
+        [PRINTED_CLASSES.get(c, c) for c in registry.get(name).classes], name="class"
+    )
     counts.loc["total"] = counts.sum()
     return counts
 
@@ -128,7 +199,8 @@ def store_counts(out, counts: pd.DataFrame) -> None:
 
 
 def search_table(searched: dict) -> pd.DataFrame:
-    """What each search ended with: accuracy of the supernet on the judging half, skip connections, entropies, gradient ratio, warnings.
+    """What each search ended with: accuracy of the supernet on the judging half, skip connections,
+    entropies, gradient ratio, warnings.
 
     Parameters
     ----------
@@ -139,31 +211,57 @@ def search_table(searched: dict) -> pd.DataFrame:
     for method, runs in searched.items():
         for seed, run in runs.items():
             last = run.history().iloc[-1]
-            rows.append({"method": plan.TITLES[method], "seed": seed, "accuracy (%)": 100 * last["val_accuracy"], "skips (normal)": int(last["skips_normal"]),
-                         "skips (reduction)": int(last["skips_reduce"]), "entropy (normal)": last["entropy_normal"], "audience / explainer": last.get("ratio", np.nan),
-                         "collapsed": "yes" if last["collapse"] else "no"})  # fmt: skip
+            rows.append(
+                {
+                    "method": plan.TITLES[method],
+                    "seed": seed,
+                    "accuracy (%)": 100 * last["val_accuracy"],
+                    "skips (normal)": int(last["skips_normal"]),
+                    "skips (reduction)": int(last["skips_reduce"]),
+                    "entropy (normal)": last["entropy_normal"],
+                    "audience / explainer": last.get("ratio", np.nan),
+                    "collapsed": "yes" if last["collapse"] else "no",
+                }
+            )
     return pd.DataFrame(rows)
 
 
 def cost_table(searched: dict, final: dict) -> pd.DataFrame:
-    """Seconds of search and of the final training, by method, and the device. Times differ from run to run, so they stand outside the tables."""
+    """Seconds of search and of the final training, by method, and the device. Times differ from run
+    to run, so they stand outside the tables.
+    """
     rows = []
     for row, run in final.items():
-        seconds = float(next(iter(searched[row].values())).history()["seconds"].sum()) if row in searched else np.nan
-        rows.append({"method": plan.TITLES[row], "search (s)": seconds, "training (s)": float(run.history()["seconds"].sum()), "epochs": len(run.history()),
-                     "device": files.read_json(run.folder / "environment.json")["device"]})  # fmt: skip
+        seconds = (
+            float(next(iter(searched[row].values())).history()["seconds"].sum())
+            if row in searched
+            else np.nan
+        )
+        rows.append(
+            {
+                "method": plan.TITLES[row],
+                "search (s)": seconds,
+                "training (s)": float(run.history()["seconds"].sum()),
+                "epochs": len(run.history()),
+                "device": files.read_json(run.folder / "environment.json")["device"],
+            }
+        )
     return pd.DataFrame(rows)
 
 
 def store(writers: dict, long: pd.DataFrame) -> None:
-    """Put the numbers of Tables 3, 4 and 5 beside the printed ones; arguments as :func:`kit.report.results.store`."""
+    """Put the numbers of Tables 3, 4 and 5 beside the printed ones; arguments as
+    :func:`kit.report.results.store`.
+    """
     report_results.store(writers, "table-3", long)
     for artefact, rows in (("table-4", plan.TABLE_4), ("table-5", plan.TABLE_5)):
         report_results.store(writers, artefact, renamed(long, rows))
 
 
 def store_parameters(writers: dict, parameters: dict) -> None:
-    """Put parameter counts in millions beside Table 3's; those of the hand-designed networks depend on neither data nor settings."""
+    """Put parameter counts in millions beside Table 3's; those of the hand-designed networks depend
+    on neither data nor settings.
+    """
     known = papers.load("lease").values
     for row, count in parameters.items():
         if f"table-3/{row}/parameters" in known:
@@ -174,22 +272,40 @@ def store_parameters(writers: dict, parameters: dict) -> None:
 def store_claims(writers: dict, long: pd.DataFrame, parameters: dict, images: int) -> None:
     """Put our values beside the numbers that the paper's text states."""
     cell = long.set_index(["row", "metric"])
-    stated = {"abstract.accuracy": ("lease-darts", "accuracy"), "abstract.auc": ("lease-darts", "auc"), "abstract.resnet101.accuracy": ("resnet101", "accuracy"),
-              "abstract.resnet101.auc": ("resnet101", "auc"), "pcdarts.f1-from": ("pcdarts", "f1"), "pcdarts.f1-to": ("lease-pcdarts.gamma0.5", "f1"),
-              "darts.accuracy-from": ("darts", "accuracy"), "darts.accuracy-to": ("lease-darts", "accuracy"), "best-auc": ("lease-darts", "auc")}  # fmt: skip
+    stated = {
+        "abstract.accuracy": ("lease-darts", "accuracy"),
+        "abstract.auc": ("lease-darts", "auc"),
+        "abstract.resnet101.accuracy": ("resnet101", "accuracy"),
+        "abstract.resnet101.auc": ("resnet101", "auc"),
+        "pcdarts.f1-from": ("pcdarts", "f1"),
+        "pcdarts.f1-to": ("lease-pcdarts.gamma0.5", "f1"),
+        "darts.accuracy-from": ("darts", "accuracy"),
+        "darts.accuracy-to": ("lease-darts", "accuracy"),
+        "best-auc": ("lease-darts", "auc"),
+    }
     for claim, key in stated.items():
         if key in cell.index:
             line = cell.loc[key]
             free = line["leak_free"] if np.isfinite(line["leak_free"]) else None
-            writers[key[0].split(".")[0]].value(f"claims/{claim}", line["value"], (line["low"], line["high"]), free, (line["leak_free_low"], line["leak_free_high"]), line["n"])
-    for claim, row in (("abstract.parameters", "lease-darts"), ("abstract.resnet101.parameters", "resnet101")):
+            writers[key[0].split(".")[0]].value(
+                f"claims/{claim}",
+                line["value"],
+                (line["low"], line["high"]),
+                free,
+                (line["leak_free_low"], line["leak_free_high"]),
+                line["n"],
+            )
+    for claim, row in (
+        ("abstract.parameters", "lease-darts"),
+        ("abstract.resnet101.parameters", "resnet101"),
+    ):
         if row in parameters:
             exact = row == "resnet101" and parameters[row] == baselines.entry(row).parameters
             writers[row].value(f"claims/{claim}", parameters[row] / 1e6, exact=exact)
     writers["data"].value("claims/dataset.images", images)
 
 
-# --- beyond seed noise? ---------------------------------------------------------------------------------------------------------------------------
+# --- beyond seed noise? ---------------------------------------------------------------------------
 
 
 def difference_table(accuracies: dict, pairs=plan.PAIRS) -> pd.DataFrame:
@@ -204,29 +320,71 @@ def difference_table(accuracies: dict, pairs=plan.PAIRS) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        comparison, seeds, difference (pp), its 95 % t interval over seeds (low, high; NaN with one seed), sd of the seeds within a method, and the answer.
+        comparison, seeds, difference (pp), its 95 % t interval over seeds (low, high; NaN with one
+        seed), sd of the seeds within a method, and the answer.
     """
     rows = []
     for first, second in pairs:
         shared = sorted(set(accuracies.get(first, {})) & set(accuracies.get(second, {})))
         if shared:
-            a, b = (np.array([accuracies[method][seed] for seed in shared], float) for method in (first, second))
-            rows.append({"comparison": f"{plan.TITLES[first]} − {plan.TITLES[second]}", "seeds": len(shared), "difference (pp)": float((a - b).mean()), **report_results.seed_spread(a, b)})
-    return pd.DataFrame(rows, columns=["comparison", "seeds", "difference (pp)", "low", "high", "sd of a seed (pp)", "answer"])
+            a, b = (
+                np.array([accuracies[method][seed] for seed in shared], float)
+                for method in (first, second)
+            )
+            rows.append(
+                {
+                    "comparison": f"{plan.TITLES[first]} − {plan.TITLES[second]}",
+                    "seeds": len(shared),
+                    "difference (pp)": float((a - b).mean()),
+                    **report_results.seed_spread(a, b),
+                }
+            )
+    return pd.DataFrame(
+        rows,
+        columns=[
+            "comparison",
+            "seeds",
+            "difference (pp)",
+            "low",
+            "high",
+            "sd of a seed (pp)",
+            "answer",
+        ],
+    )
 
 
 def verdict(table: pd.DataFrame) -> str:
     """The answer of a :func:`difference_table` in one sentence."""
     counts = table["answer"].value_counts()
     if table.empty or set(counts.index) == {"one seed: no answer"}:
-        return "Whether LeaSE beats its base method cannot be said: no comparison was run with more than one search seed."
-    better, decided = int(counts.get("beyond seed noise", 0)), int((table["answer"] != "one seed: no answer").sum())
-    return (f"LeaSE beats its base method beyond seed noise in {better} of {decided} comparison{'s' * (decided != 1)} at this budget; "
-            f"the largest difference is {table['difference (pp)'].max():+.1f} percentage points over {int(table['seeds'].max())} seeds.")
+        return (
+            "Whether LeaSE beats its base method cannot be said: no comparison was run with "
+            "more than one search seed."
+        )
+    better, decided = (
+        int(counts.get("beyond seed noise", 0)),
+        int((table["answer"] != "one seed: no answer").sum()),
+    )
+    return (
+        f"LeaSE beats its base method beyond seed noise in {better} of {decided} "
+        f"comparison{'s' * (decided != 1)} at this budget; "
+        f"the largest difference is {table['difference (pp)'].max():+.1f} percentage points over "
+        f"{int(table['seeds'].max())} seeds."
+    )
 
 
 def leak_effect(long: pd.DataFrame) -> pd.DataFrame:
-    """What the copies are worth: accuracy on all test images, on those without a copy in training, and the difference in percentage points."""
+    """What the copies are worth: accuracy on all test images, on those without a copy in training,
+    and the difference in percentage points.
+    """
     chosen = long[long["metric"] == "accuracy"]
-    return pd.DataFrame({"method": chosen["row"].map(plan.TITLES), "all images": chosen["value"], "n": chosen["n"], "leak-free": chosen["leak_free"], "leak-free n": chosen["leak_free_n"],
-                         "difference (pp)": chosen["value"] - chosen["leak_free"]}).reset_index(drop=True)  # fmt: skip
+    return pd.DataFrame(
+        {
+            "method": chosen["row"].map(plan.TITLES),
+            "all images": chosen["value"],
+            "n": chosen["n"],
+            "leak-free": chosen["leak_free"],
+            "leak-free n": chosen["leak_free_n"],
+            "difference (pp)": chosen["value"] - chosen["leak_free"],
+        }
+    ).reset_index(drop=True)

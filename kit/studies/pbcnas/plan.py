@@ -3,29 +3,40 @@
 from dataclasses import dataclass, field
 
 from kit.data import registry
-from kit.published import papers
 from kit.errors import KitError
+from kit.published import papers
 from kit.search.evolution.opposition_settings import ODESettings
-from kit.search.nas3d import final as nas3d_final, resnet, space as nas3d_space
+from kit.search.nas3d import final as nas3d_final
+from kit.search.nas3d import resnet
+from kit.search.nas3d import space as nas3d_space
 from kit.search.nas3d.final import Recipe3D
 from kit.search.nas3d.proxy import Proxy
 from kit.search.nas3d.released import RELEASED
 
-
 KEYS = ("organ", "nodule", "fracture", "adrenal", "vessel", "synapse")
 
 
-METHODS = {"ode": {}, "de": {"opposite_init": False, "opposite_jumping": False}, "random": {"algorithm": "random"}}
+METHODS = {
+    "ode": {},
+    "de": {"opposite_init": False, "opposite_jumping": False},
+    "random": {"algorithm": "random"},
+}
 
 
-RESNETS = {f"{network}-{variant}": (network, variant) for network in ("resnet18", "resnet50") for variant in ("2.5d", "3d", "acs")}
+RESNETS = {
+    f"{network}-{variant}": (network, variant)
+    for network in ("resnet18", "resnet50")
+    for variant in ("2.5d", "3d", "acs")
+}
 
 
 PROTOCOLS = ("pbcnas", "benchmark")
 
 
 class BadPlan(KitError):
-    """A setting of the notebook is out of range, or a data set, method or network does not exist."""
+    """A setting of the notebook is out of range, or a data set, method or network does not
+    exist.
+    """
 
 
 @dataclass(frozen=True)
@@ -44,23 +55,28 @@ class Plan:
     searches : tuple of str
         Of `METHODS`; "ode" is the publication's.
     mode : {"clean", "paper"}
-        Slips of the released search settled or repeated, see :mod:`kit.search.evolution.opposition_settings`.
+        Slips of the released search settled or repeated, see
+        :mod:`kit.search.evolution.opposition_settings`.
     population, budget, seeds
         Members; models to train; random seeds of the searches.
     operations, cells, stacks, filters : tuple of int
         The search space, see :class:`kit.search.nas3d.space.Space`.
     most_gmacs : float
-        Candidates that need more billions of multiply-adds for a volume are rejected; 0: none, as published.
+        Candidates that need more billions of multiply-adds for a volume are rejected; 0: none, as
+        published.
     proxy : kit.search.nas3d.proxy.Proxy
     finalists : int
-        Candidates of each search by opposition that are trained finally; the controls' best alone is.
+        Candidates of each search by opposition that are trained finally; the controls' best alone
+        is.
     released : tuple of str
-        Networks of :data:`kit.search.nas3d.released.RELEASED` to train as well, each on the set it was found on.
+        Networks of :data:`kit.search.nas3d.released.RELEASED` to train as well, each on the set it
+        was found on.
     final, benchmark : kit.search.nas3d.final.Recipe3D
         Protocols of the publication and of MedMNIST.
     final_seeds : tuple of int
     warm_start : bool
-        Biases and normalisations of the searched network are handed over, as in the released script.
+        Biases and normalisations of the searched network are handed over, as in the released
+        script.
     resnets : tuple of str
         Of `RESNETS`.
     resnet_width : float
@@ -111,41 +127,108 @@ class Plan:
     workers: int = 0
 
     def __post_init__(self):
-        object.__setattr__(self, "datasets", tuple((key, name) for key, name in dict(self.datasets).items()))
-        for name in ("searches", "seeds", "operations", "cells", "stacks", "filters", "released", "final_seeds", "resnets", "protocols", "transfer_rates"):
+        object.__setattr__(
+            self, "datasets", tuple((key, name) for key, name in dict(self.datasets).items())
+        )
+        for name in (
+            "searches",
+            "seeds",
+            "operations",
+            "cells",
+            "stacks",
+            "filters",
+            "released",
+            "final_seeds",
+            "resnets",
+            "protocols",
+            "transfer_rates",
+        ):
             object.__setattr__(self, name, tuple(getattr(self, name)))
-        for chosen, known, what in ((dict(self.datasets), KEYS, "published data set"), (self.searches, METHODS, "search"), (self.released, RELEASED, "released network"),
-                                    (self.resnets, RESNETS, "ResNet"), (self.protocols, PROTOCOLS, "protocol")):  # fmt: skip
+        for chosen, known, what in (
+            (dict(self.datasets), KEYS, "published data set"),
+            (self.searches, METHODS, "search"),
+            (self.released, RELEASED, "released network"),
+            (self.resnets, RESNETS, "ResNet"),
+            (self.protocols, PROTOCOLS, "protocol"),
+        ):
             unknown = [name for name in chosen if name not in known]
             if unknown:
                 raise BadPlan(f"There is no {what} {unknown[0]!r}; choose from {', '.join(known)}.")
-        if not self.datasets or "ode" not in self.searches or not self.seeds or not self.final_seeds:
-            raise BadPlan("The notebook needs a data set, the search ode, and a seed of searches and of final trainings.")
-        if min(self.finalists, self.edge - 3) < 1 or min(self.images, self.most_gmacs, self.fidelity, self.workers) < 0:
+        if (
+            not self.datasets
+            or "ode" not in self.searches
+            or not self.seeds
+            or not self.final_seeds
+        ):
+            raise BadPlan(
+                "The notebook needs a data set, the search ode, and a seed of searches and of "
+                "final trainings."
+            )
+        if (
+            min(self.finalists, self.edge - 3) < 1
+            or min(self.images, self.most_gmacs, self.fidelity, self.workers) < 0
+        ):
             raise BadPlan("At least one finalist, 4 voxels along an edge, and no negative numbers.")
 
     def settings(self, method: str, seed: int) -> ODESettings:
         """Settings of one search."""
-        return ODESettings(self.population, self.budget, mode=self.mode, most_cost=self.most_gmacs * 1e9 or None, seed=seed, **METHODS[method])
+        return ODESettings(
+            self.population,
+            self.budget,
+            mode=self.mode,
+            most_cost=self.most_gmacs * 1e9 or None,
+            seed=seed,
+            **METHODS[method],
+        )
 
     def space(self, name: str) -> dict:
         """Arguments of the search space for a registered set."""
-        shape = {part: list(getattr(self, part)) for part in ("operations", "cells", "stacks", "filters")}
-        return {"classes": len(registry.get(name).classes), "edge": self.edge, "channels": 1, **shape}
+        shape = {
+            part: list(getattr(self, part)) for part in ("operations", "cells", "stacks", "filters")
+        }
+        return {
+            "classes": len(registry.get(name).classes),
+            "edge": self.edge,
+            "channels": 1,
+            **shape,
+        }
 
 
 def notes(plan: Plan) -> list[str]:
     """What the plan does otherwise than the released code."""
-    used = {"volume_size": [plan.edge] * 3, "operations": len(plan.operations), "cells": list(plan.cells), "stacks": list(plan.stacks), "filters": list(plan.filters),
-            "population": plan.population, "budget_models": plan.budget, "proxy_fraction": 1 / plan.proxy.fraction, "proxy_epochs": plan.proxy.epochs,
-            "proxy_patience": plan.proxy.patience, "proxy_batch_size": plan.proxy.batch_size, "proxy_learning_rate": plan.proxy.learning_rate, "final_epochs": plan.final.epochs,
-            "final_batch_size": plan.final.batch_size, "final_learning_rate": plan.final.learning_rate, "final_seeds": list(plan.final_seeds)}  # fmt: skip
+    used = {
+        "volume_size": [plan.edge] * 3,
+        "operations": len(plan.operations),
+        "cells": list(plan.cells),
+        "stacks": list(plan.stacks),
+        "filters": list(plan.filters),
+        "population": plan.population,
+        "budget_models": plan.budget,
+        "proxy_fraction": 1 / plan.proxy.fraction,
+        "proxy_epochs": plan.proxy.epochs,
+        "proxy_patience": plan.proxy.patience,
+        "proxy_batch_size": plan.proxy.batch_size,
+        "proxy_learning_rate": plan.proxy.learning_rate,
+        "final_epochs": plan.final.epochs,
+        "final_batch_size": plan.final.batch_size,
+        "final_learning_rate": plan.final.learning_rate,
+        "final_seeds": list(plan.final_seeds),
+    }
     if plan.resnets and "benchmark" in plan.protocols:
-        used |= {"baseline_epochs": plan.benchmark.epochs, "baseline_batch_size": plan.benchmark.batch_size}
+        used |= {
+            "baseline_epochs": plan.benchmark.epochs,
+            "baseline_batch_size": plan.benchmark.batch_size,
+        }
     found = papers.departures(papers.load("pbcnas"), used)
-    found += [f"at most {plan.images} training volumes in final trainings"] * bool(plan.images) + [f"candidates above {plan.most_gmacs:g} GMACs rejected"] * bool(plan.most_gmacs)
+    found += [f"at most {plan.images} training volumes in final trainings"] * bool(plan.images) + [
+        f"candidates above {plan.most_gmacs:g} GMACs rejected"
+    ] * bool(plan.most_gmacs)
     found += [resnet.reduction(plan.resnet_width)] * (bool(plan.resnets) and plan.resnet_width != 1)
-    found += [f"volumes of {plan.edge} voxels made from 64, not the official small ones" for _, name in plan.datasets if name.endswith("-64") and plan.edge != 64][:1]
+    found += [
+        f"volumes of {plan.edge} voxels made from 64, not the official small ones"
+        for _, name in plan.datasets
+        if name.endswith("-64") and plan.edge != 64
+    ][:1]
     missing = [key for key in KEYS if key not in dict(plan.datasets)]
     found += [f"without the data sets {', '.join(missing)}"] * bool(missing)
     return found

@@ -2,18 +2,20 @@ import itertools
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from scipy import stats
 
 from kit.data.augment import mixing
-
-import tensorflow as tf
 
 SEEDS = [(s, 3) for s in range(8)]
 
 
 def batch(count=6, side=(10, 14), classes=4):
     """Images of one colour, their number; targets one-hot."""
-    images = np.ones((count, *side, 2), np.float32) * np.arange(1, count + 1, dtype=np.float32)[:, None, None, None]
+    images = (
+        np.ones((count, *side, 2), np.float32)
+        * np.arange(1, count + 1, dtype=np.float32)[:, None, None, None]
+    )
     return images, np.eye(classes, dtype=np.float32)[np.arange(count) % classes]
 
 
@@ -24,7 +26,9 @@ def test_mixup_mixes_images_and_labels_alike(seed):
     own = labels[0, 0]
     assert 0 < own < 1
     np.testing.assert_allclose(mixed, own * images + (1 - own) * np.roll(images, 1, 0), rtol=1e-6)
-    np.testing.assert_allclose(labels, own * targets + (1 - own) * np.roll(targets, 1, 0), atol=1e-6)
+    np.testing.assert_allclose(
+        labels, own * targets + (1 - own) * np.roll(targets, 1, 0), atol=1e-6
+    )
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -33,7 +37,12 @@ def test_cutmix_labels_count_the_pixels(seed):
     mixed, labels = (v.numpy() for v in mixing.mix(images, targets, seed, "cutmix"))
     foreign = mixed != images
     np.testing.assert_array_equal(mixed, np.where(foreign, np.roll(images, 1, 0), images))
-    np.testing.assert_allclose(labels, (1 - foreign.mean((1, 2, 3)))[:, None] * targets + foreign.mean((1, 2, 3))[:, None] * np.roll(targets, 1, 0), atol=1e-6)
+    np.testing.assert_allclose(
+        labels,
+        (1 - foreign.mean((1, 2, 3)))[:, None] * targets
+        + foreign.mean((1, 2, 3))[:, None] * np.roll(targets, 1, 0),
+        atol=1e-6,
+    )
     rows, columns = np.any(foreign[0], (1, 2)), np.any(foreign[0], (0, 2))
     assert foreign[0].all(-1).sum() == rows.sum() * columns.sum()  # a box
     for side in (rows, columns):
@@ -52,7 +61,11 @@ def test_the_box_is_cut_off_at_the_border():
 def test_shares_are_beta_distributed():
     @tf.function
     def shares(alpha):
-        return tf.map_fn(lambda s: mixing.share(tf.stack([s, 11]), alpha), tf.range(1000), fn_output_signature=tf.float32)
+        return tf.map_fn(
+            lambda s: mixing.share(tf.stack([s, 11]), alpha),
+            tf.range(1000),
+            fn_output_signature=tf.float32,
+        )
 
     for alpha in (1.0, 0.4):
         drawn = shares(alpha)
@@ -65,8 +78,12 @@ def test_choice_takes_each_method_half_of_the_time():
     @tf.function
     def kinds(seeds):
         def one(seed):
-            mixed = [mixing.mix(images, targets, seed, method)[0] for method in ("choice", "cutmix", "mixup")]
+            mixed = [
+                mixing.mix(images, targets, seed, method)[0]
+                for method in ("choice", "cutmix", "mixup")
+            ]
             return tf.stack([tf.reduce_all(mixed[0] == m) for m in mixed[1:]])
+
         return tf.map_fn(one, seeds, fn_output_signature=tf.bool)
 
     found = kinds(tf.stack([tf.range(400), tf.ones(400, tf.int32)], 1)).numpy()
@@ -109,7 +126,13 @@ def test_off_soft_labels_and_dtypes():
 
 def test_bad_settings_are_refused():
     images, targets = batch()
-    for wrong in ({"method": "mosaic"}, {"alpha": 0}, {"alpha": True}, {"pairing": "next"}, {"seed": 3}):
+    for wrong in (
+        {"method": "mosaic"},
+        {"alpha": 0},
+        {"alpha": True},
+        {"pairing": "next"},
+        {"seed": 3},
+    ):
         with pytest.raises(mixing.BadMixing):
             mixing.mix(images, targets, **{"seed": (1, 2), **wrong})
     for pair in ((images[0], targets), (images, targets[:, 0]), (images, targets[1:])):

@@ -33,7 +33,9 @@ def plane(z=20.0):
 @pytest.mark.parametrize("orientation", images.ORIENTATIONS)
 def test_adenomas_are_sellar_and_grow_upwards(name, orientation):
     for seed in SEEDS:
-        x, y, z = lesion_points(name, seed, orientation=orientation).mean(axis=1) - np.array(anatomy.SELLA)
+        x, y, z = lesion_points(name, seed, orientation=orientation).mean(axis=1) - np.array(
+            anatomy.SELLA
+        )
         assert abs(x) < 12 and abs(y) < 12 and -10 < z < 25, seed
 
 
@@ -55,15 +57,25 @@ def test_gliomas_lie_in_the_brain(name):
         assert (brain > 0.5).mean() > 0.9 and hull.max() < 1, seed
 
 
-@pytest.mark.parametrize("kind, parts", [
-    ("glioma_high", {"oedema", "rim", "core"}), ("glioma_low", {"oedema", "diffuse"}), ("metastases", {"oedema", "rim", "core"}),
-    ("meningioma_solid", {"oedema", "csf", "tail", "solid"}), ("meningioma_calcified", {"oedema", "csf", "tail", "solid", "calcified"}),
-    ("adenoma_solid", {"csf", "adenoma"}), ("adenoma_cystic", {"csf", "adenoma", "cyst"})])
+@pytest.mark.parametrize(
+    "kind, parts",
+    [
+        ("glioma_high", {"oedema", "rim", "core"}),
+        ("glioma_low", {"oedema", "diffuse"}),
+        ("metastases", {"oedema", "rim", "core"}),
+        ("meningioma_solid", {"oedema", "csf", "tail", "solid"}),
+        ("meningioma_calcified", {"oedema", "csf", "tail", "solid", "calcified"}),
+        ("adenoma_solid", {"csf", "adenoma"}),
+        ("adenoma_cystic", {"csf", "adenoma", "cyst"}),
+    ],
+)
 def test_a_kind_is_made_of_its_parts(kind, parts):
     lesion = made(kind, 1)
     assert set(part_names(kind)) == parts
     for opacity, part in lesion.layers:
-        assert opacity.shape == lesion.mask.shape and opacity.min() >= 0 and opacity.max() <= 1, part
+        assert opacity.shape == lesion.mask.shape and opacity.min() >= 0 and opacity.max() <= 1, (
+            part
+        )
         assert all(part in lesions.SIGNAL[contrast] for contrast in anatomy.CONTRASTS)
     assert lesion.mask.dtype == bool and lesion.shift.shape == (3, lesion.mask.size)
 
@@ -76,9 +88,17 @@ def test_a_high_grade_glioma_has_a_bright_rim_around_a_dark_core_in_contrast_enh
     lesion = made("glioma_high", 2, grow=1.3)
     opacity = {part: values for values, part in lesion.layers}
     core, rim = opacity["core"] > 0.5, (opacity["rim"] > 0.5) & (opacity["core"] < 0.5)
-    assert core.any() and rim.any() and lesions.SIGNAL["T1c"]["rim"] > 0.9 > 0.2 > lesions.SIGNAL["T1c"]["core"]
-    outer = np.linalg.norm(plane().points[:2, rim] - plane().points[:2, core].mean(axis=1)[:, None], axis=0)
-    inner = np.linalg.norm(plane().points[:2, core] - plane().points[:2, core].mean(axis=1)[:, None], axis=0)
+    assert (
+        core.any()
+        and rim.any()
+        and lesions.SIGNAL["T1c"]["rim"] > 0.9 > 0.2 > lesions.SIGNAL["T1c"]["core"]
+    )
+    outer = np.linalg.norm(
+        plane().points[:2, rim] - plane().points[:2, core].mean(axis=1)[:, None], axis=0
+    )
+    inner = np.linalg.norm(
+        plane().points[:2, core] - plane().points[:2, core].mean(axis=1)[:, None], axis=0
+    )
     assert outer.mean() > 1.3 * inner.mean()
     assert opacity["oedema"][~lesion.mask].max() <= 0.5
 

@@ -1,4 +1,6 @@
-"""The embedded data sets: the same bytes every time, the layout that the registry reads, and no class in anything but the lesion."""
+"""The embedded data sets: the same bytes every time, the layout that the registry reads, and no
+class in anything but the lesion.
+"""
 
 import hashlib
 
@@ -10,15 +12,22 @@ from PIL import Image
 
 from kit import files, record
 from kit.data import duplicates, registry
-from kit.data.phantom import anatomy, images as phantom_images, sets
+from kit.data.phantom import anatomy, sets
+from kit.data.phantom import images as phantom_images
 from kit.studies.audit import side_channels
 
-TOLERANCE = 12  # percentage points above chance, about 3.7 standard deviations of the accuracy on 200 images of 4 classes
+# percentage points above chance, about 3.7 standard deviations of the accuracy on 200 images of 4
+# classes
+TOLERANCE = 12
 
 
 def contents(root):
     """Relative path -> bytes of every file."""
-    return {path.relative_to(root).as_posix(): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
+    return {
+        path.relative_to(root).as_posix(): path.read_bytes()
+        for path in sorted(root.rglob("*"))
+        if path.is_file()
+    }
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +47,11 @@ def registered(four, monkeypatch):
 
 def original(four):
     """Index of the images that are no copies."""
-    copies = {copy for pairs in files.read_json(four / "dataset.json")["planted"].values() for _, copy in pairs}
+    copies = {
+        copy
+        for pairs in files.read_json(four / "dataset.json")["planted"].values()
+        for _, copy in pairs
+    }
     index = pd.read_csv(four / "manifest.csv")
     return index[~index["image_id"].isin(copies)]
 
@@ -46,7 +59,14 @@ def original(four):
 @pytest.mark.parametrize("name", ["phantom-binary", "phantom3d"])
 def test_the_same_seed_gives_the_same_bytes_whatever_the_threads(name, tmp_path):
     for folder, workers, seed in (("a", 1, 0), ("b", 2, 0), ("c", 2, 1)):
-        sets.write(name, tmp_path / folder, n=16, size=16 if name == "phantom3d" else 32, seed=seed, workers=workers)
+        sets.write(
+            name,
+            tmp_path / folder,
+            n=16,
+            size=16 if name == "phantom3d" else 32,
+            seed=seed,
+            workers=workers,
+        )
     a, b, c = (contents(tmp_path / folder) for folder in "abc")
     assert a == b and "dataset.json" in a
     pictures = [file for file in a if file.endswith((".jpg", ".npz")) and "mask" not in file]
@@ -63,9 +83,18 @@ def test_no_bit_depends_on_the_threads_of_the_linear_algebra():
 def test_the_registry_reads_what_was_written(four, registered):
     index, facts = registry.index(registered), registry.facts(registered)
     assert tuple(registry.get(registered).classes) == sets.VARIANTS["phantom4"].classes
-    assert index["split"].value_counts().to_dict() == {"train": 152, "test": 48} and (index["image_id"].str.split("/").str[1] == index["class_name"]).all()
-    assert facts["fingerprint"] == record.fingerprint(index) and facts["embedded"] and facts["incomplete"] == []
-    assert facts["counts"]["Testing/pituitary"] == 12 and sum(facts["counts"].values()) == len(index)
+    assert (
+        index["split"].value_counts().to_dict() == {"train": 152, "test": 48}
+        and (index["image_id"].str.split("/").str[1] == index["class_name"]).all()
+    )
+    assert (
+        facts["fingerprint"] == record.fingerprint(index)
+        and facts["embedded"]
+        and facts["incomplete"] == []
+    )
+    assert facts["counts"]["Testing/pituitary"] == 12 and sum(facts["counts"].values()) == len(
+        index
+    )
     for row in pd.read_csv(four / "manifest.csv").itertuples():
         content = (four / row.image_id).read_bytes()
         assert (hashlib.sha256(content).hexdigest(), len(content)) == (row.sha256, row.bytes)
@@ -81,21 +110,37 @@ def test_every_image_with_a_tumour_has_a_mask_and_no_other(four):
 
 
 def test_planted_copies_are_what_they_are_said_to_be(four):
-    planted, index = files.read_json(four / "dataset.json")["planted"], pd.read_csv(four / "manifest.csv", index_col="image_id")
-    assert {relation: len(pairs) for relation, pairs in planted.items()} == {"byte": 4, "pixel": 4, "near": 4}
+    planted, index = (
+        files.read_json(four / "dataset.json")["planted"],
+        pd.read_csv(four / "manifest.csv", index_col="image_id"),
+    )
+    assert {relation: len(pairs) for relation, pairs in planted.items()} == {
+        "byte": 4,
+        "pixel": 4,
+        "near": 4,
+    }
     for relation, pairs in planted.items():
         for source, copy in pairs:
-            assert (index.loc[source, "split"], index.loc[copy, "split"]) == ("train", "test") and index.loc[source, "label"] == index.loc[copy, "label"]
-            assert (index.loc[source, "sha256"] == index.loc[copy, "sha256"]) == (relation == "byte")
+            assert (index.loc[source, "split"], index.loc[copy, "split"]) == (
+                "train",
+                "test",
+            ) and index.loc[source, "label"] == index.loc[copy, "label"]
+            assert (index.loc[source, "sha256"] == index.loc[copy, "sha256"]) == (
+                relation == "byte"
+            )
             a, b = (np.asarray(Image.open(four / file), float) for file in (source, copy))
             assert np.array_equal(a, b) == (relation != "near") and np.abs(a - b).mean() < 10
-            assert sets.mask_path(four, source).read_bytes() == sets.mask_path(four, copy).read_bytes()
+            assert (
+                sets.mask_path(four, source).read_bytes() == sets.mask_path(four, copy).read_bytes()
+            )
 
 
 def test_every_class_has_the_same_mixture_of_planes_and_contrasts(four):
     table = original(four).merge(pd.read_csv(four / "nuisance.csv"), on="image_id")
     for split, rows in table.groupby("split"):
-        mixtures = pd.crosstab(rows["class_name"], [rows["orientation"], rows["contrast"], rows["region"]])
+        mixtures = pd.crosstab(
+            rows["class_name"], [rows["orientation"], rows["contrast"], rows["region"]]
+        )
         assert (mixtures.nunique() == 1).all(), split
 
 
@@ -107,7 +152,10 @@ def test_side_channels_stay_near_chance(registered):
 
 def test_the_audit_finds_the_copies_that_were_planted(registered):
     groups = duplicates.groups(registered)
-    assert [groups[duplicates.COLUMN[level]].nunique() for level in ("byte", "pixel")] == [196, 192]  # 200 images, 4 copies of each kind
+    assert [groups[duplicates.COLUMN[level]].nunique() for level in ("byte", "pixel")] == [
+        196,
+        192,
+    ]  # 200 images, 4 copies of each kind
 
 
 def test_an_interrupted_generation_is_not_taken_for_a_set_and_is_redone(tmp_path, monkeypatch):
@@ -118,7 +166,10 @@ def test_an_interrupted_generation_is_not_taken_for_a_set_and_is_redone(tmp_path
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(sets, "_plant", interrupted)
         sets.write("phantom8", tmp_path / "broken", n=40, size=32)
-    assert any((tmp_path / "broken").rglob("*.jpg")) and not (tmp_path / "broken" / "dataset.json").exists()
+    assert (
+        any((tmp_path / "broken").rglob("*.jpg"))
+        and not (tmp_path / "broken" / "dataset.json").exists()
+    )
     sets.write("phantom8", tmp_path / "broken", n=40, size=32)
     assert contents(tmp_path / "broken") == contents(tmp_path / "whole")
 
@@ -150,8 +201,16 @@ def test_unknown_names_list_the_known_ones(tmp_path):
 def test_phantom8_is_imbalanced(tmp_path):
     sets.write("phantom8", tmp_path, n=100, size=32)
     sizes = pd.read_csv(tmp_path / "manifest.csv")["class_name"].value_counts()
-    assert sizes.to_dict() == {"normal": 25, "glioma_high": 20, "glioma_low": 15, "metastases": 12, "meningioma_solid": 10, "meningioma_calcified": 8,
-                               "adenoma_solid": 6, "adenoma_cystic": 4}
+    assert sizes.to_dict() == {
+        "normal": 25,
+        "glioma_high": 20,
+        "glioma_low": 15,
+        "metastases": 12,
+        "meningioma_solid": 10,
+        "meningioma_calcified": 8,
+        "adenoma_solid": 6,
+        "adenoma_cystic": 4,
+    }
     assert all(len([*(tmp_path / name).iterdir()]) == count for name, count in sizes.items())
 
 
@@ -159,12 +218,30 @@ def test_phantom3d_is_laid_out_like_medmnist(tmp_path):
     sets.write("phantom3d", tmp_path, n=16)
     images, masks = np.load(tmp_path / "phantom3d.npz"), np.load(tmp_path / "phantom3d_masks.npz")
     index = pd.read_csv(tmp_path / "manifest.csv")
-    for split, count in {"train": 10, "val": 4, "test": 4}.items():  # 320, 80 and 100 of 500, two of a class at least
-        volumes, labels, lesions = images[f"{split}_images"], images[f"{split}_labels"], masks[f"{split}_masks"]
-        assert volumes.dtype == np.uint8 and volumes.shape == lesions.shape == (count, 28, 28, 28) and lesions.dtype == bool
-        assert labels.shape == (count, 1) and labels.mean() == 0.5 and (lesions.any(axis=(1, 2, 3)) == labels[:, 0]).all()
+    for split, count in {
+        "train": 10,
+        "val": 4,
+        "test": 4,
+    }.items():  # 320, 80 and 100 of 500, two of a class at least
+        volumes, labels, lesions = (
+            images[f"{split}_images"],
+            images[f"{split}_labels"],
+            masks[f"{split}_masks"],
+        )
+        assert (
+            volumes.dtype == np.uint8
+            and volumes.shape == lesions.shape == (count, 28, 28, 28)
+            and lesions.dtype == bool
+        )
+        assert (
+            labels.shape == (count, 1)
+            and labels.mean() == 0.5
+            and (lesions.any(axis=(1, 2, 3)) == labels[:, 0]).all()
+        )
         assert index.loc[index["split"] == split, "label"].tolist() == labels[:, 0].tolist()
-        assert [hashlib.sha256(v.tobytes()).hexdigest() for v in volumes] == index.loc[index["split"] == split, "sha256"].tolist()
+        assert [hashlib.sha256(v.tobytes()).hexdigest() for v in volumes] == index.loc[
+            index["split"] == split, "sha256"
+        ].tolist()
 
 
 def test_slices_of_one_seed_show_the_same_head_whatever_the_class():
@@ -179,9 +256,14 @@ def test_slices_of_one_seed_show_the_same_head_whatever_the_class():
 
 def test_a_tumour_changes_where_grey_values_lie_and_hardly_which_there_are(monkeypatch):
     def distance():
-        pairs = [(sets.slice_image([seed], name, size=64)[0], sets.slice_image([seed], "no", size=64)[0])
-                 for seed in range(4) for name in ("meningioma_solid", "adenoma_solid")]
-        return np.mean([np.abs(np.sort(a.ravel()).astype(float) - np.sort(b.ravel())).mean() for a, b in pairs])
+        pairs = [
+            (sets.slice_image([seed], name, size=64)[0], sets.slice_image([seed], "no", size=64)[0])
+            for seed in range(4)
+            for name in ("meningioma_solid", "adenoma_solid")
+        ]
+        return np.mean(
+            [np.abs(np.sort(a.ravel()).astype(float) - np.sort(b.ravel())).mean() for a, b in pairs]
+        )
 
     matched = distance()
     monkeypatch.setattr(phantom_images, "MATCHED", 0.0)

@@ -33,13 +33,26 @@ def begun_with(settings, genes):
 
 
 def test_oracle_of_the_released_code():
-    """Oracle 4.1, from numpy.random.seed(123): two opponents, its index draws, its order of draws."""
+    """Oracle 4.1, from numpy.random.seed(123): two opponents, its index draws, its order of
+    draws.
+    """
     search = begun_with(genetic.released(2, 5, seed=123), POPULATION)
     search.tell(MCC)
-    assert search.told[0]["evaluations"] == pytest.approx([0.322581, 1, 0.725806, 0, 0.870968], abs=5e-7)
-    assert search.ask() == pytest.approx(np.array([[0.155995, 0.737995, 0.531551, 0.601115, 0.708073], [0.361789, 0.630976, 0.866176, 0.601115, 0.708073],
-                                                   [0.155995, 0.058084, 0.414826, 0.601115, 0.708073], [0.826341, 0.058084, 0.417022, 0.601115, 0.708073],
-                                                   [0.155995, 0.058084, 0.866176, 0.601115, 0.708073]]), abs=5e-7)
+    assert search.told[0]["evaluations"] == pytest.approx(
+        [0.322581, 1, 0.725806, 0, 0.870968], abs=5e-7
+    )
+    assert search.ask() == pytest.approx(
+        np.array(
+            [
+                [0.155995, 0.737995, 0.531551, 0.601115, 0.708073],
+                [0.361789, 0.630976, 0.866176, 0.601115, 0.708073],
+                [0.155995, 0.058084, 0.414826, 0.601115, 0.708073],
+                [0.826341, 0.058084, 0.417022, 0.601115, 0.708073],
+                [0.155995, 0.058084, 0.866176, 0.601115, 0.708073],
+            ]
+        ),
+        abs=5e-7,
+    )
     assert search.lineage.origin[-1] == "elite" and search.lineage.parents[-1].tolist() == [1, 1]
 
 
@@ -61,13 +74,33 @@ def test_oracle_of_the_text():
     """Oracle 4.2: Algorithms 1 and 2 with explicit draws."""
     evaluations, draws = operators.normalised(MCC), np.random.RandomState(7)
     rows = operators.tournament(evaluations, range(5), [[1], [3], [2], [0], [2]])
-    assert rows.tolist() == [1, 1, 2, 0, 4] and evaluations[rows] == pytest.approx([1, 1, 0.725806, 0.322581, 0.870968], abs=5e-7)
+    assert rows.tolist() == [1, 1, 2, 0, 4] and evaluations[rows] == pytest.approx(
+        [1, 1, 0.725806, 0.322581, 0.870968], abs=5e-7
+    )
     second = rows[[2, 0, 4, 1, 3]]
     uc, um, uv = draws.rand(5, 5), draws.rand(5, 5), draws.rand(5, 5)
-    children = operators.offspring(POPULATION[rows], POPULATION[second], operators.shares(evaluations[rows], evaluations[second]), uc < genetic.CROSSOVER_3, um < genetic.MUTATION_3, uv)
-    assert children[:4] == pytest.approx(np.array([[0.422374, 0.058084, 0.866176, 0.437611, 0.708073], [0.001427, 0.058084, 0.709394, 0.601115, 0.708073],
-                                                   [0.020584, 0.969910, 0.053129, 0.296352, 0.331413], [0.374540, 0.964971, 0.731994, 0.598658, 0.573425]]), abs=5e-7)
-    assert POPULATION[rows[np.argmax(evaluations[rows])]] == pytest.approx([0.155995, 0.058084, 0.866176, 0.601115, 0.708073], abs=5e-7)
+    children = operators.offspring(
+        POPULATION[rows],
+        POPULATION[second],
+        operators.shares(evaluations[rows], evaluations[second]),
+        uc < genetic.CROSSOVER_3,
+        um < genetic.MUTATION_3,
+        uv,
+    )
+    assert children[:4] == pytest.approx(
+        np.array(
+            [
+                [0.422374, 0.058084, 0.866176, 0.437611, 0.708073],
+                [0.001427, 0.058084, 0.709394, 0.601115, 0.708073],
+                [0.020584, 0.969910, 0.053129, 0.296352, 0.331413],
+                [0.374540, 0.964971, 0.731994, 0.598658, 0.573425],
+            ]
+        ),
+        abs=5e-7,
+    )
+    assert POPULATION[rows[np.argmax(evaluations[rows])]] == pytest.approx(
+        [0.155995, 0.058084, 0.866176, 0.601115, 0.708073], abs=5e-7
+    )
 
 
 def test_ties_go_to_the_opponent_or_stay():
@@ -77,7 +110,12 @@ def test_ties_go_to_the_opponent_or_stay():
 
 def test_two_worst_parents_blend_to_their_mean():
     assert operators.shares([0, 0, 1], [0, 1, 0]).tolist() == [[0.5, 0.5], [0, 1], [1, 0]]
-    assert operators.offspring([[0.2]], [[0.8]], operators.shares([0], [0]), [[True]], [[False]], [[0.0]])[0, 0] == 0.5
+    assert (
+        operators.offspring(
+            [[0.2]], [[0.8]], operators.shares([0], [0]), [[True]], [[False]], [[0.0]]
+        )[0, 0]
+        == 0.5
+    )
 
 
 def test_a_generation_that_ties_is_all_best():
@@ -103,13 +141,24 @@ def test_a_single_individual_stays():
     assert np.ptp(np.vstack([e["genes"] for e in search.told]), axis=0).max() == 0
 
 
-@pytest.mark.parametrize("settings", [GASettings(8, 10, seed=1), genetic.released(8, 10, seed=1), GASettings(8, genetic.shrinking(8, 20, 3, 5), seed=1)])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        GASettings(8, 10, seed=1),
+        genetic.released(8, 10, seed=1),
+        GASettings(8, genetic.shrinking(8, 20, 3, 5), seed=1),
+    ],
+)
 def test_the_best_is_always_kept_and_genes_stay_in_range(settings):
     search = run(settings)
     for before, after in zip(search.told, search.told[1:], strict=False):
         assert (after["genes"][-1] == before["genes"][np.argmax(before["fitness"])]).all()
         assert after["fitness"].max() >= before["fitness"].max()
-        assert after["genes"].min() >= 0 and after["genes"].max() <= 1 and len(after["genes"]) <= len(before["genes"])
+        assert (
+            after["genes"].min() >= 0
+            and after["genes"].max() <= 1
+            and len(after["genes"]) <= len(before["genes"])
+        )
 
 
 def test_it_searches():
@@ -117,7 +166,9 @@ def test_it_searches():
     found = [search.best["fitness"] for search in searches]
     drawn = [max(sphere(np.random.default_rng(seed).random((12 * 16, 5)))) for seed in range(10)]
     assert np.mean(found) > np.mean(drawn) + 0.01
-    assert all(best > search.told[0]["fitness"].max() for best, search in zip(found, searches, strict=True))
+    assert all(
+        best > search.told[0]["fitness"].max() for best, search in zip(found, searches, strict=True)
+    )
 
 
 def test_categories_are_inherited_never_blended():
@@ -126,7 +177,9 @@ def test_categories_are_inherited_never_blended():
     before, children = search.told[0]["genes"], search.ask()
     first, second = search.lineage.parents.T
     assert (children[:, :3] == before[first, :3]).all()
-    blend = search.lineage.shares[:, :1] * before[first] + search.lineage.shares[:, 1:] * before[second]
+    blend = (
+        search.lineage.shares[:, :1] * before[first] + search.lineage.shares[:, 1:] * before[second]
+    )
     crossed = np.isclose(children[:, 3:], blend[:, 3:], atol=1e-12)
     assert (crossed | (children[:, 3:] == before[first, 3:])).all() and 0.75 < np.mean(crossed) <= 1
 
@@ -143,17 +196,34 @@ def test_dominant_genes_come_from_the_better_parent():
     search = run(GASettings(2, 30, (0,) * 5, (0,) * 5, dominant=(0,), seed=7), generations=1)
     before, lineage = search.told[0], search.lineage
     better = lineage.parents[np.arange(30), lineage.better]
-    assert (search.ask()[:, 0] == before["genes"][better, 0]).all() and (search.ask()[:, 1] == before["genes"][lineage.parents[:, 0], 1]).all()
+    assert (search.ask()[:, 0] == before["genes"][better, 0]).all() and (
+        search.ask()[:, 1] == before["genes"][lineage.parents[:, 0], 1]
+    ).all()
     other = lineage.parents[np.arange(30), 1 - lineage.better]
-    assert (before["evaluations"][better] >= before["evaluations"][other]).all() and 0 < lineage.better.sum() < 29
+    assert (
+        before["evaluations"][better] >= before["evaluations"][other]
+    ).all() and 0 < lineage.better.sum() < 29
 
 
 def test_seeds_decide():
-    assert (run(GASettings(3, 6, seed=1)).told[-1]["genes"] == run(GASettings(3, 6, seed=1)).told[-1]["genes"]).all()
-    assert (run(GASettings(3, 6, seed=1)).told[0]["genes"] != run(GASettings(3, 6, seed=2)).told[0]["genes"]).any()
+    assert (
+        run(GASettings(3, 6, seed=1)).told[-1]["genes"]
+        == run(GASettings(3, 6, seed=1)).told[-1]["genes"]
+    ).all()
+    assert (
+        run(GASettings(3, 6, seed=1)).told[0]["genes"]
+        != run(GASettings(3, 6, seed=2)).told[0]["genes"]
+    ).any()
 
 
-@pytest.mark.parametrize("settings", [GASettings(5, 6, seed=4), genetic.released(5, 6, seed=4), GASettings(5, (8, 6, 4, 4, 2), dominant=(0,), seed=4)])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        GASettings(5, 6, seed=4),
+        genetic.released(5, 6, seed=4),
+        GASettings(5, (8, 6, 4, 4, 2), dominant=(0,), seed=4),
+    ],
+)
 def test_resumed_from_json_it_is_the_same_search(settings):
     whole, part = run(settings), run(settings, generations=2)
     part.ask()
@@ -162,7 +232,10 @@ def test_resumed_from_json_it_is_the_same_search(settings):
     while not part.finished:
         part.tell(sphere(part.ask()))
     assert json.dumps(part.state()) == json.dumps(whole.state())
-    assert part.history().equals(whole.history()) and part.best["genes"].tolist() == whole.best["genes"].tolist()
+    assert (
+        part.history().equals(whole.history())
+        and part.best["genes"].tolist() == whole.best["genes"].tolist()
+    )
 
 
 def test_history_has_a_row_for_everyone():
@@ -170,8 +243,13 @@ def test_history_has_a_row_for_everyone():
     search.tell([0.1, 0.5, None])
     search.tell([0.2, 0.4])
     table = search.history(["a", "b", "c", "d", "e"])
-    assert table["generation"].tolist() == [0, 0, 0, 1, 1] and table["origin"].tolist() == ["random"] * 3 + ["offspring", "elite"]
-    assert table["reason"].notna().tolist() == [False, False, True, False, False] and table.loc[4, list("abcde")].tolist() == table.loc[1, list("abcde")].tolist()
+    assert table["generation"].tolist() == [0, 0, 0, 1, 1] and table["origin"].tolist() == [
+        "random"
+    ] * 3 + ["offspring", "elite"]
+    assert (
+        table["reason"].notna().tolist() == [False, False, True, False, False]
+        and table.loc[4, list("abcde")].tolist() == table.loc[1, list("abcde")].tolist()
+    )
 
 
 def test_population_of_gen_soup():
@@ -180,8 +258,21 @@ def test_population_of_gen_soup():
     assert [sum(genetic.shrinking(g)) for g in (20, 35)] == [380, 530]
 
 
-@pytest.mark.parametrize("settings", [{"generations": 0}, {"individuals": 0}, {"individuals": (3, 4, 4)}, {"individuals": (3,)}, {"crossover": (0.5,)}, {"mutation": (0, 0, 0, 0, 2)},
-                                      {"opponents": 0}, {"ties": "both"}, {"dominant": (5,)}, {"worst": float("nan")}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"generations": 0},
+        {"individuals": 0},
+        {"individuals": (3, 4, 4)},
+        {"individuals": (3,)},
+        {"crossover": (0.5,)},
+        {"mutation": (0, 0, 0, 0, 2)},
+        {"opponents": 0},
+        {"ties": "both"},
+        {"dominant": (5,)},
+        {"worst": float("nan")},
+    ],
+)
 def test_bad_settings(settings):
     with pytest.raises(BadSettings):
         GASettings(**{"generations": 3, "individuals": 4, **settings})

@@ -1,4 +1,6 @@
-"""The differential evolution through the same adapter to KerasTuner as the genetic algorithm; tests/search/evolution/test_tuner.py has what both share."""
+"""The differential evolution through the same adapter to KerasTuner as the genetic algorithm;
+tests/search/evolution/test_tuner.py has what both share.
+"""
 
 import json
 import time
@@ -13,7 +15,10 @@ from kit.search.evolution.plan import AllFailed, BadPlan, OtherSearch, Plan, Spa
 from kit.search.nas3d import space
 from tests.search.evolution.test_tuner import at_work, ended, network  # noqa: F401
 
-SETTINGS = {"paper": ODESettings(population=6, budget=17, jumping=0.6, seed=5, mode="paper"), "clean": ODESettings(population=6, budget=17, jumping=0.6, seed=5)}
+SETTINGS = {
+    "paper": ODESettings(population=6, budget=17, jumping=0.6, seed=5, mode="paper"),
+    "clean": ODESettings(population=6, budget=17, jumping=0.6, seed=5),
+}
 CELLS = {"space": "kit.search.nas3d.space:Space", "space_arguments": {"filters": [8, 16]}}
 
 
@@ -39,7 +44,14 @@ def judge(values, folder, log=None, pause=0.0, stop_at=-1, fail=False):
 
 
 def a_plan(mode="clean", settings=None, lease=30.0, **arguments):
-    return SpacePlan(plan.numbers(29), settings or SETTINGS[mode], "tests.search.evolution.test_population:judge", {k: str(v) if k == "log" else v for k, v in arguments.items()}, lease, **CELLS)
+    return SpacePlan(
+        plan.numbers(29),
+        settings or SETTINGS[mode],
+        "tests.search.evolution.test_population:judge",
+        {k: str(v) if k == "log" else v for k, v in arguments.items()},
+        lease,
+        **CELLS,
+    )
 
 
 def expected(mode="clean"):
@@ -48,7 +60,12 @@ def expected(mode="clean"):
         candidate = search.ask()[0]
         fitness, tie = value(candidate.genes.tolist())
         failed = candidate.evaluation == 4
-        search.tell(candidate.evaluation, None if failed else fitness, "MemoryError: no memory left" if failed else None, () if failed else (tie,))
+        search.tell(
+            candidate.evaluation,
+            None if failed else fitness,
+            "MemoryError: no memory left" if failed else None,
+            () if failed else (tie,),
+        )
     return search
 
 
@@ -68,11 +85,21 @@ def reached(search):
 @pytest.mark.parametrize("mode", ["paper", "clean"])
 def test_it_is_the_sequential_search(tmp_path, mode):
     result, search = workers.run(a_plan(mode), tmp_path / "s"), expected(mode)
-    assert same(result, search) and len(result.history) == len(search.log) and isinstance(result.algorithm, opposition.ODE)
+    assert (
+        same(result, search)
+        and len(result.history) == len(search.log)
+        and isinstance(result.algorithm, opposition.ODE)
+    )
     best = result.best
-    assert best["number"] == search.best.number and best["fitness"] == search.best.fitness and (best["folder"] / "model.weights.h5").exists()
+    assert (
+        best["number"] == search.best.number
+        and best["fitness"] == search.best.fitness
+        and (best["folder"] / "model.weights.h5").exists()
+    )
     table = result.history
-    assert (table["seconds"].notna() == table["evaluation"].notna() & table["fitness"].notna()).all()
+    assert (
+        table["seconds"].notna() == table["evaluation"].notna() & table["fitness"].notna()
+    ).all()
     assert table.loc[table["failed"], "reason"].unique().tolist() == ["MemoryError: no memory left"]
     assert tuner.over(tmp_path / "s") and same(workers.run(a_plan(mode), tmp_path / "s"), search)
     left = {int(file.parent.name[-4:]) for file in (tmp_path / "s").glob("trial_*/*.h5")}
@@ -85,7 +112,9 @@ def test_interrupted_it_goes_on_and_repeats_nothing(tmp_path, stop_at):
     told = a_plan(log=tmp_path / "log", stop_at=stop_at)
     with pytest.raises(KeyboardInterrupt):
         workers.run(told, tmp_path / "s")
-    assert same(workers.run(told, tmp_path / "s"), expected()) and evaluated(tmp_path / "log") == reached(expected())
+    assert same(workers.run(told, tmp_path / "s"), expected()) and evaluated(
+        tmp_path / "log"
+    ) == reached(expected())
 
 
 @pytest.mark.parametrize("mode", ["paper", "clean"])
@@ -106,10 +135,15 @@ def test_a_killed_chief_and_a_killed_worker_lose_nothing(network, tmp_path):  # 
         time.sleep(0.02)
     server.kill()
     assert not server.thread.is_alive() and any(thread.is_alive() for thread in threads)
-    finished = {int(number) for number in files.read_json(server.folder / "oracle.json")["end_order"]} - {4}
+    finished = {
+        int(number) for number in files.read_json(server.folder / "oracle.json")["end_order"]
+    } - {4}
     server.start()
     assert same(ended(server, threads), expected("paper"))
-    assert sorted(set(evaluated(tmp_path / "log"))) == reached(expected("paper")) and len(finished) >= 4
+    assert (
+        sorted(set(evaluated(tmp_path / "log"))) == reached(expected("paper"))
+        and len(finished) >= 4
+    )
     assert all(evaluated(tmp_path / "log").count(number) == 1 for number in finished)
 
 
@@ -117,7 +151,10 @@ def test_searches_without_a_result_are_errors(tmp_path):
     with pytest.raises(AllFailed, match="candidates that were tried failed.*no memory left"):
         workers.run(a_plan(fail=True), tmp_path / "s")
     with pytest.raises(AllFailed, match="could be trained.*above 1e"):
-        workers.run(a_plan(settings=ODESettings(population=5, budget=5, most_cost=1e3, patience=3)), tmp_path / "t")
+        workers.run(
+            a_plan(settings=ODESettings(population=5, budget=5, most_cost=1e3, patience=3)),
+            tmp_path / "t",
+        )
 
 
 def test_plans(tmp_path):
@@ -135,11 +172,26 @@ def test_plans(tmp_path):
 
 
 def test_files_of_a_genetic_search_keep_their_form(tmp_path):
-    """Folders are named after the plan and hold its state: neither may change, or finished searches would be run again."""
-    genetic = Plan(plan.numbers(2), GASettings(2, 3, (0.5, 0.5), (0.2, 0.2)), "tests.search.evolution.test_population:ones")
+    """Folders are named after the plan and hold its state: neither may change, or finished searches
+    would be run again.
+    """
+    genetic = Plan(
+        plan.numbers(2),
+        GASettings(2, 3, (0.5, 0.5), (0.2, 0.2)),
+        "tests.search.evolution.test_population:ones",
+    )
     result = workers.run(genetic, tmp_path)
-    assert sorted(files.read_json(tmp_path / "search.json")) == ["arguments", "evaluate", "genome", "lease", "most_losses", "settings"]
-    assert json.dumps(files.read_json(tmp_path / "oracle.json")["genetic"]) == json.dumps(result.algorithm.state())
+    assert sorted(files.read_json(tmp_path / "search.json")) == [
+        "arguments",
+        "evaluate",
+        "genome",
+        "lease",
+        "most_losses",
+        "settings",
+    ]
+    assert json.dumps(files.read_json(tmp_path / "oracle.json")["genetic"]) == json.dumps(
+        result.algorithm.state()
+    )
 
 
 def ones(values, folder):

@@ -1,4 +1,6 @@
-"""Gen-Soup without images: averages against the thesis card's numbers, inheritance, failures, resume, and what stays on disk."""
+"""Gen-Soup without images: averages against the thesis card's numbers, inheritance, failures,
+resume, and what stays on disk.
+"""
 
 import json
 
@@ -10,16 +12,24 @@ from kit.search.evolution import averaging, genome, plan, soup
 from kit.search.evolution.soup import SoupSettings
 
 
-
 def test_equation_5_1():
     rs = np.random.RandomState(11)
     a, b = ([rs.randn(3, 2), rs.randn(2)] for _ in range(2))
     found = averaging.fitness_average(a, b, (0.9, 0.6))
-    np.testing.assert_allclose(found[0].ravel(), [1.218093, -0.597885, -0.645235, -1.782285, 0.270902, 0.032698], atol=1e-6)
+    np.testing.assert_allclose(
+        found[0].ravel(), [1.218093, -0.597885, -0.645235, -1.782285, 0.270902, 0.032698], atol=1e-6
+    )
     np.testing.assert_allclose(found[1], [-0.844197, -0.258549], atol=1e-6)
-    assert all(np.array_equal(x, y) for x, y in zip(averaging.fitness_average(a, b, (1, 0)), a, strict=True))
+    assert all(
+        np.array_equal(x, y)
+        for x, y in zip(averaging.fitness_average(a, b, (1, 0)), a, strict=True)
+    )
     both_worst = averaging.fitness_average(a, b, (0, 0))
-    np.testing.assert_allclose(both_worst[0].ravel(), [1.085253, -0.675838, -0.685402, -1.564526, 0.340699, 0.120780], atol=1e-6)
+    np.testing.assert_allclose(
+        both_worst[0].ravel(),
+        [1.085253, -0.675838, -0.685402, -1.564526, 0.340699, 0.120780],
+        atol=1e-6,
+    )
     np.testing.assert_allclose(both_worst[1], [-0.921089, -0.402036], atol=1e-6)
 
 
@@ -30,7 +40,10 @@ def kitchen():
     w = rs.randn(8, 3)
     x = rs.randn(200, 8)
     y = np.argmax(x @ w + 0.8 * rs.randn(200, 3), 1)
-    members = [[w + s * np.random.RandomState(100 + i).randn(8, 3)] for i, s in enumerate([0.6, 0.8, 1, 1.2, 1.5, 2])]
+    members = [
+        [w + s * np.random.RandomState(100 + i).randn(8, 3)]
+        for i, s in enumerate([0.6, 0.8, 1, 1.2, 1.5, 2])
+    ]
 
     def score(weights):
         return float(np.mean(np.argmax(x @ weights[0], 1) == y))
@@ -42,15 +55,27 @@ def test_soups(kitchen):
     members, scores, score = kitchen
     np.testing.assert_allclose(scores, [0.755, 0.705, 0.665, 0.480, 0.625, 0.355])
     plain = averaging.uniform(members)
-    assert score(plain) == pytest.approx(0.760) and plain[0].sum() == pytest.approx(4.533039, abs=1e-6)
+    assert score(plain) == pytest.approx(0.760) and plain[0].sum() == pytest.approx(
+        4.533039, abs=1e-6
+    )
     mixed, ingredients, trials = averaging.greedy(members, scores, score)
-    assert ingredients == [0, 1, 2, 3] and trials["member"].tolist() == [1, 2, 4, 3, 5] and trials["kept"].tolist() == [True, True, False, True, False]
+    assert (
+        ingredients == [0, 1, 2, 3]
+        and trials["member"].tolist() == [1, 2, 4, 3, 5]
+        and trials["kept"].tolist() == [True, True, False, True, False]
+    )
     np.testing.assert_allclose(trials["score"], [0.770, 0.780, 0.775, 0.795, 0.730])
     np.testing.assert_allclose(mixed[0][0], [0.794125, -0.351031, 0.976626], atol=1e-6)
     assert score(averaging.weighted(members, scores, "score")) == pytest.approx(0.785)
-    np.testing.assert_allclose(averaging.proportions(scores), [0.274914, 0.240550, 0.213058, 0.085911, 0.185567, 0], atol=1e-6)
+    np.testing.assert_allclose(
+        averaging.proportions(scores),
+        [0.274914, 0.240550, 0.213058, 0.085911, 0.185567, 0],
+        atol=1e-6,
+    )
     by_fitness = averaging.weighted(members, scores)
-    assert score(by_fitness) == pytest.approx(0.800) and by_fitness[0].sum() == pytest.approx(4.509297, abs=1e-6)
+    assert score(by_fitness) == pytest.approx(0.800) and by_fitness[0].sum() == pytest.approx(
+        4.509297, abs=1e-6
+    )
 
 
 def test_a_tie_is_not_added_and_equal_networks_stay(kitchen):
@@ -58,7 +83,9 @@ def test_a_tie_is_not_added_and_equal_networks_stay(kitchen):
     same = [members[0]] * 3
     np.testing.assert_allclose(averaging.uniform(same)[0], members[0][0], atol=1e-12)
     assert averaging.greedy(same, [0.5] * 3, lambda weights: 0.5)[1] == [0]
-    np.testing.assert_allclose(averaging.uniform(members)[0], averaging.uniform(members[::-1])[0], atol=1e-12)
+    np.testing.assert_allclose(
+        averaging.uniform(members)[0], averaging.uniform(members[::-1])[0], atol=1e-12
+    )
 
 
 def test_integers_are_not_averaged_and_types_stay():
@@ -67,7 +94,15 @@ def test_integers_are_not_averaged_and_types_stay():
     assert mean[0].dtype == np.float32 and mean[0].tolist() == [2, 3] and mean[1].tolist() == [5]
 
 
-@pytest.mark.parametrize("members, shares", [([], []), ([[np.ones(2)], [np.ones(3)]], [0.5, 0.5]), ([[np.ones(2)]], [0.5]), ([[np.ones(2)]] * 2, [1.5, -0.5])])
+@pytest.mark.parametrize(
+    "members, shares",
+    [
+        ([], []),
+        ([[np.ones(2)], [np.ones(3)]], [0.5, 0.5]),
+        ([[np.ones(2)]], [0.5]),
+        ([[np.ones(2)]] * 2, [1.5, -0.5]),
+    ],
+)
 def test_what_cannot_be_averaged_is_refused(members, shares):
     with pytest.raises(averaging.BadSoup):
         averaging.average(members, shares)
@@ -88,10 +123,43 @@ def test_averaged_variances_are_too_large():
 
 
 def test_schedules_of_both_experiments():
-    assert sum(SoupSettings().population) == 380 and sum(SoupSettings(generations=35).population) == 530
+    assert (
+        sum(SoupSettings().population) == 380
+        and sum(SoupSettings(generations=35).population) == 530
+    )
     assert soup.image_sizes(20) == (224, 232, 240, 247, 255, 263, 271, 279, 286, 294) + (302,) * 10
-    assert soup.image_sizes(35)[:25] == (224, 227, 230, 233, 236, 240, 243, 246, 249, 252, 255, 258, 261, 265, 268, 271, 274, 277, 280, 283, 286, 290, 293, 296, 299)
-    assert set(soup.image_sizes(35)[25:]) == {302} and soup.image_sizes(3, 24, 32, 5) == (32, 32, 32)
+    assert soup.image_sizes(35)[:25] == (
+        224,
+        227,
+        230,
+        233,
+        236,
+        240,
+        243,
+        246,
+        249,
+        252,
+        255,
+        258,
+        261,
+        265,
+        268,
+        271,
+        274,
+        277,
+        280,
+        283,
+        286,
+        290,
+        293,
+        296,
+        299,
+    )
+    assert set(soup.image_sizes(35)[25:]) == {302} and soup.image_sizes(3, 24, 32, 5) == (
+        32,
+        32,
+        32,
+    )
     with pytest.raises(soup.BadSchedule):
         SoupSettings(inheritance="both")
     with pytest.raises(soup.BadSchedule):
@@ -119,7 +187,9 @@ class Toy:
         weights = self.start(values["architecture"]) if weights is None else weights
         self.trained.append((generation, seed, weights[0].copy()))
         noise = np.random.default_rng(seed).normal(0, 0.05, 3)
-        return [(weights[0] * (1 - 0.5 * values["learning_rate"]) + noise).astype(np.float32)], {"training_loss": 0.0}
+        return [(weights[0] * (1 - 0.5 * values["learning_rate"]) + noise).astype(np.float32)], {
+            "training_loss": 0.0
+        }
 
     def fitness(self, architecture, weights, size):
         return float(1 - np.abs(weights[0]).mean() / 10)
@@ -128,7 +198,9 @@ class Toy:
         return weights
 
 
-SETTINGS = SoupSettings(generations=5, first=8, decrement=2, smallest=3, start=24, end=32, at_end=2, seed=4)
+SETTINGS = SoupSettings(
+    generations=5, first=8, decrement=2, smallest=3, start=24, end=32, at_end=2, seed=4
+)
 GENOME = genome.chapter5(False, architectures=("a", "bb"))
 
 
@@ -139,15 +211,29 @@ def run(folder, nursery=None, settings=SETTINGS, until=None):
 def test_a_search_improves_shrinks_and_leaves_little(tmp_path):
     done = run(tmp_path)
     table = done.history
-    assert table.groupby("generation").size().tolist() == [8, 6, 4, 3, 3] and table.groupby("generation")["size"].first().tolist() == list(SETTINGS.sizes)
+    assert table.groupby("generation").size().tolist() == [8, 6, 4, 3, 3] and table.groupby(
+        "generation"
+    )["size"].first().tolist() == list(SETTINGS.sizes)
     tops = table.groupby("generation")["fitness"].max()
     assert tops.iloc[-1] > tops.iloc[0] and done.best["fitness"] == tops.max()
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["best.npz", "generation-004", "state.json"]
-    np.testing.assert_allclose(Toy().fitness("", soup.load(tmp_path / "best.npz"), 0), done.best["fitness"], atol=1e-6)
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "best.npz",
+        "generation-004",
+        "state.json",
+    ]
+    np.testing.assert_allclose(
+        Toy().fitness("", soup.load(tmp_path / "best.npz"), 0), done.best["fitness"], atol=1e-6
+    )
     failed = table[table["optimizer"] == "lbfgs"]
-    assert len(failed) and (failed["fitness"] == -1).all() and failed["reason"].str.contains("closure").all()
+    assert (
+        len(failed)
+        and (failed["fitness"] == -1).all()
+        and failed["reason"].str.contains("closure").all()
+    )
     members = done.final_members()
-    assert len({row["architecture"] for row in members}) == 1 and members[0]["fitness"] == max(row["fitness"] for row in members)
+    assert len({row["architecture"] for row in members}) == 1 and members[0]["fitness"] == max(
+        row["fitness"] for row in members
+    )
 
 
 def test_offspring_inherit_as_the_text_says(tmp_path):
@@ -172,7 +258,9 @@ def test_offspring_inherit_as_the_text_says(tmp_path):
             continue
         ways.add(row["inheritance"])
         if row["inheritance"] == "averaged":
-            expected = averaging.fitness_average(weights[parents[0]], weights[parents[1]], [before[p]["evaluation"] for p in parents])
+            expected = averaging.fitness_average(
+                weights[parents[0]], weights[parents[1]], [before[p]["evaluation"] for p in parents]
+            )
             np.testing.assert_allclose(given[seed], expected[0], atol=1e-6)
         elif row["inheritance"] in ("copied", "elite"):
             assert any(np.array_equal(given[seed], weights[p][0]) for p in parents if p in weights)
@@ -183,12 +271,24 @@ def test_resume_is_the_same_search(tmp_path):
     whole = run(tmp_path / "whole")
     run(tmp_path / "parts", until=2)
     halfway = soup.Search(tmp_path / "parts", SETTINGS, GENOME, Toy())
-    halfway._individual(2, 0, GENOME.decode(halfway.algorithm.ask()[0]))  # killed within a generation
+    halfway._individual(
+        2, 0, GENOME.decode(halfway.algorithm.ask()[0])
+    )  # killed within a generation
     nursery = Toy()
     again = run(tmp_path / "parts", nursery)
-    assert again.history.equals(whole.history) and min(generation for generation, _, _ in nursery.trained) == 2
+    assert (
+        again.history.equals(whole.history)
+        and min(generation for generation, _, _ in nursery.trained) == 2
+    )
     assert json.dumps(again.algorithm.state()) == json.dumps(whole.algorithm.state())
-    assert (tmp_path / "parts/best.npz").exists() and all(np.array_equal(a, b) for a, b in zip(soup.load(tmp_path / "parts/best.npz"), soup.load(tmp_path / "whole/best.npz"), strict=True))
+    assert (tmp_path / "parts/best.npz").exists() and all(
+        np.array_equal(a, b)
+        for a, b in zip(
+            soup.load(tmp_path / "parts/best.npz"),
+            soup.load(tmp_path / "whole/best.npz"),
+            strict=True,
+        )
+    )
 
 
 def test_other_initial_weights_are_refused(tmp_path):
@@ -225,4 +325,6 @@ def test_kinship(tmp_path):
 
 def test_moving_average():
     trained = [[np.full(2, v)] for v in (0.0, 1.0, 2.0)]
-    assert soup.moving_average(trained, 0.5)[0].tolist() == [1.25, 1.25] and soup.moving_average(trained, 0.0)[0].tolist() == [2, 2]
+    assert soup.moving_average(trained, 0.5)[0].tolist() == [1.25, 1.25] and soup.moving_average(
+        trained, 0.0
+    )[0].tolist() == [2, 2]

@@ -9,7 +9,7 @@ import pytest
 from kit import files, paths
 from kit.search.evolution import tasks, workers
 from kit.search.evolution.genetic import GASettings
-from kit.search.evolution.plan import BadPlan, numbers, OtherSearch, Plan, PLAN, SpacePlan, STATE
+from kit.search.evolution.plan import PLAN, STATE, BadPlan, OtherSearch, Plan, SpacePlan, numbers
 
 SEARCHES = sorted(
     file.parent for file in (paths.ROOT / "results" / "reference").glob(f"*/searches/*/{PLAN}")

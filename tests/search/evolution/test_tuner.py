@@ -1,4 +1,6 @@
-"""The adapter to KerasTuner. Workers are threads here and their deaths are acted; tests/search/evolution/test_workers.py kills processes."""
+"""The adapter to KerasTuner. Workers are threads here and their deaths are acted;
+tests/search/evolution/test_workers.py kills processes.
+"""
 
 import json
 import shutil
@@ -10,13 +12,20 @@ import pytest
 
 from kit import files
 from kit.errors import KitError
-from kit.search.evolution import genome, plan as evolution_plan, tuner, workers
+from kit.search.evolution import genome, tuner, workers
+from kit.search.evolution import plan as evolution_plan
 from kit.search.evolution.genetic import GASettings, GeneticAlgorithm
 from kit.search.evolution.genome import Gene, Genome
 from kit.search.evolution.oracle import INDIVIDUAL, PopulationOracle
 from kit.search.evolution.plan import AllFailed, BadPlan, OtherSearch, Plan, SearchBroken
 
-SPACE = Genome((Gene("optimizer", ("adam", "sgd", "lbfgs")), Gene("learning_rate", low=1e-5, high=1.0), Gene("weight_decay", low=1e-9, high=0.1)))
+SPACE = Genome(
+    (
+        Gene("optimizer", ("adam", "sgd", "lbfgs")),
+        Gene("learning_rate", low=1e-5, high=1.0),
+        Gene("weight_decay", low=1e-9, high=0.1),
+    )
+)
 SETTINGS = GASettings(3, 5, crossover=(0, 0.9, 0.9), mutation=(0.4, 0.2, 0.2), seed=8)
 
 
@@ -25,25 +34,43 @@ class Refused(KitError):
 
 
 def fitness(values):
-    return 1 - (values["learning_rate"] - 0.3) ** 2 - 10 * values["weight_decay"] + 0.1 * (values["optimizer"] == "adam")
+    return (
+        1
+        - (values["learning_rate"] - 0.3) ** 2
+        - 10 * values["weight_decay"]
+        + 0.1 * (values["optimizer"] == "adam")
+    )
 
 
 def judge(values, folder, log=None, pause=0.0, stop_at=None, fail="none", weights=False):
     """What the searches of these tests evaluate; keeps a list of the evaluations that ended."""
     where = values["search"]
     time.sleep(pause)
-    if stop_at and len(files.read_json(f"{log}/{where['generation']}.json", default=[])) == stop_at[1] and where["generation"] == stop_at[0] and not (folder.parent / "stopped").exists():
+    if (
+        stop_at
+        and len(files.read_json(f"{log}/{where['generation']}.json", default=[])) == stop_at[1]
+        and where["generation"] == stop_at[0]
+        and not (folder.parent / "stopped").exists()
+    ):
         (folder.parent / "stopped").touch()
         raise KeyboardInterrupt
     if fail == "all" or (fail == "some" and where["individual"] % 2):
-        raise MemoryError("no memory left for 3 GB") if where["generation"] else Refused("LBFGS needs a closure; choose another optimizer.")
+        raise (
+            MemoryError("no memory left for 3 GB")
+            if where["generation"]
+            else Refused("LBFGS needs a closure; choose another optimizer.")
+        )
     if fail == "nan" and where["individual"] == 0:
         return float("nan")
     if weights:
-        assert all((folder.parent / parent / "model.weights.h5").exists() for parent in where["parents"]) and len(where["parents"]) == 2 * (where["generation"] > 0)
+        assert all(
+            (folder.parent / parent / "model.weights.h5").exists() for parent in where["parents"]
+        ) and len(where["parents"]) == 2 * (where["generation"] > 0)
         (folder / "model.weights.h5").write_bytes(bytes(1000))
         (folder / "export").mkdir(exist_ok=True)
-        files.write_json(folder / "metrics.json", {"files": len(list(folder.parent.glob("trial_*/*.h5")))})
+        files.write_json(
+            folder / "metrics.json", {"files": len(list(folder.parent.glob("trial_*/*.h5")))}
+        )
     if log:
         file = f"{log}/{where['generation']}.json"
         files.write_json(file, [*files.read_json(file, default=[]), where["individual"]])
@@ -51,7 +78,13 @@ def judge(values, folder, log=None, pause=0.0, stop_at=None, fail="none", weight
 
 
 def a_plan(settings=SETTINGS, lease=30.0, **arguments):
-    return Plan(SPACE, settings, "tests.search.evolution.test_tuner:judge", {k: str(v) if k == "log" else v for k, v in arguments.items()}, lease)
+    return Plan(
+        SPACE,
+        settings,
+        "tests.search.evolution.test_tuner:judge",
+        {k: str(v) if k == "log" else v for k, v in arguments.items()},
+        lease,
+    )
 
 
 def expected(settings=SETTINGS):
@@ -66,15 +99,23 @@ def same(result, search):
 
 
 def counted(log):
-    return [sorted(files.read_json(log / f"{g}.json")) for g in range(len(list(log.glob("*.json"))))]
+    return [
+        sorted(files.read_json(log / f"{g}.json")) for g in range(len(list(log.glob("*.json"))))
+    ]
 
 
 def test_it_is_the_numpy_search(tmp_path):
     result = workers.run(a_plan(), tmp_path / "s")
     assert same(result, expected()) and len(result.history) == 15
     best = result.best
-    assert best["fitness"] == result.history["fitness"].max() == fitness(best["values"]) and (best["folder"] / "trial.json").exists()
-    assert result.history.loc[result.history["fitness"].idxmax(), "optimizer"] == best["values"]["optimizer"]
+    assert (
+        best["fitness"] == result.history["fitness"].max() == fitness(best["values"])
+        and (best["folder"] / "trial.json").exists()
+    )
+    assert (
+        result.history.loc[result.history["fitness"].idxmax(), "optimizer"]
+        == best["values"]["optimizer"]
+    )
     assert same(workers.run(a_plan(), tmp_path / "s"), expected())
 
 
@@ -94,10 +135,15 @@ def plan_result_generations(folder):
 def test_what_fails_is_worst_with_a_reason(tmp_path):
     result = workers.run(a_plan(fail="some"), tmp_path / "s")
     failed = result.history[result.history["individual"] % 2 == 1]
-    assert (failed["fitness"] == -1).all() and set(failed["reason"]) == {"LBFGS needs a closure; choose another optimizer.", "MemoryError: no memory left for 3 GB"}
+    assert (failed["fitness"] == -1).all() and set(failed["reason"]) == {
+        "LBFGS needs a closure; choose another optimizer.",
+        "MemoryError: no memory left for 3 GB",
+    }
     assert "Traceback" in (tmp_path / "s" / "trial_0001" / "traceback.txt").read_text()
     odd = workers.run(a_plan(fail="nan"), tmp_path / "n").history
-    assert odd.loc[0, "reason"] == "the fitness is not finite" and odd.loc[1:4, "reason"].isna().all()
+    assert (
+        odd.loc[0, "reason"] == "the fitness is not finite" and odd.loc[1:4, "reason"].isna().all()
+    )
 
 
 def test_when_all_fail_it_is_an_error(tmp_path, capsys):
@@ -106,7 +152,10 @@ def test_when_all_fail_it_is_an_error(tmp_path, capsys):
     assert tuner.main(["alone", str(tmp_path / "s")]) == 1 and "LBFGS" in capsys.readouterr().err
     (tmp_path / "t").mkdir()
     Plan(SPACE, SETTINGS, "tests.no_such_module:judge").write(tmp_path / "t")
-    assert tuner.main(["alone", str(tmp_path / "t")]) == 1 and "cannot be imported" in capsys.readouterr().err
+    assert (
+        tuner.main(["alone", str(tmp_path / "t")]) == 1
+        and "cannot be imported" in capsys.readouterr().err
+    )
 
 
 def test_after_all_failed_a_repaired_search_starts_over(tmp_path, monkeypatch):
@@ -121,7 +170,9 @@ def test_weights_without_offspring_go(tmp_path):
     settings = GASettings(5, 6, crossover=(0, 0.9, 0.9), mutation=(0.4, 0.2, 0.2), seed=2)
     result = workers.run(a_plan(settings, weights=True), tmp_path / "s")
     left = list((tmp_path / "s").glob("trial_*/*.h5"))
-    assert left == [result.best["folder"] / "model.weights.h5"] and list((tmp_path / "s").glob("trial_*/export")) == [left[0].parent / "export"]
+    assert left == [result.best["folder"] / "model.weights.h5"] and list(
+        (tmp_path / "s").glob("trial_*/export")
+    ) == [left[0].parent / "export"]
     told = [files.read_json(f)["files"] for f in (tmp_path / "s").glob("trial_*/metrics.json")]
     assert len(told) == 30 and max(told) <= 6 + 6 + 1
 
@@ -132,7 +183,9 @@ def test_mistakes(tmp_path):
     with pytest.raises(BadPlan, match="module:function"):
         Plan(SPACE, SETTINGS, "judge")
     with pytest.raises(BadPlan, match="cannot be imported"):
-        workers.run(Plan(SPACE, SETTINGS, "tests.search.evolution.test_tuner:nobody"), tmp_path / "s")
+        workers.run(
+            Plan(SPACE, SETTINGS, "tests.search.evolution.test_tuner:nobody"), tmp_path / "s"
+        )
     a_plan().write(tmp_path)
     a_plan().write(tmp_path)
     assert Plan.read(tmp_path) == a_plan()
@@ -205,7 +258,9 @@ def at_work(*tuners):
 def ended(server, threads, seconds=30):
     for thread in [*threads, server.thread]:
         thread.join(seconds)
-    assert server.error is None and not any(thread.is_alive() for thread in [*threads, server.thread])
+    assert server.error is None and not any(
+        thread.is_alive() for thread in [*threads, server.thread]
+    )
     result = evolution_plan.result(server.folder)
     assert result.algorithm.finished
     return result
@@ -223,7 +278,9 @@ def test_a_dead_workers_individual_goes_to_another(network, tmp_path):
     dead = worker("dead#1")
     held = dead.oracle.create_trial(dead.tuner_id)
     result = ended(server, at_work(worker("a#1")))
-    assert held.trial_id == "0000" and same(result, expected()) and server.oracle.losses == {"0000": 1}
+    assert (
+        held.trial_id == "0000" and same(result, expected()) and server.oracle.losses == {"0000": 1}
+    )
     assert counted(tmp_path / "log") == [[0, 1, 2, 3, 4]] * 3
 
 
@@ -243,7 +300,10 @@ def test_a_killed_chief_goes_on_where_it_was(network, tmp_path):
     assert not server.thread.is_alive() and threads[0].is_alive()
     server.start()
     assert same(ended(server, threads), expected())
-    assert sum(len(row) for row in counted(tmp_path / "log")) <= 16 and [sorted(set(row)) for row in counted(tmp_path / "log")] == [[0, 1, 2, 3, 4]] * 3
+    assert (
+        sum(len(row) for row in counted(tmp_path / "log")) <= 16
+        and [sorted(set(row)) for row in counted(tmp_path / "log")] == [[0, 1, 2, 3, 4]] * 3
+    )
 
 
 def test_a_chief_tells_that_all_failed(network):
@@ -270,7 +330,9 @@ def an_oracle(folder, chief=True):
 
 
 def finish(oracle, trial, value=0.5):
-    trial.hyperparameters.values["search/outcome"] = json.dumps({"fitness": value, "reason": None, "seconds": 1.0})
+    trial.hyperparameters.values["search/outcome"] = json.dumps(
+        {"fitness": value, "reason": None, "seconds": 1.0}
+    )
     trial.status = "COMPLETED"
     oracle.end_trial(trial)
 
@@ -282,13 +344,21 @@ def test_an_individual_that_kills_every_worker_is_given_up(tmp_path):
     assert oracle.create_trial("w#3").trial_id == "0001"
     for number in range(1, 5):
         finish(oracle, oracle.create_trial("w#3"), number / 10)
-    assert oracle.algorithm.told[0]["reasons"] == ["its worker died, 3 times", None, None, None, None]
+    assert oracle.algorithm.told[0]["reasons"] == [
+        "its worker died, 3 times",
+        None,
+        None,
+        None,
+        None,
+    ]
     assert oracle.algorithm.told[0]["fitness"].tolist() == [-1, 0.1, 0.2, 0.3, 0.4]
 
 
 def test_asking_twice_is_no_death(tmp_path):
     oracle = an_oracle(tmp_path / "s")
-    assert [oracle.create_trial("w#1").trial_id for _ in range(5)] == ["0000"] * 5 and oracle.losses == {}
+    assert [oracle.create_trial("w#1").trial_id for _ in range(5)] == [
+        "0000"
+    ] * 5 and oracle.losses == {}
 
 
 def test_a_late_second_result_changes_nothing(tmp_path):
@@ -300,18 +370,28 @@ def test_a_late_second_result_changes_nothing(tmp_path):
     assert again.trial_id == late.trial_id
     finish(oracle, again, 0.7)
     finish(oracle, late, 0.1)
-    assert oracle.end_order == ["0000"] and PopulationOracle._outcome(oracle.trials["0000"])["fitness"] == 0.7
+    assert (
+        oracle.end_order == ["0000"]
+        and PopulationOracle._outcome(oracle.trials["0000"])["fitness"] == 0.7
+    )
 
 
 def test_a_generation_is_waited_for(tmp_path):
     oracle = an_oracle(tmp_path / "s")
     trials = [oracle.create_trial(f"w{n}#1") for n in range(5)]
     assert oracle.create_trial("idle#1").status == "IDLE"
-    assert [json.loads(t.hyperparameters.values[INDIVIDUAL])["search"]["individual"] for t in trials] == [0, 1, 2, 3, 4]
+    assert [
+        json.loads(t.hyperparameters.values[INDIVIDUAL])["search"]["individual"] for t in trials
+    ] == [0, 1, 2, 3, 4]
     for trial in trials:
         finish(oracle, trial, np.random.default_rng(int(trial.trial_id)).random())
     told = json.loads(oracle.create_trial("idle#1").hyperparameters.values[INDIVIDUAL])["search"]
-    assert told["generation"] == 1 and told["origin"] == "offspring" and all(0 <= n < 5 for n in told["parents"]) and sum(told["shares"]) == pytest.approx(1)
+    assert (
+        told["generation"] == 1
+        and told["origin"] == "offspring"
+        and all(0 <= n < 5 for n in told["parents"])
+        and sum(told["shares"]) == pytest.approx(1)
+    )
 
 
 @pytest.mark.parametrize("chief", [True, False])
@@ -326,14 +406,24 @@ def test_a_kill_between_two_files_loses_nothing(tmp_path, chief):
     assert oracle.algorithm.generation == 1
     (folder / "oracle.json").write_bytes(before)  # the trial's file was written, the oracle's not
     again = an_oracle(folder, chief)
-    assert again.algorithm.generation == 1 and again.algorithm.told[0]["fitness"].tolist() == [0.0, 0.1, 0.2, 0.3, 0.9]
+    assert again.algorithm.generation == 1 and again.algorithm.told[0]["fitness"].tolist() == [
+        0.0,
+        0.1,
+        0.2,
+        0.3,
+        0.9,
+    ]
     held = again.create_trial("w#1")
     (folder / "oracle.json").write_bytes(before)  # a trial's file that the oracle's does not know
-    assert held.trial_id == "0005" and an_oracle(folder, chief).create_trial("x#1").trial_id == "0005"
+    assert (
+        held.trial_id == "0005" and an_oracle(folder, chief).create_trial("x#1").trial_id == "0005"
+    )
 
 
 def test_a_reloaded_oracle_hands_out_what_was_cut_off(tmp_path):
     oracle = an_oracle(tmp_path / "s", chief=False)
     values = oracle.create_trial("tuner0").hyperparameters.values
     again = an_oracle(tmp_path / "s", chief=False).create_trial("tuner0")
-    assert again.trial_id == "0000" and again.hyperparameters.values[INDIVIDUAL] == values[INDIVIDUAL]
+    assert (
+        again.trial_id == "0000" and again.hyperparameters.values[INDIVIDUAL] == values[INDIVIDUAL]
+    )

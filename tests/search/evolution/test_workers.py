@@ -1,4 +1,6 @@
-"""Real processes: a chief and workers, killed while they work. Each imports TensorFlow, so that this takes a while."""
+"""Real processes: a chief and workers, killed while they work. Each imports TensorFlow, so that
+this takes a while.
+"""
 
 import dataclasses
 import os
@@ -16,19 +18,25 @@ from kit.search.evolution.genetic import GASettings, GeneticAlgorithm
 from kit.search.evolution.genome import Gene, Genome
 from kit.search.evolution.plan import AllFailed, Plan, SearchBroken
 
-SPACE = Genome((Gene("learning_rate", low=1e-5, high=1.0), Gene("weight_decay", low=1e-9, high=0.1)))
+SPACE = Genome(
+    (Gene("learning_rate", low=1e-5, high=1.0), Gene("weight_decay", low=1e-9, high=0.1))
+)
 SETTINGS = GASettings(2, 6, crossover=(0.9, 0.9), mutation=(0.2, 0.2), seed=5)
 
 
 def judge(values, folder, pause=0.0, poison=-1):
-    """A quick evaluation that says when it begins and when it is done, in a folder that nothing prunes."""
+    """A quick evaluation that says when it begins and when it is done, in a folder that nothing
+    prunes.
+    """
     where = values["search"]
     name = f"{where['generation']}-{where['individual']}"
     files.write_json(folder.parent / "begun" / f"{name}-{os.getpid()}.json", os.getpid())
     if poison == where["individual"] and where["generation"] == 0:
         os.kill(os.getpid(), signal.SIGKILL)  # as the kernel does when the memory is full
     time.sleep(pause)
-    files.write_json(folder.parent / "done" / f"{name}-{os.getpid()}.json", os.environ["TF_NUM_INTRAOP_THREADS"])
+    files.write_json(
+        folder.parent / "done" / f"{name}-{os.getpid()}.json", os.environ["TF_NUM_INTRAOP_THREADS"]
+    )
     return -((values["learning_rate"] - 0.3) ** 2)
 
 
@@ -45,7 +53,9 @@ def expected():
 
 
 def a_plan(function="judge", **arguments):
-    return Plan(SPACE, SETTINGS, f"tests.search.evolution.test_workers:{function}", arguments, lease=10.0)
+    return Plan(
+        SPACE, SETTINGS, f"tests.search.evolution.test_workers:{function}", arguments, lease=10.0
+    )
 
 
 def wait_for(condition, seconds=240):
@@ -62,7 +72,9 @@ def done(folder):
 @pytest.mark.slow
 def test_killed_worker_and_killed_chief_lose_nothing_and_the_search_ends(tmp_path):
     found, folder = {}, tmp_path / "s"
-    search = threading.Thread(target=lambda: found.update(result=workers.run(a_plan(pause=0.5), folder, 2, 1)))
+    search = threading.Thread(
+        target=lambda: found.update(result=workers.run(a_plan(pause=0.5), folder, 2, 1))
+    )
     search.start()
     wait_for(lambda: done(folder) >= 2)
     record_of = files.read_json(next((folder / "begun").glob("*.json")))
@@ -74,7 +86,9 @@ def test_killed_worker_and_killed_chief_lose_nothing_and_the_search_ends(tmp_pat
     search.join(300)
     assert found["result"].algorithm.state() == expected() and not psutil.Process().children()
     ended = [f.name.rsplit("-", 1)[0] for f in (folder / "done").glob("*.json")]
-    assert set(ended) == {f"{g}-{i}" for g in range(2) for i in range(6)} and len(ended) <= 13  # one may have been under way twice
+    assert (
+        set(ended) == {f"{g}-{i}" for g in range(2) for i in range(6)} and len(ended) <= 13
+    )  # one may have been under way twice
     assert {files.read_json(f) for f in (folder / "done").glob("*.json")} == {"1"}
 
 
@@ -83,14 +97,22 @@ def test_all_failed_is_an_error_of_every_process(tmp_path):
         workers.run(a_plan("fail"), tmp_path / "s", 1, 1)
     with pytest.raises(AllFailed):
         plan.result(tmp_path / "s")
-    assert "tensorboard" in (tmp_path / "s" / "chief.log").read_text() and tuner.main(["alone", str(tmp_path / "s")]) == 1
+    assert (
+        "tensorboard" in (tmp_path / "s" / "chief.log").read_text()
+        and tuner.main(["alone", str(tmp_path / "s")]) == 1
+    )
 
 
 @pytest.mark.slow
 def test_a_poisonous_individual_is_given_up(tmp_path):
     result = workers.run(dataclasses.replace(a_plan(poison=1), most_losses=2), tmp_path / "s", 1, 1)
-    assert result.history.loc[1, "reason"] == "its worker died, 2 times" and result.history["reason"].notna().sum() == 1
-    assert len(list((tmp_path / "s" / "begun").glob("0-1-*.json"))) == 2 and result.algorithm.finished
+    assert (
+        result.history.loc[1, "reason"] == "its worker died, 2 times"
+        and result.history["reason"].notna().sum() == 1
+    )
+    assert (
+        len(list((tmp_path / "s" / "begun").glob("0-1-*.json"))) == 2 and result.algorithm.finished
+    )
 
 
 def test_workers_that_cannot_start_are_told(tmp_path, monkeypatch):
@@ -102,11 +124,21 @@ def test_workers_that_cannot_start_are_told(tmp_path, monkeypatch):
 def test_summary_of_the_benchmark():
     import pandas as pd
 
-    table = pd.DataFrame({"workers": [1, 1, 2, 2], "threads": 1, "generation": [1, 2, 1, 2], "seconds": [4.0, 6.0, 2.0, 3.0]})
+    table = pd.DataFrame(
+        {
+            "workers": [1, 1, 2, 2],
+            "threads": 1,
+            "generation": [1, 2, 1, 2],
+            "seconds": [4.0, 6.0, 2.0, 3.0],
+        }
+    )
     assert evolution.summary(table)["times_as_fast"].tolist() == [1.0, 2.0]
 
 
-@pytest.mark.skipif((os.cpu_count() or 1) < 2 or os.environ.get("KIT_MEASURE") != "1", reason="a measurement: set KIT_MEASURE=1 on an idle machine with two cores")
+@pytest.mark.skipif(
+    (os.cpu_count() or 1) < 2 or os.environ.get("KIT_MEASURE") != "1",
+    reason="a measurement: set KIT_MEASURE=1 on an idle machine with two cores",
+)
 def test_two_workers_are_faster():
     table = evolution.summary(evolution.measure(crews=((1, 1), (2, 1))))
     assert table["times_as_fast"].iloc[1] >= 1.6

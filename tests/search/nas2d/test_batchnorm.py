@@ -1,4 +1,6 @@
-"""The fused BatchNorm against the explicit formula in float64: value, gradient and second derivatives in all directions."""
+"""The fused BatchNorm against the explicit formula in float64: value, gradient and second
+derivatives in all directions.
+"""
 
 import numpy as np
 import pytest
@@ -15,7 +17,9 @@ def problem(dtype, seed=0):
 
 
 def derivatives(function, x, scale, weight, u, t):
-    """Value, gradients, and second derivatives along (u, t) of a loss that is curved in the output."""
+    """Value, gradients, and second derivatives along (u, t) of a loss that is curved in the
+    output.
+    """
     with tf.GradientTape() as outer:
         outer.watch([x, scale, weight])
         with tf.GradientTape() as inner:
@@ -38,8 +42,18 @@ def test_derivatives_of_both_orders(dtype, tolerance):
 
 
 def test_traced_with_an_open_batch_size():
-    traced = tf.function(lambda *p: derivatives(batchnorm.normalise, *p), input_signature=[tf.TensorSpec((None, 5, 5, 3) if p.shape.rank == 4 else p.shape) for p in problem("float32")])
-    for got, want in zip(traced(*problem("float32")), derivatives(batchnorm.normalise, *problem("float32")), strict=True):
+    traced = tf.function(
+        lambda *p: derivatives(batchnorm.normalise, *p),
+        input_signature=[
+            tf.TensorSpec((None, 5, 5, 3) if p.shape.rank == 4 else p.shape)
+            for p in problem("float32")
+        ],
+    )
+    for got, want in zip(
+        traced(*problem("float32")),
+        derivatives(batchnorm.normalise, *problem("float32")),
+        strict=True,
+    ):
         np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
 
 

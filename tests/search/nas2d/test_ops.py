@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from reference_values import oracle as stored_values
 
 from kit.search.nas2d import ops, supernet
-from reference_values import oracle as stored_values
 
 
 @pytest.fixture(scope="module")
@@ -18,15 +18,25 @@ def torch_weights(oracle, prefix, kind=np.float64):
     kernels = [oracle[name] for name in oracle if name.startswith(f"{prefix}__w")]
     if prefix.startswith("skip"):
         return [tf.constant(kernel[:, :, 0, 0].T[None, :, None], kind) for kernel in kernels]
-    return [tf.constant(kernel.transpose(2, 3, 0, 1) if kernel.shape[2] > 1 else kernel.transpose(2, 3, 1, 0), kind) for kernel in kernels]
+    return [
+        tf.constant(
+            kernel.transpose(2, 3, 0, 1) if kernel.shape[2] > 1 else kernel.transpose(2, 3, 1, 0),
+            kind,
+        )
+        for kernel in kernels
+    ]
 
 
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("name", ops.PRIMITIVES)
 def test_operation_equals_the_reference(oracle, name, stride):
-    x, expected = (oracle[key].transpose(0, 2, 3, 1) for key in ("x_nchw", f"{name}__s{stride}__y_nchw"))
+    x, expected = (
+        oracle[key].transpose(0, 2, 3, 1) for key in ("x_nchw", f"{name}__s{stride}__y_nchw")
+    )
     for kind, tolerance in ((np.float64, 1e-12), (np.float32, 2e-5)):
-        y = ops.primitive(name, tf.constant(x, kind), torch_weights(oracle, f"{name}__s{stride}", kind), stride)
+        y = ops.primitive(
+            name, tf.constant(x, kind), torch_weights(oracle, f"{name}__s{stride}", kind), stride
+        )
         np.testing.assert_allclose(y, expected, rtol=0, atol=tolerance)
 
 
@@ -75,45 +85,75 @@ def gradients(function, *arguments):
 
 
 def test_wide_depthwise_convolution_has_all_derivatives():
-    x, kernel = (tf.constant(np.random.default_rng(1).standard_normal(shape)) for shape in ((2, 8, 8, 80), (5, 5, 80, 1)))
+    x, kernel = (
+        tf.constant(np.random.default_rng(1).standard_normal(shape))
+        for shape in ((2, 8, 8, 80), (5, 5, 80, 1))
+    )
     assert not ops.tiny(x)
-    plain = gradients(lambda x, kernel: tf.nn.depthwise_conv2d(x, kernel, [1, 1, 1, 1], "SAME"), x, kernel)
+    plain = gradients(
+        lambda x, kernel: tf.nn.depthwise_conv2d(x, kernel, [1, 1, 1, 1], "SAME"), x, kernel
+    )
     for ours, expected in zip(gradients(ops.depthwise, x, kernel), plain, strict=True):
         np.testing.assert_allclose(ours, expected, rtol=1e-9, atol=1e-9)
 
 
 def test_copies_have_all_derivatives():
     x = tf.constant(np.random.default_rng(2).standard_normal((2, 3, 4, 5)))
-    for ours, expected in zip(gradients(lambda x: ops.copies(x, 3), x), gradients(lambda x: tf.tile(x, (1, 1, 1, 3)), x), strict=True):
+    for ours, expected in zip(
+        gradients(lambda x: ops.copies(x, 3), x),
+        gradients(lambda x: tf.tile(x, (1, 1, 1, 3)), x),
+        strict=True,
+    ):
         np.testing.assert_allclose(ours, expected)
 
 
 def test_dense_kernel_is_both_convolutions():
     rng = np.random.default_rng(3)
-    x, depth, point = (tf.constant(rng.standard_normal(shape)) for shape in ((2, 6, 6, 3), (3, 3, 6, 1), (2, 3, 1, 4)))
+    x, depth, point = (
+        tf.constant(rng.standard_normal(shape))
+        for shape in ((2, 6, 6, 3), (3, 3, 6, 1), (2, 3, 1, 4))
+    )
     dense = tf.nn.conv2d(x, ops.dense_kernel(depth, point), 1, "SAME")
     for edge in range(2):
-        single = ops.pointwise(ops.depthwise(x, depth[:, :, 3 * edge : 3 * edge + 3]), tf.reshape(point[edge], (1, 1, 3, 4)))
+        single = ops.pointwise(
+            ops.depthwise(x, depth[:, :, 3 * edge : 3 * edge + 3]),
+            tf.reshape(point[edge], (1, 1, 3, 4)),
+        )
         np.testing.assert_allclose(dense[..., 4 * edge : 4 * edge + 4], single, atol=1e-12)
 
 
 @pytest.mark.parametrize("size", [7, 8])
 def test_dilated_convolution_of_any_size(size):
     rng = np.random.default_rng(4)
-    x, kernel = tf.constant(rng.standard_normal((1, size, size, 2))), tf.constant(rng.standard_normal((3, 3, 2, 1)))
+    x, kernel = (
+        tf.constant(rng.standard_normal((1, size, size, 2))),
+        tf.constant(rng.standard_normal((3, 3, 2, 1))),
+    )
     grown = np.zeros((5, 5, 2, 1))
     grown[::2, ::2] = kernel
-    np.testing.assert_allclose(ops.depthwise(x, kernel, 1, 2), tf.nn.depthwise_conv2d(x, grown, [1, 1, 1, 1], "SAME"), atol=1e-12)
+    np.testing.assert_allclose(
+        ops.depthwise(x, kernel, 1, 2),
+        tf.nn.depthwise_conv2d(x, grown, [1, 1, 1, 1], "SAME"),
+        atol=1e-12,
+    )
 
 
 def test_constants_are_made_once_a_graph():
     @tf.function(autograph=False)
     def twice():
-        return *(ops.constant("ones", lambda: np.ones(3)) for _ in range(2)),
+        return (*(ops.constant("ones", lambda: np.ones(3)) for _ in range(2)),)
 
-    nodes = [node for node in twice.get_concrete_function().graph.get_operations() if node.type == "Const"]
+    nodes = [
+        node
+        for node in twice.get_concrete_function().graph.get_operations()
+        if node.type == "Const"
+    ]
     assert len(nodes) == 1 and np.array_equal(ops.constant("ones", lambda: np.ones(3)), np.ones(3))
 
 
 def test_order_of_the_primitives():
-    assert supernet.PRIMITIVES == ops.PRIMITIVES and ops.PRIMITIVES[0] == "none" and len(ops.PRIMITIVES) == 8
+    assert (
+        supernet.PRIMITIVES == ops.PRIMITIVES
+        and ops.PRIMITIVES[0] == "none"
+        and len(ops.PRIMITIVES) == 8
+    )

@@ -1,4 +1,6 @@
-"""The evaluation phase on tiny networks: schedules, PyTorch's SGD, resuming with dropped paths, both kinds of network, and honest failures."""
+"""The evaluation phase on tiny networks: schedules, PyTorch's SGD, resuming with dropped paths,
+both kinds of network, and honest failures.
+"""
 
 from dataclasses import replace
 
@@ -7,14 +9,16 @@ import pytest
 
 from kit import files, paths
 from kit.data import images
-from kit.training import predictions, train
 from kit.search.nas2d import derived, genotype, retrain
-from kit.training import rules
 from kit.search.nas2d.retrain import Recipe
+from kit.training import predictions, rules, train
 from tests.training.test_train import die_after
 
 RECIPE = Recipe(epochs=4, batch_size=20, drop_path=0.4)
-CELLS = genotype.Genotype(genotype.cell("sep3:0 skip:1 max:0 skip:2 avg:1 skip:2 skip:0 dil3:4"), genotype.cell("max:0 skip:1 avg:0 sep5:2 skip:2 skip:3 max:0 skip:4"))
+CELLS = genotype.Genotype(
+    genotype.cell("sep3:0 skip:1 max:0 skip:2 avg:1 skip:2 skip:0 dil3:4"),
+    genotype.cell("max:0 skip:1 avg:0 sep5:2 skip:2 skip:3 max:0 skip:4"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -29,8 +33,17 @@ def parts(inputs):
 
 
 def fit(inputs, parts, profile, recipe=RECIPE, cells=CELLS, **options):
-    options = {"name": "tiny", "paper": "lease", "watch": "test", "keep_weights": False, "graph": False, **options}
-    return retrain.fit_cells(cells, recipe, inputs, parts, channels=2, cells=3, profile=profile, **options)
+    options = {
+        "name": "tiny",
+        "paper": "lease",
+        "watch": "test",
+        "keep_weights": False,
+        "graph": False,
+        **options,
+    }
+    return retrain.fit_cells(
+        cells, recipe, inputs, parts, channels=2, cells=3, profile=profile, **options
+    )
 
 
 @pytest.fixture(scope="module")
@@ -40,18 +53,29 @@ def whole(inputs, parts):
 
 def test_a_run_records_what_was_trained_and_both_schedules(whole):
     history = whole.history()
-    np.testing.assert_allclose(history["learning_rate"], [rules.cosine(epoch, 4, 0.025) for epoch in range(4)], rtol=1e-6)
+    np.testing.assert_allclose(
+        history["learning_rate"], [rules.cosine(epoch, 4, 0.025) for epoch in range(4)], rtol=1e-6
+    )
     np.testing.assert_allclose(history["drop_path"], [0, 0.1, 0.2, 0.3], rtol=1e-6)
-    assert {"loss", "accuracy", "val_loss", "val_accuracy", "seconds"} <= set(history) and len(whole.predictions()) == 20
-    assert whole.config["model"]["normal"][0] == ("sep_conv_3x3", 0) and whole.config["model"]["recipe"]["auxiliary"] == 0.4
+    assert {"loss", "accuracy", "val_loss", "val_accuracy", "seconds"} <= set(history) and len(
+        whole.predictions()
+    ) == 20
+    assert (
+        whole.config["model"]["normal"][0] == ("sep_conv_3x3", 0)
+        and whole.config["model"]["recipe"]["auxiliary"] == 0.4
+    )
 
 
 def test_the_saved_network_has_no_auxiliary_head_and_gives_the_saved_scores(whole, inputs, parts):
     import keras
 
     model = keras.saving.load_model(whole.folder / "model.keras")
-    assert not [layer.name for layer in model.layers if layer.name.startswith("aux")] and "cell_2" in [layer.name for layer in model.layers]
-    assert sum(int(np.prod(v.shape)) for v in model.trainable_variables) == derived.parameters(CELLS, 2, 3, 2, input_channels=1)
+    assert not [
+        layer.name for layer in model.layers if layer.name.startswith("aux")
+    ] and "cell_2" in [layer.name for layer in model.layers]
+    assert sum(int(np.prod(v.shape)) for v in model.trainable_variables) == derived.parameters(
+        CELLS, 2, 3, 2, input_channels=1
+    )
     scores = model.predict(inputs.batch(parts["test"]), verbose=0)
     np.testing.assert_allclose(whole.predictions()[["score_0", "score_1"]], scores, atol=1e-5)
     again = predictions.predict(whole, inputs, parts["test"], "again")
@@ -59,7 +83,9 @@ def test_the_saved_network_has_no_auxiliary_head_and_gives_the_saved_scores(whol
 
 
 @pytest.mark.parametrize("graph", [False, True])
-def test_an_interrupted_run_ends_identical_with_its_dropped_paths(inputs, parts, monkeypatch, graph):
+def test_an_interrupted_run_ends_identical_with_its_dropped_paths(
+    inputs, parts, monkeypatch, graph
+):
     recipe = replace(RECIPE, epochs=2)
     alone = fit(inputs, parts, f"nas-alone-{graph}", recipe, graph=graph)
     train._LAST.clear()
@@ -69,14 +95,18 @@ def test_an_interrupted_run_ends_identical_with_its_dropped_paths(inputs, parts,
     train._LAST.clear()  # as in a new process
     resumed = fit(inputs, parts, f"nas-killed-{graph}", recipe, graph=graph)
     assert resumed.status["resumed_at"] == 1
-    assert (resumed.folder / "predictions.csv").read_bytes() == (alone.folder / "predictions.csv").read_bytes()
+    assert (resumed.folder / "predictions.csv").read_bytes() == (
+        alone.folder / "predictions.csv"
+    ).read_bytes()
     assert resumed.history().drop(columns="seconds").equals(alone.history().drop(columns="seconds"))
 
 
 def test_dropped_paths_change_the_training(whole, inputs, parts):
     without = fit(inputs, parts, "nas-without", replace(RECIPE, drop_path=0.0))
     assert "drop_path" not in without.history()
-    assert without.history()["loss"][0] == pytest.approx(whole.history()["loss"][0], rel=1e-5)  # the rate of the first epoch is 0
+    assert without.history()["loss"][0] == pytest.approx(
+        whole.history()["loss"][0], rel=1e-5
+    )  # the rate of the first epoch is 0
     assert abs(without.history()["loss"][3] - whole.history()["loss"][3]) > 1e-3
 
 
@@ -87,7 +117,11 @@ def test_a_compiled_network_serves_several_seeds(inputs, parts):
     warm = fit(inputs, parts, "nas-seeds", recipe, seed=2)
     assert train._LAST["model"] is model
     train._LAST.clear()
-    assert fit(inputs, parts, "nas-seeds-cold", recipe, seed=2).predictions().equals(warm.predictions())
+    assert (
+        fit(inputs, parts, "nas-seeds-cold", recipe, seed=2)
+        .predictions()
+        .equals(warm.predictions())
+    )
 
 
 def test_steps_are_those_of_the_reference(inputs, parts):
@@ -97,14 +131,23 @@ def test_steps_are_those_of_the_reference(inputs, parts):
     keras.utils.set_random_seed(3)
     network = derived.network(CELLS, 16, 2, 3, 2, auxiliary=True, input_channels=1)
     trainee = retrain.compiled(network, replace(RECIPE, drop_path=0.0), 1, graph=False)
-    x, y = tf.constant(inputs.batch(parts["train"][:8])), tf.constant(inputs.labels[parts["train"][:8], None].astype(np.float32))
+    x, y = (
+        tf.constant(inputs.batch(parts["train"][:8])),
+        tf.constant(inputs.labels[parts["train"][:8], None].astype(np.float32)),
+    )
     variables = trainee.trainable_variables
-    weights, buffers = [tf.identity(v.value) for v in variables], [tf.zeros_like(v.value) for v in variables]
+    weights, buffers = (
+        [tf.identity(v.value) for v in variables],
+        [tf.zeros_like(v.value) for v in variables],
+    )
     trainee.optimizer.build(variables)
     for epoch in range(2):
         with tf.GradientTape() as tape:
             main, extra = network(x, training=True)
-            loss = sum(w * -tf.reduce_mean(tf.math.log(tf.where(y == 1, p[:, 1:], p[:, :1]))) for w, p in ((1, main), (0.4, extra)))
+            loss = sum(
+                w * -tf.reduce_mean(tf.math.log(tf.where(y == 1, p[:, 1:], p[:, :1])))
+                for w, p in ((1, main), (0.4, extra))
+            )
         gradients = tape.gradient(loss, [v.value for v in variables], unconnected_gradients="zero")
         weights, buffers = rules.sgd(weights, gradients, buffers, rules.cosine(epoch, 4, 0.025))
         trainee.train_step((x, y))
@@ -114,18 +157,43 @@ def test_steps_are_those_of_the_reference(inputs, parts):
 
 def test_hand_designed_networks_train_by_the_same_recipe(inputs, parts):
     large = images.load(inputs.name, 32)
-    run = retrain.fit_baseline("vgg13", replace(RECIPE, epochs=1), large, parts, build_options={"width": 0.05}, name="vgg13", profile="nas-baseline",
-                                  watch="test", keep_weights=False, graph=False)
-    assert run.config["model"]["network"] == "vgg13" and run.history()["learning_rate"][0] == pytest.approx(0.025)
+    run = retrain.fit_baseline(
+        "vgg13",
+        replace(RECIPE, epochs=1),
+        large,
+        parts,
+        build_options={"width": 0.05},
+        name="vgg13",
+        profile="nas-baseline",
+        watch="test",
+        keep_weights=False,
+        graph=False,
+    )
+    assert run.config["model"]["network"] == "vgg13" and run.history()["learning_rate"][
+        0
+    ] == pytest.approx(0.025)
     assert "drop_path" not in run.history() and len(run.predictions()) == 20
 
 
 def test_few_steps_run_without_tracing(inputs, parts):
-    run = retrain.fit_cells(CELLS, replace(RECIPE, epochs=1), inputs, parts, channels=2, cells=3, profile="nas-few", name="auto", watch="test", keep_weights=False)
+    run = retrain.fit_cells(
+        CELLS,
+        replace(RECIPE, epochs=1),
+        inputs,
+        parts,
+        channels=2,
+        cells=3,
+        profile="nas-few",
+        name="auto",
+        watch="test",
+        keep_weights=False,
+    )
     assert run.config["graph"] is False
 
 
-def test_a_diverging_run_ends_with_a_reason_and_leaves_others_alone(whole, inputs, parts, monkeypatch):
+def test_a_diverging_run_ends_with_a_reason_and_leaves_others_alone(
+    whole, inputs, parts, monkeypatch
+):
     from kit.search.nas2d import trainee as nas2d_trainee
 
     monkeypatch.setattr(nas2d_trainee, "_loss", lambda targets, output: np.nan * output[0, 0])
@@ -148,8 +216,16 @@ def test_running_out_of_memory_is_said_in_one_sentence(inputs, parts, monkeypatc
         fit(inputs, parts, "nas-oom")
 
 
-@pytest.mark.parametrize(("change", "sentence"), [({"epochs": 0}, "epochs is 0"), ({"drop_path": 1.0}, "drop_path is 1.0; it must be below 1"),
-                                                  ({"clip": 0}, "clip is 0"), ({"batch_size": 1}, "batch_size is 1"), ({"auxiliary": -1}, "auxiliary is -1")])
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"epochs": 0}, "epochs is 0"),
+        ({"drop_path": 1.0}, "drop_path is 1.0; it must be below 1"),
+        ({"clip": 0}, "clip is 0"),
+        ({"batch_size": 1}, "batch_size is 1"),
+        ({"auxiliary": -1}, "auxiliary is -1"),
+    ],
+)
 def test_bad_recipes_are_refused(change, sentence):
     with pytest.raises(retrain.BadRecipe, match=sentence):
         replace(RECIPE, **change)

@@ -5,8 +5,18 @@ import pytest
 import tensorflow as tf
 
 from kit import files
-from kit.data import images, inputs as data_inputs
-from kit.search.nas2d import audience, genotype, memory, search, search_loop, search_state, search_step, supernet
+from kit.data import images
+from kit.data import inputs as data_inputs
+from kit.search.nas2d import (
+    audience,
+    genotype,
+    memory,
+    search,
+    search_loop,
+    search_state,
+    search_step,
+    supernet,
+)
 from kit.search.nas2d.search_config import BadSearch, SearchConfig, seeds
 from kit.training.train import Diverged, OutOfMemory
 from tests.conftest import write_set
@@ -15,14 +25,20 @@ FAMILIES = ("darts", "pcdarts", "pdarts")
 
 
 def stand_in(space, weights, arch, x, skip_rate=None, seed=None):
-    """Depends on weights, architecture, images and dropout as a supernet does, with all second derivatives, and traces in no time."""
+    """Depends on weights, architecture, images and dropout as a supernet does, with all second
+    derivatives, and traces in no time.
+    """
     stem, last = weights[0], weights[-2]
     maps = tf.nn.tanh(tf.nn.conv2d(x, stem, 2, "SAME"))
     mixed = [tf.reduce_sum(tf.nn.softmax(a) * tf.linspace(0.0, 1.0, a.shape[-1])) for a in arch]
-    features = tf.tile(tf.reduce_mean(maps, [1, 2]), [1, -(-last.shape[0] // stem.shape[-1])])[:, : last.shape[0]]
+    features = tf.tile(tf.reduce_mean(maps, [1, 2]), [1, -(-last.shape[0] // stem.shape[-1])])[
+        :, : last.shape[0]
+    ]
     features = tf.nn.tanh(features * tf.add_n(mixed)) + features * mixed[0]
     if skip_rate is not None:
-        features *= tf.cast(tf.random.stateless_uniform(tf.shape(features), seed) > skip_rate, tf.float32)
+        features *= tf.cast(
+            tf.random.stateless_uniform(tf.shape(features), seed) > skip_rate, tf.float32
+        )
     return features @ last * 3 + weights[-1] + tf.add_n([tf.reduce_mean(w) for w in weights])
 
 
@@ -36,12 +52,21 @@ def audience_shapes(name, classes, size, input_channels, **_):
 
 @pytest.fixture(scope="module")
 def quick():
-    """Searches with stand-ins for both networks: what is tested here is everything about them; see test_nas_search_supernets.py."""
+    """Searches with stand-ins for both networks: what is tested here is everything about them; see
+    test_nas_search_supernets.py.
+    """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(supernet, "forward", stand_in)
         patch.setattr(audience, "forward", stand_in_audience)
         patch.setattr(audience, "weight_shapes", audience_shapes)
-        patch.setattr(audience, "initial_weights", lambda *a, **o: [np.random.default_rng(a[3]).normal(size=s).astype("float32") for _, s in audience_shapes(*a[:3], **o)])
+        patch.setattr(
+            audience,
+            "initial_weights",
+            lambda *a, **o: [
+                np.random.default_rng(a[3]).normal(size=s).astype("float32")
+                for _, s in audience_shapes(*a[:3], **o)
+            ],
+        )
         forget()
         yield
         forget()
@@ -49,8 +74,15 @@ def quick():
 
 def forget():
     """Drop the traced steps, which belong to other networks."""
-    for function in (search_step.explainer, search_step.listener, search_step.weight_step, search_step.measure_step, search_step.arch_step, search_step.lease_step,
-                     search_step.teach_step):
+    for function in (
+        search_step.explainer,
+        search_step.listener,
+        search_step.weight_step,
+        search_step.measure_step,
+        search_step.arch_step,
+        search_step.lease_step,
+        search_step.teach_step,
+    ):
         function.cache_clear()
 
 
@@ -66,7 +98,15 @@ def parts(inputs):
 
 
 def config(profile, family, lease=None, **changes):
-    small = {"channels": 8 if family == "pcdarts" else 4, "cells": 3, "epochs": 3 if family == "pdarts" else 4, "batch_size": 8, "steps": 2, "pruning": "mask", "traced": False}
+    small = {
+        "channels": 8 if family == "pcdarts" else 4,
+        "cells": 3,
+        "epochs": 3 if family == "pdarts" else 4,
+        "batch_size": 8,
+        "steps": 2,
+        "pruning": "mask",
+        "traced": False,
+    }
     heard = {"lease": lease, "audience_options": {"width": 2}} if lease is not None else {}
     return SearchConfig("tests", profile, family, family, **{**small, **heard, **changes})
 
@@ -92,11 +132,19 @@ def same(first, second):
     for name in (search.CELLS, search.SNAPSHOTS):
         assert (first.folder / name).read_bytes() == (second.folder / name).read_bytes()
     with np.load(first.folder / search.ARCH) as one, np.load(second.folder / search.ARCH) as other:
-        assert set(one) == set(other) and all(np.array_equal(one[name], other[name]) for name in one)
+        assert set(one) == set(other) and all(
+            np.array_equal(one[name], other[name]) for name in one
+        )
 
 
-@pytest.mark.parametrize("family, lease, traced", [(family, lease, False) for family in FAMILIES for lease in (None, {})] + [("pcdarts", {}, True), ("darts", None, True)])
-def test_a_killed_search_ends_bit_identical(family, lease, traced, quick, monkeypatch, inputs, parts):
+@pytest.mark.parametrize(
+    "family, lease, traced",
+    [(family, lease, False) for family in FAMILIES for lease in (None, {})]
+    + [("pcdarts", {}, True), ("darts", None, True)],
+)
+def test_a_killed_search_ends_bit_identical(
+    family, lease, traced, quick, monkeypatch, inputs, parts
+):
     whole = search.search(config("whole", family, lease, traced=traced), inputs, *parts)
     wanted = config("killed", family, lease, traced=traced)
     interrupted(monkeypatch, wanted, inputs, parts, after=4 if family == "pdarts" else 2)
@@ -113,8 +161,16 @@ def test_a_search_killed_between_two_stages_goes_on(quick, monkeypatch, inputs, 
 
 
 def test_kept_perturbations_and_other_orders_resume_too(quick, monkeypatch, inputs, parts):
-    lease = {"initial": "kept", "batches": "separate", "order": "architecture_last", "arch_step": "descent"}
-    whole, wanted = search.search(config("kept", "pcdarts", lease), inputs, *parts), config("kept-killed", "pcdarts", lease)
+    lease = {
+        "initial": "kept",
+        "batches": "separate",
+        "order": "architecture_last",
+        "arch_step": "descent",
+    }
+    whole, wanted = (
+        search.search(config("kept", "pcdarts", lease), inputs, *parts),
+        config("kept-killed", "pcdarts", lease),
+    )
     interrupted(monkeypatch, wanted, inputs, parts, after=3)
     same(whole, search.search(wanted, inputs, *parts))
 
@@ -123,11 +179,23 @@ def test_a_finished_search_has_every_file_and_is_not_repeated(quick, monkeypatch
     wanted = config("files", "darts", {}, separate=True)
     run = search.search(wanted, inputs, *parts)
     names = {f.name for f in run.folder.iterdir()} - {".lock"}
-    assert names == {"config.json", "environment.json", "history.csv", "genotype.json", "genotypes.json", "arch.npz", "status.json"}
+    assert names == {
+        "config.json",
+        "environment.json",
+        "history.csv",
+        "genotype.json",
+        "genotypes.json",
+        "arch.npz",
+        "status.json",
+    }
     history = run.history()
-    assert list(history["epoch"]) == [1, 2, 3, 4] and np.isfinite(history[["loss", "val_loss", "ratio", "cosine", "audience_loss", "audience_val_loss"]]).all(axis=None)
+    assert list(history["epoch"]) == [1, 2, 3, 4] and np.isfinite(
+        history[["loss", "val_loss", "ratio", "cosine", "audience_loss", "audience_val_loss"]]
+    ).all(axis=None)
     assert history["cosine"].abs().max() <= 1 and 0.9 < history["entropy_normal"].iloc[0] <= 1
-    assert [epoch for epoch, _ in search.snapshots(run)] == [1, 2, 3, 4] and search.snapshots(run)[-1][1] == search.found(run)
+    assert [epoch for epoch, _ in search.snapshots(run)] == [1, 2, 3, 4] and search.snapshots(run)[
+        -1
+    ][1] == search.found(run)
     assert run.config["order"] == 2 and run.config["lease"]["tau"] == pytest.approx(8 / 255)
     monkeypatch.setattr(search_loop, "train_epoch", lambda *_: pytest.fail("searched again"))
     search.search(wanted, inputs, *parts)
@@ -139,11 +207,15 @@ def test_gamma_zero_is_the_base_method_step_for_step(family, quick, inputs, part
     silent = search.search(config("silent", family, {}, gamma=0.0), inputs, *parts)
     loud = search.search(config("silent", family, {}, gamma=1.0), inputs, *parts)
     columns = ["loss", "accuracy", "val_loss", "entropy_normal", "entropy_reduce"]
-    np.testing.assert_allclose(silent.history()[columns], base.history()[columns], rtol=2e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        silent.history()[columns], base.history()[columns], rtol=2e-5, atol=1e-6
+    )
     arrays = [dict(np.load(run.folder / search.ARCH)) for run in (base, silent, loud)]
     for name in arrays[0]:
         np.testing.assert_allclose(arrays[1][name], arrays[0][name], atol=2e-6)
-    assert any(not np.array_equal(arrays[2][name], arrays[1][name]) for name in arrays[0])  # the same graph as for gamma 0
+    assert any(
+        not np.array_equal(arrays[2][name], arrays[1][name]) for name in arrays[0]
+    )  # the same graph as for gamma 0
     assert loud.history()["ratio"].iloc[-1] > 0 == silent.history()["ratio"].iloc[-1]
 
 
@@ -154,9 +226,13 @@ def test_the_audience_alone_moves_the_architecture_elsewhere(quick, inputs, part
     assert both.key != alone.key and not np.allclose(first, second, atol=1e-6)
 
 
-def test_the_warm_up_freezes_the_architecture_and_trains_the_audience(quick, monkeypatch, inputs, parts):
+def test_the_warm_up_freezes_the_architecture_and_trains_the_audience(
+    quick, monkeypatch, inputs, parts
+):
     frozen = config("frozen", "pcdarts", {}, epochs=2, warm_up=2)
-    start = supernet.initial_arch(frozen.space(0, 3, 1), search_state.number(search_state.INITIAL, 0, 0, 1))
+    start = supernet.initial_arch(
+        frozen.space(0, 3, 1), search_state.number(search_state.INITIAL, 0, 0, 1)
+    )
     runs = [search.search(frozen, inputs, *parts)]
     monkeypatch.setattr(search_loop, "FEW_STEPS", 0)  # by the audience's own step
     runs.append(search.search(dataclasses.replace(frozen, profile="frozen-long"), inputs, *parts))
@@ -165,30 +241,53 @@ def test_the_warm_up_freezes_the_architecture_and_trains_the_audience(quick, mon
     assert runs[0].history()["audience_loss"].iloc[0] != runs[0].history()["audience_loss"].iloc[1]
     first, second = (run.history() for run in runs)
     np.testing.assert_allclose(first["loss"], second["loss"], rtol=1e-5)
-    np.testing.assert_allclose(first["audience_loss"], second["audience_loss"], rtol=5e-3)  # two graphs, and a small difference of predictions in float32
+    np.testing.assert_allclose(
+        first["audience_loss"], second["audience_loss"], rtol=5e-3
+    )  # two graphs, and a small difference of predictions in float32
 
 
 def test_pdarts_drops_operations_stage_by_stage_and_limits_skips(quick, inputs, parts):
     run = search.search(config("drops", "pdarts", pruning="remove"), inputs, *parts)
     survivors = files.read_json(run.folder / search.CELLS)["survivors"]
-    assert [len(edge) for edge in survivors[0]] == [3] * 14 and np.load(run.folder / search.ARCH)["alpha_normal"].shape == (14, 3)
-    assert genotype.skip_connections(search.found(run))["normal"] <= 2 and list(run.history()["stage"]) == [1] * 3 + [2] * 3 + [3] * 3
+    assert [len(edge) for edge in survivors[0]] == [3] * 14 and np.load(run.folder / search.ARCH)[
+        "alpha_normal"
+    ].shape == (14, 3)
+    assert (
+        genotype.skip_connections(search.found(run))["normal"] <= 2
+        and list(run.history()["stage"]) == [1] * 3 + [2] * 3 + [3] * 3
+    )
 
 
 def test_masked_operations_are_those_of_the_smaller_supernet():
-    kept = tuple(tuple(sorted(np.random.default_rng(e).choice(8, 3, replace=False).tolist())) for e in range(14))
+    kept = tuple(
+        tuple(sorted(np.random.default_rng(e).choice(8, 3, replace=False).tolist()))
+        for e in range(14)
+    )
     alpha = np.random.default_rng(0).normal(size=(14, 8)).astype("float32")
     masked = search_state._masked(alpha, kept)
-    np.testing.assert_array_equal(search_state.columns(masked, kept), search_state.columns(alpha, kept))
-    small, whole = supernet.Space("pdarts", 4, 3, normal=kept, reduce=kept), supernet.Space("pdarts", 4, 3)
+    np.testing.assert_array_equal(
+        search_state.columns(masked, kept), search_state.columns(alpha, kept)
+    )
+    small, whole = (
+        supernet.Space("pdarts", 4, 3, normal=kept, reduce=kept),
+        supernet.Space("pdarts", 4, 3),
+    )
     arrays = [search_state.columns(alpha, kept)] * 2, [masked] * 2
-    np.testing.assert_allclose(*(supernet.mixing(space, [tf.constant(a) for a in arch], False) for space, arch in zip((small, whole), arrays)), atol=1e-7)
+    np.testing.assert_allclose(
+        *(
+            supernet.mixing(space, [tf.constant(a) for a in arch], False)
+            for space, arch in zip((small, whole), arrays)
+        ),
+        atol=1e-7,
+    )
 
 
 def test_a_nan_ends_one_search_with_a_reason_and_leaves_the_others(quick, inputs, parts, capsys):
     bad = config("nan", "darts", order=1, lr=9.0, clip=9.9, decay=1e30, channels=4)
     bad = dataclasses.replace(bad, name="bad")
-    found = search.search_all([config("nan", "pcdarts"), bad, config("nan", "darts", order=1)], inputs, *parts)
+    found = search.search_all(
+        [config("nan", "pcdarts"), bad, config("nan", "darts", order=1)], inputs, *parts
+    )
     assert set(found) == {"pcdarts", "darts"} and "left out: bad: " in capsys.readouterr().out
     with pytest.raises(Diverged, match="lower lr"):
         search.search(bad, inputs, *parts)
@@ -207,7 +306,9 @@ def test_halves_are_stratified_seeded_and_refused_when_a_class_is_missing(inputs
     a, b = parts
     assert not np.intersect1d(a, b).size and len(a) + len(b) == len(inputs.index)
     assert abs(np.bincount(inputs.labels[a]) - np.bincount(inputs.labels[b])).max() <= 1
-    assert not np.array_equal(search.halves(inputs, np.arange(42), seed=2)[0], a) and np.array_equal(search.halves(inputs, np.arange(42), seed=1)[0], a)
+    assert not np.array_equal(
+        search.halves(inputs, np.arange(42), seed=2)[0], a
+    ) and np.array_equal(search.halves(inputs, np.arange(42), seed=1)[0], a)
     with pytest.raises(data_inputs.BadSplit, match="no image of class other"):
         search.search(config("empty", "darts"), inputs, a[inputs.labels[a] != 2], b)
     with pytest.raises(BadSearch, match="share images"):
@@ -216,17 +317,44 @@ def test_halves_are_stratified_seeded_and_refused_when_a_class_is_missing(inputs
 
 def test_settings_take_the_family_s_defaults_and_bad_ones_are_refused():
     darts, pc, p = (SearchConfig(family=family) for family in FAMILIES)
-    assert (darts.order, darts.lr_min, darts.arch_lr, darts.warm_up, darts.cells) == (2, 0.001, 3e-4, 0, (8,))
+    assert (darts.order, darts.lr_min, darts.arch_lr, darts.warm_up, darts.cells) == (
+        2,
+        0.001,
+        3e-4,
+        0,
+        (8,),
+    )
     assert (pc.order, pc.lr_min, pc.arch_lr, pc.warm_up) == (1, 0.0, 6e-4, 15)
-    assert (p.epochs, p.warm_up, p.cells, p.arch_clip, p.total_epochs) == (25, 10, (5, 11, 17), 5.0, 75)
-    assert SearchConfig(family="pcdarts", epochs=10).warm_up == 3 and SearchConfig(family="pdarts", epochs=1).warm_up == 0
+    assert (p.epochs, p.warm_up, p.cells, p.arch_clip, p.total_epochs) == (
+        25,
+        10,
+        (5, 11, 17),
+        5.0,
+        75,
+    )
+    assert (
+        SearchConfig(family="pcdarts", epochs=10).warm_up == 3
+        and SearchConfig(family="pdarts", epochs=1).warm_up == 0
+    )
     assert "lease" in str(darts) and "gamma" not in darts.key() and "keep" not in darts.key()
     assert [s.seed for s in seeds(dataclasses.replace(pc, seed=4), 3)] == [4, 5, 6]
-    for changes in ({"family": "enas"}, {"order": 3}, {"lr": 0}, {"batch_size": 1}, {"cells": (5, 11)}, {"audience_only": True}, {"family": "pdarts", "pruning": "mask"}):
+    for changes in (
+        {"family": "enas"},
+        {"order": 3},
+        {"lr": 0},
+        {"batch_size": 1},
+        {"cells": (5, 11)},
+        {"audience_only": True},
+        {"family": "pdarts", "pruning": "mask"},
+    ):
         with pytest.raises(BadSearch):
             SearchConfig(**changes)
 
 
 def test_spread_says_how_far_seeds_differ():
     table = search.spread({"a": [0.8, 0.9], "b": [0.7]})
-    assert table.loc["a", "sd"] == pytest.approx(0.1 / np.sqrt(2)) and np.isnan(table.loc["b", "sd"]) and table.loc["b", "highest"] == 0.7
+    assert (
+        table.loc["a", "sd"] == pytest.approx(0.1 / np.sqrt(2))
+        and np.isnan(table.loc["b", "sd"])
+        and table.loc["b", "highest"] == 0.7
+    )

@@ -13,11 +13,27 @@ def inputs(discs):
 
 @pytest.mark.parametrize("family", ["pcdarts", "pdarts"])
 def test_the_supernets_themselves_are_searched(family, inputs):
-    shape = {"channels": 8 if family == "pcdarts" else 4, "cells": 3, "epochs": 1 if family == "pdarts" else 2, "steps": 1, "batch_size": 8, "pruning": "mask", "traced": False}
+    shape = {
+        "channels": 8 if family == "pcdarts" else 4,
+        "cells": 3,
+        "epochs": 1 if family == "pdarts" else 2,
+        "steps": 1,
+        "batch_size": 8,
+        "pruning": "mask",
+        "traced": False,
+    }
     wanted = SearchConfig("tests", "real", family, family, **shape)
     kept = search_step.explainer.cache_info().currsize
     run = search.search(wanted, inputs, *search.halves(inputs, np.arange(len(inputs.index))))
     history = run.history()
-    assert np.isfinite(history[["loss", "val_loss", "entropy_normal"]]).all(axis=None) and history["arch_loss"].notna().any()
-    assert len(search.snapshots(run)) == len(history) and search.found(run) == search.snapshots(run)[-1][1]
-    assert search_step.explainer.cache_info().currsize == kept + 1  # masked stages share one traced supernet
+    assert (
+        np.isfinite(history[["loss", "val_loss", "entropy_normal"]]).all(axis=None)
+        and history["arch_loss"].notna().any()
+    )
+    assert (
+        len(search.snapshots(run)) == len(history)
+        and search.found(run) == search.snapshots(run)[-1][1]
+    )
+    assert (
+        search_step.explainer.cache_info().currsize == kept + 1
+    )  # masked stages share one traced supernet

@@ -1,18 +1,31 @@
-"""Supernets: counts, logits, losses and first and second derivatives of the original networks; plain composition; behaviour."""
+"""Supernets: counts, logits, losses and first and second derivatives of the original networks;
+plain composition; behaviour.
+"""
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from reference_values import oracle
 
 from kit.search.nas2d import ops, supernet
 from kit.search.nas2d.supernet import EDGES, Space
-from reference_values import oracle
 
 PUBLISHED = [
-    (Space("darts", 16, 8, 10), 1930618), (Space("darts"), 1929076), (Space("darts", 8, 5), 393436), (Space("darts", 4, 3), 72464),
-    (Space("pcdarts", 16, 8, 10), 299578), (Space("pcdarts"), 298036), (Space("pcdarts", 16, 3), 90596), (Space("pdarts", 16, 5, 10), 1275834), (Space("pdarts", 16, 5), 1274292),
-    (Space("pdarts", 16, 11, normal=((1, 3, 4, 5, 6),) * 14, reduce=((1, 3, 4, 5, 6),) * 14), 2134932),
-    (Space("pdarts", 16, 17, normal=((3, 4, 6),) * 14, reduce=((3, 4, 6),) * 14), 1859860)]
+    (Space("darts", 16, 8, 10), 1930618),
+    (Space("darts"), 1929076),
+    (Space("darts", 8, 5), 393436),
+    (Space("darts", 4, 3), 72464),
+    (Space("pcdarts", 16, 8, 10), 299578),
+    (Space("pcdarts"), 298036),
+    (Space("pcdarts", 16, 3), 90596),
+    (Space("pdarts", 16, 5, 10), 1275834),
+    (Space("pdarts", 16, 5), 1274292),
+    (
+        Space("pdarts", 16, 11, normal=((1, 3, 4, 5, 6),) * 14, reduce=((1, 3, 4, 5, 6),) * 14),
+        2134932,
+    ),
+    (Space("pdarts", 16, 17, normal=((3, 4, 6),) * 14, reduce=((3, 4, 6),) * 14), 1859860),
+]
 MACS = {0: 1.201, 5: 0.226, 8: 0.747, 9: 1.36, 10: 1.16}  # 1e9 at 64 pixels
 
 
@@ -27,15 +40,30 @@ def test_published_counts(number):
 def test_initial_values():
     space = Space("pcdarts", 16, 3)
     weights, shapes = supernet.initial_weights(space, 3), dict(supernet.weight_shapes(space))
-    assert [weight.shape for weight in weights] == list(shapes.values()) and all(weight.dtype == np.float32 for weight in weights)
-    bounds = {"stem/kernel": 27, "cell0/pre0": 48, "cell1/pre1": 64, "cell1/sep_conv_5x5/dw1": 25, "cell1/sep_conv_5x5/pw2": 8, "cell2/skip_connect/odd": 16, "cell2/pre0/even": 64}
+    assert [weight.shape for weight in weights] == list(shapes.values()) and all(
+        weight.dtype == np.float32 for weight in weights
+    )
+    bounds = {
+        "stem/kernel": 27,
+        "cell0/pre0": 48,
+        "cell1/pre1": 64,
+        "cell1/sep_conv_5x5/dw1": 25,
+        "cell1/sep_conv_5x5/pw2": 8,
+        "cell2/skip_connect/odd": 16,
+        "cell2/pre0/even": 64,
+    }
     for name, fan_in in bounds.items():
         weight = np.abs(weights[list(shapes).index(name)])
         assert 0.9 * fan_in**-0.5 < weight.max() <= fan_in**-0.5, name
     assert np.array_equal(weights[1], np.ones(48)) and not weights[2].any()
-    assert all(np.array_equal(a, b) for a, b in zip(weights, supernet.initial_weights(space, 3), strict=True))
+    assert all(
+        np.array_equal(a, b)
+        for a, b in zip(weights, supernet.initial_weights(space, 3), strict=True)
+    )
     arch = supernet.initial_arch(space, 3, "float64")
-    assert [part.shape for part in arch] == [(14, 8), (14, 8), (14,), (14,)] and 5e-4 < np.std(arch[0]) < 2e-3
+    assert [part.shape for part in arch] == [(14, 8), (14, 8), (14,), (14,)] and 5e-4 < np.std(
+        arch[0]
+    ) < 2e-3
     assert [part.shape for part in supernet.initial_arch(PUBLISHED[-1][0], 0)] == [(14, 3)] * 2
 
 
@@ -45,13 +73,20 @@ def cross_entropy(logits, labels):
 
 @pytest.mark.parametrize("family, channels", [("darts", 4), ("pcdarts", 16)])
 def test_original_network(family, channels):
-    """Logits, losses, gradients and the exact second-order gradient of the tiny reference supernets, float64."""
+    """Logits, losses, gradients and the exact second-order gradient of the tiny reference
+    supernets, float64.
+    """
     data, space = oracle("lease", f"{family}_tiny"), Space(family, channels, 3)
 
     def weights_of(prefix):
-        return supernet.from_torch(space, {key[len(prefix) :]: data[key] for key in data if key.startswith(prefix)})
+        return supernet.from_torch(
+            space, {key[len(prefix) :]: data[key] for key in data if key.startswith(prefix)}
+        )
 
-    weights, arch = [tf.constant(weight) for weight in weights_of("w:")], [tf.constant(data[f"arch:{i}"]) for i in range(2 if family == "darts" else 4)]
+    weights, arch = (
+        [tf.constant(weight) for weight in weights_of("w:")],
+        [tf.constant(data[f"arch:{i}"]) for i in range(2 if family == "darts" else 4)],
+    )
     train, val = (tf.constant(data[f"x_{part}"].transpose(0, 2, 3, 1)) for part in ("train", "val"))
     with tf.GradientTape() as outer:
         outer.watch(arch)
@@ -60,7 +95,10 @@ def test_original_network(family, channels):
             logits = supernet.forward(space, weights, arch, train)
             loss = cross_entropy(logits, data["y_train"])
         gradients = inner.gradient(loss, weights)
-        moved = [weight - data["eta"] * (gradient + data["weight_decay"] * weight) for weight, gradient in zip(weights, gradients, strict=True)]
+        moved = [
+            weight - data["eta"] * (gradient + data["weight_decay"] * weight)
+            for weight, gradient in zip(weights, gradients, strict=True)
+        ]
         unrolled = cross_entropy(supernet.forward(space, moved, arch, val), data["y_val"])
     second = outer.gradient(unrolled, arch)
     with tf.GradientTape() as tape:
@@ -69,7 +107,11 @@ def test_original_network(family, channels):
     first = tape.gradient(loss_val, arch)
     close = {"rtol": 0, "atol": 1e-12}
     np.testing.assert_allclose(logits, data["logits_train"], **close)
-    np.testing.assert_allclose([loss, loss_val, unrolled], [data["loss_train"], data["loss_val"], data["loss_unrolled"]], **close)
+    np.testing.assert_allclose(
+        [loss, loss_val, unrolled],
+        [data["loss_train"], data["loss_val"], data["loss_unrolled"]],
+        **close,
+    )
     for ours, expected in zip(gradients, weights_of("gradtrain:"), strict=True):
         np.testing.assert_allclose(ours, expected, **close)
     for number in range(len(arch)):
@@ -84,57 +126,110 @@ def cell_by_edges(space, cell, named, mixing, beta, states):
         for edge, (source, target) in enumerate(EDGES):
             if target == node:
                 stride = 2 if cell.reduction and source < 2 else 1
-                mixed = sum(mixing[edge][primitive] * ops.primitive(ops.PRIMITIVES[primitive], states[source][..., : cell.width],
-                                                                    edge_weights(space, cell, named, edge, primitive, stride), stride)
-                            for primitive in space.edge_ops(cell.reduction)[edge])
+                mixed = sum(
+                    mixing[edge][primitive]
+                    * ops.primitive(
+                        ops.PRIMITIVES[primitive],
+                        states[source][..., : cell.width],
+                        edge_weights(space, cell, named, edge, primitive, stride),
+                        stride,
+                    )
+                    for primitive in space.edge_ops(cell.reduction)[edge]
+                )
                 rest = states[source][..., cell.width :]
                 if space.partial > 1:
                     rest = tf.nn.max_pool2d(rest, 2, 2, "VALID") if stride == 2 else rest
                     both = tf.concat([mixed, rest], -1)
-                    mixed = beta[edge] * tf.reshape(tf.transpose(tf.reshape(both, (*both.shape[:3], 4, -1)), (0, 1, 2, 4, 3)), both.shape)
+                    mixed = beta[edge] * tf.reshape(
+                        tf.transpose(tf.reshape(both, (*both.shape[:3], 4, -1)), (0, 1, 2, 4, 3)),
+                        both.shape,
+                    )
                 total += mixed
         states.append(total)
     return tf.concat(states[2:], -1)
 
 
 def edge_weights(space, cell, named, edge, primitive, stride):
-    chosen, prefix = supernet.members(space, cell, primitive), f"cell{cell.index}/{ops.PRIMITIVES[primitive]}/"
+    chosen, prefix = (
+        supernet.members(space, cell, primitive),
+        f"cell{cell.index}/{ops.PRIMITIVES[primitive]}/",
+    )
     if edge not in chosen or (primitive == 3 and stride == 1):
         return ()
     place, wide, result = chosen.index(edge), cell.width, []
     for name, weight in named.items():
         if name.startswith(prefix):
             part = name[len(prefix) :]
-            result.append(weight[:, :, place * wide : (place + 1) * wide] if part[:2] == "dw" else tf.reshape(weight[place], (1, 1, wide, wide)) if part[:2] == "pw"
-                          else weight[:, :, place : place + 1])
+            result.append(
+                weight[:, :, place * wide : (place + 1) * wide]
+                if part[:2] == "dw"
+                else tf.reshape(weight[place], (1, 1, wide, wide))
+                if part[:2] == "pw"
+                else weight[:, :, place : place + 1]
+            )
     return result
 
 
 def plain_forward(space, weights, arch, x):
     """Logits with none of the supernet's short cuts."""
-    named = {name: weight for (name, _), weight in zip(supernet.weight_shapes(space), weights, strict=True)}
-    before_last = last = ops.normalise(tf.nn.conv2d(x, named["stem/kernel"], 1, "SAME")) * named["stem/gain"] + named["stem/shift"]
+    named = {
+        name: weight
+        for (name, _), weight in zip(supernet.weight_shapes(space), weights, strict=True)
+    }
+    before_last = last = (
+        ops.normalise(tf.nn.conv2d(x, named["stem/kernel"], 1, "SAME")) * named["stem/gain"]
+        + named["stem/shift"]
+    )
     for cell in supernet.cells_of(space):
         name, kept = f"cell{cell.index}", space.edge_ops(cell.reduction)
         alpha = tf.nn.softmax(arch[int(cell.reduction)])
-        mixing = [{primitive: alpha[edge, column] for column, primitive in enumerate(kept[edge])} for edge in range(14)]
-        beta = [tf.nn.softmax(part) for part in tf.split(arch[2 + int(cell.reduction)], [2, 3, 4, 5])] if len(arch) == 4 else None
+        mixing = [
+            {primitive: alpha[edge, column] for column, primitive in enumerate(kept[edge])}
+            for edge in range(14)
+        ]
+        beta = (
+            [tf.nn.softmax(part) for part in tf.split(arch[2 + int(cell.reduction)], [2, 3, 4, 5])]
+            if len(arch) == 4
+            else None
+        )
         if cell.after_reduction:
-            first = ops.primitive("skip_connect", before_last, (named[f"{name}/pre0/even"], named[f"{name}/pre0/odd"]), 2)
+            first = ops.primitive(
+                "skip_connect",
+                before_last,
+                (named[f"{name}/pre0/even"], named[f"{name}/pre0/odd"]),
+                2,
+            )
         else:
             first = ops.normalise(ops.pointwise(tf.nn.relu(before_last), named[f"{name}/pre0"]))
         second = ops.normalise(ops.pointwise(tf.nn.relu(last), named[f"{name}/pre1"]))
-        before_last, last = last, cell_by_edges(space, cell, named, mixing, beta and tf.concat(beta, 0), [first, second])
-    return tf.matmul(tf.reduce_mean(last, (1, 2)), named["classifier/kernel"]) + named["classifier/bias"]
+        before_last, last = (
+            last,
+            cell_by_edges(space, cell, named, mixing, beta and tf.concat(beta, 0), [first, second]),
+        )
+    return (
+        tf.matmul(tf.reduce_mean(last, (1, 2)), named["classifier/kernel"])
+        + named["classifier/bias"]
+    )
 
 
 def uneven(columns, shift):
     """Different operations on every edge."""
-    return tuple(tuple(sorted((edge * 3 + step * (1, 3, 5)[edge % 3] + shift) % 8 for step in range(columns))) for edge in range(14))
+    return tuple(
+        tuple(
+            sorted((edge * 3 + step * (1, 3, 5)[edge % 3] + shift) % 8 for step in range(columns))
+        )
+        for edge in range(14)
+    )
 
 
-CASES = [(Space("darts", 4, 3), 12), (Space("darts", 20, 3), 8), (Space("pcdarts", 8, 3, 5, 1), 16), (Space("pdarts", 6, 4, normal=uneven(5, 0), reduce=uneven(5, 2)), 8),
-         (Space("pdarts", 4, 3, normal=uneven(3, 1), reduce=uneven(3, 4)), 20), (Space("pdarts", 4, 3, normal=((0,),) * 14, reduce=((3,),) * 14), 8)]
+CASES = [
+    (Space("darts", 4, 3), 12),
+    (Space("darts", 20, 3), 8),
+    (Space("pcdarts", 8, 3, 5, 1), 16),
+    (Space("pdarts", 6, 4, normal=uneven(5, 0), reduce=uneven(5, 2)), 8),
+    (Space("pdarts", 4, 3, normal=uneven(3, 1), reduce=uneven(3, 4)), 20),
+    (Space("pdarts", 4, 3, normal=((0,),) * 14, reduce=((3,),) * 14), 8),
+]
 
 
 @pytest.mark.parametrize("space, size", CASES, ids=lambda case: getattr(case, "family", case))
@@ -142,45 +237,84 @@ def test_short_cuts_change_nothing(space, size):
     """Wide and narrow spaces, odd maps, pruned edges, empty states."""
     rng = np.random.default_rng(5)
     weights = [tf.constant(weight) for weight in supernet.initial_weights(space, 1, "float64")]
-    arch = [tf.constant(rng.standard_normal(part.shape)) for part in supernet.initial_arch(space, 1)]
+    arch = [
+        tf.constant(rng.standard_normal(part.shape)) for part in supernet.initial_arch(space, 1)
+    ]
     x = tf.constant(rng.random((2, size, size, space.input_channels)))
     expected = plain_forward(space, weights, arch, x)
     assert expected.shape == (2, space.classes)
-    np.testing.assert_allclose(supernet.forward(space, weights, arch, x), expected, rtol=1e-9, atol=1e-10)
+    np.testing.assert_allclose(
+        supernet.forward(space, weights, arch, x), expected, rtol=1e-9, atol=1e-10
+    )
 
 
 def test_float32_derivatives_agree_with_float64():
     space, found = Space("darts", 8, 3), {}
     x, labels = np.random.default_rng(0).random((4, 16, 16, 3)), [0, 1, 2, 3]
     for kind in ("float32", "float64"):
-        weights, arch = ([tf.constant(part) for part in make(space, 2, kind)] for make in (supernet.initial_weights, supernet.initial_arch))
+        weights, arch = (
+            [tf.constant(part) for part in make(space, 2, kind)]
+            for make in (supernet.initial_weights, supernet.initial_arch)
+        )
         with tf.GradientTape() as tape:
             tape.watch([weights, arch])
-            loss = cross_entropy(supernet.forward(space, weights, arch, tf.constant(x, kind)), labels)
-        found[kind] = np.concatenate([np.ravel(part) for part in tf.nest.flatten(tape.gradient(loss, [weights, arch]))])
-    assert np.linalg.norm(found["float32"] - found["float64"]) < 1e-3 * np.linalg.norm(found["float64"])
+            loss = cross_entropy(
+                supernet.forward(space, weights, arch, tf.constant(x, kind)), labels
+            )
+        found[kind] = np.concatenate(
+            [np.ravel(part) for part in tf.nest.flatten(tape.gradient(loss, [weights, arch]))]
+        )
+    assert np.linalg.norm(found["float32"] - found["float64"]) < 1e-3 * np.linalg.norm(
+        found["float64"]
+    )
 
 
 def test_dropout_after_skips():
     space = Space("pdarts", 4, 3)
     weights, arch = supernet.initial_weights(space, 0), supernet.initial_arch(space, 0)
-    x, seed = np.random.default_rng(1).random((2, 16, 16, 3)).astype(np.float32), tf.constant([3, 4])
-    weights, arch = [tf.constant(weight) for weight in weights], [tf.constant(part) for part in arch]
+    x, seed = (
+        np.random.default_rng(1).random((2, 16, 16, 3)).astype(np.float32),
+        tf.constant([3, 4]),
+    )
+    weights, arch = (
+        [tf.constant(weight) for weight in weights],
+        [tf.constant(part) for part in arch],
+    )
     none = supernet.forward(space, weights, arch, x)
-    np.testing.assert_allclose(supernet.forward(space, weights, arch, x, tf.constant(0.0), seed), none, atol=1e-4)
+    np.testing.assert_allclose(
+        supernet.forward(space, weights, arch, x, tf.constant(0.0), seed), none, atol=1e-4
+    )
     half = supernet.forward(space, weights, arch, x, tf.constant(0.5), seed)
     assert np.array_equal(half, supernet.forward(space, weights, arch, x, tf.constant(0.5), seed))
-    assert np.abs(half - none).max() > 1e-3 and np.abs(half - supernet.forward(space, weights, arch, x, tf.constant(0.5), tf.constant([3, 5]))).max() > 1e-3
+    assert (
+        np.abs(half - none).max() > 1e-3
+        and np.abs(
+            half - supernet.forward(space, weights, arch, x, tf.constant(0.5), tf.constant([3, 5]))
+        ).max()
+        > 1e-3
+    )
 
 
 def test_unusable_spaces():
     with pytest.raises(supernet.UnusableSpace, match="enas"):
         Space("enas")
-    for wrong in ({"cells": 2}, {"channels": 15}, {"normal": ((0,),) * 13}, {"reduce": ((0, 1),) * 13 + ((0,),)}, {"normal": ((3, 1),) * 14}, {"normal": ((8,),) * 14}):
+    for wrong in (
+        {"cells": 2},
+        {"channels": 15},
+        {"normal": ((0,),) * 13},
+        {"reduce": ((0, 1),) * 13 + ((0,),)},
+        {"normal": ((3, 1),) * 14},
+        {"normal": ((8,),) * 14},
+    ):
         with pytest.raises(supernet.UnusableSpace):
             Space("darts", **wrong)
     with pytest.raises(supernet.UnusableSpace, match="multiple of 8"):
         Space("pcdarts", 12)
     space = Space("darts", 4, 3)
     with pytest.raises(supernet.UnusableSpace, match="30 x 30"):
-        supernet.forward(space, supernet.initial_weights(space, 0), supernet.initial_arch(space, 0), tf.zeros((1, 30, 30, 3)))
+        supernet.forward(
+            space,
+            supernet.initial_weights(space, 0),
+            supernet.initial_arch(space, 0),
+            tf.zeros((1, 30, 30, 3)),
+        )

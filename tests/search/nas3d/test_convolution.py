@@ -17,11 +17,19 @@ def test_three_passes_are_those_of_keras(kernel, entering, filters):
     rng = np.random.default_rng(kernel)
     x = tf.constant(rng.normal(0, 1, (2, 5, 6, 8, entering)), tf.float32)
     factor = tf.constant(rng.normal(0, 1, (2, 5, 6, 8, filters)), tf.float32)
-    ours, theirs = convolution.PairedConv3D(filters, kernel, padding="same", activation="relu"), layers.Conv3D(filters, kernel, padding="same", activation="relu")
+    ours, theirs = (
+        convolution.PairedConv3D(filters, kernel, padding="same", activation="relu"),
+        layers.Conv3D(filters, kernel, padding="same", activation="relu"),
+    )
     results = []
     for layer in (ours, theirs):
         layer.build(x.shape)
-        layer.set_weights([np.random.default_rng(1).normal(0, 0.1, layer.kernel.shape), np.linspace(-1, 1, filters)])
+        layer.set_weights(
+            [
+                np.random.default_rng(1).normal(0, 0.1, layer.kernel.shape),
+                np.linspace(-1, 1, filters),
+            ]
+        )
         with tf.GradientTape() as tape:
             tape.watch(x)
             y = layer(x)
@@ -35,9 +43,17 @@ def test_it_is_taken_for_few_filters_on_a_processor(monkeypatch, tmp_path):
     model = networks.build(cell, 2, 16)
     kinds = {layer.name: type(layer) for layer in model.layers if isinstance(layer, layers.Conv3D)}
     few, many = convolution.PairedConv3D, layers.Conv3D
-    assert kinds == {"stem_conv": few, "cell1_node1_conv": few, "cell2_entry": many, "cell2_node1_conv": many}
+    assert kinds == {
+        "stem_conv": few,
+        "cell1_node1_conv": few,
+        "cell2_entry": many,
+        "cell2_node1_conv": many,
+    }
     model.save(tmp_path / "model.keras")
-    loaded, x = keras.models.load_model(tmp_path / "model.keras"), np.random.default_rng(0).random((2, 16, 16, 16, 1), np.float32)
+    loaded, x = (
+        keras.models.load_model(tmp_path / "model.keras"),
+        np.random.default_rng(0).random((2, 16, 16, 16, 1), np.float32),
+    )
     assert np.array_equal(model(x), loaded(x)) and type(loaded.get_layer("stem_conv")) is few
     monkeypatch.setattr(compat, "use_xla", lambda: True)
     other = networks.build(cell, 2, 16)

@@ -1,4 +1,6 @@
-"""Drawn 3D cells: each edge is read from its source, nothing passes a box, the doubled input is said, and the skeleton adds up."""
+"""Drawn 3D cells: each edge is read from its source, nothing passes a box, the doubled input is
+said, and the skeleton adds up.
+"""
 
 import io
 
@@ -8,8 +10,8 @@ from matplotlib.patches import FancyBboxPatch
 
 from kit.report import style
 from kit.search.nas3d import drawing, space
-from kit.search.nas3d.space import Network3D, OPERATIONS, PAPER
 from kit.search.nas3d.released import RELEASED
+from kit.search.nas3d.space import OPERATIONS, PAPER, Network3D
 
 DIRECT = Network3D(((0, 1, 1), (0, 0, 1), (0, 0, 0)), (7,), 1, 2, 8)
 
@@ -24,17 +26,26 @@ def random_networks(count=8, seed=3):
 
 def parts(ax):
     """Level lines, upright lines, boxes from input to output."""
-    lines = [(line.get_xydata(), line.get_linestyle()) for line in ax.lines if len(line.get_xdata()) == 2]
+    lines = [
+        (line.get_xydata(), line.get_linestyle()) for line in ax.lines if len(line.get_xdata()) == 2
+    ]
     level = [(xy, look) for xy, look in lines if xy[0, 1] == xy[1, 1]]
     upright = [(xy, look) for xy, look in lines if xy[0, 0] == xy[1, 0] and look != "None"]
-    boxes = sorted((patch for patch in ax.patches if isinstance(patch, FancyBboxPatch)), key=lambda patch: patch.get_y())
+    boxes = sorted(
+        (patch for patch in ax.patches if isinstance(patch, FancyBboxPatch)),
+        key=lambda patch: patch.get_y(),
+    )
     return level, upright, boxes
 
 
 def holder(boxes, x, y):
     """Number of the box on whose border or in which a point lies."""
+
     def within(box):
-        return abs(x - box.get_x() - box.get_width() / 2) <= box.get_width() / 2 + 1e-6 and abs(y - box.get_y() - box.get_height() / 2) <= box.get_height() / 2 + 1e-6
+        return (
+            abs(x - box.get_x() - box.get_width() / 2) <= box.get_width() / 2 + 1e-6
+            and abs(y - box.get_y() - box.get_height() / 2) <= box.get_height() / 2 + 1e-6
+        )
 
     return next((k for k, box in enumerate(boxes) if within(box)), None)
 
@@ -45,7 +56,13 @@ def test_the_lines_are_the_edges_of_the_matrix_and_one_residual(network):
     last, found, residuals = len(network.matrix) - 1, np.zeros_like(network.matrix), 0
     assert len(boxes) == last + 1
     for xy, look in level:
-        source = next(line for line, kind in upright if line[0, 0] == xy[0, 0] and kind == look and line[0, 1] < xy[0, 1] <= line[1, 1] + 1e-9)
+        source = next(
+            line
+            for line, kind in upright
+            if line[0, 0] == xy[0, 0]
+            and kind == look
+            and line[0, 1] < xy[0, 1] <= line[1, 1] + 1e-9
+        )
         ends = holder(boxes, *source[0]), holder(boxes, *xy[1])
         if look == "--":
             residuals += ends == (0, last)
@@ -61,7 +78,10 @@ def test_no_line_passes_a_box_and_no_level_is_shared(network):
     for xy, _ in [*level, *upright]:
         points = np.linspace(*xy, 201)
         for box in boxes:
-            low, high = np.array([box.get_x(), box.get_y()]) + 0.005, np.array([box.get_x() + box.get_width(), box.get_y() + box.get_height()]) - 0.005
+            low, high = (
+                np.array([box.get_x(), box.get_y()]) + 0.005,
+                np.array([box.get_x() + box.get_width(), box.get_y() + box.get_height()]) - 0.005,
+            )
             assert not ((points > low) & (points < high)).all(1).any()
 
 
@@ -69,8 +89,13 @@ def test_labels_say_the_operations_in_words():
     assert drawing.label(space.NAMES.index("conv5-norm-mish")) == "5×5×5 conv · norm · Mish"
     assert drawing.label(space.NAMES.index("relu-conv3")) == "ReLU · 3×3×3 conv"
     assert len({drawing.label(k) for k in range(len(OPERATIONS))}) == 15
-    said = [text.get_text() for text in drawing.cells_figure([("", RELEASED["adrenal-90"].network)]).axes[0].texts]
-    assert [drawing.label(k) for k in RELEASED["adrenal-90"].network.operations] == [text for text in said if "conv" in text]
+    said = [
+        text.get_text()
+        for text in drawing.cells_figure([("", RELEASED["adrenal-90"].network)]).axes[0].texts
+    ]
+    assert [drawing.label(k) for k in RELEASED["adrenal-90"].network.operations] == [
+        text for text in said if "conv" in text
+    ]
     assert "1 cell a stack, 1 stack, 8 filters" in said
 
 
@@ -78,31 +103,66 @@ def test_an_input_that_counts_twice_is_said_and_only_then():
     def said(network):
         return [text.get_text() for text in drawing.cells_figure([("", network)]).axes[0].texts]
 
-    assert drawing.TWICE in said(DIRECT) and drawing.TWICE not in said(RELEASED["adrenal-90"].network)
+    assert drawing.TWICE in said(DIRECT) and drawing.TWICE not in said(
+        RELEASED["adrenal-90"].network
+    )
     assert said(DIRECT).count("+") == 1 and "2 stacks, 8 → 16 filters" in " ".join(said(DIRECT))
 
 
 def test_six_cells_are_lettered_fit_their_boxes_and_the_pdf_holds_no_bitmap():
-    fig = drawing.cells_figure([(f"{name}: the winner", released.network) for name, released in RELEASED.items()])
-    assert [ax.get_title("left")[:3] for ax in fig.axes] == ["(a)", "(b)", "(c)", "(d)", "(e)", "(f)"]
-    assert [text.get_text() for text in fig.legends[0].get_texts()] == ["kernel of 3 voxels", "kernel of 5 voxels", "kernel of 7 voxels", "edge", "residual"]
+    fig = drawing.cells_figure(
+        [(f"{name}: the winner", released.network) for name, released in RELEASED.items()]
+    )
+    assert [ax.get_title("left")[:3] for ax in fig.axes] == [
+        "(a)",
+        "(b)",
+        "(c)",
+        "(d)",
+        "(e)",
+        "(f)",
+    ]
+    assert [text.get_text() for text in fig.legends[0].get_texts()] == [
+        "kernel of 3 voxels",
+        "kernel of 5 voxels",
+        "kernel of 7 voxels",
+        "edge",
+        "residual",
+    ]
     with io.BytesIO() as buffer:
         fig.savefig(buffer, format="pdf")
         assert b"/Subtype /Image" not in buffer.getvalue() and buffer.getvalue().startswith(b"%PDF")
     for ax in fig.axes:
         for text in ax.texts:
             extent = text.get_window_extent()
-            holders = [box.get_window_extent() for box in ax.patches if box.get_window_extent().contains(*extent.get_points().mean(0))]
-            assert all(box.x0 < extent.x0 and extent.x1 < box.x1 for box in holders), text.get_text()
+            holders = [
+                box.get_window_extent()
+                for box in ax.patches
+                if box.get_window_extent().contains(*extent.get_points().mean(0))
+            ]
+            assert all(box.x0 < extent.x0 and extent.x1 < box.x1 for box in holders), (
+                text.get_text()
+            )
 
 
 def test_the_skeleton_names_widths_edges_and_costs():
     network = Network3D(((0, 1, 0), (0, 0, 1), (0, 0, 0)), (3,), 2, 2, 8)
     ax = drawing.skeleton_figure(network, 11, title="two by two").axes[0]
     said = [text.get_text() for text in ax.texts]
-    assert [text for text in said if text.startswith("Cell")] == ["Cell 1", "Cell 2", "Cell 3", "Cell 4"] and {"Stack 1", "Stack 2"} <= set(said)
-    assert said.count("14³ × 16") == 2 and "14³ × 8" in said and "11 logits" in said and "16 → 11" in said
-    assert "1×1×1 conv 8 → 16\nthen the cell" in said and "1×1×1 conv 16 → 16\nthen the cell" in said
+    assert [text for text in said if text.startswith("Cell")] == [
+        "Cell 1",
+        "Cell 2",
+        "Cell 3",
+        "Cell 4",
+    ] and {"Stack 1", "Stack 2"} <= set(said)
+    assert (
+        said.count("14³ × 16") == 2
+        and "14³ × 8" in said
+        and "11 logits" in said
+        and "16 → 11" in said
+    )
+    assert (
+        "1×1×1 conv 8 → 16\nthen the cell" in said and "1×1×1 conv 16 → 16\nthen the cell" in said
+    )
     assert f"{space.parameters(network, 11, dead=False):,} parameters" in ax.get_title("left")
 
 

@@ -6,10 +6,10 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from kit.data import volumes
-from kit.training import predictions
 from kit.search.nas3d import final, networks, proxy
-from kit.search.nas3d.space import Network3D
 from kit.search.nas3d.final import BadFinal, MeanAUC, Recipe3D
+from kit.search.nas3d.space import Network3D
+from kit.training import predictions
 
 SMALL = Network3D(((0, 1, 0), (0, 0, 1), (0, 0, 0)), (0,), 1, 1, 8)
 OPTIONS = {"profile": "test", "paper": "pbcnas"}
@@ -18,21 +18,31 @@ OPTIONS = {"profile": "test", "paper": "pbcnas"}
 @pytest.fixture(scope="module")
 def data(balls):
     inputs = volumes.load(balls, 8)
-    return inputs, {part: np.flatnonzero(inputs.index["split"] == part) for part in ("train", "val", "test")}
+    return inputs, {
+        part: np.flatnonzero(inputs.index["split"] == part) for part in ("train", "val", "test")
+    }
 
 
 @pytest.fixture(scope="module")
 def trained(data):
-    return final.fit_network(SMALL, Recipe3D(6, 8, 0.01), *data, name="small", seed=1, keep_weights=True, **OPTIONS)
+    return final.fit_network(
+        SMALL, Recipe3D(6, 8, 0.01), *data, name="small", seed=1, keep_weights=True, **OPTIONS
+    )
 
 
 def test_the_first_epoch_of_the_highest_accuracy_is_tested(trained, data):
     history, metrics = trained.history(), trained.metrics()
-    assert metrics["best_epoch"] == history["val_accuracy"].idxmax() + 1 and metrics["trainable_parameters"] == sum(map(keras.ops.size, networks.build(SMALL, 2, 8).trainable_weights))
+    assert metrics["best_epoch"] == history["val_accuracy"].idxmax() + 1 and metrics[
+        "trainable_parameters"
+    ] == sum(map(keras.ops.size, networks.build(SMALL, 2, 8).trainable_weights))
     table = predictions.best_predictions(trained)
     test, val = table[table["part"] == "test"], table[table["part"] == "val"]
-    assert len(test) == 14 and (val["label"] == (val["score_1"] > 0.5)).mean() == pytest.approx(history["val_accuracy"].max())
-    assert metrics["best"]["test"]["auc"] == pytest.approx(roc_auc_score(test["label"], test["score_1"]))
+    assert len(test) == 14 and (val["label"] == (val["score_1"] > 0.5)).mean() == pytest.approx(
+        history["val_accuracy"].max()
+    )
+    assert metrics["best"]["test"]["auc"] == pytest.approx(
+        roc_auc_score(test["label"], test["score_1"])
+    )
 
 
 def test_a_warm_start_draws_kernels_only(trained, data):
@@ -60,8 +70,13 @@ def test_fine_tuning_keeps_all_but_the_head(trained, data):
 
 def test_the_benchmarks_protocol(data):
     model = final.compiled(networks.build(SMALL, 2, 8), final.BENCHMARK, 64)
-    assert [float(model.optimizer.learning_rate.__class__ and model.optimizer._learning_rate(step)) for step in (100, 101, 151)] == pytest.approx([1e-3, 1e-4, 1e-5])
-    run = final.fit_network(SMALL, Recipe3D(2, 8, 0.01, (0.5,), "val_auc"), *data, name="benchmark", **OPTIONS)
+    assert [
+        float(model.optimizer.learning_rate.__class__ and model.optimizer._learning_rate(step))
+        for step in (100, 101, 151)
+    ] == pytest.approx([1e-3, 1e-4, 1e-5])
+    run = final.fit_network(
+        SMALL, Recipe3D(2, 8, 0.01, (0.5,), "val_auc"), *data, name="benchmark", **OPTIONS
+    )
     assert run.metrics()["best_epoch"] == run.history()["val_auc"].idxmax() + 1
 
 
@@ -71,8 +86,15 @@ def test_area_under_the_curve(classes):
     labels, scores = rng.permutation(60) % classes, rng.dirichlet(np.ones(classes), 60)
     metric = MeanAUC(classes)
     for part in (slice(0, 25), slice(25, 60)):
-        metric.update_state(labels[part, None] if classes == 2 else np.eye(classes)[labels[part]], scores[part].astype(np.float32))
-    expected = roc_auc_score(labels, scores[:, 1]) if classes == 2 else roc_auc_score(labels, scores, multi_class="ovr")
+        metric.update_state(
+            labels[part, None] if classes == 2 else np.eye(classes)[labels[part]],
+            scores[part].astype(np.float32),
+        )
+    expected = (
+        roc_auc_score(labels, scores[:, 1])
+        if classes == 2
+        else roc_auc_score(labels, scores, multi_class="ovr")
+    )
     assert float(metric.result()) == pytest.approx(expected, abs=0.005)
 
 
@@ -83,4 +105,8 @@ def test_bad_recipes(wrong):
 
 
 def test_the_proxy_and_the_final_training_share_adam():
-    assert final.compiled(networks.build(SMALL, 2, 8), Recipe3D(), 8).optimizer.epsilon == proxy.EPSILON == 1e-8
+    assert (
+        final.compiled(networks.build(SMALL, 2, 8), Recipe3D(), 8).optimizer.epsilon
+        == proxy.EPSILON
+        == 1e-8
+    )

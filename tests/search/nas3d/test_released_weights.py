@@ -1,4 +1,6 @@
-"""The authors' weights: found or refused in one sentence, compared with known logits, tested once."""
+"""The authors' weights: found or refused in one sentence, compared with known logits,
+tested once.
+"""
 
 import hashlib
 from dataclasses import replace
@@ -10,20 +12,27 @@ from conftest import write_balls
 from kit import paths
 from kit.evaluation import metrics
 from kit.models import ported_weights, weights
-from kit.studies.pbcnas import plan as pbcnas_plan, runs, tables
 from kit.search.nas3d import networks, released_weights
 from kit.search.nas3d.released import RELEASED
+from kit.studies.pbcnas import plan as pbcnas_plan
+from kit.studies.pbcnas import runs, tables
 
 
 @pytest.fixture
 def file(tmp_path, monkeypatch):
-    """A made-up file in place of adrenal-90's, where weights are looked for; reading it changes nothing."""
+    """A made-up file in place of adrenal-90's, where weights are looked for; reading it changes
+    nothing.
+    """
     monkeypatch.setenv("KIT_WEIGHTS", str(tmp_path))
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
     monkeypatch.setattr(weights, "_failures", {})
     path = tmp_path / "adrenal-90.pt"
     path.write_bytes(b"tensors")
-    monkeypatch.setitem(released_weights.FILES, "adrenal-90", ("a/b.pt", hashlib.sha256(b"tensors").hexdigest()[:16]))
+    monkeypatch.setitem(
+        released_weights.FILES,
+        "adrenal-90",
+        ("a/b.pt", hashlib.sha256(b"tensors").hexdigest()[:16]),
+    )
     monkeypatch.setattr(networks, "load", lambda model, source: None)
     return path
 
@@ -37,14 +46,28 @@ def plan(private_folders):
 
 
 def test_every_file_belongs_to_a_released_network_and_has_its_known_logits():
-    assert set(released_weights.FILES) == set(released_weights.LOGITS) == {name for name, known in RELEASED.items() if "with weights" in known.note}
-    assert all(np.shape(rows) == (3, RELEASED[name].classes) for name, rows in released_weights.LOGITS.items())
-    assert all(RELEASED[name].data in path and str(RELEASED[name].number) in path for name, (path, _) in released_weights.FILES.items())
+    assert (
+        set(released_weights.FILES)
+        == set(released_weights.LOGITS)
+        == {name for name, known in RELEASED.items() if "with weights" in known.note}
+    )
+    assert all(
+        np.shape(rows) == (3, RELEASED[name].classes)
+        for name, rows in released_weights.LOGITS.items()
+    )
+    assert all(
+        RELEASED[name].data in path and str(RELEASED[name].number) in path
+        for name, (path, _) in released_weights.FILES.items()
+    )
 
 
 def test_probes_are_a_ramp_and_noise():
     ramp, first, second = released_weights.probes()[..., 0]
-    assert (ramp[0, 0, 0], ramp[-1, -1, -1]) == (0, 1) and (ramp[-1, 0, 0], ramp[0, -1, 0], ramp[0, 0, -1]) == pytest.approx((4 / 7, 2 / 7, 1 / 7))
+    assert (ramp[0, 0, 0], ramp[-1, -1, -1]) == (0, 1) and (
+        ramp[-1, 0, 0],
+        ramp[0, -1, 0],
+        ramp[0, 0, -1],
+    ) == pytest.approx((4 / 7, 2 / 7, 1 / 7))
     noise = np.random.RandomState(0).rand(2, 28, 28, 28).astype("f4")
     assert np.array_equal(first, noise[0]) and np.array_equal(second, noise[1])
 
@@ -55,7 +78,12 @@ def test_a_file_is_checked_and_a_missing_one_is_named(file, monkeypatch):
     with pytest.raises(weights.DamagedWeights, match="is not the published file"):
         released_weights.find("adrenal-90")
     monkeypatch.setenv("KIT_OFFLINE", "1")
-    with pytest.raises(weights.WeightsUnavailable, match=r"nodule-197 are unavailable \(downloads are off.*: put https://raw.*/nodulemnist3d/model_197.pt as nodule-197.pt into the repository's folder weights"):
+    with pytest.raises(
+        weights.WeightsUnavailable,
+        match=r"nodule-197 are unavailable \(downloads are off.*: put "
+        r"https://raw.*/nodulemnist3d/model_197.pt as nodule-197.pt into the repository's "
+        r"folder weights",
+    ):
         released_weights.find("nodule-197")
     with pytest.raises(weights.WeightsUnavailable, match="No weights of organ-32 were released"):
         released_weights.find("organ-32")
@@ -73,30 +101,56 @@ def test_a_download_lands_where_weights_are_looked_for(file, monkeypatch):
     monkeypatch.setattr(weights, "fetch", fetch)
     found = [released_weights.find("adrenal-90") for _ in range(2)]
     assert found[0] == found[1] and found[0].parent in ported_weights.folders()
-    assert asked == [(released_weights.ADDRESS + "a/b.pt", released_weights.FILES["adrenal-90"][1], released_weights.HOST)]
+    assert asked == [
+        (
+            released_weights.ADDRESS + "a/b.pt",
+            released_weights.FILES["adrenal-90"][1],
+            released_weights.HOST,
+        )
+    ]
 
 
 def test_released_weights_are_tested_once_at_full_size(file, plan, monkeypatch):
     model = released_weights.build("adrenal-90", file)
     known = np.asarray(model(released_weights.probes(), training=False))
-    monkeypatch.setitem(released_weights.LOGITS, "adrenal-90", tuple(map(tuple, known + [[0, 0], [0, 0.25], [0, 0]])))
+    monkeypatch.setitem(
+        released_weights.LOGITS,
+        "adrenal-90",
+        tuple(map(tuple, known + [[0, 0], [0, 0.25], [0, 0]])),
+    )
     found = runs.released_tests(plan)
     assert found["nodule-197"] == "Not tested: nodulemnist3d is not used here."
     inputs, parts = runs.load(plan, "adrenalmnist3d-balls")
-    table = tables.released_table(found, plan, {"adrenal": (inputs, parts)}, 50).set_index("network")
+    table = tables.released_table(found, plan, {"adrenal": (inputs, parts)}, 50).set_index(
+        "network"
+    )
     line, predictions = table.loc["adrenal-90"], found["adrenal-90"].predictions("test")
-    assert line["tested"] == "yes" and line["logit difference"] == pytest.approx(0.25, abs=1e-4) and line["volumes"] == 9 and line["leak-free volumes"] == 8
-    assert line["accuracy"] == metrics.correct(predictions).mean() and line["AUC"] == pytest.approx(metrics.binary_metrics(predictions)["auc"])
+    assert (
+        line["tested"] == "yes"
+        and line["logit difference"] == pytest.approx(0.25, abs=1e-4)
+        and line["volumes"] == 9
+        and line["leak-free volumes"] == 8
+    )
+    assert line["accuracy"] == metrics.correct(predictions).mean() and line["AUC"] == pytest.approx(
+        metrics.binary_metrics(predictions)["auc"]
+    )
     wide, rows = runs.load(replace(plan, edge=28), "adrenalmnist3d-balls")
     logits = np.asarray(model(wide.batch(rows["test"]), training=False))
-    assert np.abs(predictions["score_1"] - 1 / (1 + np.exp(logits[:, 0] - logits[:, 1]))).max() < 1e-5
+    assert (
+        np.abs(predictions["score_1"] - 1 / (1 + np.exp(logits[:, 0] - logits[:, 1]))).max() < 1e-5
+    )
     monkeypatch.setattr(released_weights, "build", None)
     again = runs.released_tests(plan)["adrenal-90"]
     assert again.finished and again.folder == found["adrenal-90"].folder
-    assert table.loc["nodule-197", "tested"].startswith("Not tested") and np.isnan(table.loc["nodule-197", "AUC"])
+    assert table.loc["nodule-197", "tested"].startswith("Not tested") and np.isnan(
+        table.loc["nodule-197", "AUC"]
+    )
 
 
 def test_what_cannot_be_tested_says_why_and_stops_nothing(file, plan, monkeypatch):
     file.write_bytes(b"else")
     found = runs.released_tests(plan)
-    assert "is not the published file" in found["adrenal-90"] and list(found) == ["adrenal-90", "nodule-197"]
+    assert "is not the published file" in found["adrenal-90"] and list(found) == [
+        "adrenal-90",
+        "nodule-197",
+    ]

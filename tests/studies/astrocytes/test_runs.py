@@ -1,4 +1,6 @@
-"""The astrocyte experiments: plans, parts, the greedy search and its resume, and one small case from training to the tables."""
+"""The astrocyte experiments: plans, parts, the greedy search and its resume, and one small case
+from training to the tables.
+"""
 
 import dataclasses
 
@@ -6,15 +8,35 @@ import numpy as np
 import pytest
 
 from kit.published import papers
-from kit.studies.astrocytes import evidence, plan as astrocytes_plan, runs as astrocytes_runs, search, tables as astrocytes_tables
+from kit.studies.astrocytes import evidence, search
+from kit.studies.astrocytes import plan as astrocytes_plan
+from kit.studies.astrocytes import runs as astrocytes_runs
+from kit.studies.astrocytes import tables as astrocytes_tables
 from kit.training import short
 from kit.training.train import Diverged
 
 
 @pytest.fixture(scope="module")
 def plan(private_folders):
-    return astrocytes_plan.Plan("astrotest", {"cifar-10": "digits"}, {"shufflenetv2-x1.5": "squeezenet_1.1"}, 32, 64, 40, 16, 1.0, mixing="off", weights=None, grid=(0.5, 1.0),
-                               exp1_repetitions=1, exp1_epochs=1, exp2_epochs=2, exp3_repetitions=2, exp3_epochs=1, arms=("found", "released"))
+    return astrocytes_plan.Plan(
+        "astrotest",
+        {"cifar-10": "digits"},
+        {"shufflenetv2-x1.5": "squeezenet_1.1"},
+        32,
+        64,
+        40,
+        16,
+        1.0,
+        mixing="off",
+        weights=None,
+        grid=(0.5, 1.0),
+        exp1_repetitions=1,
+        exp1_epochs=1,
+        exp2_epochs=2,
+        exp3_repetitions=2,
+        exp3_epochs=1,
+        arms=("found", "released"),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -30,19 +52,46 @@ def case(plan):
 def test_the_published_plan_is_the_thesis():
     published = astrocytes_plan.Plan("x")
     assert astrocytes_plan.notes(published) == [] and len(astrocytes_plan.cases(published)) == 12
-    assert {case.row for case in astrocytes_plan.cases(published)} == {key.split("/")[1] for key in papers.load("astrocytes").values if key.startswith("table-4-7/")}
+    assert {case.row for case in astrocytes_plan.cases(published)} == {
+        key.split("/")[1]
+        for key in papers.load("astrocytes").values
+        if key.startswith("table-4-7/")
+    }
     assert astrocytes_tables.settings_table(published).eval("published == here").all()
 
 
 def test_every_reduction_and_stand_in_is_named(plan, case):
     said = " | ".join(astrocytes_plan.notes(plan))
-    assert all(part in said for part in ("64 training images", "40 validation", "batch size 16", "Str of Experiment 1", "learning rate 0.001 instead of 0.0001", "without CIFAR-100", "RegNet"))
-    assert "in place of CIFAR-10" in astrocytes_plan.stand_in(plan) and "Shufflenet" in astrocytes_plan.stand_in(plan, [case])
-    assert astrocytes_plan.titles(plan)["cifar-10"]== "UCI optical handwritten digits for CIFAR-10"
+    assert all(
+        part in said
+        for part in (
+            "64 training images",
+            "40 validation",
+            "batch size 16",
+            "Str of Experiment 1",
+            "learning rate 0.001 instead of 0.0001",
+            "without CIFAR-100",
+            "RegNet",
+        )
+    )
+    assert "in place of CIFAR-10" in astrocytes_plan.stand_in(
+        plan
+    ) and "Shufflenet" in astrocytes_plan.stand_in(plan, [case])
+    assert astrocytes_plan.titles(plan)["cifar-10"] == "UCI optical handwritten digits for CIFAR-10"
 
 
-@pytest.mark.parametrize("wrong", [{"datasets": {"mnist": "digits"}}, {"architectures": {}}, {"arms": ("none",)}, {"grid": (0.5, 1.5)}, {"exp3_epochs": 11}, {"exp1_epochs": 0},
-                                   {"exp2_epochs": 2, "exp3_epochs": 3}])  # fmt: skip
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"datasets": {"mnist": "digits"}},
+        {"architectures": {}},
+        {"arms": ("none",)},
+        {"grid": (0.5, 1.5)},
+        {"exp3_epochs": 11},
+        {"exp1_epochs": 0},
+        {"exp2_epochs": 2, "exp3_epochs": 3},
+    ],
+)
 def test_a_bad_plan_is_one_sentence(wrong):
     with pytest.raises(astrocytes_plan.BadAstrocytePlan):
         astrocytes_plan.Plan("x", **wrong)
@@ -53,7 +102,11 @@ def test_parts_are_disjoint_shares_of_every_class(loaded):
     assert [len(parts[name]) for name in ("train", "val", "test")] == [64, 40, 40]
     assert len(np.unique(np.concatenate(list(parts.values())))) == 144
     assert all(set(inputs.labels[rows]) == set(range(10)) for rows in parts.values())
-    assert max(np.bincount(inputs.labels[parts["train"]])) - min(np.bincount(inputs.labels[parts["train"]])) <= 1
+    assert (
+        max(np.bincount(inputs.labels[parts["train"]]))
+        - min(np.bincount(inputs.labels[parts["train"]]))
+        <= 1
+    )
     copies, tests = astrocytes_runs.copies(loaded)["digits"]
     assert 0 <= copies <= tests == 40
 
@@ -64,12 +117,23 @@ def test_published_factors_are_the_tables(case):
 
 def test_the_nine_candidates_begin_with_the_centre():
     points = search.candidates((1.25, 0.5), 0.25)
-    assert points[0] == (1.25, 0.5) and len(set(points)) == 9 and set(points[1:5]) == {(1.0, 0.5), (1.5, 0.5), (1.25, 0.25), (1.25, 0.75)} and points[1] == (1.0, 0.5)
-    assert {x for x, _ in points} == {1.0, 1.25, 1.5} and {y for _, y in points} == {0.25, 0.5, 0.75}
+    assert (
+        points[0] == (1.25, 0.5)
+        and len(set(points)) == 9
+        and set(points[1:5]) == {(1.0, 0.5), (1.5, 0.5), (1.25, 0.25), (1.25, 0.75)}
+        and points[1] == (1.0, 0.5)
+    )
+    assert {x for x, _ in points} == {1.0, 1.25, 1.5} and {y for _, y in points} == {
+        0.25,
+        0.5,
+        0.75,
+    }
 
 
 class Doer:
-    """Stands in for a trainer: the accuracy of a candidate is known, and so is what it started from."""
+    """Stands in for a trainer: the accuracy of a candidate is known, and so is what it started
+    from.
+    """
 
     initial = [np.zeros(2, np.float32)]
 
@@ -94,24 +158,44 @@ class Doer:
 def doer(monkeypatch):
     found = Doer()
     monkeypatch.setattr(short, "trainer", lambda network: found)
-    monkeypatch.setattr(short, "rates", lambda table: {"accuracy": 5.0 + table if table is not None else 0.0})
-    monkeypatch.setattr(search.pd, "concat", lambda tables, **options: search.pd.DataFrame({"part": ["test"]}))
+    monkeypatch.setattr(
+        short, "rates", lambda table: {"accuracy": 5.0 + table if table is not None else 0.0}
+    )
+    monkeypatch.setattr(
+        search.pd, "concat", lambda tables, **options: search.pd.DataFrame({"part": ["test"]})
+    )
     return found
 
 
 def test_the_search_goes_to_the_best_of_nine_and_on_from_its_weights(plan, case, loaded, doer):
-    run = search.search(dataclasses.replace(plan, profile="greedy", exp2_epochs=3, exp3_epochs=1), case, loaded)
+    run = search.search(
+        dataclasses.replace(plan, profile="greedy", exp2_epochs=3, exp3_epochs=1), case, loaded
+    )
     assert search.chosen(run) == [(0.75, 1.25), (0.5, 1.25), (0.25, 1.25)]
     starts = [start for epoch, _, _, start in doer.calls]
-    assert starts[:9] == [0.0] * 9 and len(set(starts[9:18])) == 1 and starts[9] > 0 and [seed for _, seed, _, _ in doer.calls[:9]] == list(range(9))
+    assert (
+        starts[:9] == [0.0] * 9
+        and len(set(starts[9:18])) == 1
+        and starts[9] > 0
+        and [seed for _, seed, _, _ in doer.calls[:9]] == list(range(9))
+    )
     history = run.history()
-    assert len(history) == 27 and history["chosen"].sum() == 3 and history[history["strong"] == 1.25]["val_accuracy"].isna().all() and run.metrics()["best_epoch"] == 3
+    assert (
+        len(history) == 27
+        and history["chosen"].sum() == 3
+        and history[history["strong"] == 1.25]["val_accuracy"].isna().all()
+        and run.metrics()["best_epoch"] == 3
+    )
 
 
 def test_the_control_chooses_among_seeds(plan, case, loaded, doer):
-    run = search.search(dataclasses.replace(plan, profile="control"), case, loaded, astrocytes=False)
+    run = search.search(
+        dataclasses.replace(plan, profile="control"), case, loaded, astrocytes=False
+    )
     history = run.history()
-    assert history[history["chosen"] == 1]["candidate"].tolist() == [4, 4] and {factors for _, _, factors, _ in doer.calls} == {None}
+    assert history[history["chosen"] == 1]["candidate"].tolist() == [4, 4] and {
+        factors for _, _, factors, _ in doer.calls
+    } == {None}
     luck = search.luck({"control": run})
     assert luck["gain (pp)"].iloc[0] == pytest.approx(100 * (1 - 1 / 9))
 
@@ -125,7 +209,11 @@ def test_an_interrupted_search_goes_on_with_the_next_epoch(plan, case, loaded, d
         search.search(dataclasses.replace(chosen, profile="broken"), case, loaded)
     doer.stop, before = None, len(doer.calls)
     resumed = search.search(dataclasses.replace(chosen, profile="broken"), case, loaded)
-    assert doer.calls[before][0] == 1 and resumed.history().equals(whole) and not (resumed.folder / "state.npz").exists()
+    assert (
+        doer.calls[before][0] == 1
+        and resumed.history().equals(whole)
+        and not (resumed.folder / "state.npz").exists()
+    )
 
 
 def test_all_nine_diverged_is_an_error(plan, case, loaded, doer, monkeypatch):
@@ -138,15 +226,33 @@ def test_from_training_to_the_answer(plan, case, loaded):
     grid = evidence.grid_table({case: astrocytes_runs.grid_runs(plan, case, loaded)})
     assert len(grid) == 4 and grid["accuracy"].between(0, 1).all()
     results = {case: astrocytes_runs.arm_runs(plan, case, loaded, [(0.5, 0.75), (1, 1)])}
-    assert {arm: len(runs) for arm, runs in results[case].items()} == {"off": 2, "found": 2, "released": 1}
+    assert {arm: len(runs) for arm, runs in results[case].items()} == {
+        "off": 2,
+        "found": 2,
+        "released": 1,
+    }
     assert "in 1 the weights are the same" in evidence.released_sentence(results)
     assert evidence.diverged_sentence(plan, results).startswith("No training")
-    assert "1 of 2 in the arm found" in evidence.diverged_sentence(plan, {case: {**results[case], "found": {0: None}}})
+    assert "1 of 2 in the arm found" in evidence.diverged_sentence(
+        plan, {case: {**results[case], "found": {0: None}}}
+    )
     triggers = evidence.trigger_table(results)
-    assert triggers["arm"].tolist() == ["found", "released"] and np.allclose(triggers[["above, Str (%)", "below, Weak (%)", "neither (%)"]].sum(axis=1), 100)
+    assert triggers["arm"].tolist() == ["found", "released"] and np.allclose(
+        triggers[["above, Str (%)", "below, Weak (%)", "neither (%)"]].sum(axis=1), 100
+    )
     scores = astrocytes_tables.score_table(results, loaded)
-    assert scores.query("arm == 'off' and seed == 0")["accuracy"].iloc[0] == scores.query("arm == 'released'")["accuracy"].iloc[0]
+    assert (
+        scores.query("arm == 'off' and seed == 0")["accuracy"].iloc[0]
+        == scores.query("arm == 'released'")["accuracy"].iloc[0]
+    )
     similar = astrocytes_tables.similarity_table(results, "released")
     twin = similar[similar["kind"] == "astrocytes"].iloc[0]
-    assert twin["pwcca"] == pytest.approx(1, abs=1e-6) and twin["cka"] == pytest.approx(1) and twin["of_channels"] == 512 and twin["channels"] == 10
-    assert set(similar["kind"]) == {"astrocytes", "seeds"} and set(astrocytes_tables.curve_table(results, "found")["arm"]) == {"CNN", "CNGN"}
+    assert (
+        twin["pwcca"] == pytest.approx(1, abs=1e-6)
+        and twin["cka"] == pytest.approx(1)
+        and twin["of_channels"] == 512
+        and twin["channels"] == 10
+    )
+    assert set(similar["kind"]) == {"astrocytes", "seeds"} and set(
+        astrocytes_tables.curve_table(results, "found")["arm"]
+    ) == {"CNN", "CNGN"}

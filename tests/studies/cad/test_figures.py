@@ -6,8 +6,8 @@ from PIL import Image
 from kit.data import preprocess
 from kit.evaluation import metrics
 from kit.report import panels
+from kit.report.style import Figure, NothingToPlot, note
 from kit.studies.cad import figures, tables
-from kit.report.style import Figure, note, NothingToPlot
 
 NAMES = [tables.TITLES[m] for m in tables.MODELS]
 
@@ -39,13 +39,27 @@ def prepared(scan):
 @pytest.fixture
 def history():
     epoch = np.arange(1, 8)
-    return pd.DataFrame({"epoch": epoch, "accuracy": epoch / 8, "loss": 1 / epoch, "val_accuracy": [0.2, 0.3, 0.9, 0.8, 0.5, 0.4, 0.6], "val_loss": [3, 2, 0.2, 0.5, 1, 1, 0.9]})
+    return pd.DataFrame(
+        {
+            "epoch": epoch,
+            "accuracy": epoch / 8,
+            "loss": 1 / epoch,
+            "val_accuracy": [0.2, 0.3, 0.9, 0.8, 0.5, 0.4, 0.6],
+            "val_loss": [3, 2, 0.2, 0.5, 1, 1, 0.9],
+        }
+    )
 
 
 def test_images_are_shown_in_true_colours(prepared):
-    """Prepared images are blue, green, red with blue the brightest; the picture that is drawn has red first and blue still the brightest."""
+    """Prepared images are blue, green, red with blue the brightest; the picture that is drawn has
+    red first and blue still the brightest.
+    """
     shown = drawn(figures.class_samples({"glioma": prepared})).axes[0].images[0].get_array()
-    assert np.array_equal(shown, prepared[..., ::-1]) and (shown[..., 2] >= shown[..., 0]).all() and shown[..., 2].max() > shown[..., 0].max() - 1
+    assert (
+        np.array_equal(shown, prepared[..., ::-1])
+        and (shown[..., 2] >= shown[..., 0]).all()
+        and shown[..., 2].max() > shown[..., 0].max() - 1
+    )
     assert np.array_equal(figures.rgb(prepared[..., 0]), prepared[..., 0])
 
 
@@ -63,37 +77,75 @@ def test_crop_steps_show_the_crop_of_the_chain(scan):
     fig = drawn(figures.crop_steps(scan, "Tr-me_0001.jpg", blur=3))
     box = preprocess.crop_box(scan)
     assert np.array_equal(fig.axes[3].images[0].get_array(), preprocess.crop(scan, box)[..., ::-1])
-    assert all(word in texts(fig) for word in ("left", "right", "top", "bottom", f"{box.right - box.left} × {box.bottom - box.top} px"))
+    assert all(
+        word in texts(fig)
+        for word in (
+            "left",
+            "right",
+            "top",
+            "bottom",
+            f"{box.right - box.left} × {box.bottom - box.top} px",
+        )
+    )
     with pytest.raises(NothingToPlot):
         figures.crop_steps(np.zeros((50, 50), np.uint8))
 
 
 def test_resnet50_stages_have_the_known_shapes_and_parameters():
-    """Oracle sections 1 and 1.2: 23,595,908 with the head, 9,472 in the first convolution, 50, 50, 25, 13 and 7 pixels."""
+    """Oracle sections 1 and 1.2: 23,595,908 with the head, 9,472 in the first convolution, 50, 50,
+    25, 13 and 7 pixels.
+    """
     table = figures.resnet50_stages().set_index("name")
-    assert table["parameters"].sum() == 23_595_908 and table.loc["conv1_relu", "parameters"] == 9_472 + 4 * 64
-    shapes = {"conv1_relu": (100, 100, 64), "pool1_pool": (50, 50, 64), "conv2_block3_out": (50, 50, 256), "conv3_block4_out": (25, 25, 512),
-              "conv4_block6_out": (13, 13, 1024), "conv5_block3_out": (7, 7, 2048)}
+    assert (
+        table["parameters"].sum() == 23_595_908
+        and table.loc["conv1_relu", "parameters"] == 9_472 + 4 * 64
+    )
+    shapes = {
+        "conv1_relu": (100, 100, 64),
+        "pool1_pool": (50, 50, 64),
+        "conv2_block3_out": (50, 50, 256),
+        "conv3_block4_out": (25, 25, 512),
+        "conv4_block6_out": (13, 13, 1024),
+        "conv5_block3_out": (7, 7, 2048),
+    }
     assert {name: table.loc[name, "output_shape"] for name in shapes} == shapes
     assert "23,595,908 parameters" in texts(drawn(figures.stages_diagram()))
 
 
 def test_diagrams(prepared):
     counts = {"train": 4569, "val": 1143, "test": 1311}
-    words = texts(drawn(figures.framework(counts, {"original": prepared, "crop": prepared}, {"stage 5": prepared})))
+    words = texts(
+        drawn(
+            figures.framework(
+                counts, {"original": prepared, "crop": prepared}, {"stage 5": prepared}
+            )
+        )
+    )
     assert "7,023 images" in words and "331 × 331 × 3" in words and "batch 32, 25 epochs" in words
     assert "2 epochs" in texts(drawn(figures.framework(counts, training=["2 epochs"])))
     assert "1.28 million" in texts(drawn(figures.transfer_scheme()))
 
 
 def test_confusion_panels_print_every_count():
-    fig = drawn(figures.confusion_panels({tables.TITLES[m]: tables.published_matrix(m) for m in tables.MODELS}, tables.CLASSES))
+    fig = drawn(
+        figures.confusion_panels(
+            {tables.TITLES[m]: tables.published_matrix(m) for m in tables.MODELS}, tables.CLASSES
+        )
+    )
     counts = [t.get_text() for t in fig.axes[0].texts]
-    assert counts == [str(n) for n in tables.published_matrix("resnet50").ravel()] and len(fig.axes) == 7 and "(f) Xception" in texts(fig)
+    assert (
+        counts == [str(n) for n in tables.published_matrix("resnet50").ravel()]
+        and len(fig.axes) == 7
+        and "(f) Xception" in texts(fig)
+    )
 
 
 def test_misclassified_images_stand_in_rows_of_models(prepared):
-    fig = drawn(figures.misclassified({"ResNet-50": [(prepared, "Te-no_0045 as glioma")] * 4, "Xception": []}))
+    fig = drawn(
+        figures.misclassified(
+            {"ResNet-50": [(prepared, "Te-no_0045 as glioma")] * 4, "Xception": []}
+        )
+    )
     assert len(fig.axes) == 8 and "none" in texts(fig) and fig.axes[0].get_ylabel() == "ResNet-50"
     drawn(figures.misclassified({"ResNet-50": []}))
 
@@ -101,26 +153,63 @@ def test_misclassified_images_stand_in_rows_of_models(prepared):
 def test_venn_prints_regions_and_sums():
     counts = pd.DataFrame({"images": [5, 4, 7, 3, 2, 1, 6], "distinct": [5, 4, 7, 3, 2, 1, 4]})
     fig = drawn(figures.venn(counts, NAMES[:3]))
-    assert [t.get_text() for t in fig.axes[0].texts if t.get_text().isdigit()] == ["5", "4", "7", "3", "2", "1", "6"]
-    assert "(4 distinct)" in texts(fig) and f"{NAMES[0]}: 16 errors" in texts(fig) and f"{NAMES[2]}: 16 errors" in texts(fig)
+    assert [t.get_text() for t in fig.axes[0].texts if t.get_text().isdigit()] == [
+        "5",
+        "4",
+        "7",
+        "3",
+        "2",
+        "1",
+        "6",
+    ]
+    assert (
+        "(4 distinct)" in texts(fig)
+        and f"{NAMES[0]}: 16 errors" in texts(fig)
+        and f"{NAMES[2]}: 16 errors" in texts(fig)
+    )
     circles = [p for p in fig.axes[0].patches if p.get_fill()]
     places = [t.get_position() for t in fig.axes[0].texts if t.get_text().isdigit()]
-    inside = [tuple(bool(np.hypot(*np.subtract(p, c.center)) < c.radius) for c in circles) for p in places]
-    assert inside == [(True, False, False), (False, True, False), (False, False, True), (True, True, False), (True, False, True), (False, True, True), (True,) * 3]
+    inside = [
+        tuple(bool(np.hypot(*np.subtract(p, c.center)) < c.radius) for c in circles) for p in places
+    ]
+    assert inside == [
+        (True, False, False),
+        (False, True, False),
+        (False, False, True),
+        (True, True, False),
+        (True, False, True),
+        (False, True, True),
+        (True,) * 3,
+    ]
 
 
 def test_curves(history):
-    fig = drawn(figures.model_curves({**{name: history for name in NAMES}, "seventh": history.drop(columns=["val_loss", "val_accuracy"])}))
+    fig = drawn(
+        figures.model_curves(
+            {
+                **{name: history for name in NAMES},
+                "seventh": history.drop(columns=["val_loss", "val_accuracy"]),
+            }
+        )
+    )
     assert len(fig.axes) == 16 and len(fig.axes[0].lines) == 2 and "(g) seventh" in texts(fig)
     fig = drawn(figures.curves_with_best(history, "without augmentation"))
-    assert "smallest validation loss, epoch 3" in texts(fig) and "accuracy there 90.0 %, at the end 60.0 %" in texts(fig)
+    assert "smallest validation loss, epoch 3" in texts(
+        fig
+    ) and "accuracy there 90.0 %, at the end 60.0 %" in texts(fig)
 
 
 @pytest.fixture
 def scatter():
     accuracy = [98.70, 97.18, 95.19, 98.55, 97.56, 98.63, 98.6]
-    table = pd.DataFrame({"model": [*NAMES, "EfficientNet-Lite0 (not in the paper)"], "accuracy": accuracy, "ms": [90.1, 128.6, 40.6, 53.7, 329.1, 84.9, 38.0],
-                          "parameters": [23.6, 20.0, 2.26, 21.8, 84.9, 20.9, 3.4]})
+    table = pd.DataFrame(
+        {
+            "model": [*NAMES, "EfficientNet-Lite0 (not in the paper)"],
+            "accuracy": accuracy,
+            "ms": [90.1, 128.6, 40.6, 53.7, 329.1, 84.9, 38.0],
+            "parameters": [23.6, 20.0, 2.26, 21.8, 84.9, 20.9, 3.4],
+        }
+    )
     return table.assign(accuracy_low=table["accuracy"] - 0.8, accuracy_high=table["accuracy"] + 0.6)
 
 
@@ -129,46 +218,89 @@ def test_scatter_names_cover_neither_each_other_nor_points(scatter, column, log)
     fig = drawn(figures.accuracy_scatter(scatter, column, "Cost (unit)", log))
     ax, renderer = fig.axes[0], fig.canvas.get_renderer()
     areas = [t.get_window_extent(renderer) for t in ax.texts if t.get_text()]
-    assert len(areas) == 7 and not [1 for i, a in enumerate(areas) for b in areas[:i] if a.overlaps(b)]
+    assert len(areas) == 7 and not [
+        1 for i, a in enumerate(areas) for b in areas[:i] if a.overlaps(b)
+    ]
     points = ax.transData.transform(scatter[[column, "accuracy"]].to_numpy())
     assert not [1 for a in areas for x, y in points if a.contains(x, y)]
     frame = ax.get_window_extent(renderer)
-    assert all(frame.x0 <= a.x0 and a.x1 <= frame.x1 and frame.y0 <= a.y0 and a.y1 <= frame.y1 for a in areas)
+    assert all(
+        frame.x0 <= a.x0 and a.x1 <= frame.x1 and frame.y0 <= a.y0 and a.y1 <= frame.y1
+        for a in areas
+    )
     with pytest.raises(NothingToPlot):
         figures.accuracy_scatter(scatter.assign(**{column: np.nan}), column, "Cost")
 
 
 def test_bars_of_original_and_prepared_images():
-    rows = [{"row": m, "metric": c, "value": v, "low": v - 1, "high": v + 1} for m in tables.MODELS for c, v in (("original", 72.08), ("preprocessed", 95.19))]
+    rows = [
+        {"row": m, "metric": c, "value": v, "low": v - 1, "high": v + 1}
+        for m in tables.MODELS
+        for c, v in (("original", 72.08), ("preprocessed", 95.19))
+    ]
     fig = drawn(figures.original_and_prepared(pd.DataFrame(rows), tables.TITLES))
-    assert len([p for p in fig.axes[0].patches if p.get_height() > 1]) == 12 and "72.08" in texts(fig) and "Original" not in texts(fig)
+    assert (
+        len([p for p in fig.axes[0].patches if p.get_height() > 1]) == 12
+        and "72.08" in texts(fig)
+        and "Original" not in texts(fig)
+    )
 
 
 def test_reliability_panels():
     score = np.linspace(0.3, 0.99, 80)
-    table = pd.DataFrame({"label": (score < 0.6).astype(int), "score_0": score, "score_1": 1 - score})
-    fig = drawn(figures.reliability_panels({name: metrics.calibration(table) for name in NAMES[:4]}))
-    assert f"ECE {100 * metrics.calibration(table).ece:.1f} %" in texts(fig) and "Confidence (mean of the bin)" in texts(fig)
+    table = pd.DataFrame(
+        {"label": (score < 0.6).astype(int), "score_0": score, "score_1": 1 - score}
+    )
+    fig = drawn(
+        figures.reliability_panels({name: metrics.calibration(table) for name in NAMES[:4]})
+    )
+    assert f"ECE {100 * metrics.calibration(table).ece:.1f} %" in texts(
+        fig
+    ) and "Confidence (mean of the bin)" in texts(fig)
 
 
 def test_heat_maps_lie_over_their_own_image(prepared):
     maps = [np.linspace(0, 1, n * n).reshape(n, n) for n in (50, 25, 13, 7, 7)]
-    fig = drawn(figures.heat_maps([("prepared", prepared, None)] + [(f"stage {k}", prepared, m) for k, m in enumerate(maps, 1)]))
+    fig = drawn(
+        figures.heat_maps(
+            [("prepared", prepared, None)]
+            + [(f"stage {k}", prepared, m) for k, m in enumerate(maps, 1)]
+        )
+    )
     assert len(fig.axes) == 7 and [len(ax.images) for ax in fig.axes[:6]] == [1, 2, 2, 2, 2, 2]
     base, heat = fig.axes[5].images
-    assert np.array_equal(base.get_array(), prepared[..., ::-1]) and heat.get_extent() == base.get_extent() and np.array_equal(heat.get_array(), maps[-1])
+    assert (
+        np.array_equal(base.get_array(), prepared[..., ::-1])
+        and heat.get_extent() == base.get_extent()
+        and np.array_equal(heat.get_array(), maps[-1])
+    )
 
 
 def test_screens_of_the_application(tmp_path):
     for name, size in (("a", (80, 50)), ("b", (80, 60)), ("c", (60, 90))):
         Image.new("RGB", size, (200, 30, 10)).save(tmp_path / f"{name}.png")
     fig = drawn(figures.app_montage([(tmp_path / f"{name}.png", f"page {name}") for name in "abc"]))
-    assert tuple(fig.axes[0].images[0].get_array()[0, 0]) == (200, 30, 10) and "(c) page c" in texts(fig)
+    assert tuple(fig.axes[0].images[0].get_array()[0, 0]) == (
+        200,
+        30,
+        10,
+    ) and "(c) page c" in texts(fig)
 
 
-@pytest.mark.parametrize("call", [lambda: figures.class_samples({}), lambda: figures.app_montage([]), lambda: figures.heat_maps([]),
-                                  lambda: figures.confusion_panels({}, tables.CLASSES), lambda: figures.model_curves({}), lambda: figures.reliability_panels({}),
-                                  lambda: figures.prepared_grid([]), lambda: figures.misclassified({}), lambda: panels.venn(pd.DataFrame(), [])])
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: figures.class_samples({}),
+        lambda: figures.app_montage([]),
+        lambda: figures.heat_maps([]),
+        lambda: figures.confusion_panels({}, tables.CLASSES),
+        lambda: figures.model_curves({}),
+        lambda: figures.reliability_panels({}),
+        lambda: figures.prepared_grid([]),
+        lambda: figures.misclassified({}),
+        lambda: panels.venn(pd.DataFrame(), []),
+    ],
+)
 def test_nothing_to_draw_is_one_sentence(call):
     with pytest.raises(NothingToPlot):
         call()

@@ -1,4 +1,6 @@
-"""The CAD trainings: plan, subsets, chains, stored measurements, and what is left for the application."""
+"""The CAD trainings: plan, subsets, chains, stored measurements, and what is left for the
+application.
+"""
 
 import dataclasses
 
@@ -9,13 +11,24 @@ from kit import files
 from kit.data import preprocess, registry
 from kit.evaluation import timing
 from kit.serving import classifier
-from kit.studies.cad import handover, heatmaps, plan as cad_plan, runs, split, tables
+from kit.studies.cad import handover, heatmaps, runs, split, tables
+from kit.studies.cad import plan as cad_plan
 from kit.training import train
 
 
 @pytest.fixture(scope="module")
 def plan(private_folders):
-    return cad_plan.Plan("cadtest", "phantom4", 32, 32, epochs=1, initial="random", images=8, seventh_images=24, bn_momentum=0.9)
+    return cad_plan.Plan(
+        "cadtest",
+        "phantom4",
+        32,
+        32,
+        epochs=1,
+        initial="random",
+        images=8,
+        seventh_images=24,
+        bn_momentum=0.9,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -31,11 +44,26 @@ def test_the_published_plan_departs_in_nothing_but_its_weights():
 
 
 def test_every_reduction_is_named(plan):
-    assert cad_plan.notes(plan, "xception") == ["epochs 1 instead of 25", "input size 71 instead of 200", "trained on 8 images", "BatchNorm momentum 0.9"]
+    assert cad_plan.notes(plan, "xception") == [
+        "epochs 1 instead of 25",
+        "input size 71 instead of 200",
+        "trained on 8 images",
+        "BatchNorm momentum 0.9",
+    ]
 
 
 def test_networks_that_start_at_random_or_see_few_images_have_their_own_schedule():
-    plan = cad_plan.Plan("x", "phantom4", initial="random", epochs=9, random_epochs=4, random_learning_rate=0.01, images=16, limited_epochs=2, whole=("vgg19",))
+    plan = cad_plan.Plan(
+        "x",
+        "phantom4",
+        initial="random",
+        epochs=9,
+        random_epochs=4,
+        random_learning_rate=0.01,
+        images=16,
+        limited_epochs=2,
+        whole=("vgg19",),
+    )
     assert plan.schedule("vgg19") == (4, 0.01) and plan.schedule("resnet50") == (2, 0.01)
     assert plan.schedule("efficientnet_lite0") == (9, 1e-4)  # its weights come with a package
     assert plan.limit("vgg19") == 0 and plan.limit("resnet50") == 16
@@ -78,7 +106,12 @@ def test_a_short_run_is_not_traced_and_gives_both_sets_of_predictions(finished):
 
 def test_predictions_on_raw_images_come_from_the_same_weights(plan, finished):
     raw = runs.unprepared(plan, finished, "efficientnet_lite0", "original")
-    again = train.predict(finished, runs.prepared(plan, 32), runs.prepared(plan, 32).rows(split.published_parts("phantom4")["test"]), "same")
+    again = train.predict(
+        finished,
+        runs.prepared(plan, 32),
+        runs.prepared(plan, 32).rows(split.published_parts("phantom4")["test"]),
+        "same",
+    )
     assert list(raw["image_id"]) == list(again["image_id"])
     np.testing.assert_allclose(again["score_1"], runs.tested(finished)["score_1"], atol=1e-4)
     assert not np.allclose(raw["score_1"], again["score_1"])
@@ -86,7 +119,15 @@ def test_predictions_on_raw_images_come_from_the_same_weights(plan, finished):
 
 def test_a_diverging_network_leaves_the_others_intact(plan, monkeypatch, capsys):
     real = runs.run
-    monkeypatch.setattr(runs, "run", lambda p, name, *rest: (_ for _ in ()).throw(train.Diverged("the loss is nan")) if name == "vgg19" else real(p, name, *rest))
+    monkeypatch.setattr(
+        runs,
+        "run",
+        lambda p, name, *rest: (
+            (_ for _ in ()).throw(train.Diverged("the loss is nan"))
+            if name == "vgg19"
+            else real(p, name, *rest)
+        ),
+    )
     assert list(runs.run_all(plan, ["vgg19", "efficientnet_lite0"])) == ["efficientnet_lite0"]
     assert "left out: the loss is nan" in capsys.readouterr().out
 
@@ -94,7 +135,11 @@ def test_a_diverging_network_leaves_the_others_intact(plan, monkeypatch, capsys)
 def test_speed_is_measured_once(plan, monkeypatch):
     ids = split.published_parts("phantom4")["test"][:2]
     size, times = runs.measure(plan, "mobilenetv2", ids)
-    assert size["parameters"] == 2_263_108 and size["macs"] > 1e6 and [t.protocol for t in times] == ["predict", "compiled", "end to end"]
+    assert (
+        size["parameters"] == 2_263_108
+        and size["macs"] > 1e6
+        and [t.protocol for t in times] == ["predict", "compiled", "end to end"]
+    )
     monkeypatch.setattr(timing, "all_protocols", lambda *_: pytest.fail("timed again"))
     again = runs.measure(plan, "mobilenetv2", ids)[1]
     np.testing.assert_array_equal(again[0].ms, times[0].ms)
@@ -106,8 +151,14 @@ def test_the_model_that_is_left_gives_the_run_s_scores(plan, finished):
     card = files.read_json(folder / classifier.CARD)
     assert card["metrics"]["test"]["n"] == 120 and card["metrics"]["leak_free"]["n"] == len(free)
     table = runs.tested(finished)
-    answer = classifier.Classifier.load(folder).classify((registry.root("phantom4") / table["image_id"][0]).read_bytes(), "x", heat=False)
-    np.testing.assert_allclose(list(answer.probabilities.values()), table.loc[0, [f"score_{k}" for k in range(4)]].astype(float), atol=1e-4)
+    answer = classifier.Classifier.load(folder).classify(
+        (registry.root("phantom4") / table["image_id"][0]).read_bytes(), "x", heat=False
+    )
+    np.testing.assert_allclose(
+        list(answer.probabilities.values()),
+        table.loc[0, [f"score_{k}" for k in range(4)]].astype(float),
+        atol=1e-4,
+    )
     before = (folder / classifier.CARD).stat().st_mtime_ns
     handover.leave(plan, finished, "efficientnet_lite0", free)
     assert (folder / classifier.CARD).stat().st_mtime_ns == before
@@ -123,22 +174,41 @@ def test_shown_errors_are_the_most_confident_ones(finished):
     table = runs.tested(finished)
     confused = heatmaps.confused({"x": table}, 2, 0)["x"]
     at = table.set_index("image_id")
-    assert all(at.label[i] == 2 and at.loc[i, [f"score_{k}" for k in range(4)]].astype(float).argmax() == 0 for i in confused)
+    assert all(
+        at.label[i] == 2 and at.loc[i, [f"score_{k}" for k in range(4)]].astype(float).argmax() == 0
+        for i in confused
+    )
     rows = heatmaps.right_and_wrong(table, 0, 2)
-    assert (rows["wrong"]["score"].diff().dropna() <= 0).all() and (rows["right"]["predicted"] == 0).all()
-    twins = heatmaps.right_and_wrong(table.assign(group=table["label"]), 0, 2)  # every class one image, copied
-    assert len(twins["wrong"]) == 1 and twins["wrong"]["image_id"].iloc[0] == rows["wrong"]["image_id"].iloc[0]
+    assert (rows["wrong"]["score"].diff().dropna() <= 0).all() and (
+        rows["right"]["predicted"] == 0
+    ).all()
+    twins = heatmaps.right_and_wrong(
+        table.assign(group=table["label"]), 0, 2
+    )  # every class one image, copied
+    assert (
+        len(twins["wrong"]) == 1
+        and twins["wrong"]["image_id"].iloc[0] == rows["wrong"]["image_id"].iloc[0]
+    )
 
 
 @pytest.mark.slow
 def test_two_processes_give_what_one_gives(plan, finished, monkeypatch):
-    names, timed = ["mobilenetv2", "vgg19", "efficientnet_lite0"], split.published_parts("phantom4")["test"][:1]
+    names, timed = (
+        ["mobilenetv2", "vgg19", "efficientnet_lite0"],
+        split.published_parts("phantom4")["test"][:1],
+    )
     both = runs.run_all(plan, names, timed=timed, processes=2)
     assert list(both) == names and all(run.finished for run in both.values())
     alone = runs.run_all(dataclasses.replace(plan, profile="cadtest-alone"), names[:2])
     for name, run in alone.items():
-        assert (run.folder / "predictions.csv").read_bytes() == (both[name].folder / "predictions.csv").read_bytes()
-    monkeypatch.setattr(runs.backbones, "fine_tuned", lambda *a, **k: pytest.fail("measured already"))
+        assert (run.folder / "predictions.csv").read_bytes() == (
+            both[name].folder / "predictions.csv"
+        ).read_bytes()
+    monkeypatch.setattr(
+        runs.backbones, "fine_tuned", lambda *a, **k: pytest.fail("measured already")
+    )
     assert all(runs.measure(plan, name, timed)[0]["parameters"] > 1e6 for name in names)
-    monkeypatch.setattr(runs.beside, "running", lambda *a, **k: pytest.fail("nothing is left to share"))
+    monkeypatch.setattr(
+        runs.beside, "running", lambda *a, **k: pytest.fail("nothing is left to share")
+    )
     runs.run_all(plan, names, timed=timed, processes=2)

@@ -1,4 +1,6 @@
-"""One small Gen-Soup search on images: from settings to tables, kept and not repeated, resumed to the same result."""
+"""One small Gen-Soup search on images: from settings to tables, kept and not repeated, resumed to
+the same result.
+"""
 
 from dataclasses import replace
 
@@ -7,15 +9,36 @@ import pytest
 
 from kit.data import registry
 from kit.evaluation import metrics
-from kit.studies.gensoup import plan as gensoup_plan, runs as gensoup_runs, tables
-from kit.training import short
 from kit.search.evolution import soup
+from kit.studies.gensoup import plan as gensoup_plan
+from kit.studies.gensoup import runs as gensoup_runs
+from kit.studies.gensoup import tables
+from kit.training import short
 
 
 @pytest.fixture(scope="module")
 def plan(private_folders):
     registry.ensure("digits")
-    return gensoup_plan.Plan("souptest", {"breakhis": "digits"}, ("1",), ("with",), 32, 100, ("squeezenet_1.1",), None, (2, 3), 4, 1, 2, 24, 32, 1, mixing="off", points=3, seed=2)
+    return gensoup_plan.Plan(
+        "souptest",
+        {"breakhis": "digits"},
+        ("1",),
+        ("with",),
+        32,
+        100,
+        ("squeezenet_1.1",),
+        None,
+        (2, 3),
+        4,
+        1,
+        2,
+        24,
+        32,
+        1,
+        mixing="off",
+        points=3,
+        seed=2,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -29,20 +52,44 @@ def test_a_search_from_settings_to_tables(plan, loaded):
     runs = gensoup_runs.search_all(plan, loaded)
     run = runs["breakhis", "1", "with"][2]
     history = run.history()
-    assert history.groupby("generation").size().tolist() == [4, 3] and history["size"].unique().tolist() == [24, 32]
-    assert (history.loc[history["optimizer"] == "lbfgs", "fitness"] == -1).all() and {"strong", "weak", "zeroed"} <= set(history)
+    assert history.groupby("generation").size().tolist() == [4, 3] and history[
+        "size"
+    ].unique().tolist() == [24, 32]
+    assert (history.loc[history["optimizer"] == "lbfgs", "fitness"] == -1).all() and {
+        "strong",
+        "weak",
+        "zeroed",
+    } <= set(history)
     best = run.metrics()["best"]
     assert best["fitness"] == pytest.approx(history["fitness"].max())
     table = gensoup_runs.tested(run)
-    assert table["image_id"].tolist() == inputs.index["image_id"].iloc[np.sort(parts["test"])].tolist()
-    again = short.trainer(replace(gensoup_runs.network(plan, "digits", "with"), architecture=best["architecture"]))
-    anew = again.predict(inputs, np.sort(parts["test"]), 32, "test", weights=soup.load(run.folder / "best.npz"))
+    assert (
+        table["image_id"].tolist() == inputs.index["image_id"].iloc[np.sort(parts["test"])].tolist()
+    )
+    again = short.trainer(
+        replace(gensoup_runs.network(plan, "digits", "with"), architecture=best["architecture"])
+    )
+    anew = again.predict(
+        inputs, np.sort(parts["test"]), 32, "test", weights=soup.load(run.folder / "best.npz")
+    )
     assert metrics.correct(anew).tolist() == metrics.correct(table).tolist()
-    assert not (run.folder / "search").exists() and {"best"} <= set(gensoup_runs.models(run)["model"]) <= set(gensoup_runs.MODELS)
+    assert not (run.folder / "search").exists() and {"best"} <= set(
+        gensoup_runs.models(run)["model"]
+    ) <= set(gensoup_runs.MODELS)
     stamp = (run.folder / "status.json").stat().st_mtime_ns
-    assert gensoup_runs.search_all(plan, loaded)["breakhis", "1", "with"][2].folder == run.folder and (run.folder / "status.json").stat().st_mtime_ns == stamp
-    found = tables.result_table(runs, {"breakhis": "digits"}, {"breakhis": inputs.index["image_id"].iloc[parts["train"]].tolist()}, 20)
-    assert found["row"].unique().tolist() == ["breakhis.with"] and len(tables.model_table(runs)) == len(gensoup_runs.models(run))
+    assert (
+        gensoup_runs.search_all(plan, loaded)["breakhis", "1", "with"][2].folder == run.folder
+        and (run.folder / "status.json").stat().st_mtime_ns == stamp
+    )
+    found = tables.result_table(
+        runs,
+        {"breakhis": "digits"},
+        {"breakhis": inputs.index["image_id"].iloc[parts["train"]].tolist()},
+        20,
+    )
+    assert found["row"].unique().tolist() == ["breakhis.with"] and len(
+        tables.model_table(runs)
+    ) == len(gensoup_runs.models(run))
 
 
 def test_an_interrupted_search_on_images_ends_the_same(plan, loaded, tmp_path):
@@ -53,4 +100,6 @@ def test_an_interrupted_search_on_images_ends_the_same(plan, loaded, tmp_path):
     rest = soup.Search(tmp_path, settings, genes, nursery).run()
     whole = gensoup_runs.run_of(plan, "digits", "1", "with", 2, inputs, parts).history()
     np.testing.assert_allclose(rest.history["fitness"], whole["fitness"])
-    np.testing.assert_allclose(rest.history["training_loss"].dropna(), whole["training_loss"].dropna(), rtol=1e-6)
+    np.testing.assert_allclose(
+        rest.history["training_loss"].dropna(), whole["training_loss"].dropna(), rtol=1e-6
+    )

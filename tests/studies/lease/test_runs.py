@@ -1,4 +1,6 @@
-"""The LeaSE paper's trainings: which search belongs to which method, notes of what is reduced, subsets, and one small run from search to prediction."""
+"""The LeaSE paper's trainings: which search belongs to which method, notes of what is reduced,
+subsets, and one small run from search to prediction.
+"""
 
 import dataclasses
 
@@ -6,14 +8,39 @@ import numpy as np
 import pytest
 
 from kit.published import papers
-from kit.studies.lease import plan as lease_plan, runs, tables
 from kit.search.nas2d import search
+from kit.studies.lease import plan as lease_plan
+from kit.studies.lease import runs, tables
 
 
 @pytest.fixture(scope="module")
 def plan(private_folders):
-    return lease_plan.Plan("leasetest", "phantom4", 32, 24, 8, 3, (3, 3, 3), 1, 1, 8, 1, "finite", "mask", False, 8, False, True, evaluation_cells=3, evaluation_channels=4,
-                           evaluation_epochs=1, evaluation_batch=24, baseline_width=0.125, random_candidates=1, random_epochs=1)
+    return lease_plan.Plan(
+        "leasetest",
+        "phantom4",
+        32,
+        24,
+        8,
+        3,
+        (3, 3, 3),
+        1,
+        1,
+        8,
+        1,
+        "finite",
+        "mask",
+        False,
+        8,
+        False,
+        True,
+        evaluation_cells=3,
+        evaluation_channels=4,
+        evaluation_epochs=1,
+        evaluation_batch=24,
+        baseline_width=0.125,
+        random_candidates=1,
+        random_epochs=1,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -26,17 +53,51 @@ def test_the_published_plan_is_the_papers():
     assert lease_plan.notes(published) == []
     configs = {method: runs.search_configs(published, method)[0] for method in lease_plan.SEARCHES}
     paper = papers.load("lease").hyperparameters
-    assert all(c.batch_size == paper["search_batch_size"] and c.lr == paper["search_lr_initial"] and c.momentum == paper["search_momentum"] for c in configs.values())
-    assert configs["darts"].epochs == configs["pcdarts"].epochs == 50 and configs["pdarts"].cells == (5, 11, 17) and configs["pdarts"].epochs == 25
-    assert configs["lease-pcdarts.gamma0.1"].gamma == 0.1 and configs["lease-darts"].gamma == 1 and configs["darts"].lease is None
-    assert [m for m, c in configs.items() if c.audience_only] == ["lease-darts.audience-only", "lease-pdarts.audience-only"]
-    assert [m for m, c in configs.items() if c.audience == "vgg13"] == ["lease-darts.vgg13", "lease-pdarts.vgg13"]
-    assert {c.family for m, c in configs.items() if "pcdarts" in m} == {"pcdarts"} and configs["lease-pdarts"].order == 1 and configs["lease-darts"].order == 2
+    assert all(
+        c.batch_size == paper["search_batch_size"]
+        and c.lr == paper["search_lr_initial"]
+        and c.momentum == paper["search_momentum"]
+        for c in configs.values()
+    )
+    assert (
+        configs["darts"].epochs == configs["pcdarts"].epochs == 50
+        and configs["pdarts"].cells == (5, 11, 17)
+        and configs["pdarts"].epochs == 25
+    )
+    assert (
+        configs["lease-pcdarts.gamma0.1"].gamma == 0.1
+        and configs["lease-darts"].gamma == 1
+        and configs["darts"].lease is None
+    )
+    assert [m for m, c in configs.items() if c.audience_only] == [
+        "lease-darts.audience-only",
+        "lease-pdarts.audience-only",
+    ]
+    assert [m for m, c in configs.items() if c.audience == "vgg13"] == [
+        "lease-darts.vgg13",
+        "lease-pdarts.vgg13",
+    ]
+    assert (
+        {c.family for m, c in configs.items() if "pcdarts" in m} == {"pcdarts"}
+        and configs["lease-pdarts"].order == 1
+        and configs["lease-darts"].order == 2
+    )
 
 
 def test_every_reduction_is_named(plan):
     said = " | ".join(lease_plan.notes(plan))
-    assert all(part in said for part in ("24 training images", "at most 1 steps", "audience of 8", "search cells 3", "evaluation epochs 1", "0.125", "3, 3, 3"))
+    assert all(
+        part in said
+        for part in (
+            "24 training images",
+            "at most 1 steps",
+            "audience of 8",
+            "search cells 3",
+            "evaluation epochs 1",
+            "0.125",
+            "3, 3, 3",
+        )
+    )
 
 
 def test_seeds_make_further_searches(plan):
@@ -45,7 +106,10 @@ def test_seeds_make_further_searches(plan):
     assert len(runs.search_configs(more, "darts")) == 1
 
 
-@pytest.mark.parametrize("wrong", [{"seeds": {"dart": 2}}, {"seeds": {"darts": 0}}, {"images": -1}, {"random_budget": "nothing"}])
+@pytest.mark.parametrize(
+    "wrong",
+    [{"seeds": {"dart": 2}}, {"seeds": {"darts": 0}}, {"images": -1}, {"random_budget": "nothing"}],
+)
 def test_a_bad_plan_is_one_sentence(wrong):
     with pytest.raises(lease_plan.BadPlan):
         lease_plan.Plan("x", "phantom4", **wrong)
@@ -59,9 +123,15 @@ def test_methods_are_chosen_by_name():
 
 def test_a_share_keeps_the_proportions_and_takes_no_test_image(images):
     inputs, parts = images
-    assert len(parts["train"]) == 24 and set(inputs.index["split"].iloc[parts["train"]]) == {"train"}
+    assert len(parts["train"]) == 24 and set(inputs.index["split"].iloc[parts["train"]]) == {
+        "train"
+    }
     everything = inputs.labels[inputs.index["split"] == "train"]
-    np.testing.assert_allclose(np.bincount(inputs.labels[parts["train"]]) / 24, np.bincount(everything) / len(everything), atol=1 / 24)
+    np.testing.assert_allclose(
+        np.bincount(inputs.labels[parts["train"]]) / 24,
+        np.bincount(everything) / len(everything),
+        atol=1 / 24,
+    )
 
 
 def test_from_search_to_prediction(plan, images):
@@ -69,12 +139,23 @@ def test_from_search_to_prediction(plan, images):
     searched = runs.search_all(plan, ["pcdarts"], inputs, parts)
     evaluated = runs.evaluate_all(plan, searched, inputs, parts)
     run = evaluated["pcdarts"][0]
-    assert run.predictions("test")["image_id"].tolist() == inputs.index["image_id"].iloc[parts["test"]].tolist()
-    assert [tuple(pair) for pair in run.config["model"]["normal"]] == list(search.found(searched["pcdarts"][0]).normal)
+    assert (
+        run.predictions("test")["image_id"].tolist()
+        == inputs.index["image_id"].iloc[parts["test"]].tolist()
+    )
+    assert [tuple(pair) for pair in run.config["model"]["normal"]] == list(
+        search.found(searched["pcdarts"][0]).normal
+    )
     assert runs.parameters(run) > 1000
     baseline = runs.train_baselines(plan, ["vgg13"], inputs, parts)["vgg13"]
     assert runs.parameters(baseline) < 1e6 and len(baseline.history()) == 1
     random = runs.random_cells(plan, inputs, parts)
-    assert search.found(random).normal and runs.memory_needed(plan, "lease-pdarts", inputs).total > 2**29
+    assert (
+        search.found(random).normal
+        and runs.memory_needed(plan, "lease-pdarts", inputs).total > 2**29
+    )
     table = tables.search_table(searched)
-    assert table["collapsed"].isin(["yes", "no"]).all() and tables.cost_table(searched, {"pcdarts": run})["search (s)"].notna().all()
+    assert (
+        table["collapsed"].isin(["yes", "no"]).all()
+        and tables.cost_table(searched, {"pcdarts": run})["search (s)"].notna().all()
+    )

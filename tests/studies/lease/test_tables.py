@@ -7,8 +7,8 @@ from sklearn.metrics import precision_score, recall_score, roc_auc_score
 
 from kit.evaluation import metrics
 from kit.published import papers
-from kit.studies.lease import plan, tables
 from kit.search.nas2d import baselines
+from kit.studies.lease import plan, tables
 
 
 @pytest.fixture(scope="module")
@@ -18,16 +18,31 @@ def predictions():
     scores = rng.dirichlet(np.ones(4), len(labels))
     scores[np.arange(len(labels)), labels] += 0.4
     scores /= scores.sum(1, keepdims=True)
-    table = pd.DataFrame({"image_id": [f"t{i}" for i in range(len(labels))], "group": range(len(labels)), "label": labels, "part": "test"})
+    table = pd.DataFrame(
+        {
+            "image_id": [f"t{i}" for i in range(len(labels))],
+            "group": range(len(labels)),
+            "label": labels,
+            "part": "test",
+        }
+    )
     return table.assign(**{f"score_{k}": scores[:, k] for k in range(4)})
 
 
 def test_the_six_metrics_are_scikit_learns(predictions):
     labels, scores = metrics.labels_and_scores(predictions)
     said = scores.argmax(1)
-    precision, recall = (100 * f(labels, said, average="macro") for f in (precision_score, recall_score))
-    expected = {"accuracy": 100 * (labels == said).mean(), "precision": precision, "recall": recall, "f1": 2 * precision * recall / (precision + recall),
-                "auc": 100 * roc_auc_score(labels, scores, multi_class="ovr"), "specificity": np.mean([100 * (said[labels != k] != k).mean() for k in range(4)])}
+    precision, recall = (
+        100 * f(labels, said, average="macro") for f in (precision_score, recall_score)
+    )
+    expected = {
+        "accuracy": 100 * (labels == said).mean(),
+        "precision": precision,
+        "recall": recall,
+        "f1": 2 * precision * recall / (precision + recall),
+        "auc": 100 * roc_auc_score(labels, scores, multi_class="ovr"),
+        "specificity": np.mean([100 * (said[labels != k] != k).mean() for k in range(4)]),
+    }
     for name, value in expected.items():
         found = tables.interval(predictions, name, 200)
         assert found.estimate == pytest.approx(value) and found.low < value < found.high
@@ -36,7 +51,9 @@ def test_the_six_metrics_are_scikit_learns(predictions):
 def test_a_class_without_images_is_left_out_and_one_class_has_no_auc(predictions):
     rest = predictions[predictions["label"] != 2].reset_index(drop=True)
     labels, scores = metrics.labels_and_scores(rest)
-    assert tables.interval(rest, "recall", 50).estimate == pytest.approx(100 * np.mean([(scores[labels == k].argmax(1) == k).mean() for k in (0, 1, 3)]))
+    assert tables.interval(rest, "recall", 50).estimate == pytest.approx(
+        100 * np.mean([(scores[labels == k].argmax(1) == k).mean() for k in (0, 1, 3)])
+    )
     assert tables.interval(predictions[predictions["label"] == 0], "auc") is None
     assert tables.interval(predictions[:0], "accuracy") is None
 
@@ -64,41 +81,87 @@ class Kept:
 
 
 def test_numbers_and_claims_are_stored_under_the_papers_ids(predictions, monkeypatch):
-    monkeypatch.setattr(tables.evaluate, "leak_free", lambda table, name, ids: table[table["label"] != 2])
-    rows = {row: (predictions, []) for row in ("darts", "lease-darts", "lease-pcdarts.gamma0.5", "resnet101")}
+    monkeypatch.setattr(
+        tables.evaluate, "leak_free", lambda table, name, ids: table[table["label"] != 2]
+    )
+    rows = {
+        row: (predictions, [])
+        for row in ("darts", "lease-darts", "lease-pcdarts.gamma0.5", "resnet101")
+    }
     long, out = tables.result_table(rows, "phantom4", 50), Kept()
     writers = {**{row.split(".")[0]: out for row in plan.TITLES}, "data": out}
     tables.store(writers, long)
-    sizes = {"lease-darts": 3_750_000, "resnet101": baselines.entry("resnet101").parameters, "darts": 12_345}
+    sizes = {
+        "lease-darts": 3_750_000,
+        "resnet101": baselines.entry("resnet101").parameters,
+        "darts": 12_345,
+    }
     tables.store_parameters(writers, sizes)
     tables.store_claims(writers, long, sizes, 3264)
     accuracy = 100 * metrics.correct(predictions).mean()
-    assert out.said["table-3/lease-pcdarts.gamma0.5/accuracy"][0] == out.said["table-4/lease-darts.both/accuracy"][0] == pytest.approx(accuracy)
-    assert out.said["table-5/lease-darts.resnet18/accuracy"][0] == out.said["claims/abstract.accuracy"][0] == pytest.approx(accuracy)
-    assert out.said["table-3/resnet101/parameters"] == (42.561028, True) and out.said["table-3/darts/parameters"] == (0.012345, False)
-    assert "table-4/lease-pdarts.both/accuracy" not in out.said and out.said["claims/dataset.images"][0] == 3264
+    assert (
+        out.said["table-3/lease-pcdarts.gamma0.5/accuracy"][0]
+        == out.said["table-4/lease-darts.both/accuracy"][0]
+        == pytest.approx(accuracy)
+    )
+    assert (
+        out.said["table-5/lease-darts.resnet18/accuracy"][0]
+        == out.said["claims/abstract.accuracy"][0]
+        == pytest.approx(accuracy)
+    )
+    assert out.said["table-3/resnet101/parameters"] == (42.561028, True) and out.said[
+        "table-3/darts/parameters"
+    ] == (0.012345, False)
+    assert (
+        "table-4/lease-pdarts.both/accuracy" not in out.said
+        and out.said["claims/dataset.images"][0] == 3264
+    )
     wide = tables.wide(long, {**sizes, "lease-pcdarts.gamma0.5": 1})
-    assert wide["method"].tolist() == ["DARTS", "LeaSE+DARTS", "LeaSE+PC-DARTS, γ = 0.5", "ResNet-101"] and (wide["leak-free n"] == 289).all()
+    assert (
+        wide["method"].tolist() == ["DARTS", "LeaSE+DARTS", "LeaSE+PC-DARTS, γ = 0.5", "ResNet-101"]
+        and (wide["leak-free n"] == 289).all()
+    )
     assert tables.short(long, plan.TABLE_4)["method"].tolist() == ["LeaSE+DARTS"]
     assert tables.short(long, {}).empty
 
 
-@pytest.mark.parametrize(("first", "answer"), [([90, 91, 92], "within seed noise"), ([95, 96.1, 97.2], "beyond seed noise"), ([80, 81.1, 82.2], "worse, beyond seed noise")])
+@pytest.mark.parametrize(
+    ("first", "answer"),
+    [
+        ([90, 91, 92], "within seed noise"),
+        ([95, 96.1, 97.2], "beyond seed noise"),
+        ([80, 81.1, 82.2], "worse, beyond seed noise"),
+    ],
+)
 def test_a_difference_counts_only_beyond_the_spread_of_the_seeds(first, answer):
     base = {0: 90.5, 1: 91.0, 2: 91.4}
-    table = tables.difference_table({"lease-pcdarts.gamma1": dict(enumerate(first)), "pcdarts": base})
+    table = tables.difference_table(
+        {"lease-pcdarts.gamma1": dict(enumerate(first)), "pcdarts": base}
+    )
     assert table["answer"].tolist() == [answer] and table["seeds"].tolist() == [3]
-    assert table["difference (pp)"].iloc[0] == pytest.approx(np.mean(first) - np.mean(list(base.values())))
-    assert ("in 1 of 1 comparison " if answer == "beyond seed noise" else "in 0 of 1 comparison ") in tables.verdict(table)
+    assert table["difference (pp)"].iloc[0] == pytest.approx(
+        np.mean(first) - np.mean(list(base.values()))
+    )
+    assert (
+        "in 1 of 1 comparison " if answer == "beyond seed noise" else "in 0 of 1 comparison "
+    ) in tables.verdict(table)
 
 
 def test_one_seed_gives_no_answer():
     table = tables.difference_table({"lease-darts": {0: 91.0}, "darts": {0: 80.0}})
-    assert table["answer"].tolist() == ["one seed: no answer"] and "cannot be said" in tables.verdict(table)
+    assert table["answer"].tolist() == [
+        "one seed: no answer"
+    ] and "cannot be said" in tables.verdict(table)
     assert "cannot be said" in tables.verdict(tables.difference_table({}))
 
 
 def test_counts_are_those_of_the_folders():
     counts = tables.count_table("phantom4")
-    assert counts.loc["total", "train"] == counts["train"].iloc[:-1].sum() and (counts["test_leak_free"] <= counts["test"]).all()
-    assert "healthy" in counts.index and counts.loc["total", "test_leak_free"] < counts.loc["total", "test"]
+    assert (
+        counts.loc["total", "train"] == counts["train"].iloc[:-1].sum()
+        and (counts["test_leak_free"] <= counts["test"]).all()
+    )
+    assert (
+        "healthy" in counts.index
+        and counts.loc["total", "test_leak_free"] < counts.loc["total", "test"]
+    )

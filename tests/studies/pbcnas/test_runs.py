@@ -8,18 +8,45 @@ import pytest
 from scipy.stats import spearmanr
 
 from kit.published import papers
-from kit.studies.pbcnas import costs as pbcnas_costs, plan as pbcnas_plan, runs as pbcnas_runs, tables
 from kit.search.nas3d.final import Recipe3D
 from kit.search.nas3d.proxy import Proxy
+from kit.studies.pbcnas import costs as pbcnas_costs
+from kit.studies.pbcnas import plan as pbcnas_plan
+from kit.studies.pbcnas import runs as pbcnas_runs
+from kit.studies.pbcnas import tables
 
 SHORT = Recipe3D(2, 8, 0.01)
 
 
 @pytest.fixture(scope="module")
 def plan(balls):
-    return pbcnas_plan.Plan("test", {"adrenal": balls}, 8, 0, ("ode", "random"), population=3, budget=3, operations=(9, 12), stacks=(1,), cells=(1,), filters=(8,), most_gmacs=0.02,
-                            proxy=Proxy(1, epochs=2, batch_size=8, learning_rate=0.01), finalists=2, released=("adrenal-90",), final=SHORT, benchmark=replace(SHORT, best_by="val_auc"), final_seeds=(0, 1),
-                            resnets=("resnet18-3d",), resnet_width=0.0625, protocols=("pbcnas",), transfer_rates=(0.001,), transfer_epochs=1, fidelity=2, fidelity_epochs=1)
+    return pbcnas_plan.Plan(
+        "test",
+        {"adrenal": balls},
+        8,
+        0,
+        ("ode", "random"),
+        population=3,
+        budget=3,
+        operations=(9, 12),
+        stacks=(1,),
+        cells=(1,),
+        filters=(8,),
+        most_gmacs=0.02,
+        proxy=Proxy(1, epochs=2, batch_size=8, learning_rate=0.01),
+        finalists=2,
+        released=("adrenal-90",),
+        final=SHORT,
+        benchmark=replace(SHORT, best_by="val_auc"),
+        final_seeds=(0, 1),
+        resnets=("resnet18-3d",),
+        resnet_width=0.0625,
+        protocols=("pbcnas",),
+        transfer_rates=(0.001,),
+        transfer_epochs=1,
+        fidelity=2,
+        fidelity_epochs=1,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -34,56 +61,137 @@ def done(plan, balls):
 
 def test_search_and_final_trainings(plan, done):
     loaded, searched, chosen, trained, runs, long = done
-    assert set(searched["adrenal"]) == {"ode", "random"} and all(r.algorithm.books.trained == 3 for seeds in searched["adrenal"].values() for r in seeds.values())
+    assert set(searched["adrenal"]) == {"ode", "random"} and all(
+        r.algorithm.books.trained == 3
+        for seeds in searched["adrenal"].values()
+        for r in seeds.values()
+    )
     order = pbcnas_runs.ranked(searched["adrenal"]["ode"][42])
-    assert [c.fitness for c in order] == sorted((c.fitness for c in order), reverse=True) and len(loaded["adrenal"][1]["train"]) == 24
-    assert list(chosen) == [("adrenal", row) for row in ("found 1", "found 2", "random", "adrenal-90")] and chosen["adrenal", "found 1"][0] == pbcnas_runs.network_of(searched["adrenal"]["ode"][42], order[0])
-    assert {row for _, row in runs} == {"found 1", "found 2", "random", "adrenal-90", "resnet18-3d (pbcnas)"} and set(trained["adrenal", "found 1"]) == {0, 1}
+    assert [c.fitness for c in order] == sorted((c.fitness for c in order), reverse=True) and len(
+        loaded["adrenal"][1]["train"]
+    ) == 24
+    assert list(chosen) == [
+        ("adrenal", row) for row in ("found 1", "found 2", "random", "adrenal-90")
+    ] and chosen["adrenal", "found 1"][0] == pbcnas_runs.network_of(
+        searched["adrenal"]["ode"][42], order[0]
+    )
+    assert {row for _, row in runs} == {
+        "found 1",
+        "found 2",
+        "random",
+        "adrenal-90",
+        "resnet18-3d (pbcnas)",
+    } and set(trained["adrenal", "found 1"]) == {0, 1}
     first = long[(long["row"] == "found 1") & (long["metric"] == "accuracy")].iloc[0]
-    assert first["seeds"] == 2 and first["low"] <= first["value"] <= first["high"] and first["best"] >= first["mean"] and first["n"] == 14 and first["leak_free_n"] == 13
+    assert (
+        first["seeds"] == 2
+        and first["low"] <= first["value"] <= first["high"]
+        and first["best"] >= first["mean"]
+        and first["n"] == 14
+        and first["leak_free_n"] == 13
+    )
     with pytest.raises(Exception, match="another network"):
-        pbcnas_runs.final3d.fine_tune(chosen["adrenal", "adrenal-90"][0], trained["adrenal", "found 1"][0], SHORT, *loaded["adrenal"], name="x", profile="test")
+        pbcnas_runs.final3d.fine_tune(
+            chosen["adrenal", "adrenal-90"][0],
+            trained["adrenal", "found 1"][0],
+            SHORT,
+            *loaded["adrenal"],
+            name="x",
+            profile="test",
+        )
 
 
 def test_tables(plan, done):
     loaded, searched, chosen, trained, runs, long = done
     wide = tables.wide(long)
-    assert [tables.title(row) for row in ("found 1", "adrenal-90", "auto-sklearn", "resnet18-2.5d (benchmark)")] == ["found, first", "released, adrenal-90", "auto-sklearn", "ResNet-18 (2.5D), benchmark's protocol"]
+    assert [
+        tables.title(row)
+        for row in ("found 1", "adrenal-90", "auto-sklearn", "resnet18-2.5d (benchmark)")
+    ] == [
+        "found, first",
+        "released, adrenal-90",
+        "auto-sklearn",
+        "ResNet-18 (2.5D), benchmark's protocol",
+    ]
     assert wide["source"].tolist() == ["this run"] * 5 + ["MedMNIST v2"] * 8
-    assert wide[wide["network"] == "ResNet-50 (3D)"]["AUC"].tolist() == [papers.load("pbcnas").values["table-4/resnet50-3d.adrenal/auc"].value]
+    assert wide[wide["network"] == "ResNet-50 (3D)"]["AUC"].tolist() == [
+        papers.load("pbcnas").values["table-4/resnet50-3d.adrenal/auc"].value
+    ]
     costs = tables.cost_table(searched, plan)
-    assert costs["hours"].tolist() == pytest.approx([seeds[42].history["seconds"].sum() / 3600 for seeds in searched["adrenal"].values()]) and (costs["hours"] > 0).all()
-    assert (costs[["trained", "infeasible", "too costly", "duplicates", "failed", "left at the end"]].sum(axis=1) == costs["candidates"]).all()
+    assert (
+        costs["hours"].tolist()
+        == pytest.approx(
+            [seeds[42].history["seconds"].sum() / 3600 for seeds in searched["adrenal"].values()]
+        )
+        and (costs["hours"] > 0).all()
+    )
+    assert (
+        costs[
+            ["trained", "infeasible", "too costly", "duplicates", "failed", "left at the end"]
+        ].sum(axis=1)
+        == costs["candidates"]
+    ).all()
     assert costs["trained"].tolist() == [3, 3] and (costs["candidates"] >= 6).any()
     control = tables.control_table(searched, long, plan).set_index("search")
-    assert control.loc["random search", "accuracy"] == long[(long["row"] == "random") & (long["metric"] == "accuracy")]["mean"].item()
+    assert (
+        control.loc["random search", "accuracy"]
+        == long[(long["row"] == "random") & (long["metric"] == "accuracy")]["mean"].item()
+    )
     data = tables.data_table(plan, loaded)
-    assert data[["train", "val", "test", "proxy train", "proxy val"]].iloc[0].tolist() == [24, 12, 14, 24, 12]
+    assert data[["train", "val", "test", "proxy train", "proxy val"]].iloc[0].tolist() == [
+        24,
+        12,
+        14,
+        24,
+        12,
+    ]
     rows = tables.trade_off_rows(searched, long, chosen, plan)
-    assert rows["kind"].value_counts().to_dict() == {"candidate": 3, "found": 3, "released": 1, "ResNet": 1} and rows[["parameters", "macs"]].notna().all(axis=None)
-    moved = tables.transfer_table(pbcnas_runs.transfer(plan, chosen, trained, loaded), trained, plan)
+    assert rows["kind"].value_counts().to_dict() == {
+        "candidate": 3,
+        "found": 3,
+        "released": 1,
+        "ResNet": 1,
+    } and rows[["parameters", "macs"]].notna().all(axis=None)
+    moved = tables.transfer_table(
+        pbcnas_runs.transfer(plan, chosen, trained, loaded), trained, plan
+    )
     assert moved["kind"].tolist() == ["own training", "weights, rate 0.001"]
     retrained = tables.fidelity_rows(pbcnas_runs.foretold(plan, searched, loaded), plan)
     few = tables.validation_table(searched, loaded, plan).iloc[0]
-    assert few["validation volumes"] == 12 and few["low"] < few["best fitness"] <= few["high"] and 1 <= few["as good"] <= few["within the interval"] <= few["candidates"] == 3
+    assert (
+        few["validation volumes"] == 12
+        and few["low"] < few["best fitness"] <= few["high"]
+        and 1 <= few["as good"] <= few["within the interval"] <= few["candidates"] == 3
+    )
     assert len(retrained) == 2 and np.isnan(tables.fidelity_table(retrained)["Spearman"]).all()
-    assert "hundredths over 2 seeds" in tables.verdict(tables.differences(runs, plan, "random")) and "Nothing to compare" in tables.verdict(tables.differences(runs, plan, "de"))
+    assert "hundredths over 2 seeds" in tables.verdict(
+        tables.differences(runs, plan, "random")
+    ) and "Nothing to compare" in tables.verdict(tables.differences(runs, plan, "de"))
 
 
 def test_time_and_memory_are_measured_once_and_kept(plan, done, monkeypatch):
     loaded, _, chosen = done[:3]
     with pbcnas_costs.memory(plan, chosen, loaded) as peaks:
         assert peaks == {}
-    assert list(peaks) == ["balls, found 1", "ResNet-18 (3D)"] and all(5e6 < size < 1e9 for size in peaks.values())
+    assert list(peaks) == ["balls, found 1", "ResNet-18 (3D)"] and all(
+        5e6 < size < 1e9 for size in peaks.values()
+    )
     monkeypatch.setattr(pbcnas_costs.peak, "of_each", lambda *_: [])
     times = pbcnas_costs.latency(plan, chosen)
     monkeypatch.setattr(pbcnas_costs, "made", None)
     with pbcnas_costs.memory(plan, chosen, loaded) as again:
         pass
-    assert again == peaks and [one.ms.tolist() for one, in pbcnas_costs.latency(plan, chosen).values()] == [one.ms.tolist() for one, in times.values()]
+    assert again == peaks and [
+        one.ms.tolist() for (one,) in pbcnas_costs.latency(plan, chosen).values()
+    ] == [one.ms.tolist() for (one,) in times.values()]
     table = tables.speed_table(times, {**peaks, "ResNet-18 (3D)": None}, plan).set_index("network")
-    assert table.loc["balls, found 1", "training step of 8 (MB)"] == peaks["balls, found 1"] / 1e6 and table["training step of 8 (MB)"].isna().tolist().count(True) == 1
-    assert (table["fastest (ms)"] <= table["volume (ms)"]).all() and (table["voxels"] == "8 × 8 × 8").all()
+    assert (
+        table.loc["balls, found 1", "training step of 8 (MB)"] == peaks["balls, found 1"] / 1e6
+        and table["training step of 8 (MB)"].isna().tolist().count(True) == 1
+    )
+    assert (table["fastest (ms)"] <= table["volume (ms)"]).all() and (
+        table["voxels"] == "8 × 8 × 8"
+    ).all()
 
 
 def test_what_is_looked_at(plan, done):
@@ -91,7 +199,11 @@ def test_what_is_looked_at(plan, done):
     volumes, names = pbcnas_runs.examples(*loaded["adrenal"])
     assert volumes.shape == (4, 8, 8, 8) and sorted(names) == ["large", "large", "small", "small"]
     model, volume, said = pbcnas_runs.explained(trained["adrenal", "found 1"], *loaded["adrenal"])
-    assert volume.shape == (1, 8, 8, 8, 1) and said.endswith("(is large)") and model.predict(volume, verbose=0).sum() == pytest.approx(1, abs=1e-5)
+    assert (
+        volume.shape == (1, 8, 8, 8, 1)
+        and said.endswith("(is large)")
+        and model.predict(volume, verbose=0).sum() == pytest.approx(1, abs=1e-5)
+    )
 
 
 def test_a_second_call_trains_nothing(plan, done, monkeypatch):
@@ -104,35 +216,76 @@ def test_a_second_call_trains_nothing(plan, done, monkeypatch):
 
 def test_printed_reductions_follow_from_the_released_networks(tmp_path):
     stored = {}
-    out = type("Out", (), {"value": lambda self, key, ours, **more: stored.update({key: (ours, more)})})()
+    out = type(
+        "Out", (), {"value": lambda self, key, ours, **more: stored.update({key: (ours, more)})}
+    )()
     tables.store_reductions(out)
-    assert stored["claims/flops-reduction"][0] == pytest.approx(45.06, abs=0.005) and stored["claims/parameter-reduction"][0] == pytest.approx(211.43, abs=0.005)
+    assert stored["claims/flops-reduction"][0] == pytest.approx(45.06, abs=0.005) and stored[
+        "claims/parameter-reduction"
+    ][0] == pytest.approx(211.43, abs=0.005)
     table = tables.complexity_table({}, pbcnas_plan.Plan("x")).set_index("network")
-    assert table.loc["released, organ-72", "times fewer MACs than ResNet-18 (3D)"] == pytest.approx(0.94, abs=0.005) and len(table) == 12
+    assert (
+        table.loc["released, organ-72", "times fewer MACs than ResNet-18 (3D)"]
+        == pytest.approx(0.94, abs=0.005)
+        and len(table) == 12
+    )
 
 
 def test_rank_correlations():
-    rows = pd.DataFrame({"data": ["a"] * 6, "fitness": [1, 2, 3, 4, 5, 6], "auc": [1, 3, 2, 4, 6, 5], "accuracy": [2.0] * 6})
+    rows = pd.DataFrame(
+        {
+            "data": ["a"] * 6,
+            "fitness": [1, 2, 3, 4, 5, 6],
+            "auc": [1, 3, 2, 4, 6, 5],
+            "accuracy": [2.0] * 6,
+        }
+    )
     table = tables.fidelity_table(rows).set_index("with test")
-    assert table.loc["AUC", "Spearman"] == spearmanr(rows["fitness"], rows["auc"]).statistic and table.loc["AUC", "low"] < table.loc["AUC", "Spearman"] and np.isnan(table.loc["accuracy", "Spearman"])
+    assert (
+        table.loc["AUC", "Spearman"] == spearmanr(rows["fitness"], rows["auc"]).statistic
+        and table.loc["AUC", "low"] < table.loc["AUC", "Spearman"]
+        and np.isnan(table.loc["accuracy", "Spearman"])
+    )
 
 
 def test_the_defaults_are_the_published_settings():
     plan = pbcnas_plan.Plan("paper")
     assert pbcnas_plan.notes(plan) == [] and len(plan.datasets) == 6
     assert "population 5 instead of 20" in pbcnas_plan.notes(replace(plan, population=5))
-    assert tables.modes_table(plan)["this run"].tolist() == tables.modes_table(plan)["clean"].tolist()
+    assert (
+        tables.modes_table(plan)["this run"].tolist() == tables.modes_table(plan)["clean"].tolist()
+    )
 
 
-@pytest.mark.parametrize("wrong", [{"datasets": {"lung": "x"}}, {"searches": ("grid",)}, {"searches": ("random",)}, {"resnets": ("resnet34-3d",)}, {"edge": 3}, {"final_seeds": ()}, {"released": ("organ-58",)}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"datasets": {"lung": "x"}},
+        {"searches": ("grid",)},
+        {"searches": ("random",)},
+        {"resnets": ("resnet34-3d",)},
+        {"edge": 3},
+        {"final_seeds": ()},
+        {"released": ("organ-58",)},
+    ],
+)
 def test_bad_plans(wrong):
     with pytest.raises(pbcnas_plan.BadPlan):
         pbcnas_plan.Plan("x", **wrong)
 
 
-@pytest.mark.parametrize("classes, volumes, auc, accuracy", [(2, 298, 0.8110795454545455, 0.738255033557047), (3, 240, 0.7742701255672487, 0.5958333333333333), (11, 610, 0.7072267995639817, 0.2360655737704918)])
+@pytest.mark.parametrize(
+    "classes, volumes, auc, accuracy",
+    [
+        (2, 298, 0.8110795454545455, 0.738255033557047),
+        (3, 240, 0.7742701255672487, 0.5958333333333333),
+        (11, 610, 0.7072267995639817, 0.2360655737704918),
+    ],
+)
 def test_auc_and_accuracy_are_those_of_medmnists_evaluator(classes, volumes, auc, accuracy):
-    """Values of medmnist 3.0.2's getAUC and getACC on the same scores, some of which are equal, four of them at one half."""
+    """Values of medmnist 3.0.2's getAUC and getACC on the same scores, some of which are equal,
+    four of them at one half.
+    """
     rng = np.random.RandomState(11)
     for size, count in ((2, 298), (3, 240), (11, 610)):
         labels, scores = rng.randint(0, size, count), rng.normal(size=(count, size))
@@ -143,8 +296,16 @@ def test_auc_and_accuracy_are_those_of_medmnists_evaluator(classes, volumes, auc
     chances = np.round(chances / chances.sum(1, keepdims=True), 2)
     if classes == 2:
         chances[:, 0] = 1 - chances[:, 1]
-    table = pd.DataFrame({"image_id": np.arange(volumes).astype(str), "label": labels, **{f"score_{k}": chances[:, k] for k in range(classes)}})
-    assert (tables.rate(table, "auc"), tables.rate(table, "accuracy")) == pytest.approx((auc, accuracy), abs=1e-12)
+    table = pd.DataFrame(
+        {
+            "image_id": np.arange(volumes).astype(str),
+            "label": labels,
+            **{f"score_{k}": chances[:, k] for k in range(classes)},
+        }
+    )
+    assert (tables.rate(table, "auc"), tables.rate(table, "accuracy")) == pytest.approx(
+        (auc, accuracy), abs=1e-12
+    )
 
 
 def test_counts_of_the_published_set_hold_whatever_the_settings():
@@ -154,8 +315,21 @@ def test_counts_of_the_published_set_hold_whatever_the_settings():
         def value(self, value_id, ours, *, data, exact):
             calls.append((value_id, ours, exact))
 
-    table = pd.DataFrame([{"train": 1188, "val": 98, "test": 298, "proxy train": 297, "proxy val": 24, "classes": 2}])
+    table = pd.DataFrame(
+        [{"train": 1188, "val": 98, "test": 298, "proxy train": 297, "proxy val": 24, "classes": 2}]
+    )
     for name, fraction in (("phantom3d", 4), ("adrenalmnist3d-64", 4), ("adrenalmnist3d-64", 8)):
-        tables.store_data({"adrenal": Writer()}, table, pbcnas_plan.Plan("test", {"adrenal": name}, 14, proxy=Proxy(fraction)))
-    assert len(calls) == 12 and calls[3] == ("table-1/adrenal/proxy_train", 297, True)  # nothing of a stand-in
-    assert {value_id.split("/")[2] for value_id, _, exact in calls if not exact} == {"proxy_train", "proxy_val"}
+        tables.store_data(
+            {"adrenal": Writer()},
+            table,
+            pbcnas_plan.Plan("test", {"adrenal": name}, 14, proxy=Proxy(fraction)),
+        )
+    assert len(calls) == 12 and calls[3] == (
+        "table-1/adrenal/proxy_train",
+        297,
+        True,
+    )  # nothing of a stand-in
+    assert {value_id.split("/")[2] for value_id, _, exact in calls if not exact} == {
+        "proxy_train",
+        "proxy_val",
+    }
