@@ -198,7 +198,13 @@ def _finish(
     notes, dropped = {}, []
     if data.kind == "volumes":
         manifest = layout.volumes_manifest(data, partial)
-        labels = dict(zip(manifest.image_id, zip(manifest.split, manifest.class_name)))
+        labels = dict(
+            zip(
+                manifest.image_id,
+                zip(manifest.split, manifest.class_name, strict=False),
+                strict=False,
+            )
+        )
     else:
         labels = plan.labels or layout.expand_records(data, partial)
         manifest, notes, dropped = verify.images_manifest(data, partial, labels, accept_incomplete)

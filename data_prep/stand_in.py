@@ -120,7 +120,9 @@ def tumours(
     """
     random, chosen, taken = np.random.default_rng(seed), [], set()
     rows = listed[listed.class_name.isin(TUMOURS)]
-    group = dict(zip(rows.image_id, duplicates.duplicate_groups(rows, origin).near_group))
+    group = dict(
+        zip(rows.image_id, duplicates.duplicate_groups(rows, origin).near_group, strict=False)
+    )
     for name in TUMOURS:
         own = []
         for image_id in random.permutation(sorted(rows.image_id[rows.class_name == name])):

@@ -211,7 +211,7 @@ def images_manifest(
             fact.sha256,
             fact.bytes,
         ]
-        for image_id, fact in zip(ids, facts)
+        for image_id, fact in zip(ids, facts, strict=False)
         if fact
     ]
     notes = Counter(note for fact in facts if fact for note in fact.notes)
@@ -243,7 +243,7 @@ def compare_bytes(data, manifest: pd.DataFrame) -> str:
         return "no checksums of single images are known; names and counts were checked"
     equal = sum(
         known.get(image_id) == digest
-        for image_id, digest in zip(manifest.image_id, manifest.sha256)
+        for image_id, digest in zip(manifest.image_id, manifest.sha256, strict=False)
     )
     return f"{equal} of {len(manifest)} images are byte for byte those of the checksummed manifest"
 
@@ -262,7 +262,9 @@ def check_prepared(data, root: Path) -> int:
         root / "manifest.csv", dtype={"image_id": str, "sha256": str, "class_name": str}
     )
     if data.kind == "volumes":
-        now = dict(zip(*volumes_manifest(data, root)[["image_id", "sha256"]].T.to_numpy()))
+        now = dict(
+            zip(*volumes_manifest(data, root)[["image_id", "sha256"]].T.to_numpy(), strict=False)
+        )
     else:
         now = {
             image_id: sources.checksums(root / image_id)["sha256"]
@@ -271,7 +273,7 @@ def check_prepared(data, root: Path) -> int:
         }
     wrong = [
         image_id
-        for image_id, digest in zip(listed.image_id, listed.sha256)
+        for image_id, digest in zip(listed.image_id, listed.sha256, strict=False)
         if now.get(image_id) != digest
     ]
     if record.fingerprint(listed) != files.read_json(root / "dataset.json")["fingerprint"]:

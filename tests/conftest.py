@@ -11,18 +11,18 @@ import sys
 for _variable in ("TF_NUM_INTRAOP_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(_variable, "1")
 
-import numpy as np  # noqa: E402
-import pandas as pd  # noqa: E402
-import pytest  # noqa: E402
-from PIL import Image  # noqa: E402
-from suite_rules import (  # noqa: E402, F401 (hooks)
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from suite_rules import (  # noqa: F401 (hooks)
     pytest_cmdline_main,
     pytest_collection_modifyitems,
     pytest_fixture_setup,
     pytest_runtest_makereport,
 )
 
-from kit import files, paths, record  # noqa: E402
+from kit import files, paths, record
 
 
 def shared_data():

@@ -13,7 +13,7 @@ from kit import paths
 FOLDER = paths.ROOT / "tests" / "oracles"
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def oracle(paper: str, name: str):
     """
     The values of one file.
@@ -84,7 +84,7 @@ def weight(place: int, shape: tuple, gain: bool = False) -> np.ndarray:
     return (wave / np.sqrt(i.size // shape[0])).reshape(shape)
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def cosines(count: int = 400_000, bits: int = 200) -> np.ndarray:
     """
     The cosines of 0.5, 1, 1.5 and so on, rounded correctly, hence the same on every machine.

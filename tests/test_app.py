@@ -52,12 +52,10 @@ def sentences(at) -> str:
 @pytest.mark.parametrize("page", text.PAGES)
 def test_every_page_says_that_it_is_not_for_diagnosis(app, page):
     at = app(page)
-    assert at.warning[0].value == classifier.DISCLAIMER and at.header[0].value == {
-        "Home": text.TITLE
-    }.get(page, page)
-    assert at.sidebar.title[0].value == "Detection System Dashboard" and list(
-        at.sidebar.selectbox[0].options
-    ) == list(text.PAGES)
+    assert at.warning[0].value == classifier.DISCLAIMER
+    assert at.header[0].value == {"Home": text.TITLE}.get(page, page)
+    assert at.sidebar.title[0].value == "Detection System Dashboard"
+    assert list(at.sidebar.selectbox[0].options) == list(text.PAGES)
 
 
 def test_cards_tell_data_reductions_and_accuracies(app):
@@ -106,12 +104,16 @@ def test_upload_predict_and_result(app, model_folder, slices):  # noqa: F811
         [100 * p for p in expected.probabilities.values()],
         atol=1e-3,
     )
-    assert len(at.warning) == 1 and not at.error and len(at.get("image")) == 3
+    assert len(at.warning) == 1
+    assert not at.error
+    assert len(at.get("image")) == 3
 
 
 def test_dicom_is_read_and_its_conversions_are_told(app):
     at = predict(app("Disease Recognition"), "IM0001", dicom(RAMP, Modality="CT"))
-    assert len(at.success) == 2 and "modality CT" in sentences(at) and "no window" in sentences(at)
+    assert len(at.success) == 2
+    assert "modality CT" in sentences(at)
+    assert "no window" in sentences(at)
 
 
 def test_unfamiliar_picture_is_warned_about(app):
@@ -126,8 +128,11 @@ def test_unfamiliar_picture_is_warned_about(app):
 def test_unfit_upload_gets_a_sentence_and_no_button(app, name, content):
     at = app("Disease Recognition")
     at.file_uploader[0].upload(name, content).run()
-    assert len(clean(at).error) == 1 and not at.button and not at.success
-    assert "](" not in at.error[0].value and "<" not in at.error[0].value
+    assert len(clean(at).error) == 1
+    assert not at.button
+    assert not at.success
+    assert "](" not in at.error[0].value
+    assert "<" not in at.error[0].value
 
 
 def test_batch_gives_a_table_and_its_download(app):
@@ -137,10 +142,10 @@ def test_batch_gives_a_table_and_its_download(app):
     at.run()
     at.button[0].click()
     table = clean(at.run()).dataframe[0].value
-    assert table["file"].tolist() == ["a.png", "b.dcm", "c.jpg"] and (
-        table["error"] != ""
-    ).tolist() == [False, False, True]
-    assert "3 files: 1 could not be used" in sentences(at) and len(at.get("download_button")) == 1
+    assert table["file"].tolist() == ["a.png", "b.dcm", "c.jpg"]
+    assert (table["error"] != "").tolist() == [False, False, True]
+    assert "3 files: 1 could not be used" in sentences(at)
+    assert len(at.get("download_button")) == 1
 
 
 def test_the_model_is_loaded_once_and_again_after_a_new_run(tmp_path, monkeypatch):
@@ -152,9 +157,8 @@ def test_the_model_is_loaded_once_and_again_after_a_new_run(tmp_path, monkeypatc
     for page in ("Disease Recognition", "About Dataset", "Disease Recognition"):
         at.sidebar.selectbox[0].set_value(page)
         clean(at.run())
-    assert len(loads) == 1 and "without statistics of its training images" in sentences(at).replace(
-        "&#45;", "-"
-    )
+    assert len(loads) == 1
+    assert "without statistics of its training images" in sentences(at).replace("&#45;", "-")
     classifier.save_model(folder, tiny(1), describe())
     clean(at.run())
     assert len(loads) == 2
@@ -162,33 +166,31 @@ def test_the_model_is_loaded_once_and_again_after_a_new_run(tmp_path, monkeypatc
 
 def test_foreign_text_is_inert():
     shown = text.plain(HOSTILE + " $x$ :red[a] `b` **c**\nd")
-    assert not set(shown) & set("[]()<>`*$:!\n") and "x" in shown
+    assert not set(shown) & set("[]()<>`*$:!\n")
+    assert "x" in shown
 
 
 def test_settings_send_and_open_nothing():
     settings = tomllib.loads((pictures.SCRIPT.parent / ".streamlit/config.toml").read_text())
-    assert (
-        settings["browser"] == {"gatherUsageStats": False}
-        and settings["client"]["showErrorDetails"] == "none"
-    )
-    assert (
-        settings["server"]["address"] == "127.0.0.1"
-        and settings["server"]["maxUploadSize"] * 1e6 == uploads.MAX_BYTES
-    )
+    assert settings["browser"] == {"gatherUsageStats": False}
+    assert settings["client"]["showErrorDetails"] == "none"
+    assert settings["server"]["address"] == "127.0.0.1"
+    assert settings["server"]["maxUploadSize"] * 1e6 == uploads.MAX_BYTES
 
 
 def test_without_a_browser_there_is_a_reason_and_the_pages_still_speak(
     tmp_path, monkeypatch, model_folder, slices
-):  # noqa: F811
+):
     path = tmp_path / "a.png"
     path.write_bytes(encode(Image.fromarray(slices[0]), "PNG"))
     monkeypatch.setattr(shutil, "which", lambda name: None)
     taken = pictures.take(model_folder, path, tmp_path / "pictures")
-    assert taken.files == [] and "Chromium" in taken.reason and not (tmp_path / "pictures").exists()
+    assert taken.files == []
+    assert "Chromium" in taken.reason
+    assert not (tmp_path / "pictures").exists()
     said = pictures.contents(model_folder, path)
-    assert list(said) == [*text.PAGES, "Result"] and any(
-        "Predicted class" in line for line in said["Result"]
-    )
+    assert list(said) == [*text.PAGES, "Result"]
+    assert any("Predicted class" in line for line in said["Result"])
 
 
 # ---- a real browser
@@ -231,16 +233,17 @@ def test_browser_walks_through_the_pages_and_predicts(live, tmp_path, slices):  
         )
     )
     pixels = np.asarray(Image.open(pictures.picture(driver, tmp_path / "result.png")).convert("L"))
-    assert pixels.shape[1] == pictures.WIDTH and pixels.shape[0] > 1200 and pixels.std() > 20
+    assert pixels.shape[1] == pictures.WIDTH
+    assert pixels.shape[0] > 1200
+    assert pixels.std() > 20
     sources = driver.execute_script(
         "return performance.getEntriesByType('resource').map(e => new URL(e.name).hostname)"
     )
-    assert len(sources) > 5 and set(sources) <= {"127.0.0.1", ""}
+    assert len(sources) > 5
+    assert set(sources) <= {"127.0.0.1", ""}
     assert [entry for entry in driver.get_log("browser") if entry["level"] == "SEVERE"] == []
-    assert (
-        not (home / ".streamlit").exists()
-        and [p for p in temporary.rglob("*") if p.is_file()] == []
-    )
+    assert not (home / ".streamlit").exists()
+    assert [p for p in temporary.rglob("*") if p.is_file()] == []
 
 
 def test_browser_shows_a_sentence_for_a_wrong_file_also_on_a_narrow_screen(live, tmp_path):

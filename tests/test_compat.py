@@ -32,7 +32,8 @@ def test_masks_depend_on_seed_and_epoch_alone():
         compat.reseed(each, seed, epoch)
         masks.append(drawn(each))
     assert np.array_equal(masks[0], masks[1])
-    assert not np.array_equal(masks[0], masks[2]) and not np.array_equal(masks[0], masks[3])
+    assert not np.array_equal(masks[0], masks[2])
+    assert not np.array_equal(masks[0], masks[3])
     assert {0.0} < set(np.unique(masks[0]))
 
 
@@ -54,7 +55,8 @@ def test_the_same_seed_gives_the_same_weights_and_numbers():
             )
         )
     assert draws[0][0] == draws[1][0] != draws[2][0]
-    assert np.array_equal(draws[0][1], draws[1][1]) and not np.array_equal(draws[0][1], draws[2][1])
+    assert np.array_equal(draws[0][1], draws[1][1])
+    assert not np.array_equal(draws[0][1], draws[2][1])
 
 
 def test_xla_is_for_gpus_only(monkeypatch):

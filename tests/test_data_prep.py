@@ -119,7 +119,8 @@ def test_a_set_is_laid_out_with_manifest_and_facts(tmp_path):
     root = tmp_path / "to" / "tiny"
     manifest = pd.read_csv(root / "manifest.csv")
     assert list(manifest.columns) == ["image_id", "split", "label", "class_name", "sha256", "bytes"]
-    assert list(manifest.image_id) == sorted(tiny_files()) and facts["counts"] == COUNTS
+    assert list(manifest.image_id) == sorted(tiny_files())
+    assert facts["counts"] == COUNTS
     row = manifest.set_index("image_id").loc["Testing/b/b1.jpg"]
     assert (row.split, row.label, row.class_name, row.bytes) == (
         "test",
@@ -127,9 +128,8 @@ def test_a_set_is_laid_out_with_manifest_and_facts(tmp_path):
         "b",
         len(tiny_files()["Testing/b/b1.jpg"]),
     )
-    assert facts == files_module.read_json(root / "dataset.json") and facts[
-        "fingerprint"
-    ] == record.fingerprint(manifest)
+    assert facts == files_module.read_json(root / "dataset.json")
+    assert facts["fingerprint"] == record.fingerprint(manifest)
     assert {
         "name",
         "title",
@@ -151,7 +151,7 @@ def test_a_set_is_laid_out_with_manifest_and_facts(tmp_path):
         "manifest.csv",
         "dataset.json",
     }
-    assert set(p.name for p in (tmp_path / "to").iterdir()) == {"tiny", ".locks"}
+    assert {p.name for p in (tmp_path / "to").iterdir()} == {"tiny", ".locks"}
 
 
 def test_zip_tar_and_folder_give_the_same_set(tmp_path, tiny_zip):
@@ -197,10 +197,8 @@ def test_nested_class_folders_like_breakhis(tmp_path):
         [write_tar(tmp_path / "b.tar.gz", {n: jpeg(i) for i, n in enumerate(names)})],
         say=quiet,
     )
-    assert (
-        facts["counts"] == {"a": 1, "b": 2}
-        and (tmp_path / "to/nested/malignant/SOB/b/s2/100X/1.png").is_file()
-    )
+    assert facts["counts"] == {"a": 1, "b": 2}
+    assert (tmp_path / "to/nested/malignant/SOB/b/s2/100X/1.png").is_file()
 
 
 def test_a_second_published_count_is_accepted(tmp_path):
@@ -230,7 +228,8 @@ def test_labels_from_a_table_like_isic(tmp_path):
         "Input/I1.jpg": 0,
         "Input/I2_downsampled.jpg": 0,
         "Input/I3.jpg": 1,
-    } and facts["skipped"] == ["Input/I4.jpg"]
+    }
+    assert facts["skipped"] == ["Input/I4.jpg"]
     with pytest.raises(layout.WrongArchive, match="both files"):
         ingest.prepare(data, tmp_path / "other", [images], say=quiet)
 
@@ -257,7 +256,8 @@ def test_cifar_records_become_lossless_images(tmp_path):
         {"c/train.bin": records[:6].tobytes(), "c/test.bin": records[6:].tobytes()},
     )
     facts = ingest.prepare(data, tmp_path / "to", [packed], say=quiet)
-    assert facts["incomplete"] == [] and facts["counts"]["train/b"] == 2
+    assert facts["incomplete"] == []
+    assert facts["counts"]["train/b"] == 2
     stored = np.asarray(Image.open(tmp_path / "to/cifar/train/b/00003.bmp"))
     assert (stored == pixels[3].reshape(3, 32, 32).transpose(1, 2, 0)).all()
     short = write_tar(
@@ -297,11 +297,9 @@ def test_volumes_stay_in_their_file_with_one_row_each(tmp_path):
     arrays = write_volumes(tmp_path / "any-name.npz")
     facts = ingest.prepare(volume_set(), tmp_path / "to", [tmp_path / "any-name.npz"], say=quiet)
     manifest = pd.read_csv(tmp_path / "to/vol/manifest.csv").set_index("image_id")
-    assert (
-        facts["counts"] == {"train": 4, "val": 2, "test": 3}
-        and len(manifest) == 9
-        and (tmp_path / "to/vol/vol.npz").is_file()
-    )
+    assert facts["counts"] == {"train": 4, "val": 2, "test": 3}
+    assert len(manifest) == 9
+    assert (tmp_path / "to/vol/vol.npz").is_file()
     row = manifest.loc["val/000001"]
     assert (row.split, row.label, row.bytes, row.sha256) == (
         "val",
@@ -426,10 +424,11 @@ def test_bad_images_are_named_refused_or_left_out(tmp_path):
         ingest.prepare(data_set(), tmp_path / "to", [origin], say=quiet)
     assert left(tmp_path / "to") == []
     facts = ingest.prepare(data_set(), tmp_path / "to", [origin], accept_incomplete=True, say=quiet)
-    assert (
-        facts["incomplete"] == ["Testing/b/b1.jpg (unreadable)", "Training/a/a0.jpg (unreadable)"]
-        and facts["counts"]["Training/a"] == 2
-    )
+    assert facts["incomplete"] == [
+        "Testing/b/b1.jpg (unreadable)",
+        "Training/a/a0.jpg (unreadable)",
+    ]
+    assert facts["counts"]["Training/a"] == 2
     assert not (tmp_path / "to/tiny/Training/a/a0.jpg").exists()
 
 
@@ -458,7 +457,8 @@ def test_names_that_leave_the_folder_are_refused(tmp_path, name, write):
     origin = write(tmp_path / "e.bin", tiny_files() | {name: jpeg(5)})
     with pytest.raises(archive.UnsafeArchive, match="outside"):
         ingest.prepare(data_set(), tmp_path / "a" / "to", [origin], say=quiet)
-    assert left(tmp_path / "a" / "to") == [] and not list(tmp_path.rglob("evil*"))
+    assert left(tmp_path / "a" / "to") == []
+    assert not list(tmp_path.rglob("evil*"))
 
 
 def test_links_and_doubles_are_refused(tmp_path):
@@ -531,7 +531,8 @@ def test_a_published_checksum_must_match(tmp_path, tiny_zip):
         ingest.prepare(bad, tmp_path / "other", [tiny_zip], say=quiet)
     lines = []
     unknown = ingest.prepare(data_set(), tmp_path / "third", [tiny_zip], say=lines.append)
-    assert unknown["archives"][0]["known"] is None and found["sha256"] in lines[0]
+    assert unknown["archives"][0]["known"] is None
+    assert found["sha256"] in lines[0]
 
 
 # ---- disk, permissions, several runs, kills
@@ -549,7 +550,7 @@ def test_free_space_is_checked_first(tmp_path, tiny_zip, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "code,error",
+    ("code", "error"),
     [
         (errno.ENOSPC, archive.NoSpace),
         (errno.EACCES, files_module.CannotWrite),
@@ -609,7 +610,7 @@ ingest.prepare(t.data_set(), {to!r}, [{archive!r}], say=t.quiet)
 
 
 @pytest.mark.parametrize(
-    "module,name,after,kept",
+    ("module", "name", "after", "kept"),
     [
         ("archive", "_write", 4, 4),
         ("verify", "images_manifest", 0, 8),
@@ -631,7 +632,8 @@ def test_a_killed_run_is_continued_and_ends_identically(
         [sys.executable, "-c", script], cwd=paths.ROOT, capture_output=True, text=True
     )
     assert done.returncode == -signal.SIGKILL, done.stderr
-    assert (tmp_path / "to/tiny.partial").is_dir() and not (tmp_path / "to/tiny").exists()
+    assert (tmp_path / "to/tiny.partial").is_dir()
+    assert not (tmp_path / "to/tiny").exists()
     lines = []
     ingest.prepare(data_set(), tmp_path / "to", [tiny_zip], say=lines.append)
     ingest.prepare(data_set(), tmp_path / "fresh", [tiny_zip], say=quiet)
@@ -649,7 +651,8 @@ def test_leftovers_of_another_archive_are_thrown_away(tmp_path, tiny_zip):
         tmp_path / "to/tiny.partial", {"Training/a/stray.jpg": jpeg(1), ".origin.json": b"[]"}
     )
     ingest.prepare(data_set(), tmp_path / "to", [tiny_zip], say=quiet)
-    assert not partial.exists() and not (tmp_path / "to/tiny/Training/a/stray.jpg").exists()
+    assert not partial.exists()
+    assert not (tmp_path / "to/tiny/Training/a/stray.jpg").exists()
 
 
 # ---- downloads
@@ -726,9 +729,8 @@ def get(server, tmp_path, facts=None, **options):
 
 
 def test_download_whole_and_never_twice(server, tmp_path):
-    assert get(server, tmp_path).read_bytes() == Server.content and left(tmp_path / "d") == [
-        "file.zip"
-    ]
+    assert get(server, tmp_path).read_bytes() == Server.content
+    assert left(tmp_path / "d") == ["file.zip"]
     get(server, tmp_path)
     assert len(Server.seen) == 1
 
@@ -737,12 +739,10 @@ def test_broken_transfers_go_on_where_they_stopped(server, tmp_path):
     Server.breaks = 3
     assert get(server, tmp_path).read_bytes() == Server.content
     starts = [int(asked[6:-1]) for asked in Server.seen[1:]]
-    assert (
-        Server.seen[0] is None
-        and len(starts) == 3
-        and 0 < starts[0] <= 100_000
-        and starts == sorted(starts)
-    )
+    assert Server.seen[0] is None
+    assert len(starts) == 3
+    assert 0 < starts[0] <= 100_000
+    assert starts == sorted(starts)
 
 
 def test_a_new_process_goes_on_from_the_part(server, tmp_path):
@@ -750,9 +750,8 @@ def test_a_new_process_goes_on_from_the_part(server, tmp_path):
     with pytest.raises(fetch.DownloadFailed, match="run the command again"):
         get(server, tmp_path, attempts=1)
     assert left(tmp_path / "d") == ["file.zip.part", "file.zip.part.json"]
-    assert get(server, tmp_path).read_bytes() == Server.content and Server.seen[-1].startswith(
-        "bytes="
-    )
+    assert get(server, tmp_path).read_bytes() == Server.content
+    assert Server.seen[-1].startswith("bytes=")
 
 
 def test_a_changed_file_or_a_server_without_ranges_starts_over(server, tmp_path):
@@ -797,9 +796,8 @@ def test_no_network_gives_exact_instructions(tmp_path, monkeypatch):
             say=quiet,
         )
     first, *lines = str(caught.value).splitlines()
-    assert (
-        first == "127.0.0.1 cannot be reached (connection refused)." and left(tmp_path / "to") == []
-    )
+    assert first == "127.0.0.1 cannot be reached (connection refused)."
+    assert left(tmp_path / "to") == []
     text = "\n".join(lines)
     for part in (
         "https://example.org/page",
@@ -820,7 +818,8 @@ def test_a_file_in_downloads_is_used(tmp_path, monkeypatch):
         tmp_path / "to",
         say=quiet,
     )
-    assert facts["counts"] == COUNTS and origin.exists()
+    assert facts["counts"] == COUNTS
+    assert origin.exists()
 
 
 def test_kaggle_is_asked_for_the_pinned_version(tmp_path, monkeypatch):
@@ -841,15 +840,11 @@ def test_kaggle_is_asked_for_the_pinned_version(tmp_path, monkeypatch):
     monkeypatch.setenv("KAGGLEHUB_CACHE", "/elsewhere")
     data = data_set(source={"kaggle": "o/d/versions/7"})
     facts = ingest.prepare(data, tmp_path / "to", say=quiet)
-    assert (
-        asked == ["o/d/versions/7"]
-        and facts["source"] == "o/d/versions/7"
-        and os.environ["KAGGLEHUB_CACHE"] == "/elsewhere"
-    )
-    assert (
-        not (tmp_path / "to/downloads/kagglehub").exists()
-        and verify.check_prepared(data, tmp_path / "to/tiny") == 8
-    )
+    assert asked == ["o/d/versions/7"]
+    assert facts["source"] == "o/d/versions/7"
+    assert os.environ["KAGGLEHUB_CACHE"] == "/elsewhere"
+    assert not (tmp_path / "to/downloads/kagglehub").exists()
+    assert verify.check_prepared(data, tmp_path / "to/tiny") == 8
 
     def fails(handle):
         raise requests.ConnectionError("Failed to resolve 'api.kaggle.com'")
@@ -857,10 +852,8 @@ def test_kaggle_is_asked_for_the_pinned_version(tmp_path, monkeypatch):
     monkeypatch.setattr(kagglehub, "dataset_download", fails)
     with pytest.raises(fetch.DownloadFailed, match="no network.*\n.*by hand") as caught:
         ingest.prepare(data, tmp_path / "other", say=quiet)
-    assert (
-        "https://www.kaggle.com/datasets/o/d/versions/7" in str(caught.value)
-        and left(tmp_path / "other") == []
-    )
+    assert "https://www.kaggle.com/datasets/o/d/versions/7" in str(caught.value)
+    assert left(tmp_path / "other") == []
 
 
 # ---- one's own data
@@ -882,22 +875,22 @@ def test_own_folder_becomes_a_registered_set(tmp_path, monkeypatch):
     )
     facts = folder.register(origin, "pets", tmp_path / "to", say=quiet)
     data = registry.get("pets")
-    assert (
-        data.classes == ("cat", "dog")
-        and data.layout == {"train": "Train", "val": "validation", "test": "TEST"}
-        and not data.embedded
-    )
+    assert data.classes == ("cat", "dog")
+    assert data.layout == {"train": "Train", "val": "validation", "test": "TEST"}
+    assert not data.embedded
     index = registry.index("pets")
     assert list(index.split.value_counts().sort_index().items()) == [
         ("test", 6),
         ("train", 6),
         ("val", 6),
     ]
-    assert facts["notes"] == {"named .png but JPEG": 18} and registry.caveats("pets") == []
+    assert facts["notes"] == {"named .png but JPEG": 18}
+    assert registry.caveats("pets") == []
     assert command.known("pets", tmp_path / "to").classes == (
         "cat",
         "dog",
-    ) and "pets" in command.listing(tmp_path / "to")
+    )
+    assert "pets" in command.listing(tmp_path / "to")
 
 
 def test_own_folder_without_split_and_in_place(tmp_path, monkeypatch):
@@ -907,11 +900,10 @@ def test_own_folder_without_split_and_in_place(tmp_path, monkeypatch):
     with pytest.raises(verify.BadImages, match="bad.png"):
         folder.register(tmp_path / "mine", "mine", tmp_path, say=quiet)
     facts = folder.register(tmp_path / "mine", "mine", tmp_path, accept_incomplete=True, say=quiet)
-    assert (
-        facts["incomplete"] == ["cat/bad.png (unreadable)"]
-        and (tmp_path / "mine/cat/bad.png").exists()
-    )
-    assert set(registry.index("mine").split) == {"all"} and len(registry.index("mine")) == 6
+    assert facts["incomplete"] == ["cat/bad.png (unreadable)"]
+    assert (tmp_path / "mine/cat/bad.png").exists()
+    assert set(registry.index("mine").split) == {"all"}
+    assert len(registry.index("mine")) == 6
 
 
 def test_own_folder_mistakes(tmp_path):
@@ -972,10 +964,8 @@ def test_every_registered_set_says_where_it_comes_from():
         name: sum(verify.published_counts(registry.get(name)).values()) for name in totals
     } == totals
     medmnist = [name for name in ingest.real_names() if "mnist3d" in name]
-    assert (
-        len(medmnist) == 12
-        and sum(sum(registry.get(name).counts.values()) for name in medmnist) == 2 * 9996
-    )
+    assert len(medmnist) == 12
+    assert sum(sum(registry.get(name).counts.values()) for name in medmnist) == 2 * 9996
 
 
 @pytest.mark.parametrize("name", ["nickparvar", "sartaj", "sign-digits"])
@@ -991,33 +981,29 @@ def test_br35h_numbers_of_the_stand_in():
     names = [
         name for name in sources.expected(registry.get("nickparvar")) if stand_in.is_br35h(name)
     ]
-    assert len(names) == 1500 and sum(name.startswith("Training/notumor") for name in names) == 1200
+    assert len(names) == 1500
+    assert sum(name.startswith("Training/notumor") for name in names) == 1200
 
 
 def test_command_line(tmp_path, capsys, monkeypatch):
     to = str(tmp_path / "to")
-    assert command.main(["--list", "--to", to]) == 0 and "sartaj" in capsys.readouterr().out
-    assert (
-        command.main(["no-such-set", "--to", to]) == 1 and "no-such-set" in capsys.readouterr().err
-    )
-    assert command.main(["phantom4", "--to", to]) == 1 and "embedded" in capsys.readouterr().err
-    assert (
-        command.main(["sartaj", "--check", "--to", to]) == 1
-        and "not prepared" in capsys.readouterr().err
-    )
+    assert command.main(["--list", "--to", to]) == 0
+    assert "sartaj" in capsys.readouterr().out
+    assert command.main(["no-such-set", "--to", to]) == 1
+    assert "no-such-set" in capsys.readouterr().err
+    assert command.main(["phantom4", "--to", to]) == 1
+    assert "embedded" in capsys.readouterr().err
+    assert command.main(["sartaj", "--check", "--to", to]) == 1
+    assert "not prepared" in capsys.readouterr().err
     origin = write_folder(tmp_path / "pets", own_files(""))
-    assert (
-        command.main(["folder", "--from", str(origin), "--name", "pets", "--to", to]) == 0
-        and "ready" in capsys.readouterr().out
-    )
+    assert command.main(["folder", "--from", str(origin), "--name", "pets", "--to", to]) == 0
+    assert "ready" in capsys.readouterr().out
     assert command.main(["pets", "--check", "--to", to]) == 0
     target = tmp_path / "to/pets/cat/1.png"
     target.unlink()
     target.write_bytes(jpeg(77))
-    assert (
-        command.main(["pets", "--check", "--to", to]) == 1
-        and "cat/1.png" in capsys.readouterr().err
-    )
+    assert command.main(["pets", "--check", "--to", to]) == 1
+    assert "cat/1.png" in capsys.readouterr().err
     assert (origin / "cat/1.png").read_bytes() != jpeg(77)
 
 
@@ -1048,22 +1034,19 @@ def test_real_archives(real, name):
     if name in ("nickparvar", "cifar10"):
         with pytest.raises(verify.IncompleteSet) as caught:
             command.make(name, to, [archives / file], say=quiet)
-        assert not (to / name).exists() and not (to / f"{name}.partial").exists()
+        assert not (to / name).exists()
+        assert not (to / f"{name}.partial").exists()
         assert name == "cifar10" or all(image in str(caught.value) for image in FOUR)
     facts = command.make(name, to, [archives / file], accept_incomplete=True, say=quiet)
-    assert (
-        sum(facts["counts"].values()) == number
-        and facts["archives"][0]["known"]
-        and "known copy" in facts["checked"]
-    )
+    assert sum(facts["counts"].values()) == number
+    assert facts["archives"][0]["known"]
+    assert "known copy" in facts["checked"]
     assert facts["incomplete"] == {"nickparvar": FOUR}.get(
         name, facts["incomplete"] if name == "cifar10" else []
     )
     if name == "cifar10":
-        assert (
-            "train/cat: 4000 of 5000 absent" in facts["incomplete"]
-            and len(facts["incomplete"]) == 20
-        )
+        assert "train/cat: 4000 of 5000 absent" in facts["incomplete"]
+        assert len(facts["incomplete"]) == 20
     if name == "sign-digits":
         assert facts["notes"] == {"EXIF orientation ignored": 3, "3024 x 3024 pixels": 3}
     if name == "nickparvar":
@@ -1077,15 +1060,15 @@ def test_stand_in_for_br35h(real):
     facts = command.make(
         "br35h-like", to, [archives / REAL["nickparvar"][0]], accept_incomplete=True, say=quiet
     )
-    assert (
-        facts["counts"] == {"no": 1496, "yes": 1500}
-        and facts["stand_in_for"] == "br35h"
-        and facts["title"] == "Br35H-like (no = Br35H, yes = figshare/SARTAJ)"
-    )
+    assert facts["counts"] == {"no": 1496, "yes": 1500}
+    assert facts["stand_in_for"] == "br35h"
+    assert facts["title"] == "Br35H-like (no = Br35H, yes = figshare/SARTAJ)"
     assert facts["incomplete"] == [f"no/{Path(image).name}" for image in FOUR]
     manifest = pd.read_csv(to / "br35h-like/manifest.csv")
     yes, no = manifest[manifest.class_name == "yes"], manifest[manifest.class_name == "no"]
-    assert yes.sha256.is_unique and no.sha256.nunique() == 1495 and set(yes.label) == {1}
+    assert yes.sha256.is_unique
+    assert no.sha256.nunique() == 1495
+    assert set(yes.label) == {1}
     assert yes.image_id.str.extract(r"/T[re]-(gl|me|pi)")[0].value_counts().to_dict() == {
         "gl": 500,
         "me": 500,

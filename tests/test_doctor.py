@@ -18,7 +18,8 @@ def test_an_old_python_and_a_missing_package_are_bad(monkeypatch):
     monkeypatch.setattr(doctor.sys, "version_info", (3, 10, 4))
     monkeypatch.setattr(doctor, "_version", lambda package: None)
     rows = of(doctor.versions())
-    assert rows["Python"][0] == "bad" and rows["keras"] == (
+    assert rows["Python"][0] == "bad"
+    assert rows["keras"] == (
         "bad",
         "not installed; the kit is made for 3.15, run run_all.sh to repair",
     )
@@ -31,7 +32,8 @@ def test_the_processor_build_of_a_package_counts_as_the_package(monkeypatch):
         raise doctor.metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(doctor.metadata, "version", version)
-    assert doctor._version("tensorflow") == "2.21.0" and doctor._version("keras") is None
+    assert doctor._version("tensorflow") == "2.21.0"
+    assert doctor._version("keras") is None
 
 
 @pytest.fixture
@@ -59,7 +61,7 @@ def machine(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "driver, cuda, mark, words",
+    ("driver", "cuda", "mark", "words"),
     [
         (None, False, "note", "no NVIDIA driver answers"),
         ("GPU 0: T4", False, "note", "built for processors; run KIT_EXTRA=gpu"),
@@ -74,7 +76,8 @@ def machine(monkeypatch):
 def test_it_says_why_there_is_no_gpu(machine, driver, cuda, mark, words):
     machine(driver, [], cuda)
     [(found, what, finding)] = doctor.gpu()
-    assert (found, what) == (mark, "GPU") and words in finding
+    assert (found, what) == (mark, "GPU")
+    assert words in finding
 
 
 def test_it_names_the_gpus(machine):
@@ -115,15 +118,18 @@ def test_a_full_or_read_only_folder_is_told(tmp_path, monkeypatch):
     assert of(doctor.disk())["data folder"] == ("note", f"{paths.data_dir()}, 2 GB free")
     monkeypatch.setattr(os, "access", lambda folder, mode: False)
     mark, finding = of(doctor.disk())["data folder"]
-    assert mark == "bad" and "cannot be written to, choose another with KIT_DATA" in finding
+    assert mark == "bad"
+    assert "cannot be written to, choose another with KIT_DATA" in finding
 
 
 def test_the_exit_code_says_whether_the_kit_can_run(monkeypatch, capsys):
     for part in ("versions", "gpu", "disk", "weights", "data"):
         monkeypatch.setattr(doctor, part, lambda part=part: [("note", part, "so so")])
-    assert doctor.main() == 0 and capsys.readouterr().out.count("so so") == 5
+    assert doctor.main() == 0
+    assert capsys.readouterr().out.count("so so") == 5
     monkeypatch.setattr(doctor, "disk", lambda: [("bad", "disk", "full")])
-    assert doctor.main() == 1 and "bad   disk" in capsys.readouterr().out
+    assert doctor.main() == 1
+    assert "bad   disk" in capsys.readouterr().out
 
 
 def named_variables() -> set:

@@ -30,7 +30,8 @@ def test_form(notebook):
     assert not any(c.get("outputs") or c.get("execution_count") for c in cells), (
         "outputs are not stripped"
     )
-    assert len(cells) <= 25 and cells[0]["cell_type"] == "markdown"
+    assert len(cells) <= 25
+    assert cells[0]["cell_type"] == "markdown"
     assert all(p.help for p in params.declared(notebook).values()), (
         "a parameter has no help comment"
     )
@@ -67,11 +68,9 @@ def test_the_paper_profile_is_the_published_setting():
         "holdout_fraction": values["test_fraction"],
         "learning_rate": values["learning_rate"],
     }
-    assert (
-        papers.departures(papers.load("br35h"), used) == []
-        and values["dataset"] == "br35h"
-        and values["backbone"] == "resnet50v2"
-    )
+    assert papers.departures(papers.load("br35h"), used) == []
+    assert values["dataset"] == "br35h"
+    assert values["backbone"] == "resnet50v2"
 
 
 def test_the_paper_profile_of_the_cad_framework_is_the_published_setting():
@@ -83,13 +82,13 @@ def test_the_paper_profile_of_the_cad_framework_is_the_published_setting():
         "preprocessing_final_size_nasnetlarge": values["large_size"],
         **{name: values[name] for name in ("epochs", "learning_rate", "batch_size")},
     }
-    assert papers.departures(papers.load("cad"), used) == [] and values["dataset"] == "nickparvar"
-    assert values["initial"] == "imagenet" and not (
-        values["images"]
-        or values["large_images"]
-        or values["bn_momentum"]
-        or values["random_epochs"]
-    )
+    assert papers.departures(papers.load("cad"), used) == []
+    assert values["dataset"] == "nickparvar"
+    assert values["initial"] == "imagenet"
+    assert not (values["images"])
+    assert not (values["large_images"])
+    assert not (values["bn_momentum"])
+    assert not (values["random_epochs"])
 
 
 def by_nbmake(folder, notebooks, *arguments):
@@ -139,10 +138,8 @@ def test_every_notebook_runs_and_every_artefact_is_written(smoke, monkeypatch):
 def test_nbmake_finds_every_notebook(tmp_path):
     done = by_nbmake(tmp_path, NOTEBOOKS, "--collect-only")
     assert done.returncode == 0, done.stdout[-4000:]
-    assert (
-        all(f"{notebook.name}::" in done.stdout for notebook in NOTEBOOKS)
-        and f"{len(NOTEBOOKS)} tests collected" in done.stdout
-    )
+    assert all(f"{notebook.name}::" in done.stdout for notebook in NOTEBOOKS)
+    assert f"{len(NOTEBOOKS)} tests collected" in done.stdout
 
 
 def test_nbmake_runs_a_notebook_outside_the_repository(smoke, tmp_path, monkeypatch):
@@ -168,10 +165,8 @@ def test_results_on_embedded_data_say_so_everywhere(smoke):
         if entry["kind"] == "table" and entry["status"] == "written":
             text = (smoke / "br35h" / "tables" / f"{entry['id']}.md").read_text()
             assert (
-                "Embedded data set phantom-binary" in text
-                and "stand-in" in text.lower()
-                or "Stand-in" in text
-            ), entry["id"]
+                "Embedded data set phantom-binary" in text and "stand-in" in text.lower()
+            ) or "Stand-in" in text, entry["id"]
     verdicts = (smoke / "summary" / "tables" / "table-verdicts.csv").read_text()
     reproduced = [line for line in verdicts.splitlines() if ",reproduced," in line]
     free = (
@@ -179,9 +174,8 @@ def test_results_on_embedded_data_say_so_everywhere(smoke):
         "gencnn,table-3-2/",
         "pbcnas,claims/parameter-reduction,",
     )  # counts of parameters, and splits that follow from printed class counts, depend on no data
-    assert "not comparable" in verdicts and all(
-        any(part in line for part in free) for line in reproduced
-    )
+    assert "not comparable" in verdicts
+    assert all(any(part in line for part in free) for line in reproduced)
 
 
 def results_of(folder):
@@ -257,7 +251,8 @@ def test_a_killed_run_is_not_taken_for_a_finished_one(killed, stage, monkeypatch
     killed.at(stage)
     monkeypatch.setenv("KIT_RESULTS", str(killed.home))
     job = runner.Job(paths.notebooks_dir() / f"{TRAINING}.ipynb", "smoke", {})
-    assert not job.status_file.exists() and not runner.up_to_date(job)
+    assert not job.status_file.exists()
+    assert not runner.up_to_date(job)
     assert any(a["status"] != "written" for a in runner.collect(job))
 
 
@@ -267,10 +262,11 @@ def test_a_run_killed_at_three_stages_ends_as_an_uninterrupted_one(smoke, killed
     done = killed.whole()
     assert done.returncode == 0, done.stdout + done.stderr
     after, whole = results_of(killed.folder), results_of(smoke)
-    assert sorted(after) == sorted(whole) and len(whole) > 12
+    assert sorted(after) == sorted(whole)
+    assert len(whole) > 12
     assert [name for name in whole if after[name] != whole[name]] == []
     started = time.monotonic()
     again = killed.whole()
-    assert (
-        again.returncode == 0 and "up to date" in again.stdout and time.monotonic() - started < 30
-    )
+    assert again.returncode == 0
+    assert "up to date" in again.stdout
+    assert time.monotonic() - started < 30

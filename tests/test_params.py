@@ -75,7 +75,8 @@ def test_a_notebook_without_the_tag_is_refused(tmp_path):
 )
 def test_set_is_read_as_the_declared_type(tmp_path, profiles, text, name, value):
     got = params.resolve(notebook(tmp_path), "quick", [(name, text)])[name]
-    assert got == value and type(got) is type(value)
+    assert got == value
+    assert type(got) is type(value)
 
 
 @pytest.mark.parametrize(

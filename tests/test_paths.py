@@ -6,15 +6,15 @@ from kit import paths
 
 
 def test_the_root_is_the_checkout_and_its_folders_are_there():
-    assert (paths.ROOT / "pyproject.toml").is_file() and (paths.ROOT / "kit" / "paths.py").samefile(
-        paths.__file__
-    )
+    assert (paths.ROOT / "pyproject.toml").is_file()
+    assert (paths.ROOT / "kit" / "paths.py").samefile(paths.__file__)
     for folder in (paths.papers_dir(), paths.profiles_dir(), paths.notebooks_dir()):
-        assert folder.is_dir() and folder.is_relative_to(paths.ROOT)
+        assert folder.is_dir()
+        assert folder.is_relative_to(paths.ROOT)
 
 
 @pytest.mark.parametrize(
-    "variable, function",
+    ("variable", "function"),
     [
         ("KIT_DATA", paths.data_dir),
         ("KIT_RESULTS", paths.results_dir),

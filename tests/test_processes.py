@@ -44,7 +44,8 @@ def test_an_error_here_ends_it(tmp_path):
             raise KeyboardInterrupt
     except KeyboardInterrupt:
         pass
-    assert process.poll() is not None and not (tmp_path / "done.json").exists()
+    assert process.poll() is not None
+    assert not (tmp_path / "done.json").exists()
 
 
 def test_it_ends_with_a_killed_parent(tmp_path):

@@ -27,9 +27,8 @@ def test_atomic_write_keeps_the_old_file_when_the_disk_is_full(tmp_path, monkeyp
     monkeypatch.setattr(os, "replace", full)
     with pytest.raises(files.CannotWrite, match="No space left on device; free some space"):
         files.write_json(file, {"new": 2})
-    assert files.read_json(file) == {"old": 1} and [f.name for f in tmp_path.iterdir()] == [
-        "a.json"
-    ]
+    assert files.read_json(file) == {"old": 1}
+    assert [f.name for f in tmp_path.iterdir()] == ["a.json"]
 
 
 def test_no_write_permission_is_one_sentence(tmp_path):
@@ -80,7 +79,8 @@ def test_run_key_is_the_configuration(tmp_path):
     one.open(seed=0)
     assert not one.finished
     one.close("finished", 1.0)
-    assert same.finished and not other.finished
+    assert same.finished
+    assert not other.finished
 
 
 def test_prediction_table_gives_both_scores_of_one_unit():

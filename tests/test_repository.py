@@ -64,7 +64,8 @@ def test_yaml_parses(path):
 
 
 def test_the_version_stands_in_the_package_and_is_repeated_where_tools_cannot_read_it():
-    assert PROJECT["project"]["dynamic"] == ["version"] and "version" not in PROJECT["project"]
+    assert PROJECT["project"]["dynamic"] == ["version"]
+    assert "version" not in PROJECT["project"]
     assert PROJECT["tool"]["hatch"]["version"]["path"] == "kit/__init__.py"
     assert parsed("CITATION.cff")["version"] == kit.__version__
     releases = re.findall(r"^## \[(.+?)\]", read("CHANGELOG.md"), re.MULTILINE)
@@ -82,9 +83,11 @@ def test_the_version_is_had_without_heavy_imports():
 def test_the_citation_has_what_the_format_requires():
     citation = parsed("CITATION.cff")
     assert {"cff-version", "message", "title", "authors", "type", "abstract"} <= set(citation)
-    assert citation["cff-version"] == "1.2.0" and citation["type"] == "software"
+    assert citation["cff-version"] == "1.2.0"
+    assert citation["type"] == "software"
     for reference in citation["references"]:
-        assert {"type", "title", "authors"} <= set(reference) and reference["authors"]
+        assert {"type", "title", "authors"} <= set(reference)
+        assert reference["authors"]
 
 
 def test_the_citation_refers_to_each_publication():
@@ -146,7 +149,8 @@ def test_hooks_name_programs_that_exist_and_pin_the_others():
             assert re.fullmatch(r"v?\d+(\.\d+)+", repository["rev"]), repository["repo"]
             continue
         for hook in repository["hooks"]:
-            assert hook["language"] == "system" and missing(hook["entry"]) == []
+            assert hook["language"] == "system"
+            assert missing(hook["entry"]) == []
 
 
 def test_no_committed_file_but_published_results_is_larger_than_the_hook_allows():

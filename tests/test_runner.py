@@ -82,21 +82,19 @@ def test_a_notebook_runs_once_and_again_only_if_something_changed(place, capsys)
     notebook(place / "notebooks", "11_good", WRITE, {"table-1": "t"})
     assert runner.main(["--profile", "smoke"]) == 0
     first = status(place, "11_good")
-    assert (
-        first["state"] == "finished"
-        and first["peak_mb"] > 10
-        and first["parameters"] == {"profile": "smoke", "number": 1}
-    )
+    assert first["state"] == "finished"
+    assert first["peak_mb"] > 10
+    assert first["parameters"] == {"profile": "smoke", "number": 1}
     assert "1/1" in capsys.readouterr().out
     assert runner.main(["--profile", "smoke"]) == 0
-    assert "up to date" in capsys.readouterr().out and status(place, "11_good") == first
+    assert "up to date" in capsys.readouterr().out
+    assert status(place, "11_good") == first
     assert runner.main(["--profile", "smoke", "--set", "number=7"]) == 0
     table = place / "results" / "smoke" / "trial" / "tables" / "table-1.csv"
     assert table.read_text() == "7"
     table.unlink()
-    assert (
-        runner.main(["--profile", "smoke", "--set", "number=7"]) == 0 and table.read_text() == "7"
-    )
+    assert runner.main(["--profile", "smoke", "--set", "number=7"]) == 0
+    assert table.read_text() == "7"
 
 
 def test_a_failed_a_killed_and_an_empty_notebook_are_told_apart_and_the_rest_goes_on(place, capsys):
@@ -108,13 +106,10 @@ def test_a_failed_a_killed_and_an_empty_notebook_are_told_apart_and_the_rest_goe
     notebook(place / "notebooks", "14_good", WRITE)
     assert runner.main(["--profile", "smoke", "--jobs", "2"]) == 1
     assert "ValueError: no such tumour" in status(place, "11_bad")["reason"]
-    assert status(place, "12_dead")["exit_code"] == 138 and status(place, "12_dead")[
-        "reason"
-    ].startswith("out of memory")
-    assert (
-        status(place, "13_idle")["state"] == "finished"
-        and status(place, "14_good")["state"] == "finished"
-    )
+    assert status(place, "12_dead")["exit_code"] == 138
+    assert status(place, "12_dead")["reason"].startswith("out of memory")
+    assert status(place, "13_idle")["state"] == "finished"
+    assert status(place, "14_good")["state"] == "finished"
     assert "13_idle: trial table-9 missing" in capsys.readouterr().out
 
 
@@ -134,10 +129,8 @@ def test_a_wrong_call_is_refused_before_anything_starts(place, capsys, arguments
     notebook(place / "notebooks", "11_good", WRITE)
     assert runner.main(["--profile", "smoke", *arguments]) == 2
     message = capsys.readouterr().err
-    assert (
-        pytest.importorskip("re").search(sentence, message.replace("\n", " "))
-        and "Traceback" not in message
-    )
+    assert pytest.importorskip("re").search(sentence, message.replace("\n", " "))
+    assert "Traceback" not in message
     assert not (place / "results").exists()
 
 
@@ -172,11 +165,12 @@ def test_an_ended_runner_leaves_no_process_and_no_lock(place, sent, code, interr
     children = psutil.Process(process.pid).children(recursive=True)
     assert len(children) >= 2
     second = detached(place, "--profile", "smoke")
-    assert second.wait(60) == 2 and "Another run is working in" in second.stderr.read()
+    assert second.wait(60) == 2
+    assert "Another run is working in" in second.stderr.read()
     os.kill(process.pid, sent)
     process.wait(20)
     assert process.returncode == code
-    gone, alive = psutil.wait_procs(children, timeout=10)
+    _gone, alive = psutil.wait_procs(children, timeout=10)
     assert not alive
     assert status(place, "11_slow") == {}
     with files.FolderLock(place / "results" / "smoke" / "notebooks" / ".locks" / "11_slow"):
@@ -189,7 +183,8 @@ def test_fresh_deletes_what_the_notebook_left(place):
     stale = place / "results" / "smoke" / "trial" / "runs" / "old"
     stale.mkdir(parents=True)
     assert runner.main(["--profile", "smoke", "--fresh"]) == 0
-    assert not stale.exists() and status(place, "11_good")["state"] == "finished"
+    assert not stale.exists()
+    assert status(place, "11_good")["state"] == "finished"
 
 
 def test_the_runner_needs_no_tensorflow():

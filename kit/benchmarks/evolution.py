@@ -21,6 +21,7 @@ from kit.search.evolution import workers
 from kit.search.evolution.genetic import GASettings
 from kit.search.evolution.genome import Gene, Genome
 from kit.search.evolution.plan import Plan
+import itertools
 
 CREWS = ((1, 1), (2, 1), (1, 2))  # workers, threads of each
 
@@ -93,7 +94,7 @@ def measure(
             ]
         rows += [
             {"workers": crew, "threads": threads, "generation": g + 1, "seconds": b - a}
-            for g, (a, b) in enumerate(zip(last, last[1:], strict=False))
+            for g, (a, b) in enumerate(itertools.pairwise(last))
         ]
     return pd.DataFrame(rows)
 

@@ -115,7 +115,10 @@ class Cell(nn.Module):
         states, offset = [self.first(before_last), self.second(last)], 0
         for _ in range(4):
             mixed = [
-                sum(w * op(x) for w, op in zip(weights[offset + j], self.edges[offset + j]))
+                sum(
+                    w * op(x)
+                    for w, op in zip(weights[offset + j], self.edges[offset + j], strict=False)
+                )
                 for j, x in enumerate(states)
             ]
             offset += len(states)

@@ -178,7 +178,7 @@ def inspect_all(files, workers: int = 2, max_pixels: int = MAX_PIXELS) -> tuple[
     with ThreadPoolExecutor(workers) as pool:
         results = list(pool.map(one, files))
     return [facts for facts, _ in results], {
-        path: why for path, (_, why) in zip(files, results) if why
+        path: why for path, (_, why) in zip(files, results, strict=False) if why
     }
 
 

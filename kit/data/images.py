@@ -6,9 +6,9 @@ memory-mapped array, and batches are gathered from it. The order and the augment
 depend on (seed, epoch) only, so that a resumed run sees the same batches.
 """
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Callable
 
 import numpy as np
 import pandas as pd

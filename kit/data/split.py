@@ -171,7 +171,7 @@ def _whole_groups(codes: np.ndarray, strata: np.ndarray, wanted: int, seed: int)
     random, chosen = np.random.default_rng(seed), []
     first = pd.Series(strata).groupby(codes).transform("first").to_numpy()
     values, counts = np.unique(first, return_counts=True)
-    for value, quota in zip(values, _shares(counts, wanted)):
+    for value, quota in zip(values, _shares(counts, wanted), strict=False):
         sizes = pd.Series(codes[first == value]).value_counts().sort_index()
         for code in random.permutation(sizes.index.to_numpy()):
             if sizes[code] <= quota:
@@ -352,7 +352,7 @@ def check(split: Split, groups: pd.DataFrame, level: str = "near") -> None:
     """
     home = {}
     for part, ids in split.parts.items():
-        for image_id, group in zip(ids, duplicates.group_of(groups, ids, level)):
+        for image_id, group in zip(ids, duplicates.group_of(groups, ids, level), strict=False):
             other, twin = home.setdefault(group, (part, image_id))
             if other != part:
                 raise GroupOnBothSides(

@@ -261,10 +261,10 @@ def _svcca(x, y, epsilon) -> Correlations:
     most = [np.abs(b).max() for b in blocks]
     if not min(most) > 0:
         raise BadFeatures("All channels of one side are constant; there is nothing to correlate.")
-    kept = [np.diag(b) / m >= epsilon for b, m in zip(blocks, most)]
+    kept = [np.diag(b) / m >= epsilon for b, m in zip(blocks, most, strict=False)]
     roots = [
         _inverse_root(b[np.ix_(k, k)] / m + epsilon * np.eye(k.sum()))
-        for b, k, m in zip(blocks, kept, most)
+        for b, k, m in zip(blocks, kept, most, strict=False)
     ]
     between = covariance[:split, split:][np.ix_(*kept)] / np.sqrt(most[0] * most[1])
     u, rho, vt = linalg.svd(roots[0] @ between @ roots[1], full_matrices=False, check_finite=False)
@@ -406,7 +406,7 @@ def svcca_procedure(x, y, epsilon=1e-10) -> float:
     blocks = [covariance[:split, :split], covariance[split:, split:]]
     most = [np.abs(b).max() for b in blocks]
     roots = []
-    for block, largest in zip(blocks, most):
+    for block, largest in zip(blocks, most, strict=False):
         values, vectors = np.linalg.eigh(
             np.linalg.pinv(block / largest + epsilon * np.eye(len(block)))
         )

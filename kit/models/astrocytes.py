@@ -100,7 +100,7 @@ def _over_replicas(tensors) -> list:
     together = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, together)
     return [
         tf.reshape(part, tf.shape(t))
-        for part, t in zip(tf.split(together, [tf.size(t) for t in tensors]), tensors)
+        for part, t in zip(tf.split(together, [tf.size(t) for t in tensors]), tensors, strict=False)
     ]
 
 
@@ -264,7 +264,7 @@ class Astrocytes:
             return variable * tf.cast(tf.reshape(part, factor_shape(layer)), variable.dtype)
 
         def everywhere(strategy, all_factors):
-            for layer, i in zip(self.layers, itertools.accumulate(self._widths)):
+            for layer, i in zip(self.layers, itertools.accumulate(self._widths), strict=False):
 
                 def update(variable, given, layer=layer, i=i):
                     return variable.assign(
@@ -276,7 +276,7 @@ class Astrocytes:
         if _in_replica():
             tf.distribute.get_replica_context().merge_call(everywhere, args=(all_factors,))
             return
-        for layer, part in zip(self.layers, tf.split(all_factors, self._widths)):
+        for layer, part in zip(self.layers, tf.split(all_factors, self._widths), strict=False):
             kernel_of(layer).assign(scaled(kernel_of(layer).value, part, layer))
 
     def reset(self) -> None:
@@ -320,7 +320,7 @@ def _chosen(model, layers) -> list:
     """Layers by object or name."""
     by_name = {layer.name: layer for layer in model._flatten_layers(include_self=True)}
     chosen = [by_name.get(layer) if isinstance(layer, str) else layer for layer in layers]
-    for layer, asked in zip(chosen, layers):
+    for layer, asked in zip(chosen, layers, strict=False):
         if not isinstance(layer, CONVOLUTIONS):
             raise BadAstrocytes(
                 f"{getattr(asked, 'name', asked)!r} is no convolution of model {model.name!r}; "
@@ -456,5 +456,7 @@ class AstrocyteSchedule(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch, logs=None):
         """Assign the factors of this epoch."""
-        for variable, value in zip((self.model.strong, self.model.weak), self.factors[epoch]):
+        for variable, value in zip(
+            (self.model.strong, self.model.weak), self.factors[epoch], strict=False
+        ):
             variable.assign(value)

@@ -93,7 +93,7 @@ def _steps(model, inputs, steps, names) -> list:
                     [place[id(t)] for t in node.input_tensors],
                     [t.shape for t in node.output_tensors],
                 )
-                place.update(zip(map(id, node.output_tensors), given_back))
+                place.update(zip(map(id, node.output_tensors), given_back, strict=False))
     return [place[id(tensor)] for tensor in model.outputs]
 
 

@@ -75,7 +75,7 @@ def read_torch(path) -> dict:
             ):
                 raise ValueError("another format or byte order")
             tensors = _Unpickler(file).load()
-            storages = {key: None for key in _Unpickler(file).load()}
+            storages = dict.fromkeys(_Unpickler(file).load())
             types = {key: (dtype, count) for (dtype, key, count), *_ in tensors.values()}
             for key in storages:
                 storages[key] = _storage(file, *types[key])

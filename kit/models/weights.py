@@ -11,9 +11,9 @@ and inputs (x - 127)/128; `kit.models.torchfile` reads it.
 
 import hashlib
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable
 
 from kit import paths
 from kit.errors import KitError

@@ -264,7 +264,10 @@ def gap(paper, rows, columns, level=1e-6):
         if stats.fisher(errors[0], a.n, errors[1], b.n).p < level:
             found += [a, b]
     if found:
-        gaps = [(b.value - a.value) / scale(a) * 100 for a, b in zip(found[::2], found[1::2])]
+        gaps = [
+            (b.value - a.value) / scale(a) * 100
+            for a, b in zip(found[::2], found[1::2], strict=False)
+        ]
         yield (
             UNEXPLAINED,
             [e.id for e in found],
@@ -344,7 +347,7 @@ def _confusion_matrix(paper, pattern, labels):
 
 def _class_table(paper, pattern, labels):
     totals = metrics.totals(_confusion_matrix(paper, pattern, labels))
-    rates = {k: dict(zip(labels, v)) for k, v in metrics.class_rates(totals).items()}
+    rates = {k: dict(zip(labels, v, strict=False)) for k, v in metrics.class_rates(totals).items()}
     overall = metrics.overall_rates(totals)
     for name in rates:
         rates[name]["weighted"] = float(overall[f"weighted_{name}"])

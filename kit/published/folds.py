@@ -53,7 +53,7 @@ def _from_summary(paper, summary, t, n):
     test = stats.t_from_summary(m1.value, s1.value, n, m2.value, s2.value, n)
     ends = [
         stats.t_from_summary(m1.value, r1, n, m2.value, r2, n).statistic
-        for r1, r2 in zip(range_of(s1), range_of(s2))
+        for r1, r2 in zip(range_of(s1), range_of(s2), strict=False)
     ]
     verb = "gives" if numbers.Range(*sorted(ends)).meets(range_of(t)) else "does not give"
     return (

@@ -286,7 +286,7 @@ def statistic_range(statistic, samples, decimals, means=None):
         result = optimize.minimize(
             lambda x: sign * statistic(*split(x)),
             start,
-            bounds=list(zip(x0 - h, x0 + h)),
+            bounds=list(zip(x0 - h, x0 + h, strict=False)),
             constraints=inside,
             method="SLSQP",
             options={"ftol": 1e-12, "maxiter": 300},

@@ -11,7 +11,7 @@ published value, and is kept apart.
 import math
 import re
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 import yaml
@@ -187,7 +187,7 @@ def keys():
     return sorted(path.stem for path in paths.papers_dir().glob("*.yml"))
 
 
-@lru_cache(maxsize=None)
+@cache
 def load(key):
     """Read and check one publication.
 
@@ -327,7 +327,7 @@ def _block(artefact, block, values, texts, path):
             f"row {row} of {artefact} needs {len(columns)} cells",
         )
         for column, cell in (
-            (column, cell) for column, cell in zip(columns, cells) if cell is not None
+            (column, cell) for column, cell in zip(columns, cells, strict=False) if cell is not None
         ):
             named = NAME.fullmatch(row) and NAME.fullmatch(str(column))
             _demand(named, path, f"{artefact}/{row}/{column} is no valid value id")

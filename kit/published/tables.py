@@ -253,7 +253,7 @@ def steps(paper, rows, columns, length, start, step, claim=None):
     """
     both, moves, ids = 0, 0, []
     for pattern in rows:
-        last = dict(zip(columns, start))
+        last = dict(zip(columns, start, strict=False))
         for i in range(1, length + 1):
             now = {c: one(paper, f"{pattern.format(i)}/{c}") for c in columns}
             change = [abs(e.value - last[c]) for c, e in now.items()]

@@ -154,7 +154,7 @@ def _body(key: str, profile: str, expected: list[dict], table: pd.DataFrame | No
         else [
             _reading(row, text, key)
             for row, text in zip(
-                table.to_dict("records"), verdicts.printed(table).to_dict("records")
+                table.to_dict("records"), verdicts.printed(table).to_dict("records"), strict=False
             )
         ]
     )

@@ -47,7 +47,7 @@ def matrix_grid(matrices: dict, classes, columns: int = 3) -> Figure:
     axes = fig.subplots(rows, columns, squeeze=False)
     for ax in axes.flat[len(matrices) :]:
         ax.set_axis_off()
-    for number, (ax, (title, matrix)) in enumerate(zip(axes.flat, matrices.items())):
+    for number, (ax, (title, matrix)) in enumerate(zip(axes.flat, matrices.items(), strict=False)):
         matrix = np.asarray(matrix)
         share = 100 * matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
         image = ax.imshow(share, cmap="Blues", vmin=0, vmax=100)
@@ -96,7 +96,11 @@ def curve_grid(histories: dict, columns: int = 2, best: bool = False) -> Figure:
     for number, (title, history) in enumerate(histories.items()):
         pair = axes[number // columns, 2 * (number % columns) : 2 * (number % columns) + 2]
         for ax, column, unit, factor in zip(
-            pair, ("accuracy", "loss"), ("Accuracy (%)", "Loss (cross-entropy)"), (100, 1)
+            pair,
+            ("accuracy", "loss"),
+            ("Accuracy (%)", "Loss (cross-entropy)"),
+            (100, 1),
+            strict=False,
         ):
             _curves(ax, history, column, factor, best)
             ax.set(ylabel=unit, xlabel="Epoch" if number + columns >= len(histories) else "")
@@ -176,7 +180,9 @@ def scatter_named(table: pd.DataFrame, x: str, label: str, log: bool = False) ->
         table.get(f"accuracy_{end}", table["accuracy"]).fillna(table["accuracy"]).to_numpy(float)
         for end in ("low", "high")
     )
-    for number, (at, y, below, above) in enumerate(zip(table[x], table["accuracy"], low, high)):
+    for number, (at, y, below, above) in enumerate(
+        zip(table[x], table["accuracy"], low, high, strict=False)
+    ):
         ax.errorbar(
             at,
             y,
@@ -232,7 +238,7 @@ def _name_points(fig, ax, x, y, low, high, names) -> None:
     points, bottoms, tops = (to_pixels(np.column_stack([x, values])) for values in (y, low, high))
     taken = [
         Bbox([(b[0] - 4 * scale, b[1] - 2), (t[0] + 4 * scale, t[1] + 2)])
-        for b, t in zip(bottoms, tops)
+        for b, t in zip(bottoms, tops, strict=False)
     ]
     taken += [Bbox([p - 6 * scale, p + 6 * scale]) for p in points]
     for own in np.argsort(x, kind="stable"):
@@ -329,7 +335,7 @@ def venn(counts: pd.DataFrame, names, totals=None, what: str = "errors") -> Figu
     ax.set_axis_off()
     centres = [0.72 * np.array((np.cos(a), np.sin(a))) for a in np.radians((150, 30, 270))]
     for number, (centre, place) in enumerate(
-        zip(centres, ((-1.35, 1.78), (1.35, 1.78), (0, -2.1)))
+        zip(centres, ((-1.35, 1.78), (1.35, 1.78), (0, -2.1)), strict=False)
     ):
         ax.add_patch(Circle(centre, 1.22, fc=OKABE_ITO[number], alpha=0.16, lw=0))
         ax.add_patch(
@@ -338,14 +344,18 @@ def venn(counts: pd.DataFrame, names, totals=None, what: str = "errors") -> Figu
             )
         )
         size = (
-            sum(row for region, row in zip(_REGIONS, counts["images"]) if number in region)
+            sum(
+                row
+                for region, row in zip(_REGIONS, counts["images"], strict=False)
+                if number in region
+            )
             if totals is None
             else totals[number]
         )
         ax.text(
             *place, f"{names[number]}: {size} {what}", ha="center", va="center", fontweight="bold"
         )
-    for region, row in zip(_REGIONS, counts.itertuples()):
+    for region, row in zip(_REGIONS, counts.itertuples(), strict=False):
         at = sum(centres[k] for k in region) / len(region) * {1: 1.6, 2: 2.0, 3: 1}[len(region)]
         ax.text(*at, str(row.images), ha="center", va="center", fontsize=13)
         if row.distinct != row.images:
@@ -387,7 +397,7 @@ def heat_grid(
     axes = fig.subplots(rows, columns, squeeze=False)
     for ax in axes.flat:
         ax.set_axis_off()
-    for letter, ax, (title, image, values) in zip(LETTERS, axes.flat, panels):
+    for letter, ax, (title, image, values) in zip(LETTERS, axes.flat, panels, strict=False):
         image = np.asarray(image)
         ax.imshow(image, cmap="gray", vmin=0, vmax=255 if image.dtype == np.uint8 else 1)
         if values is not None:

@@ -634,7 +634,9 @@ def bars(counts: pd.DataFrame) -> report_style.Figure:
             lw=0.5,
             label=kind,
         )
-        for place, number, start, width in zip(range(len(counts)), counts[kind], left, share):
+        for place, number, start, width in zip(
+            range(len(counts)), counts[kind], left, share, strict=False
+        ):
             if width >= 4:
                 ax.text(
                     start + width / 2,

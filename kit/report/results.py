@@ -122,6 +122,7 @@ def columns(found: stats.Interval | None, prefix: str) -> dict:
             (found.estimate, found.low, found.high, found.n)
             if found
             else (np.nan, np.nan, np.nan, 0),
+            strict=False,
         )
     )
 

@@ -97,7 +97,7 @@ def read_upload(
     suffix = PurePath(name).suffix.lower()
     notes += (
         []
-        if suffix in SUFFIXES[kind] or kind == "DICOM" and suffix.strip(".").isdigit()
+        if suffix in SUFFIXES[kind] or (kind == "DICOM" and suffix.strip(".").isdigit())
         else [f"named {suffix or 'without suffix'} but {kind}"]
     )
     return Upload(name, kind, pixels, tuple(notes))

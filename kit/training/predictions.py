@@ -173,13 +173,16 @@ def recalibrate(model, batches, seed: int = 0) -> None:
         for x, _ in batches:
             forward(x)
             total, seen = (
-                [t + len(x) * np.asarray(v, np.float64) for t, v in zip(total, moving)],
+                [
+                    t + len(x) * np.asarray(v, np.float64)
+                    for t, v in zip(total, moving, strict=False)
+                ],
                 seen + len(x),
             )
     finally:
-        for layer, momentum in zip(layers, kept):
+        for layer, momentum in zip(layers, kept, strict=False):
             layer.momentum = momentum
-    for variable, value in zip(moving, total):
+    for variable, value in zip(moving, total, strict=False):
         variable.assign((value / seen).astype(np.float32))
 
 

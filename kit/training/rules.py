@@ -86,7 +86,7 @@ def sgd(weights, gradients, buffers, lr, momentum=0.9, decay=3e-4, clip=5.0):
     buffers = [
         momentum * b + g + decay * w for w, g, b in zip(weights, gradients, buffers, strict=True)
     ]
-    return [w - scalar(lr, w.dtype) * b for w, b in zip(weights, buffers)], buffers
+    return [w - scalar(lr, w.dtype) * b for w, b in zip(weights, buffers, strict=False)], buffers
 
 
 def adam(
@@ -124,7 +124,7 @@ def adam(
     rate, root = scalar(lr, tf.float64) / bias[0], tf.sqrt(bias[1])
     moved = [
         a - tf.cast(rate, a.dtype) * m / (tf.sqrt(v) / tf.cast(root, a.dtype) + eps)
-        for a, m, v in zip(arch, first, second)
+        for a, m, v in zip(arch, first, second, strict=False)
     ]
     return moved, AdamState(step, first, second)
 

@@ -11,8 +11,8 @@ without augmentation falls from 97 % to 45 % and ends at 91 %).
 import json
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Callable
 
 import numpy as np
 import pandas as pd

@@ -35,17 +35,16 @@ def test_both_sides_in_turn(tmp_path, monkeypatch):
         lambda *_: type("Side", (), {"step": lambda self: {"train": 2.0, "evaluate": 1.0}})(),
     )
     table = nas3d.compare(TINY, sys.executable, 2).set_index(["side", "part"])
-    assert (
-        table.loc["pytorch", "train"].tolist() == [8, 9.5, 9, 10, 2 / 9.5]
-        and table.loc[("pytorch", "evaluate"), "ratio"] == 0.25
-    )
+    assert table.loc["pytorch", "train"].tolist() == [8, 9.5, 9, 10, 2 / 9.5]
+    assert table.loc[("pytorch", "evaluate"), "ratio"] == 0.25
 
 
 def test_torch_that_ends_is_told(tmp_path, monkeypatch, capsys):
     fake_torch(tmp_path, monkeypatch, "sys.exit(3)\n")
     with pytest.raises(nas.NoTorch, match="status 3"):
         nas3d.compare(TINY, sys.executable, 1)
-    assert nas3d.main(["nine"]) == 1 and "no network 'nine'" in capsys.readouterr().err
+    assert nas3d.main(["nine"]) == 1
+    assert "no network 'nine'" in capsys.readouterr().err
 
 
 def test_keras_own_layers_make_the_same_network():
@@ -75,7 +74,6 @@ def test_our_side_alone(tmp_path, capsys):
         == 0
     )
     times = json.loads((tmp_path / "times.json").read_text())["networks"]["smallest"]["times"]
-    assert [row["part"] for row in times] == ["train", "evaluate"] and all(
-        row["first"] > row["median"] > 0 for row in times
-    )
+    assert [row["part"] for row in times] == ["train", "evaluate"]
+    assert all(row["first"] > row["median"] > 0 for row in times)
     assert "smallest, batch 2" in capsys.readouterr().out

@@ -113,11 +113,11 @@ def test_copies_of_copies_belong_together():
 def test_pairs_do_not_depend_on_the_block_size(monkeypatch):
     rows = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-    whole = set(zip(*duplicates._near_pairs(rows, 0.9)))
+    whole = set(zip(*duplicates._near_pairs(rows, 0.9), strict=False))
     monkeypatch.setattr(duplicates, "_BLOCK", 7)
     assert (
         whole
-        == set(zip(*duplicates._near_pairs(rows, 0.9)))
+        == set(zip(*duplicates._near_pairs(rows, 0.9), strict=False))
         == {(i, j) for i in range(50) for j in range(i + 1, 50) if rows[i] @ rows[j] > 0.9}
     )
     assert len(whole) > 10
@@ -188,7 +188,8 @@ def test_summary_of_a_divided_set(planted):
         f"{TRAIN}/a/08.png",
     ]
     twins = tables.twins.set_index("image_id")
-    assert len(twins) == 7 and twins.loc[f"{TEST}/b/conflict.png"].tolist() == [
+    assert len(twins) == 7
+    assert twins.loc[f"{TEST}/b/conflict.png"].tolist() == [
         "b",
         "byte",
         f"{TRAIN}/a/08.png",
@@ -202,7 +203,8 @@ def test_summary_of_a_set_without_a_split(planted):
     store(planted, f"{TRAIN}/b/again.png", picture(0))
     index = index_of(planted / TRAIN)
     tables = audit_tables.summarise(index, duplicates.duplicate_groups(index, planted / TRAIN))
-    assert tables.leaky_test.empty and tables.duplicates["test_in_train"].isna().all()
+    assert tables.leaky_test.empty
+    assert tables.duplicates["test_in_train"].isna().all()
     assert tables.twins[["image_id", "twin", "level"]].values.tolist() == [
         ["b/again.png", "a/00.png", "byte"]
     ]
@@ -275,9 +277,8 @@ def test_volumes_are_grouped_by_their_voxels(balls):
         index.loc[index["split"] == "train", "image_id"],
         ["test/000000", "test/000001"],
     )[0]
-    assert (groups["exact_group"] == groups["pixel_group"]).all() and together(
-        groups, "pixel_group"
-    ) == {frozenset({"test/000000", "train/000003"})}
+    assert (groups["exact_group"] == groups["pixel_group"]).all()
+    assert together(groups, "pixel_group") == {frozenset({"test/000000", "train/000003"})}
 
 
 @pytest.mark.parametrize("name", ["phantom4", "phantom-binary"])
@@ -291,9 +292,8 @@ def test_planted_copies_of_the_embedded_sets(name, tmp_path):
     for level, column in duplicates.COLUMN.items():
         for source, copy in planted[level]:
             sources.setdefault(source, {source}).add(copy)
-        assert planted[level] and together(groups, column) == {
-            frozenset(group) for group in sources.values()
-        }
+        assert planted[level]
+        assert together(groups, column) == {frozenset(group) for group in sources.values()}
 
 
 def unpacked(archive, folder):
@@ -332,7 +332,8 @@ def nickparvar(tmp_path_factory):
 @pytest.mark.real
 def test_7023_image_set_known_answer(nickparvar):
     _, index, groups, seconds = nickparvar
-    assert len(index) == 7019 and seconds < 60
+    assert len(index) == 7019
+    assert seconds < 60
     tables = audit_tables.summarise(index, groups)
     leaky = tables.leaky_test.pivot(index="class_name", columns="level", values="leaky")
     known = {"glioma": 0, "meningioma": 106, "notumor": 105, "pituitary": 5, "all": 216}

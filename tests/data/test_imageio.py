@@ -98,7 +98,8 @@ def test_bad_files_get_one_sentence_each(case, tmp_path):
     for source in (content, tmp_path / "x.jpg"):
         with pytest.raises(kind, match=words) as caught:
             imageio.read_image(source)
-        assert str(caught.value).count("\n") == 0 and len(str(caught.value)) < 400
+        assert str(caught.value).count("\n") == 0
+        assert len(str(caught.value)) < 400
     with pytest.raises(kind):
         imageio.inspect(tmp_path / "x.jpg")
     assert "x.jpg" in str(imageio.inspect_all([tmp_path / "x.jpg"])[1][tmp_path / "x.jpg"])
@@ -108,11 +109,9 @@ def test_shapes_and_plain_conversions():
     assert imageio.read_image(PNG, 3).tolist() == np.asarray(COLOUR).tolist()
     assert imageio.read_image(PNG, 1).tolist() == np.asarray(GREY).tolist()
     grey = imageio.read_image(encode(GREY, "PNG"), 3)
-    assert (
-        grey.dtype == np.uint8
-        and grey.shape == (40, 30, 3)
-        and (grey == np.asarray(GREY)[..., None]).all()
-    )
+    assert grey.dtype == np.uint8
+    assert grey.shape == (40, 30, 3)
+    assert (grey == np.asarray(GREY)[..., None]).all()
     with pytest.raises(ValueError):
         imageio.read_image(PNG, 4)
 
@@ -156,7 +155,8 @@ def test_orientation_is_ignored_and_noted(tmp_path):
 def test_content_decides_and_the_wrong_suffix_is_noted(tmp_path):
     (tmp_path / "a.jpg").write_bytes(encode(COLOUR.convert("RGBA"), "PNG"))
     facts = imageio.inspect(tmp_path / "a.jpg")
-    assert set(facts.notes) == {"transparency", "named .jpg but PNG"} and (
+    assert set(facts.notes) == {"transparency", "named .jpg but PNG"}
+    assert (
         facts.width,
         facts.height,
     ) == (30, 40)
@@ -168,7 +168,8 @@ def test_inspect_all_keeps_the_order_and_goes_on_after_bad_files(tmp_path):
     for number, path in enumerate(files):
         path.write_bytes(b"" if number == 7 else encode(GREY.crop((0, 0, 5 + number, 5)), "PNG"))
     facts, bad = imageio.inspect_all(files)
-    assert list(bad) == [files[7]] and facts[7] is None
+    assert list(bad) == [files[7]]
+    assert facts[7] is None
     assert [fact.width for fact in facts if fact] == [5 + i for i in range(20) if i != 7]
 
 

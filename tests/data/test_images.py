@@ -14,7 +14,8 @@ def test_images_are_decoded_once_and_rows_follow_the_index(discs):
     for row in (0, 17, 59):
         picture = Image.open(registry.root(discs) / inputs.index["image_id"].iloc[row])
         assert np.array_equal(inputs.x[row, ..., 0], np.asarray(picture))
-    assert inputs.x.dtype == np.uint8 and set(inputs.labels) == {0, 1}
+    assert inputs.x.dtype == np.uint8
+    assert set(inputs.labels) == {0, 1}
     files = sorted((paths.cache_dir() / "decoded").iterdir())
     images.load(discs, 24)
     assert sorted((paths.cache_dir() / "decoded").iterdir()) == files
@@ -31,7 +32,8 @@ def test_resizing_is_pillows(discs, interpolation, resampling):
         .convert("RGB")
         .resize((10, 10), resampling)
     )
-    assert inputs.x.shape == (60, 10, 10, 3) and np.array_equal(inputs.x[0], np.asarray(picture))
+    assert inputs.x.shape == (60, 10, 10, 3)
+    assert np.array_equal(inputs.x[0], np.asarray(picture))
 
 
 def test_rows_follow_the_ids_given(discs):
@@ -42,12 +44,10 @@ def test_rows_follow_the_ids_given(discs):
 
 def test_a_batch_is_scaled_and_a_plain_array(discs):
     batch = images.load(discs, 24).batch([3, 1])
-    assert (
-        type(batch) is np.ndarray
-        and batch.dtype == np.float32
-        and 0 <= batch.min()
-        and batch.max() <= 1
-    )
+    assert type(batch) is np.ndarray
+    assert batch.dtype == np.float32
+    assert batch.min() >= 0
+    assert batch.max() <= 1
 
 
 def test_features_are_cached_by_what_they_depend_on(discs):
@@ -61,7 +61,9 @@ def test_features_are_cached_by_what_they_depend_on(discs):
     again = images.with_features(
         inputs, {"network": "mean"}, lambda block: pytest.fail("computed again")
     )
-    assert np.array_equal(first.x, again.x) and first.x.dtype == np.float16 and sum(calls) == 61
+    assert np.array_equal(first.x, again.x)
+    assert first.x.dtype == np.float16
+    assert sum(calls) == 61
     assert images.with_features(inputs, {"network": "other"}, mean).facts != first.facts
 
 
@@ -77,9 +79,8 @@ def test_a_killed_decoding_leaves_no_half_array(private_folders, monkeypatch):
     )
     with pytest.raises(KeyboardInterrupt):
         images.load("torn", 12)
-    assert not list((paths.cache_dir() / "decoded").glob("torn*")) and not list(
-        (paths.cache_dir() / "decoded").glob(".tmp*")
-    )
+    assert not list((paths.cache_dir() / "decoded").glob("torn*"))
+    assert not list((paths.cache_dir() / "decoded").glob(".tmp*"))
 
 
 def test_a_damaged_image_is_named(private_folders):
@@ -101,8 +102,9 @@ def test_targets_are_columns_for_two_classes_and_one_hot_for_more(private_folder
     write_set(private_folders / "data" / "three", "three", ("a", "b", "c"), 4, 12)
     ((x, y),) = batches.in_order(images.load("three", 12), np.array([0, 5, 11]), 8)
     assert y.numpy().tolist() == np.eye(3).tolist()
-    ((x, y),) = batches.in_order(images.load(discs, 24), np.array([0, 59]), 8)
-    assert sorted(y.numpy()[:, 0].tolist()) == [0.0, 1.0] and y.shape == (2, 1)
+    ((_x, y),) = batches.in_order(images.load(discs, 24), np.array([0, 59]), 8)
+    assert sorted(y.numpy()[:, 0].tolist()) == [0.0, 1.0]
+    assert y.shape == (2, 1)
 
 
 def test_facts_and_caveats_of_a_set(discs, private_folders):
@@ -130,27 +132,24 @@ def test_prepared_images_are_cached_by_their_tag_and_follow_the_index(discs):
     again = images.prepared(
         discs, {"chain": "colours", "version": 1}, lambda path: pytest.fail("prepared again"), 10
     )
-    assert (
-        len(calls) == 60
-        and np.array_equal(first.x, again.x)
-        and isinstance(first.x, np.memmap)
-        and first.scale == 1 / 255
-    )
-    assert (
-        first.facts["prepared"] == {"chain": "colours", "version": 1} and first.facts["size"] == 10
-    )
+    assert len(calls) == 60
+    assert np.array_equal(first.x, again.x)
+    assert isinstance(first.x, np.memmap)
+    assert first.scale == 1 / 255
+    assert first.facts["prepared"] == {"chain": "colours", "version": 1}
+    assert first.facts["size"] == 10
     picture = (
         Image.open(registry.root(discs) / first.index["image_id"].iloc[33])
         .convert("RGB")
         .resize((10, 10))
     )
-    assert np.array_equal(first.x[33], np.asarray(picture)) and "group" in first.index
+    assert np.array_equal(first.x[33], np.asarray(picture))
+    assert "group" in first.index
     other = images.prepared(
         discs, {"chain": "black"}, lambda path: np.zeros((10, 10, 3), np.uint8), 10
     )
-    assert other.x.max() == 0 and files_module.digest(other.facts) != files_module.digest(
-        first.facts
-    )
+    assert other.x.max() == 0
+    assert files_module.digest(other.facts) != files_module.digest(first.facts)
 
 
 @pytest.mark.parametrize(
@@ -181,9 +180,11 @@ def test_fewer_images_keep_the_proportions_and_every_class():
     labels = np.repeat([0, 1, 2], [60, 30, 3])
     rows = np.arange(2, 93)
     chosen = data_inputs.fewer(labels, rows, 20)
-    assert len(chosen) == 20 and set(chosen) <= set(rows) and np.all(np.diff(chosen) > 0)
-    assert np.bincount(labels[chosen]).tolist() == [13, 6, 1] and chosen[0] == 2
+    assert len(chosen) == 20
+    assert set(chosen) <= set(rows)
+    assert np.all(np.diff(chosen) > 0)
+    assert np.bincount(labels[chosen]).tolist() == [13, 6, 1]
+    assert chosen[0] == 2
     assert set(labels[data_inputs.fewer(labels, rows, 2)]) == {0, 1, 2}
-    assert np.array_equal(data_inputs.fewer(labels, rows[::-1], 0), rows) and np.array_equal(
-        data_inputs.fewer(labels, rows, 500), rows
-    )
+    assert np.array_equal(data_inputs.fewer(labels, rows[::-1], 0), rows)
+    assert np.array_equal(data_inputs.fewer(labels, rows, 500), rows)

@@ -43,11 +43,9 @@ def test_two_processes_that_need_the_same_embedded_set_make_it_once(private_fold
     with multiprocessing.get_context("spawn").Pool(2) as pool:
         assert len(set(pool.map(_make, ["digits", "digits"]))) == 1
     index = registry.index("digits")
-    assert (
-        len(index) == 1797
-        and index["label"].nunique() == 10
-        and index["image_id"].is_monotonic_increasing
-    )
+    assert len(index) == 1797
+    assert index["label"].nunique() == 10
+    assert index["image_id"].is_monotonic_increasing
     assert registry.facts("digits")["fingerprint"] == record.fingerprint(index)
 
 
@@ -63,19 +61,15 @@ def test_an_interrupted_embedded_set_is_made_anew(private_folders):
 def test_doctor_finds_the_pinned_versions_and_tells_how_to_get_data(capsys):
     assert doctor.main() == 0
     said = capsys.readouterr().out
-    assert (
-        "tensorflow" in said
-        and "2.21" in said
-        and "python -m data_prep br35h" in said
-        and "EfficientNet-Lite0" in said
-    )
+    assert "tensorflow" in said
+    assert "2.21" in said
+    assert "python -m data_prep br35h" in said
+    assert "EfficientNet-Lite0" in said
 
 
 def test_doctor_calls_a_wrong_version_bad(monkeypatch):
     monkeypatch.setattr(doctor, "_version", lambda package: {"tensorflow": "2.15.0"}.get(package))
     rows = {what: (mark, finding) for mark, what, finding in doctor.versions()}
-    assert (
-        rows["tensorflow"][0] == "bad"
-        and "made for 2.21" in rows["tensorflow"][1]
-        and rows["keras"][0] == "bad"
-    )
+    assert rows["tensorflow"][0] == "bad"
+    assert "made for 2.21" in rows["tensorflow"][1]
+    assert rows["keras"][0] == "bad"

@@ -82,7 +82,8 @@ def test_unstratified_holdout_hits_297_positives_as_often_as_the_hypergeometric_
         sum(i.startswith("yes") for i in split.holdout(index, test_size=600, seed=seed)[1])
         for seed in range(400)
     )
-    assert counts[297] / 400 == pytest.approx(0.035, abs=0.03) and len(counts) > 20
+    assert counts[297] / 400 == pytest.approx(0.035, abs=0.03)
+    assert len(counts) > 20
 
 
 def test_fraction_is_rounded_up_as_scikit_learn_does(index):
@@ -142,7 +143,8 @@ def test_saved_split_comes_back_and_checks_itself(registered, tmp_path, grouped)
     made = split.holdout_and_folds(registered, 600, 3, seed=0, grouped=grouped)
     split.save(tmp_path / "s.json", made)
     assert split.load(tmp_path / "s.json") == made
-    assert list(made.parts) == ["fold1", "fold2", "fold3", "test"] and len(made.development) == 2400
+    assert list(made.parts) == ["fold1", "fold2", "fold3", "test"]
+    assert len(made.development) == 2400
     assert all(len(train) + len(validation) == 2400 for train, validation in made.folds())
 
 
@@ -158,7 +160,7 @@ def test_split_of_other_data_is_refused(registered, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "part,sentence",
+    ("part", "sentence"),
     [
         (["no/9999.png"], "no/9999.png, which is not in toy"),
         (["no/0000.png"], "holds no/0000.png twice"),
@@ -249,9 +251,8 @@ def test_cad_split_equals_the_published_one():
         "Tr-pi_1291",
         "Tr-meTr_0002",
     ]
-    assert {"Tr-no_0191", "Tr-no_0235", "Tr-no_0279"} <= set(
-        names["val"]
-    ) and "Tr-no_0358" in names["train"]
+    assert {"Tr-no_0191", "Tr-no_0235", "Tr-no_0279"} <= set(names["val"])
+    assert "Tr-no_0358" in names["train"]
 
 
 # --- training, validation, test of the thesis -----------------------------------------------------
@@ -354,7 +355,7 @@ def test_three_way_keeps_groups_whole_and_sizes_near(index, groups):
 
 
 @pytest.mark.parametrize(
-    "fractions, images, sentence",
+    ("fractions", "images", "sentence"),
     [
         ((0.6, 0.2, 0.3), 100, "do not divide"),
         ((0.8, 0.2, 0.0), 100, "do not divide"),
@@ -383,10 +384,8 @@ def test_three_way_refuses_a_class_of_one_group(index):
 @pytest.mark.parametrize("grouped", [False, True])
 def test_three_way_split_is_stored_and_checked(registered, tmp_path, grouped):
     made = split.three_way_split(registered, seed=2, grouped=grouped)
-    assert (
-        list(made.parts) == ["train", "val", "test"]
-        and made.level == ("near" if grouped else None)
-        and "60% / 20% / 20%" in made.protocol
-    )
+    assert list(made.parts) == ["train", "val", "test"]
+    assert made.level == ("near" if grouped else None)
+    assert "60% / 20% / 20%" in made.protocol
     split.save(tmp_path / "s.json", made)
     assert split.load(tmp_path / "s.json") == made

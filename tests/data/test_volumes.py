@@ -9,15 +9,11 @@ from kit.data import registry, volumes, voxels
 
 def test_volumes_come_in_the_order_of_the_index(balls):
     inputs, index = volumes.load(balls, 16), registry.index(balls)
-    assert (
-        inputs.x.shape == (50, 16, 16, 16, 1)
-        and inputs.x.dtype == np.uint8
-        and set(np.unique(inputs.x)) == {0, 255}
-    )
-    assert (
-        inputs.index["image_id"].tolist() == index["image_id"].tolist()
-        and inputs.facts["edge"] == 16
-    )
+    assert inputs.x.shape == (50, 16, 16, 16, 1)
+    assert inputs.x.dtype == np.uint8
+    assert set(np.unique(inputs.x)) == {0, 255}
+    assert inputs.index["image_id"].tolist() == index["image_id"].tolist()
+    assert inputs.facts["edge"] == 16
     foreground = inputs.x.astype(bool).mean(axis=(1, 2, 3, 4))
     assert foreground[inputs.labels == 0].max() < foreground[inputs.labels == 1].min()
     assert inputs.index["group"].nunique() == 49
@@ -42,12 +38,10 @@ def test_grey_volumes_are_sampled_at_voxel_centres():
 
 
 def test_two_values_make_a_mask():
-    assert (
-        voxels.is_mask(np.array([0, 0, 1]))
-        and voxels.is_mask(np.array([0, 255]))
-        and not voxels.is_mask(np.array([0, 1, 2]))
-        and not voxels.is_mask(np.array([3, 4]))
-    )
+    assert voxels.is_mask(np.array([0, 0, 1]))
+    assert voxels.is_mask(np.array([0, 255]))
+    assert not voxels.is_mask(np.array([0, 1, 2]))
+    assert not voxels.is_mask(np.array([3, 4]))
 
 
 def test_images_are_refused(discs):

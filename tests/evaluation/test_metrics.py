@@ -195,7 +195,8 @@ def test_absent_class_is_named_and_left_out(multi):
 def test_single_class_fold_gives_nan_and_a_sentence():
     with pytest.warns(metrics.UndefinedMetric, match="All 3 images are of class 1"):
         result = metrics.binary_metrics(table([1, 1, 1], [0.9, 0.8, 0.2]))
-    assert np.isnan(result["auc"]) and np.isnan(result["specificity"])
+    assert np.isnan(result["auc"])
+    assert np.isnan(result["specificity"])
     assert result["sensitivity"] == pytest.approx(2 / 3)
     with pytest.raises(metrics.BadPredictions, match="both classes"):
         metrics.roc_points(table([1, 1, 1], [0.9, 0.8, 0.2]))
@@ -218,7 +219,8 @@ def test_single_class_fold_gives_nan_and_a_sentence():
 def test_unusable_table_gets_one_sentence(spoil, sentence):
     with pytest.raises(metrics.BadPredictions, match=sentence) as caught:
         metrics.binary_metrics(spoil(table([0, 1], [0.2, 0.7])))
-    assert str(caught.value).count(".\n") == 0 and str(caught.value).endswith(".")
+    assert str(caught.value).count(".\n") == 0
+    assert str(caught.value).endswith(".")
 
 
 def test_threshold_is_strict_and_positive_class_can_be_any():
@@ -306,13 +308,13 @@ def test_calibration_of_honest_and_boastful_scores():
         metrics.calibration(table(labels, p), positive=1),
         metrics.calibration(table(labels, np.round(p)), positive=1),
     )
-    assert (
-        honest.ece < 0.02 and len(honest.bins) == 10 and honest.bins["n"].sum() == honest.n == 20000
-    )
-    assert boastful.ece == pytest.approx(0.25, abs=0.01) and boastful.bins[
-        "n"
-    ].tolist() == pytest.approx([10000, 10000], rel=0.05)
+    assert honest.ece < 0.02
+    assert len(honest.bins) == 10
+    assert honest.bins["n"].sum() == honest.n == 20000
+    assert boastful.ece == pytest.approx(0.25, abs=0.01)
+    assert boastful.bins["n"].tolist() == pytest.approx([10000, 10000], rel=0.05)
     top = metrics.calibration(table(labels, p))
-    assert top.bins["low"].min() == 0.5 and top.ece < 0.02
+    assert top.bins["low"].min() == 0.5
+    assert top.ece < 0.02
     with pytest.raises(metrics.BadPredictions, match="probabilities in"):
         metrics.calibration(table([0, 1], [3.0, -2.0]))

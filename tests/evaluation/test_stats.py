@@ -79,7 +79,8 @@ def test_t_from_the_papers_text():
     assert (pooled.statistic, pooled.p) == pytest.approx((0.39741, 0.71136), abs=5e-6)
     assert (welch.statistic, welch.p) == pytest.approx((0.39741, 0.71170), abs=5e-6)
     upper = stats.t_from_summary(97.76, 0.3275, 3, 97.66, 0.2865, 3).statistic
-    assert upper == pytest.approx(0.3981, abs=5e-5) and pooled.statistic < 0.3977 < upper
+    assert upper == pytest.approx(0.3981, abs=5e-5)
+    assert pooled.statistic < 0.3977 < upper
 
 
 def test_corrected_resampled_t_and_wilcoxon_oracles():
@@ -134,9 +135,8 @@ def test_mcnemar_counts_discordant_images_only():
         np.array([1] * 90 + [0] * 8 + [1] * 1 + [0] * 5),
     )
     result = stats.mcnemar_exact(a, b)
-    assert result.statistic == 8 and result.p == pytest.approx(
-        2 * sps.binom.cdf(1, 9, 0.5), rel=1e-12
-    )
+    assert result.statistic == 8
+    assert result.p == pytest.approx(2 * sps.binom.cdf(1, 9, 0.5), rel=1e-12)
     assert result.estimate == pytest.approx(7 / 104)
     assert stats.mcnemar_exact(a, a).p == 1.0
 
@@ -178,7 +178,8 @@ def test_bootstrap_of_accuracy_agrees_with_the_normal_interval():
     interval = stats.bootstrap(data, "accuracy", by_group=False, resamples=4000)
     a = metrics.binary_metrics(data)["accuracy"]
     half = 1.96 * np.sqrt(a * (1 - a) / 2000)
-    assert interval.estimate == pytest.approx(a, abs=1e-12) and interval.n == 2000
+    assert interval.estimate == pytest.approx(a, abs=1e-12)
+    assert interval.n == 2000
     assert (interval.low, interval.high) == pytest.approx((a - half, a + half), abs=1.5e-3)
 
 
@@ -217,7 +218,8 @@ def test_copies_widen_the_grouped_interval_only():
     plain, grouped = stats.bootstrap(copied, by_group=False), stats.bootstrap(copied)
     alone = stats.bootstrap(single)
     width = lambda interval: interval.high - interval.low  # noqa: E731
-    assert width(grouped) == pytest.approx(width(alone), rel=0.05) and grouped.n == alone.n == 150
+    assert width(grouped) == pytest.approx(width(alone), rel=0.05)
+    assert grouped.n == alone.n == 150
     assert width(plain) == pytest.approx(width(alone) / 2, rel=0.12)
 
 
@@ -232,7 +234,8 @@ def test_stratified_draws_keep_the_classes():
         group=pd.factorize(data["label"].astype(str) + (np.arange(100) // 7).astype(str))[0]
     )
     a = stats.bootstrap(pairs, "auc", stratified=True)
-    assert a.low < a.estimate < a.high and a.undefined == 0
+    assert a.low < a.estimate < a.high
+    assert a.undefined == 0
 
 
 def test_bootstrap_is_seeded_and_fast():
@@ -266,7 +269,8 @@ def test_undefined_resamples_are_counted_and_left_out():
     interval = stats.bootstrap(few, "auc", resamples=1000)
     assert interval.undefined == pytest.approx(1000 * (11 / 12) ** 12, rel=0.2)
     none = stats.bootstrap(few.assign(label=0), "auc", resamples=50)
-    assert none.undefined == 50 and np.isnan([none.estimate, none.low, none.high]).all()
+    assert none.undefined == 50
+    assert np.isnan([none.estimate, none.low, none.high]).all()
 
 
 def test_paired_difference_uses_the_same_images():
@@ -315,4 +319,5 @@ def test_tests_without_variation_are_undefined_and_say_so():
         stats.welch_t([1, 1], [2, 2]),
         stats.wilcoxon([1, 2], [1, 2]),
     ):
-        assert np.isnan(result.p) and "undefined" in result.note
+        assert np.isnan(result.p)
+        assert "undefined" in result.note

@@ -28,7 +28,8 @@ class Sleeper:
         self.seconds, self.seen = milliseconds / 1000, []
 
     def predict(self, image, verbose=None):
-        assert image.shape == (1, 2, 2, 3) and verbose == 0
+        assert image.shape == (1, 2, 2, 3)
+        assert verbose == 0
         self.seen.append(int(image[0, 0, 0, 0]))
         time.sleep(self.seconds)
 
@@ -44,7 +45,9 @@ def test_predict_protocol_runs_every_image_untimed_before_it_is_timed():
     times = timing.predict_times(model, _numbered(3), repeats=2)
     assert model.seen == [0, 0, 1, 2, *[0, 0, 1, 1, 2, 2] * 2]
     assert times.ms.shape == (2, 3)
-    assert (times.ms >= 5).all() and times.first_ms >= 5 and np.median(times.ms) < 50
+    assert (times.ms >= 5).all()
+    assert times.first_ms >= 5
+    assert np.median(times.ms) < 50
     model.seen.clear()
     timing.predict_times(model, _numbered(3), before_each=False)
     assert model.seen == [0, 0, 1, 2, 0, 1, 2]
@@ -84,13 +87,14 @@ def test_end_to_end_includes_the_preparation_and_scales_to_one(small):
         seen.append((image.dtype, image.shape, float(image.max())))
 
     times = timing.end_to_end_times(small, [b"\xff", b"\x33"], prepare, call=call)
-    assert (times.ms >= 20).all() and times.ms.shape == (1, 2)
+    assert (times.ms >= 20).all()
+    assert times.ms.shape == (1, 2)
     assert {(dtype.name, shape) for dtype, shape, _ in seen} == {("float32", (1, 8, 8, 3))}
     assert [value for *_, value in seen[-2:]] == pytest.approx([1.0, 0.2])
 
 
 @pytest.mark.parametrize(
-    "images, repeats", [(np.zeros((0, 8, 8, 3)), 1), (np.zeros((1, 8, 8, 3)), 0)]
+    ("images", "repeats"), [(np.zeros((0, 8, 8, 3)), 1), (np.zeros((1, 8, 8, 3)), 0)]
 )
 def test_nothing_to_time_is_refused(small, images, repeats):
     with pytest.raises(timing.NothingToTime, match="at least one"):
@@ -132,7 +136,8 @@ def test_a_compiled_call_of_mobilenetv2_is_several_times_faster_than_predict():
             {"mobilenetv2": timing.all_protocols(model, [buffer.getvalue()] * 4, _cad, repeats=2)}
         ).set_index("protocol")
         assert list(table.index) == ["predict", "compiled", "end to end"]
-        assert table["device"].nunique() == 1 and len(table["device"].iloc[0]) > 3
+        assert table["device"].nunique() == 1
+        assert len(table["device"].iloc[0]) > 3
         lowest = {
             protocol: min(value, table.loc[protocol, "min"]) for protocol, value in lowest.items()
         }

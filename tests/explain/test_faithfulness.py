@@ -36,9 +36,11 @@ def test_a_true_map_deletes_fast_and_inserts_fast(scene, baseline):
                 fractions, scores = faithfulness.deletion_curve(
                     _predict(mask), image, heat, 20, baseline, insertion
                 )
-                assert fractions[[0, -1]].tolist() == [0, 1] and len(scores) == 21
+                assert fractions[[0, -1]].tolist() == [0, 1]
+                assert len(scores) == 21
                 intact, removed = scores[[-1, 0]] if insertion else scores[[0, -1]]
-                assert intact == pytest.approx(image[mask].mean(), rel=1e-5) and removed < intact
+                assert intact == pytest.approx(image[mask].mean(), rel=1e-5)
+                assert removed < intact
                 area[name, insertion] = faithfulness.curve_area(fractions, scores)
         assert area["true", False] < area["false", False] - 0.1
         assert area["true", True] > area["false", True] + 0.1
@@ -75,9 +77,8 @@ def test_table_of_faithfulness_beats_random_maps_and_knows_the_class(scene):
         return batch[:, masks.any(0), 0].mean(1, keepdims=True)
 
     yes = faithfulness.faithfulness(predict, images, masks.astype("f4"), [1, 1, 1, 1])
-    assert (yes.deletion < yes.deletion_random).all() and (
-        yes.insertion > yes.insertion_random
-    ).all()
+    assert (yes.deletion < yes.deletion_random).all()
+    assert (yes.insertion > yes.insertion_random).all()
     no = faithfulness.faithfulness(predict, images, masks.astype("f4"), [0, 0, 0, 0])
     np.testing.assert_allclose(no, 1 - yes, atol=1e-6)
     softmax = faithfulness.faithfulness(
@@ -110,7 +111,8 @@ def test_localisation_beside_its_rivals(scene):
     centre = np.zeros((1, 40, 40), bool)
     centre[:, 15:25, 15:25] = True
     row = faithfulness.localisation(np.ones((1, 40, 40)), centre).iloc[0]
-    assert row.pointing_centre == 1 and row.energy_centre > 1.5 * row.energy_uniform
+    assert row.pointing_centre == 1
+    assert row.energy_centre > 1.5 * row.energy_uniform
     assert row.energy == row.energy_uniform == row.pointing
 
 
@@ -121,7 +123,8 @@ def test_random_maps_hit_as_often_as_the_area_says():
     assert table.pointing_random.mean() == pytest.approx(0.25, abs=0.05)
     assert table.energy_random.mean() == pytest.approx(0.25, abs=0.02)
     maps = faithfulness.random_maps(3, (20, 30), seed=4)
-    assert maps.shape == (3, 20, 30) and maps.max((1, 2)).tolist() == [1, 1, 1]
+    assert maps.shape == (3, 20, 30)
+    assert maps.max((1, 2)).tolist() == [1, 1, 1]
     assert np.array_equal(maps, faithfulness.random_maps(3, (20, 30), seed=4))
 
 
@@ -137,8 +140,10 @@ def test_shuffled_weights_change_maps_and_come_back():
     before = model.get_weights()
     table = faithfulness.randomisation_check(model, images, 1, parts=3)
     assert all(np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True))
-    assert table.layers.tolist() == [0, 1, 2, 3] and table.down_to.tolist() == ["", "out", "b", "a"]
-    assert table.similarity[0] == 1 and (table.similarity[1:].abs() < 0.95).all()
+    assert table.layers.tolist() == [0, 1, 2, 3]
+    assert table.down_to.tolist() == ["", "out", "b", "a"]
+    assert table.similarity[0] == 1
+    assert (table.similarity[1:].abs() < 0.95).all()
     blind = faithfulness.randomisation_check(
         model,
         images,

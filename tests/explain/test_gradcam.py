@@ -58,7 +58,7 @@ def test_published_cnn_gives_maps_of_117_by_117():
 
 
 @pytest.mark.parametrize(
-    "name, weights", [("resnet50v2", None), ("efficientnet_lite0", "imagenet")]
+    ("name", "weights"), [("resnet50v2", None), ("efficientnet_lite0", "imagenet")]
 )
 def test_transfer_models_give_maps_of_8_by_8(name, weights):
     keras.utils.set_random_seed(0)
@@ -83,7 +83,9 @@ def test_no_is_the_exact_negative_of_yes(yes_no_model, images):
     positive, negative = (
         gradcam.gradcam(yes_no_model, images, target=target) > 0 for target in (1, 0)
     )
-    assert positive.any() and negative.any() and not (positive & negative).any()
+    assert positive.any()
+    assert negative.any()
+    assert not (positive & negative).any()
     np.testing.assert_array_equal(
         gradcam.gradcam(yes_no_model, images, target="logit"),
         gradcam.gradcam(yes_no_model, images, target=1),
@@ -192,7 +194,8 @@ def test_every_way_to_put_a_model_together_gives_the_same_maps(images, units, va
     keras.utils.set_random_seed(3)
     together = _assemblies(_stem(), units)
     expected = gradcam.gradcam(together[0], images, variant=variant)
-    assert expected.shape == (5, 9, 7) and (expected.max((1, 2)) > 0).any()
+    assert expected.shape == (5, 9, 7)
+    assert (expected.max((1, 2)) > 0).any()
     for i, model in enumerate(together):
         model.save(tmp_path / f"{i}.keras")
         for copy in (model, keras.models.load_model(tmp_path / f"{i}.keras")):
@@ -247,7 +250,8 @@ def test_nothing_positive_gives_zeros_without_a_warning(images):
     with np.errstate(all="raise"):
         for variant in gradcam.VARIANTS:
             maps = gradcam.gradcam(model, images, target=1, variant=variant, upsample=True)
-            assert maps.shape == (5, 20, 16) and not maps.any()
+            assert maps.shape == (5, 20, 16)
+            assert not maps.any()
     assert gradcam.gradcam(model, images, target=0).max((1, 2)).tolist() == [1] * 5
 
 
@@ -327,11 +331,9 @@ def test_every_variant_and_map_of_a_found_3d_network(searched, variant, layer):
     model, volumes = searched
     predicted = model.predict(volumes, verbose=0).argmax(1)
     maps = gradcam.gradcam(model, volumes, layer, variant=variant, upsample=True)
-    assert (
-        (maps.shape, maps.dtype) == ((3, 8, 8, 8), np.float32)
-        and 0 <= maps.min()
-        and set(maps.max((1, 2, 3))) <= {0, 1}
-    )
+    assert (maps.shape, maps.dtype) == ((3, 8, 8, 8), np.float32)
+    assert maps.min() >= 0
+    assert set(maps.max((1, 2, 3))) <= {0, 1}
     np.testing.assert_allclose(
         gradcam.gradcam(model, volumes, layer, predicted, variant, upsample=True, batch=2),
         maps,
@@ -412,7 +414,8 @@ def test_the_model_is_left_as_it_was_and_threads_do_not_disturb_each_other(gap_m
     predictions = [gap_model(images, training=False).numpy() for _ in range(10)]
     for thread in threads:
         thread.join()
-    assert len(results) == 4 and all(np.array_equal(result, expected) for result in results)
+    assert len(results) == 4
+    assert all(np.array_equal(result, expected) for result in results)
     assert all(np.allclose(prediction, before, atol=1e-6) for prediction in predictions)
     assert not any("call" in vars(layer) for layer in gap_model.layers)
 
@@ -444,4 +447,5 @@ def test_overlay_takes_gray_colour_and_small_maps():
     assert np.array_equal(gradcam.overlay(gray, heat, alpha=0), np.repeat(gray[..., None], 3, -1))
     assert reference[0, 0].sum() > reference[-1, -1].sum()
     red, blue = gradcam.overlay(gray, heat, 1, "jet")[[0, -1], [0, -1]]
-    assert red[0] > 100 > red[2] and blue[2] > 100 > blue[0]
+    assert red[0] > 100 > red[2]
+    assert blue[2] > 100 > blue[0]

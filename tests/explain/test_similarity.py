@@ -135,7 +135,7 @@ def test_the_definition_is_the_oracles(name):
 @pytest.mark.parametrize("name", ORACLE)
 def test_the_packages_numbers_are_the_oracles(name):
     x, y = case(name)
-    for epsilon, expected in zip((0, 1e-10, 1e-6), ORACLE[name][2:5]):
+    for epsilon, expected in zip((0, 1e-10, 1e-6), ORACLE[name][2:5], strict=False):
         assert explain_similarity.pwcca(x, y, "svcca", "x", epsilon) == pytest.approx(
             expected, abs=2e-6
         )
@@ -196,6 +196,7 @@ def test_both_ways_to_the_definition_agree(monkeypatch):
         for a, b in zip(
             (fast.correlations, fast.weights_x, fast.weights_y),
             (slow.correlations, slow.weights_x, slow.weights_y),
+            strict=False,
         ):
             np.testing.assert_allclose(a, b, atol=1e-8)
 
@@ -264,13 +265,11 @@ def test_debiased_cka_is_that_of_the_kernels_and_has_no_floor():
     assert abs(np.mean(unrelated)) < 0.02
 
 
-@pytest.mark.parametrize("channels, n, expected", [(440, 1581, 0.4598), (440, 1600, 0.4588)])
+@pytest.mark.parametrize(("channels", "n", "expected"), [(440, 1581, 0.4598), (440, 1600, 0.4588)])
 def test_null_floor_is_the_oracles(channels, n, expected):
     floor = explain_similarity.null_floor(n, channels, repeats=2)
-    assert (
-        floor.mean == pytest.approx(expected, abs=0.01)
-        and floor.low <= floor.mean <= floor.high < floor.low + 0.01
-    )
+    assert floor.mean == pytest.approx(expected, abs=0.01)
+    assert floor.low <= floor.mean <= floor.high < floor.low + 0.01
     assert explain_similarity.null_floor(
         n // 4, channels // 4, seed=1, repeats=1
     ) == explain_similarity.null_floor(n // 4, (channels // 4,) * 2, seed=1, repeats=1)
@@ -280,7 +279,8 @@ def test_the_benchmarked_procedure_is_the_packages():
     x, y = case("F")
     assert explain_similarity.svcca_procedure(x, y) == pytest.approx(ORACLE["F"][3], abs=1e-6)
     found = similarity.benchmark(40, 400, rounds=1)
-    assert found["difference"] < 1e-6 and found["definition"] > 0
+    assert found["difference"] < 1e-6
+    assert found["definition"] > 0
 
 
 def test_bad_features_are_refused():

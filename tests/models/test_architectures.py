@@ -108,7 +108,7 @@ def test_the_spaces_are_the_thesis_tables():
 # Side of the last map of a 70 x 101 image in PyTorch: five halvings rounded up; SqueezeNet's first
 # convolution does not pad (34 x 50, then ceil)
 @pytest.mark.parametrize(
-    "name, last",
+    ("name", "last"),
     [
         ("regnety_400mf", (3, 4)),
         ("shufflenetv2_x1.0", (3, 4)),
@@ -123,8 +123,10 @@ def test_one_network_takes_every_size(name, last):
     features, logits = keras.Model(model.input, [model.get_layer("features").output, model.output])(
         images
     )
-    assert features.shape[1:3] == last and logits.shape == (2, 3)
-    assert np.isfinite(logits).all() and np.ptp(logits) > 0
+    assert features.shape[1:3] == last
+    assert logits.shape == (2, 3)
+    assert np.isfinite(logits).all()
+    assert np.ptp(logits) > 0
     assert (np.min(logits) < 0) or name != "squeezenet_1.1"
     if name == "shufflenetv2_x1.0":
         assert architectures.feature_model(model)(images[:, :48, :48]).shape == (2, 464)
@@ -151,14 +153,16 @@ def test_heads_start_from_their_seed_and_bodies_from_theirs():
         ).kernel.numpy()
 
     (body, head), (other_body, same_head) = weights(seed=1), weights(seed=2)
-    assert np.array_equal(head, same_head) and not np.array_equal(body, other_body)
+    assert np.array_equal(head, same_head)
+    assert not np.array_equal(body, other_body)
     same_body, other_head = weights(seed=1, head_seed=5)
-    assert np.array_equal(body, same_body) and not np.array_equal(head, other_head)
+    assert np.array_equal(body, same_body)
+    assert not np.array_equal(head, other_head)
     assert np.abs(head).max() < 1 / np.sqrt(512) < 1.1 * np.abs(head).max()
 
 
 @pytest.mark.parametrize(
-    "name, expected",
+    ("name", "expected"),
     [
         ("efficientnet_lite0", lambda raw: (raw - 127) / 128),
         ("mobilenetv3_small", lambda raw: raw / 127.5 - 1),
@@ -251,7 +255,7 @@ def test_grouped_convolutions_equal_separate_ones_and_can_be_differentiated(stri
 
 
 @pytest.mark.parametrize(
-    "change, error, sentence",
+    ("change", "error", "sentence"),
     [
         (
             {"name": "resnet"},

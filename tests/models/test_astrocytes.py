@@ -47,7 +47,7 @@ def step_of(unit, optimizer=None, loss_of=None, order="after"):
             unit.after_step(taken, strong, weak)
         if optimizer:
             variables = unit.model.trainable_variables
-            optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables))
+            optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=False))
         if order == "after":
             unit.after_step(taken, strong, weak)
         return y
@@ -65,7 +65,7 @@ def test_counters_and_scaling_are_the_oracles():
     unit = astrocytes.Astrocytes(model, layers=[conv])
     step, counters = step_of(unit), np.zeros(4)
     bias = conv.get_weights()[1]
-    for batch, expected in zip(batches, PER_STEP):
+    for batch, expected in zip(batches, PER_STEP, strict=False):
         np.testing.assert_allclose(mass(conv), [4.714643, 3.634397, 0.084094, 2.729175], atol=2e-6)
         np.testing.assert_allclose(astrocytes.increments(model(batch)), expected, atol=2e-5)
         y = step(batch, 0.5, 1.5)
@@ -74,11 +74,9 @@ def test_counters_and_scaling_are_the_oracles():
             np.testing.assert_allclose(unit.state()["counters"], counters, atol=5e-5)
     np.testing.assert_allclose(counters, [3.970886, -3.979648, 0.597038, 3.590619], atol=5e-6)
     np.testing.assert_allclose(mass(conv), [2.357322, 5.451595, 0.084094, 1.364588], atol=2e-6)
-    assert (
-        unit.state()["tick"] == 0
-        and not unit.state()["counters"].any()
-        and list(unit.state()["tally"]) == [2, 1, 1]
-    )
+    assert unit.state()["tick"] == 0
+    assert not unit.state()["counters"].any()
+    assert list(unit.state()["tally"]) == [2, 1, 1]
     np.testing.assert_array_equal(conv.get_weights()[1], bias)
     y = model.predict(batches[0], verbose=0)
     np.testing.assert_allclose(y[0, 4, 4], [-0.221183, -4.257183, 0.068171, 0.104069], atol=2e-6)
@@ -88,7 +86,7 @@ def test_counters_and_scaling_are_the_oracles():
 
 
 @pytest.mark.parametrize(
-    "order, l1, corner",
+    ("order", "l1", "corner"),
     [
         (
             "before",
@@ -110,7 +108,7 @@ def test_both_orders_of_scaling_and_optimizer(order, l1, corner):
         step(batch, 0.5, 1.5)
         if number == 2:
             before = unit.state()["counters"]
-    y, _ = unit.forward(
+    _y, _ = unit.forward(
         batches[3]
     )  # the counters of the fourth batch are gone; those before it show the trajectory
     np.testing.assert_allclose(
@@ -237,7 +235,8 @@ def same_weights(a, b):
 )
 def test_released_off_and_factors_of_one_are_the_control_bit_for_bit(settings, control):
     model, network, history = fitted(**settings)
-    assert same_weights(network, control[1]) and history == control[2]
+    assert same_weights(network, control[1])
+    assert history == control[2]
     assert bool(model.astrocytes.state()["tally"].sum()) == (settings["mode"] != "off")
 
 
@@ -254,15 +253,17 @@ def test_fit_scales_and_the_schedule_sets_each_epoch(control):
             seen.append((float(self.model.strong.numpy()), float(self.model.weak.numpy())))
 
     schedule = astrocytes.AstrocyteSchedule([(1, 1), (0.0, 1.25)])
-    model, network, _ = fitted(epochs=2, callbacks=[schedule, Look()])
-    assert seen == [(1.0, 1.0), (0.0, 1.25)] and not same_weights(network, control[1])
+    _model, network, _ = fitted(epochs=2, callbacks=[schedule, Look()])
+    assert seen == [(1.0, 1.0), (0.0, 1.25)]
+    assert not same_weights(network, control[1])
     assert len(network.weights) == len(control[1].weights)
 
 
 def test_evaluation_counts_nothing_and_the_state_is_stored_and_restored(tmp_path):
-    model, network, _ = fitted(epochs=1, decisions=4)
+    model, _network, _ = fitted(epochs=1, decisions=4)
     state = model.astrocytes.state()
-    assert state["tick"] == 2 and state["counters"].any()
+    assert state["tick"] == 2
+    assert state["counters"].any()
     x, y = sample()
     model.evaluate(x, y, verbose=0)
     model.predict(x, verbose=0)
@@ -284,22 +285,22 @@ def test_zeroed_filters_are_counted():
     unit = astrocytes.Astrocytes(network, decisions=1, threshold=0)
     unit.after_step(unit.forward(sample(4)[0])[1], 0.0, 1.0)
     above = unit.state()["tally"][0]
-    assert 0 < above == sum(unit.zeroed().values()) and set(unit.zeroed()) == {"a", "b"}
+    assert 0 < above == sum(unit.zeroed().values())
+    assert set(unit.zeroed()) == {"a", "b"}
 
 
 def test_nothing_of_the_listening_stays_behind():
     network = small()
     config, unit = network.get_config(), astrocytes.Astrocytes(network)
     unit.forward(sample(4)[0])
-    assert (
-        "call" not in vars(network.get_layer("a"))
-        and network.get_config() == config
-        and not convolutions._LISTENED
-    )
+    assert "call" not in vars(network.get_layer("a"))
+    assert network.get_config() == config
+    assert not convolutions._LISTENED
     assert network.get_layer("a").activation is keras.activations.relu
     with pytest.raises(ValueError):
         unit.forward(np.zeros((2, 4)))
-    assert "call" not in vars(network.get_layer("a")) and not convolutions._LISTENED
+    assert "call" not in vars(network.get_layer("a"))
+    assert not convolutions._LISTENED
 
 
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
@@ -318,7 +319,8 @@ def test_mixed_precision_counts_in_float32(policy):
     assert after.dtype == "float32"
     np.testing.assert_allclose(after, kernel * expected, rtol=1e-6)
     model, _, history = fitted(epochs=1, policy=policy, strong=0.9, weak=1.1)
-    assert np.isfinite(history["loss"]).all() and model.astrocytes.state()["tally"].sum() > 0
+    assert np.isfinite(history["loss"]).all()
+    assert model.astrocytes.state()["tally"].sum() > 0
 
 
 REPLICAS = """
@@ -406,7 +408,8 @@ def test_head_convolutions_are_left_out_and_inner_models_opened(pooled):
     assert [layer.name for layer in convolutions.convolutions(outer)] == expected
     unit = astrocytes.Astrocytes(outer)
     y, taken = unit.forward(np.ones((2, 8, 8, 3), np.float32))
-    assert y.shape == (2, 4) and [t[0].shape[-1] for t in taken] == [8, 2, 8, 8]
+    assert y.shape == (2, 4)
+    assert [t[0].shape[-1] for t in taken] == [8, 2, 8, 8]
 
 
 def test_subclassed_models_and_shared_layers():

@@ -154,7 +154,8 @@ def _check(model, name):
     sides = [
         model.get_layer(layer).output.shape[1] for layer in backbones.stage_layers(model, name)
     ]
-    assert sides == sorted(sides, reverse=True) and len(set(sides)) == len(sides) >= 3
+    assert sides == sorted(sides, reverse=True)
+    assert len(set(sides)) == len(sides) >= 3
     assert not any(isinstance(layer, keras.Model) for layer in model.layers)
 
 
@@ -265,7 +266,7 @@ def test_one_step_of_training_moves_every_trainable_tensor(lite0):
 
 
 @pytest.mark.parametrize(
-    "name, mode", [("efficientnet_lite0", "lite"), ("mobilenetv2", "tf"), ("vgg19", "caffe")]
+    ("name", "mode"), [("efficientnet_lite0", "lite"), ("mobilenetv2", "tf"), ("vgg19", "caffe")]
 )
 def test_matched_input_is_what_the_weights_were_trained_on(name, mode, tmp_path):
     rgb = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
@@ -299,7 +300,8 @@ def test_momentum_of_all_batch_normalisation(tmp_path):
         backbones.fine_tuned("mobilenetv2", 32, weights=None, bn_momentum=momentum)
         for momentum in (None, 0.9)
     )
-    assert momenta(published) == {0.999} and momenta(changed) == {0.9}
+    assert momenta(published) == {0.999}
+    assert momenta(changed) == {0.9}
     changed.save(tmp_path / "model.keras")
     assert momenta(keras.models.load_model(tmp_path / "model.keras")) == {0.9}
 
@@ -314,10 +316,13 @@ def test_a_seed_fixes_all_weights_and_leaves_the_global_seed_alone():
     )
     assert random.random() == expected
     assert all(np.array_equal(a, b) for a, b in zip(first, same, strict=True))
-    assert not np.array_equal(first[0], other[0]) and not np.array_equal(first[-2], other[-2])
+    assert not np.array_equal(first[0], other[0])
+    assert not np.array_equal(first[-2], other[-2])
 
 
-@pytest.mark.parametrize("name, smallest", [("xception", 71), ("inceptionv3", 75), ("vgg19", 32)])
+@pytest.mark.parametrize(
+    ("name", "smallest"), [("xception", 71), ("inceptionv3", 75), ("vgg19", 32)]
+)
 def test_too_small_inputs_are_refused(name, smallest):
     with pytest.raises(backbone_catalog.InputTooSmall, match=str(smallest)):
         backbones.fine_tuned(name, smallest - 1, weights=None)
@@ -366,7 +371,7 @@ MOBILENETV2_STAGES = (
 
 
 @pytest.mark.parametrize(
-    "name, stages", [("mobilenetv2", MOBILENETV2_STAGES), ("efficientnet_lite0", LITE0_STAGES)]
+    ("name", "stages"), [("mobilenetv2", MOBILENETV2_STAGES), ("efficientnet_lite0", LITE0_STAGES)]
 )
 def test_macs_of_inverted_residuals_equal_a_count_from_the_published_table(name, stages):
     """MobileNetV2 comes to 301 million with the classifier, where its authors print 300."""

@@ -122,7 +122,9 @@ def test_pytorch_weights_give_pytorch_logits(name, tmp_path):
             {f"module.{key}": value for key, value in (state | counters).items()},
         ),
     )
-    assert report["head"] and report["by"] == "name" and len(report["sha256"]) == 64
+    assert report["head"]
+    assert report["by"] == "name"
+    assert len(report["sha256"]) == 64
     np.testing.assert_allclose(
         model(_images()[1:]).numpy()[0],
         TORCH_LOGITS[name],
@@ -144,7 +146,7 @@ def test_a_classifier_of_other_classes_keeps_the_seeded_start(tmp_path, squeeze)
 
 
 @pytest.mark.parametrize(
-    "changes, sentence",
+    ("changes", "sentence"),
     [
         (
             {"features.3.squeeze.bias": None},
@@ -229,7 +231,8 @@ def test_keras_weights_give_keras_logits(tmp_path):
     _write_published(tmp_path / "v3.h5", original)
     model = architectures.build("mobilenetv3_small", 5)
     report = ported_weights.load(model, "mobilenetv3_small", tmp_path / "v3.h5")
-    assert report["head"] and report["by"] == "order"
+    assert report["head"]
+    assert report["by"] == "order"
     raw = random.uniform(0, 255, (2, 64, 64, 3)).astype("f4")
     coded = ((raw / 255 - architecture_catalog.MEAN) / architecture_catalog.STD).astype("f4")
     expected = original(raw).numpy()
@@ -311,10 +314,8 @@ def test_a_file_of_the_architectures_name_is_found_and_a_false_one_of_keras_refu
     nothing_here, squeeze
 ):
     path = _save(nothing_here / "weights" / "squeezenet_1.1.npz", squeeze[1])
-    assert (
-        ported_weights.find("squeezenet_1.1") == path
-        and ported_weights.initialisation("squeezenet_1.1").weights == "imagenet"
-    )
+    assert ported_weights.find("squeezenet_1.1") == path
+    assert ported_weights.initialisation("squeezenet_1.1").weights == "imagenet"
     model = architectures.build("squeezenet_1.1", 2, weights="auto")
     np.testing.assert_array_equal(model.get_layer("features.0").bias, squeeze[1]["features.0.bias"])
     (nothing_here / "weights" / ported_weights.KERAS_FILES["convnext_tiny"][1]).write_bytes(

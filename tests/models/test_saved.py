@@ -108,7 +108,8 @@ def test_metrics_are_made_again_from_their_configuration():
     for each in told:
         each["module"] = "kit.long_gone"
         metric = keras.saving.deserialize_keras_object(each, saved.needed(each))
-        assert f"kit>{type(metric).__name__}" == each["registered_name"] and metric.classes == 3
+        assert f"kit>{type(metric).__name__}" == each["registered_name"]
+        assert metric.classes == 3
 
 
 def test_the_table_is_what_the_package_registers():

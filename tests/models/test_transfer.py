@@ -27,7 +27,7 @@ CNN_ORACLE = [
 
 
 @pytest.mark.parametrize(
-    "channels, kernel, padding, pool, convolutions, sizes, flat, total", CNN_ORACLE
+    ("channels", "kernel", "padding", "pool", "convolutions", "sizes", "flat", "total"), CNN_ORACLE
 )
 def test_cnn_has_the_parameters_of_the_oracle(
     channels, kernel, padding, pool, convolutions, sizes, flat, total
@@ -137,7 +137,7 @@ def base():
     return transfer.backbone("efficientnet_lite0", 64)
 
 
-@pytest.mark.parametrize("head, classes", [("flatten", 1), ("gap", 4)])
+@pytest.mark.parametrize(("head", "classes"), [("flatten", 1), ("gap", 4)])
 def test_joined_model_equals_head_of_features(base, head, classes):
     top = heads.head_model(
         base.output_shape[1:], head, dense=16, dropout=0.3, classes=classes, seed=1

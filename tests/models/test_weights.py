@@ -226,11 +226,12 @@ def test_reader_understands_offsets_strides_and_shared_storages(write_torch):
         "scalar": grid[2, 3],
     }.items():
         np.testing.assert_array_equal(read[name], expected)
-        assert read[name].flags.c_contiguous and read[name].dtype == np.float32
+        assert read[name].flags.c_contiguous
+        assert read[name].dtype == np.float32
 
 
 @pytest.mark.parametrize(
-    "offset, shape, stride",
+    ("offset", "shape", "stride"),
     [(0, (4, 4), (4, 1)), (10, (3,), (1,)), (0, (2, 2), (-4, 1)), (-1, (2,), (1,))],
 )
 def test_tensors_outside_their_storage_are_refused(write_torch, offset, shape, stride):
@@ -373,11 +374,12 @@ def test_a_wrong_download_leaves_nothing_behind(server, monkeypatch):
     monkeypatch.setattr(weights, "KERAS_FILES", {"resnet50v2": ("", server.name, "0" * 32)})
     with pytest.raises(weights.WeightsUnavailable, match="DamagedWeights"):
         weights.find("resnet50v2")
-    assert not list(server.parent.glob("*")) and not list(server.parent.glob(".*"))
+    assert not list(server.parent.glob("*"))
+    assert not list(server.parent.glob(".*"))
 
 
 @pytest.mark.parametrize(
-    "name, function",
+    ("name", "function"),
     [
         ("resnet50v2", "ResNet50V2"),
         ("resnet50", "ResNet50"),

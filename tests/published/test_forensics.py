@@ -4,7 +4,7 @@ on consistent numbers.
 
 import copy
 from dataclasses import replace
-from functools import lru_cache
+from functools import cache
 from itertools import product
 
 import numpy as np
@@ -19,7 +19,7 @@ CNN, TL = [97.94, 97.34, 97.70], [98.26, 97.78, 97.25]
 SARTAJ = [100, 115, 105, 74]
 
 
-@lru_cache(maxsize=None)
+@cache
 def findings_of(key):
     return tuple(forensics.run(key))
 
@@ -45,7 +45,7 @@ def edited(key, checks, **values):
 
 
 @pytest.mark.parametrize(
-    "value, how, k",
+    ("value", "how", "k"),
     [
         (97.25, "rounded", 778),
         (97.94, None, 784),
@@ -60,7 +60,7 @@ def test_fold_accuracies_over_800(value, how, k):
 
 
 @pytest.mark.parametrize(
-    "value, k",
+    ("value", "k"),
     [
         (72.08, 945),
         (95.19, 1248),
@@ -80,10 +80,8 @@ def test_accuracies_over_1311(value, k):
 def test_double_rounding_and_truncation():
     assert numbers.reach(88.33, 2, 394) == ("rounded twice", 348)
     assert numbers.reach(88.83, 2, 394) == ("rounded", 350)
-    assert (
-        numbers.prints_as(0.941875, 0.9418, 4) == "truncated"
-        and numbers.prints_as(0.941875, 0.9419, 4) == "rounded"
-    )
+    assert numbers.prints_as(0.941875, 0.9418, 4) == "truncated"
+    assert numbers.prints_as(0.941875, 0.9419, 4) == "rounded"
     assert numbers.prints_as(0.5, 0.6, 1) is None
 
 
@@ -106,9 +104,8 @@ def test_hold_out_confusion_matrices():
         numbers.Confusion(297, 303, 292, 5, 296, 7)
     ]
     cnn = numbers.reconstruct(99.67, 100.0, 99.34, 600)
-    assert {c.P for c in cnn} == {295, 296, 297, 298, 299} and {(c.FN, c.FP) for c in cnn} == {
-        (0, 2)
-    }
+    assert {c.P for c in cnn} == {295, 296, 297, 298, 299}
+    assert {(c.FN, c.FP) for c in cnn} == {(0, 2)}
     assert numbers.Confusion(297, 303, 297, 0, 301, 2) in cnn
     assert numbers.reconstruct(97.00, 98.32, 97.69, 600) == []
 
@@ -137,9 +134,8 @@ def test_largest_negative_share():
 def test_recall_and_specificity_bounds():
     assert 100 * numbers.recall_bounds(43, SARTAJ).high == pytest.approx(90.65, abs=0.005)
     macro = numbers.specificity_bounds(47, SARTAJ)["macro"]
-    assert macro.low == pytest.approx(1 - 47 / (4 * 279)) and macro.high == pytest.approx(
-        1 - 47 / (4 * 320)
-    )
+    assert macro.low == pytest.approx(1 - 47 / (4 * 279))
+    assert macro.high == pytest.approx(1 - 47 / (4 * 320))
 
 
 def test_bounds_hold_on_random_matrices():
@@ -176,12 +172,10 @@ def test_balanced_mcc_bounds_hold_and_are_reached(classes):
 
 
 def test_statistics_oracles():
-    assert stats.paired_t(TL, CNN).statistic == pytest.approx(0.37060, abs=5e-6) and stats.paired_t(
-        TL, CNN
-    ).p == pytest.approx(0.74651, abs=5e-6)
-    assert stats.pooled_t(TL, CNN).statistic == pytest.approx(0.30408, abs=5e-6) and stats.welch_t(
-        TL, CNN
-    ).df == pytest.approx(3.26745, abs=5e-6)
+    assert stats.paired_t(TL, CNN).statistic == pytest.approx(0.37060, abs=5e-6)
+    assert stats.paired_t(TL, CNN).p == pytest.approx(0.74651, abs=5e-6)
+    assert stats.pooled_t(TL, CNN).statistic == pytest.approx(0.30408, abs=5e-6)
+    assert stats.welch_t(TL, CNN).df == pytest.approx(3.26745, abs=5e-6)
     assert stats.t_from_summary(97.76, 0.328, 3, 97.66, 0.287, 3).statistic == pytest.approx(
         0.39741, abs=5e-6
     )
@@ -198,9 +192,8 @@ def test_statistic_range_is_that_of_the_box(test):
     r = numbers.statistic_range(lambda a, b: test(a, b).statistic, (TL, CNN), 2)
     grid = [0.005 * np.array(signs) for signs in product((-1, 0, 1), repeat=6)]
     drawn = [test(TL + g[:3], CNN + g[3:]).statistic for g in grid]
-    assert (
-        r.low - 1e-6 <= min(drawn) <= r.low + 1e-3 and r.high - 1e-3 <= max(drawn) <= r.high + 1e-6
-    )
+    assert r.low - 1e-6 <= min(drawn) <= r.low + 1e-3
+    assert r.high - 1e-3 <= max(drawn) <= r.high + 1e-6
 
 
 def test_printed_means_narrow_the_range():
@@ -212,16 +205,15 @@ def test_printed_means_narrow_the_range():
         numbers.statistic_range(statistic, (TL, CNN), 2),
         numbers.statistic_range(statistic, (TL, CNN), 2, means),
     )
-    assert free.high > 0.3977 > tied.high and tied.high == pytest.approx(0.39736, abs=1e-5)
+    assert free.high > 0.3977 > tied.high
+    assert tied.high == pytest.approx(0.39736, abs=1e-5)
 
 
 def test_variance_range():
     r = numbers.variance_range(CNN, 2)
-    assert (
-        r.low < np.var(CNN, ddof=1) < r.high
-        and r.meets(numbers.printed_range(0.092, 3))
-        and not numbers.variance_range(CNN, 2, 0).meets(numbers.printed_range(0.092, 3))
-    )
+    assert r.low < np.var(CNN, ddof=1) < r.high
+    assert r.meets(numbers.printed_range(0.092, 3))
+    assert not numbers.variance_range(CNN, 2, 0).meets(numbers.printed_range(0.092, 3))
     assert numbers.variance_range([1.0, 1.0, 1.0], 1).low == pytest.approx(0, abs=1e-12)
 
 
@@ -255,17 +247,14 @@ def test_br35h_fold_accuracies():
 
 def test_br35h_hold_out():
     sentences = {f.value_ids[0].split("/")[1]: f.sentence for f in found("br35h", "confusion")}
-    assert (
-        "P = 297, N = 303, TP = 292, FN = 5, TN = 296, FP = 7" in sentences["tl"]
-        and "one confusion matrix only" in sentences["tl"]
-    )
+    assert "P = 297, N = 303, TP = 292, FN = 5, TN = 296, FP = 7" in sentences["tl"]
+    assert "one confusion matrix only" in sentences["tl"]
     assert "TP = 297, FN = 0, TN = 301, FP = 2" in sentences["cnn"]
     (fisher,) = found("br35h", "significance")
-    assert "p = 0.0124" in fisher.sentence and "0.0020 and 0.0129" in fisher.sentence
-    assert (
-        ids(found("br35h", "outside")) == {"graphic-4/cnn/accuracy"}
-        and len(found("br35h", "order")) == 1
-    )
+    assert "p = 0.0124" in fisher.sentence
+    assert "0.0020 and 0.0129" in fisher.sentence
+    assert ids(found("br35h", "outside")) == {"graphic-4/cnn/accuracy"}
+    assert len(found("br35h", "order")) == 1
 
 
 def test_br35h_t_test():
@@ -282,9 +271,8 @@ def test_br35h_t_test():
 
 
 def test_br35h_variance_unit_and_time():
-    assert len(found("br35h", "variance", "inconsistent")) == 6 and all(
-        "squared percentage points" in f.sentence for f in found("br35h", "variance")
-    )
+    assert len(found("br35h", "variance", "inconsistent")) == 6
+    assert all("squared percentage points" in f.sentence for f in found("br35h", "variance"))
     (time,) = found("br35h", "missing_unit")
     assert "only 20 s would" in time.sentence
 
@@ -329,21 +317,19 @@ def test_lease_accuracies():
         papers.load("lease").values[i].value for i in ids(found("lease", "fraction", "unexplained"))
     } == {88.33}
     (same,) = found("lease", "same")
-    assert "88.87" in same.sentence and "88.83" in same.sentence
+    assert "88.87" in same.sentence
+    assert "88.83" in same.sentence
 
 
 def test_lease_macro_metrics_and_parameters():
     rows = [i.split("/")[1] for i in ids(found("lease", "specificity"))]
-    assert (
-        len(rows) == 13
-        and "resnet101" not in rows
-        and len(found("lease", "specificity", "impossible")) == 11
-    )
+    assert len(rows) == 13
+    assert "resnet101" not in rows
+    assert len(found("lease", "specificity", "impossible")) == 11
     assert ids(found("lease", "recall")) == {"table-3/lease-pcdarts.gamma0.5/recall"}
     assert len(ids(found("lease", "bounds", "impossible"))) == 8
-    assert (
-        ids(found("lease", "extreme")) == {"claims/best-auc"} and len(found("lease", "less")) == 3
-    )
+    assert ids(found("lease", "extreme")) == {"claims/best-auc"}
+    assert len(found("lease", "less")) == 3
 
 
 def test_thesis():
@@ -355,10 +341,8 @@ def test_thesis():
     assert {f.value_ids[0] for f in found("astrocytes", "delta", "inconsistent")} == {
         "table-4-8/breakhis.mobilenetv3-large/delta"
     }
-    assert (
-        ids(found("astrocytes", "order")) > {"table-4-8/cifar-100.mobilenetv3-large/cngn_mcc"}
-        and len(found("astrocytes", "order")) == 1
-    )
+    assert ids(found("astrocytes", "order")) > {"table-4-8/cifar-100.mobilenetv3-large/cngn_mcc"}
+    assert len(found("astrocytes", "order")) == 1
     assert "table-4-8/cifar-100.mobilenetv3-large/cngn_mcc" in ids(
         found("astrocytes", "balanced_mcc", "impossible")
     )
@@ -366,23 +350,18 @@ def test_thesis():
         "table-4-8/cifar-100.mobilenetv3-large/cnn_mcc",
         "table-4-8/kvasir-v2.mobilenetv3-large/cnn_mcc",
     } == ids(found("astrocytes", "balanced_mcc", "unexplained"))
-    assert (
-        all("n = 1,582" in f.sentence for f in found("astrocytes", "fraction"))
-        and len(found("astrocytes", "fraction")) == 2
-    )
+    assert all("n = 1,582" in f.sentence for f in found("astrocytes", "fraction"))
+    assert len(found("astrocytes", "fraction")) == 2
     assert "together" in found("astrocytes", "steps")[0].sentence
-    assert ids(found("gensoup", "ratio")) == {"claims/fewer-flops"} and not found(
-        "gensoup", "balanced_mcc"
-    )
+    assert ids(found("gensoup", "ratio")) == {"claims/fewer-flops"}
+    assert not found("gensoup", "balanced_mcc")
 
 
 def test_pbcnas():
     flops, parameters = found("pbcnas", "ratio")
-    assert (
-        "45.06" in flops.sentence
-        and "17.75 over 0.39" in flops.sentence
-        and "2557" in parameters.sentence
-    )
+    assert "45.06" in flops.sentence
+    assert "17.75 over 0.39" in flops.sentence
+    assert "2557" in parameters.sentence
     assert ids(found("pbcnas", "sum")) == {"claims/medmnist.total"}
 
 
@@ -467,9 +446,8 @@ def test_corrected_cad_table_is_silent():
 
 def test_impossible_triple_and_split_of_the_hold_out():
     wrong = edited("br35h", checks_of("br35h", "confusion"), **{"graphic-4/tl/accuracy": 99.00})
-    assert [f.severity for f in forensics.run(wrong)] == [
-        "impossible"
-    ] and "graphic-4/tl/specificity" in forensics.impossible_ids(wrong)
+    assert [f.severity for f in forensics.run(wrong)] == ["impossible"]
+    assert "graphic-4/tl/specificity" in forensics.impossible_ids(wrong)
     stratified = {
         "graphic-4/tl/sensitivity": 98.33,
         "graphic-4/tl/specificity": 97.67,
@@ -503,7 +481,8 @@ def test_wrong_sum_and_long_step_are_found():
 )
 def test_findings_are_well_formed(key):
     findings, paper = findings_of(key), papers.load(key)
-    assert findings and all(
+    assert findings
+    assert all(
         f.severity in forensics.SEVERITIES and f.sentence.endswith(".") and f.value_ids
         for f in findings
     )
@@ -514,7 +493,8 @@ def test_findings_are_well_formed(key):
     )
     assert set(forensics.impossible_ids(key)) <= set(paper.values)
     table = forensics.table(findings)
-    assert list(table.columns) == list(forensics.COLUMNS) and len(table) == len(findings)
+    assert list(table.columns) == list(forensics.COLUMNS)
+    assert len(table) == len(findings)
 
 
 def test_every_kind_is_used():
@@ -522,7 +502,7 @@ def test_every_kind_is_used():
 
 
 @pytest.mark.parametrize(
-    "check, words",
+    ("check", "words"),
     [
         ({"kind": "nonsense"}, "does not exist"),
         ({"kind": "fraction", "valus": []}, "wrong parameters"),
@@ -536,5 +516,7 @@ def test_bad_checks_are_refused(check, words):
 
 
 def test_command_line(capsys):
-    assert forensics.main(["br35h"]) == 0 and "28 findings" in capsys.readouterr().out
-    assert forensics.main(["nonsense"]) == 1 and "no publication" in capsys.readouterr().err
+    assert forensics.main(["br35h"]) == 0
+    assert "28 findings" in capsys.readouterr().out
+    assert forensics.main(["nonsense"]) == 1
+    assert "no publication" in capsys.readouterr().err

@@ -39,9 +39,8 @@ def test_keys_are_the_files():
 @pytest.mark.parametrize("key", COUNTS)
 def test_every_value_is_a_number_with_its_rounding(key):
     paper = papers.load(key)
-    assert paper.values and all(
-        v.id == value_id and math.isfinite(v.value) for value_id, v in paper.values.items()
-    )
+    assert paper.values
+    assert all(v.id == value_id and math.isfinite(v.value) for value_id, v in paper.values.items())
     assert all(float(v.printed) == pytest.approx(v.value, abs=1e-12) for v in paper.values.values())
     assert not set(paper.values) & set(paper.recorded)
 
@@ -59,10 +58,8 @@ def test_known_values():
         "accuracy",
     )
     assert paper.number("claims/t-test.t").value == 0.3977
-    assert (
-        paper.hyperparameters["learning_rate"] == 1e-4
-        and paper.hyperparameters["batch_size"] is None
-    )
+    assert paper.hyperparameters["learning_rate"] == 1e-4
+    assert paper.hyperparameters["batch_size"] is None
     assert paper.artefact("graphic-4").kind == "figure"
 
 
@@ -99,7 +96,8 @@ BREAKS = {
 def test_broken_files_are_refused_with_one_sentence(tmp_path, message):
     with pytest.raises(papers.BadPaperFile, match=message) as caught:
         papers.read(_write(tmp_path, BREAKS[message]))
-    assert "\n" not in str(caught.value) and str(caught.value).endswith(".")
+    assert "\n" not in str(caught.value)
+    assert str(caught.value).endswith(".")
 
 
 def test_unknown_names_are_kit_errors(tmp_path):

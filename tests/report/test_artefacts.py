@@ -86,7 +86,8 @@ def test_csv_keeps_full_precision_and_names_its_data(folders):
     assert writer(stand_in="A for B", reductions=["1 epoch"]).table("table-1", given) is given
     read = pd.read_csv(folders / "quick/br35h/tables/table-1.csv")
     assert list(read) == ["model", "accuracy", "errors", "data"]
-    assert read["accuracy"][0] == 97.123456789 and np.isnan(read["accuracy"][1])
+    assert read["accuracy"][0] == 97.123456789
+    assert np.isnan(read["accuracy"][1])
     assert set(read["data"]) == {"phantom-binary (embedded, stand-in, reduced)"}
 
 
@@ -111,7 +112,9 @@ def test_caption_tells_embedded_data_stand_in_and_reductions(folders, suffix):
         "2 epochs instead of 30",
     ):
         assert part in text
-    assert "97.12" in text and "97.1234" not in text and "–" in text
+    assert "97.12" in text
+    assert "97.1234" not in text
+    assert "–" in text
 
 
 def test_real_data_has_no_caveat_but_what_it_lacks(folders):
@@ -128,7 +131,9 @@ def test_latex_and_markdown_escape_what_they_must(folders):
     table = pd.DataFrame({"a_b": ["50 % & more", "x|y\nz", "{\\#$^~}"]})
     writer().table("extra-signs", table, title="Costs 5 % & #1_a")
     tex = (folders / "quick/br35h/tables/extra-signs.tex").read_text()
-    assert r"a\_b" in tex and r"50 \% \& more" in tex and r"\caption{Costs 5 \% \& \#1\_a." in tex
+    assert r"a\_b" in tex
+    assert r"50 \% \& more" in tex
+    assert r"\caption{Costs 5 \% \& \#1\_a." in tex
     assert r"\{\textbackslash{}\#\$\textasciicircum{}\textasciitilde{}\}" in tex
     md = (folders / "quick/br35h/tables/extra-signs.md").read_text()
     assert r"x\|y z" in md
@@ -165,12 +170,10 @@ def test_two_runs_write_the_same_bytes_without_a_date(folders):
         return {p.name: p.read_bytes() for p in (folders / "quick/br35h").rglob("*") if p.is_file()}
 
     first, second = run(), run()
-    assert (
-        first == second and len(first) == 8
-    )  # three table files, two figures, two lists and the lock
-    assert (
-        b"CreationDate" not in first["graphic-1.pdf"] and b"Software" not in first["graphic-1.png"]
-    )
+    assert first == second
+    assert len(first) == 8
+    assert b"CreationDate" not in first["graphic-1.pdf"]
+    assert b"Software" not in first["graphic-1.png"]
 
 
 def test_figure_is_closed_and_carries_its_caveat(folders):
@@ -179,17 +182,16 @@ def test_figure_is_closed_and_carries_its_caveat(folders):
     writer(data="br35h", reductions=[]).figure("graphic-1", plain)
     assert writer().figure("graphic-2", marked) is marked
     assert not plt.get_fignums()
-    assert (
-        "Embedded" in " ".join(t.get_text().replace("\n", " ") for t in marked.texts)
-        and marked.get_size_inches()[1] > height
-    )
+    assert "Embedded" in " ".join(t.get_text().replace("\n", " ") for t in marked.texts)
+    assert marked.get_size_inches()[1] > height
 
 
 def test_what_was_written_stays_when_the_notebook_stops_half_way(folders):
     writer().table("table-1", small())
     writer()  # the next run, which gets no further
     listed = entries(folders)
-    assert listed["table-1"]["status"] == "written" and listed["graphic-1"]["status"] == "missing"
+    assert listed["table-1"]["status"] == "written"
+    assert listed["graphic-1"]["status"] == "missing"
 
 
 def test_an_entry_whose_file_is_gone_is_missing_again(folders):
@@ -214,10 +216,8 @@ def test_extras_of_an_earlier_run_leave_the_list_but_not_those_of_another_notebo
     writer().table("extra-mine", small())
     artefacts.Artefacts("br35h", "quick", "another").table("extra-theirs", small())
     writer()
-    assert (
-        "extra-mine" not in entries(folders)
-        and entries(folders)["extra-theirs"]["status"] == "written"
-    )
+    assert "extra-mine" not in entries(folders)
+    assert entries(folders)["extra-theirs"]["status"] == "written"
 
 
 def test_unknown_ids_are_refused_with_the_nearest_one(folders):
@@ -257,17 +257,16 @@ def test_values_are_plain_numbers_in_the_publications_order(folders):
         }
         == stored[VALUE]
     )
-    assert (
-        stored["claims/t-test.t"]["ours"] is None
-        and stored[VALUE]["reductions"] == ["1 epoch"]
-        and stored[VALUE]["embedded"]
-    )
+    assert stored["claims/t-test.t"]["ours"] is None
+    assert stored[VALUE]["reductions"] == ["1 epoch"]
+    assert stored[VALUE]["embedded"]
 
 
 def test_an_exact_value_carries_no_caveat(folders):
     writer(stand_in="A for B", reductions=["1 epoch"]).value("claims/t-test.t", 0.3041, exact=True)
     entry = files.read_json(folders / "quick/br35h/values.json")["claims/t-test.t"]
-    assert artefacts.caveat(entry) == "" and entry["data"] is None
+    assert artefacts.caveat(entry) == ""
+    assert entry["data"] is None
 
 
 def test_writers_at_the_same_time_lose_nothing(folders):
@@ -339,7 +338,8 @@ def test_readable_gives_a_column_one_number_of_decimals():
         pd.DataFrame({"p": [0.5, 3e-6, np.nan], "acc": [97.5, 100.0, 9.123], "n": [1, 2, 3]})
     )
     assert text["p"].tolist() == ["0.5000", "3.0e-06", "–"]
-    assert text["acc"].tolist() == ["97.50", "100.00", "9.12"] and text["n"].tolist() == [
+    assert text["acc"].tolist() == ["97.50", "100.00", "9.12"]
+    assert text["n"].tolist() == [
         "1",
         "2",
         "3",
@@ -348,6 +348,5 @@ def test_readable_gives_a_column_one_number_of_decimals():
 
 def test_results_folder_is_the_environments(folders):
     writer()
-    assert (
-        paths.results_dir() / "quick/br35h/artefacts.json"
-    ).is_file() and paths.results_dir() == folders.resolve()
+    assert (paths.results_dir() / "quick/br35h/artefacts.json").is_file()
+    assert paths.results_dir() == folders.resolve()

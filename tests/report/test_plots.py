@@ -223,8 +223,10 @@ def test_roc_shows_the_auc_its_interval_and_the_operating_point():
 
 def test_metric_bars_say_where_a_cut_axis_starts():
     cut, whole = plots.metric_bars(BARS), plots.metric_bars(BARS / 2)
-    assert "axis starts at 96)" in words(cut) and cut.axes[0].get_ylim()[0] == 96
-    assert "starts" not in words(whole) and whole.axes[0].get_ylim()[0] == 0
+    assert "axis starts at 96)" in words(cut)
+    assert cut.axes[0].get_ylim()[0] == 96
+    assert "starts" not in words(whole)
+    assert whole.axes[0].get_ylim()[0] == 0
     assert {"99.67", "98.00", "99.94", "99.51"} <= set(words(cut).split("\n"))
     tops = sorted(bar.get_y() + bar.get_height() for bar in cut.axes[0].patches)
     assert tops == pytest.approx([98.0, 99.51, 99.67, 99.94])
@@ -239,9 +241,8 @@ def test_missing_values_leave_a_gap_not_a_crash():
 def test_confusion_cells_keep_counts_and_shares():
     fig = plots.confusion_matrix([[3, 1], [0, 0]], ["no", "yes"], normalise=True)
     assert {"75.0 %\n(3)", "25.0 %\n(1)", "0.0 %\n(0)"} <= {t.get_text() for t in fig.axes[0].texts}
-    assert (
-        fig.axes[0].get_xlabel() == "Predicted class" and fig.axes[0].get_ylabel() == "True class"
-    )
+    assert fig.axes[0].get_xlabel() == "Predicted class"
+    assert fig.axes[0].get_ylabel() == "True class"
 
 
 def test_forest_draws_what_is_there():
@@ -261,7 +262,8 @@ def test_forest_draws_what_is_there():
 def test_architecture_sums_parameters_and_marks_what_is_frozen():
     said = words(plots.architecture(LAYERS))
     assert "89,101,801 parameters, 65,537,001 of them trained" in said
-    assert "Backbone ResNet50V2, 190 layers (frozen)" in said and "8 × 8 × 2,048" in said
+    assert "Backbone ResNet50V2, 190 layers (frozen)" in said
+    assert "8 × 8 × 2,048" in said
     assert "65,537,001 parameters" in words(
         plots.architecture(LAYERS.drop(columns="trainable").drop(index=1))
     )

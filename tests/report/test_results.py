@@ -39,21 +39,16 @@ def test_intervals_of_the_published_hold_out(holdout):
         results.interval(holdout, m) for m in ("sensitivity", "specificity")
     )
     assert (sensitivity.n, specificity.n) == (297, 303)
-    assert sensitivity.estimate == pytest.approx(
-        98.3165, abs=1e-4
-    ) and specificity.estimate == pytest.approx(97.6898, abs=1e-4)
+    assert sensitivity.estimate == pytest.approx(98.3165, abs=1e-4)
+    assert specificity.estimate == pytest.approx(97.6898, abs=1e-4)
 
 
 def test_undefined_metrics_are_none_not_a_crash(holdout):
     only_sick = holdout[holdout["label"] == 1]
-    assert (
-        results.interval(only_sick, "auc") is None
-        and results.interval(only_sick, "specificity") is None
-    )
-    assert (
-        results.interval(only_sick, "sensitivity").n == 297
-        and results.interval(only_sick, "accuracy").n == 297
-    )
+    assert results.interval(only_sick, "auc") is None
+    assert results.interval(only_sick, "specificity") is None
+    assert results.interval(only_sick, "sensitivity").n == 297
+    assert results.interval(only_sick, "accuracy").n == 297
     assert results.interval(holdout[:0], "accuracy") is None
 
 
@@ -74,7 +69,8 @@ def test_leak_free_values_drop_the_copies_of_training_images(monkeypatch):
         ),
     )
     rows = results.binary_table({"cnn": (table, ["train1"])}, "any", ["accuracy"]).iloc[0]
-    assert (rows["value"], rows["n"]) == (75.0, 4) and (rows["leak_free"], rows["leak_free_n"]) == (
+    assert (rows["value"], rows["n"]) == (75.0, 4)
+    assert (rows["leak_free"], rows["leak_free_n"]) == (
         100.0,
         3,
     )
@@ -93,15 +89,12 @@ def test_fold_table_has_the_published_moments():
     shown = tables.fold_table(table, {"cnn": "CNN", "tl": "TL"}).set_index(["model", "fold"])[
         "accuracy"
     ]
-    assert (
-        shown["CNN", "mean"] == pytest.approx(97.66)
-        and shown["CNN", "variance (pp²)"] == pytest.approx(0.0912)
-        and shown["TL", "variance (pp²)"] == pytest.approx(0.2552, abs=5e-5)
-    )
+    assert shown["CNN", "mean"] == pytest.approx(97.66)
+    assert shown["CNN", "variance (pp²)"] == pytest.approx(0.0912)
+    assert shown["TL", "variance (pp²)"] == pytest.approx(0.2552, abs=5e-5)
     tests = tables.compare_folds(table, "tl", "cnn").set_index("test")
-    assert tests.loc["paired t", "statistic"] == pytest.approx(0.37060, abs=5e-6) and tests.loc[
-        "corrected resampled t", "statistic"
-    ] == pytest.approx(0.23439, abs=5e-6)
+    assert tests.loc["paired t", "statistic"] == pytest.approx(0.37060, abs=5e-6)
+    assert tests.loc["corrected resampled t", "statistic"] == pytest.approx(0.23439, abs=5e-6)
     assert tests.loc["pooled t", "statistic"] == pytest.approx(0.30408, abs=5e-6)
 
 
@@ -110,7 +103,8 @@ def test_the_picked_image_is_right_in_both_models_and_the_median():
         predictions([1, 1, 1, 1, 0], [0.9, 0.8, 0.7, 0.4, 0.1]),
         predictions([1, 1, 1, 1, 0], [0.6, 0.9, 0.9, 0.9, 0.3]),
     )
-    assert tables.pick_shared(a, b, 1) == "i2" and tables.pick_shared(a, b, 0) == "i4"
+    assert tables.pick_shared(a, b, 1) == "i2"
+    assert tables.pick_shared(a, b, 0) == "i4"
     wrong = predictions([1, 1], [0.2, 0.3])
     assert tables.pick_shared(wrong, wrong, 1) == "i1"
 
@@ -121,10 +115,8 @@ def test_paired_tests_see_the_same_images(holdout):
         score_1=np.where(holdout["label"] == 1, 0.9, 0.1),
     )
     tests = tables.compare_on_test(better, holdout).set_index("test")
-    assert (
-        tests.loc["McNemar exact", "p"] == pytest.approx(2 * 0.5**12)
-        and tests.loc["Fisher exact", "p"] < 0.001
-    )
+    assert tests.loc["McNemar exact", "p"] == pytest.approx(2 * 0.5**12)
+    assert tests.loc["Fisher exact", "p"] < 0.001
 
 
 def test_values_are_stored_only_under_published_ids(tmp_path, monkeypatch):
@@ -146,10 +138,8 @@ def test_values_are_stored_only_under_published_ids(tmp_path, monkeypatch):
         pd.DataFrame([{**row, "metric": "accuracy"}, {**row, "metric": "auc"}]),
     )
     stored = results.record.read_json(tmp_path / "smoke/br35h/values.json")
-    assert (
-        list(stored) == ["table-1/cnn.fold1/accuracy"]
-        and stored["table-1/cnn.fold1/accuracy"]["leak_free"] == 96.0
-    )
+    assert list(stored) == ["table-1/cnn.fold1/accuracy"]
+    assert stored["table-1/cnn.fold1/accuracy"]["leak_free"] == 96.0
 
 
 def test_departures_name_what_the_paper_states_otherwise():

@@ -23,10 +23,8 @@ def test_no_value_is_missing_with_its_reason():
 
 def test_reproduced_inside_the_interval():
     found = percent(96.5, 95.0, 98.0)
-    assert (
-        found.kind == "reproduced"
-        and found.why == "The published 97.94 % lies in our 95 % interval (95.00 to 98.00)."
-    )
+    assert found.kind == "reproduced"
+    assert found.why == "The published 97.94 % lies in our 95 % interval (95.00 to 98.00)."
 
 
 @pytest.mark.parametrize(
@@ -71,15 +69,14 @@ def test_a_change_below_the_printed_decimals_is_not_printed_as_zero():
 
 def test_leak_free_value_is_told_and_turns_the_sentence():
     kept = percent(97.5, 96.0, 98.5, leak_free=97.0, leak_free_low=95.5, leak_free_high=98.2)
-    assert kept.kind == "reproduced" and kept.why.endswith(
-        "On the leak-free test set 97.00 % (95.50 to 98.20), 0.50 pp lower."
-    )
+    assert kept.kind == "reproduced"
+    assert kept.why.endswith("On the leak-free test set 97.00 % (95.50 to 98.20), 0.50 pp lower.")
     lost = percent(97.5, 96.0, 98.5, leak_free=94.4, leak_free_low=93, leak_free_high=96)
-    assert lost.kind == "reproduced" and lost.why.endswith(
-        "3.10 pp lower; there the published number no longer holds."
-    )
+    assert lost.kind == "reproduced"
+    assert lost.why.endswith("3.10 pp lower; there the published number no longer holds.")
     won = percent(99.0, 98.5, 99.5, leak_free=97.9, leak_free_low=97, leak_free_high=98.4)
-    assert won.kind == "not reproduced" and won.why.endswith("there the published number holds.")
+    assert won.kind == "not reproduced"
+    assert won.why.endswith("there the published number holds.")
     same = percent(97.5, 96.0, 98.5, leak_free=97.5)
     assert "97.50 %, unchanged" in same.why
 
@@ -98,7 +95,8 @@ def test_leak_free_value_is_told_and_turns_the_sentence():
 )
 def test_not_comparable_even_if_the_numbers_agree(circumstance, words):
     found = percent(97.94, 97, 98, **circumstance)
-    assert found.kind == "not comparable" and words in found.why
+    assert found.kind == "not comparable"
+    assert words in found.why
 
 
 def test_every_hurdle_is_named():
@@ -131,7 +129,8 @@ def test_impossible_goes_first_whatever_else_holds():
 )
 def test_one_sided_claims(ours, relation, kind):
     found = verdict(0.05, ours, decimals=2, relation=relation)
-    assert found.kind == kind and ("not " in found.why) == (kind == "not reproduced")
+    assert found.kind == kind
+    assert ("not " in found.why) == (kind == "not reproduced")
 
 
 @pytest.fixture
@@ -161,10 +160,8 @@ def results(tmp_path, monkeypatch):
 def test_verdict_table_of_a_paper(results):
     table = verdicts.verdict_table("br35h", "quick").set_index("value")
     kinds = table["verdict"]
-    assert (
-        kinds["table-1/tl.fold1/specificity"] == "reproduced"
-        and kinds["table-1/tl.fold2/specificity"] == "not reproduced"
-    )
+    assert kinds["table-1/tl.fold1/specificity"] == "reproduced"
+    assert kinds["table-1/tl.fold2/specificity"] == "not reproduced"
     assert kinds["claims/t-test.p-above"] == "reproduced"
     for key, words in (
         ("tl.fold3", "stands in for br35h"),
@@ -172,7 +169,8 @@ def test_verdict_table_of_a_paper(results):
         ("cnn.fold2", "embedded"),
     ):
         row = table.loc[f"table-1/{key}/specificity"]
-        assert row["verdict"] == "not comparable" and words in row["why"].lower()
+        assert row["verdict"] == "not comparable"
+        assert words in row["why"].lower()
     assert kinds["table-1/cnn.fold1/accuracy"] == "impossible as published"
     assert (
         table.loc["graphic-4/cnn/specificity", "why"]
@@ -212,9 +210,8 @@ def test_missing_values_say_whether_their_notebook_ran(tmp_path, monkeypatch):
 def test_without_results_every_number_is_missing_or_impossible(key, tmp_path, monkeypatch):
     monkeypatch.setenv("KIT_RESULTS", str(tmp_path))
     table = verdicts.verdict_table(key, "none")
-    assert (
-        set(table["verdict"]) <= {"missing", "impossible as published"} and table["value"].is_unique
-    )
+    assert set(table["verdict"]) <= {"missing", "impossible as published"}
+    assert table["value"].is_unique
     assert list(table["value"]) == [v for v in papers.load(key).values if v in set(table["value"])]
 
 
@@ -238,7 +235,8 @@ def test_coverage_counts_add_up(results):
     for _, line in counts.iterrows():
         assert line["artefacts"] == line[["written", "missing", "failed"]].sum()
         assert line["numbers"] == line[[*verdicts.KINDS[:-1], "no value"]].sum()
-    assert (counts.drop("all").sum() == counts.loc["all"]).all() and "summary" not in counts.index
+    assert (counts.drop("all").sum() == counts.loc["all"]).all()
+    assert "summary" not in counts.index
 
 
 def test_gaps_hold_what_may_be_compared(results):

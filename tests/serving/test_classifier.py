@@ -115,10 +115,8 @@ def test_one_file_gives_the_same_scores_on_every_path(tmp_path, slices, model_fo
             batch[[f"p_{c}" for c in CLASSES]].astype(float),
         ):
             np.testing.assert_allclose(scores, notebook, atol=1e-5)
-        assert (
-            uploaded.label == CLASSES[notebook.argmax()] == batch["predicted"]
-            and uploaded.display == f"{uploaded.label}_shown"
-        )
+        assert uploaded.label == CLASSES[notebook.argmax()] == batch["predicted"]
+        assert uploaded.display == f"{uploaded.label}_shown"
         assert notebook.max() - notebook.min() > 1e-3
 
 
@@ -150,12 +148,11 @@ def test_heat_map_is_that_of_the_uploaded_image(slices, classifier):
         target=CLASSES.index(first.label),
         upsample=True,
     )[0]
-    assert (
-        first.heat.shape == (64, 64)
-        and np.array_equal(first.heat, expected)
-        and not np.array_equal(first.heat, second.heat)
-    )
-    assert first.overlay().shape == (64, 64, 3) and first.overlay().dtype == np.uint8
+    assert first.heat.shape == (64, 64)
+    assert np.array_equal(first.heat, expected)
+    assert not np.array_equal(first.heat, second.heat)
+    assert first.overlay().shape == (64, 64, 3)
+    assert first.overlay().dtype == np.uint8
     assert classifier.classify(slices[0], heat=False).heat.size == 0
 
 
@@ -168,11 +165,9 @@ def test_the_model_is_loaded_and_traced_once(slices, classifier):
 
 def test_black_image_is_kept_whole_and_not_familiar(classifier):
     found = classifier.classify(np.zeros((90, 70), np.uint8))
-    assert (
-        "whole image is kept" in found.notes[0]
-        and not found.familiar
-        and "nothing is left" in found.reason
-    )
+    assert "whole image is kept" in found.notes[0]
+    assert not found.familiar
+    assert "nothing is left" in found.reason
 
 
 # ---- uploads
@@ -268,11 +263,9 @@ def test_every_unfit_file_gets_one_sentence_with_its_name(name):
     content, kind, words = REFUSED[name]
     with pytest.raises(kind, match=words) as caught:
         uploads.read_upload(content, f"../secret/{name}")
-    assert (
-        str(caught.value).startswith(name)
-        and "\n" not in str(caught.value)
-        and "secret" not in str(caught.value)
-    )
+    assert str(caught.value).startswith(name)
+    assert "\n" not in str(caught.value)
+    assert "secret" not in str(caught.value)
 
 
 def test_damaged_files_never_give_another_error():
@@ -301,18 +294,14 @@ def test_damaged_files_never_give_another_error():
 )
 def test_convertible_files_are_read_and_the_conversion_is_noted(name, content, note):
     upload = uploads.read_upload(content, name)
-    assert (
-        upload.pixels.ndim == 3
-        and upload.pixels.dtype == np.uint8
-        and any(note in n for n in upload.notes)
-    )
+    assert upload.pixels.ndim == 3
+    assert upload.pixels.dtype == np.uint8
+    assert any(note in n for n in upload.notes)
 
 
 def test_colours_arrive_in_the_order_blue_green_red():
-    assert (
-        np.array_equal(uploads.read_upload(PNG, "a.png").pixels[..., ::-1], np.asarray(COLOUR))
-        and uploads.read_upload(PNG, "a.png").notes == ()
-    )
+    assert np.array_equal(uploads.read_upload(PNG, "a.png").pixels[..., ::-1], np.asarray(COLOUR))
+    assert uploads.read_upload(PNG, "a.png").notes == ()
 
 
 def grey(content) -> np.ndarray:
@@ -338,21 +327,20 @@ def test_dicom_rescale_comes_before_the_window():
         dicom(RAMP, WindowCenter=150, WindowWidth=80),
         dicom(signed, RescaleSlope=1 / 3, RescaleIntercept=100, WindowCenter=150, WindowWidth=80),
     )
-    assert (
-        abs(grey(plain) - grey(rescaled)).max() <= 1
-        and uploads.read_upload(plain, "IM0001").notes == ()
-    )
+    assert abs(grey(plain) - grey(rescaled)).max() <= 1
+    assert uploads.read_upload(plain, "IM0001").notes == ()
 
 
 def test_dicom_without_window_spans_its_values_and_monochrome1_is_inverted():
     upload = uploads.read_upload(dicom(RAMP + 1000), "x.dcm")
-    assert (
-        upload.pixels.min() == 0 and upload.pixels.max() == 255 and "no window" in upload.notes[0]
-    )
+    assert upload.pixels.min() == 0
+    assert upload.pixels.max() == 255
+    assert "no window" in upload.notes[0]
     inverted = uploads.read_upload(
         dicom(RAMP + 1000, PhotometricInterpretation="MONOCHROME1", Modality="CT"), "x.dcm"
     )
-    assert np.array_equal(inverted.pixels, 255 - upload.pixels) and {
+    assert np.array_equal(inverted.pixels, 255 - upload.pixels)
+    assert {
         "MONOCHROME1 inverted",
         "modality CT, not MR",
     } <= set(inverted.notes)
@@ -367,7 +355,8 @@ def test_dicom_table_of_values_is_used():
     )
     table["LUTDescriptor"].VR, table["LUTData"].VR = "US", "US"
     shown = grey(dicom(RAMP, VOILUTSequence=Sequence([table])))
-    assert shown[0, 0] == 255 and abs(shown - (65535 - RAMP.astype(int) * 164) / 257).max() <= 1
+    assert shown[0, 0] == 255
+    assert abs(shown - (65535 - RAMP.astype(int) * 164) / 257).max() <= 1
 
 
 def test_reading_leaves_nothing_on_disk(tmp_path, monkeypatch, classifier):
@@ -386,18 +375,15 @@ def test_batch_goes_on_after_bad_files_and_the_csv_is_harmless(classifier):
     table = classifier.classify_many(
         [("=1+cmd.png", PNG), ("bad.jpg", b"nothing"), ("c.dcm", dicom(RAMP))], seen.append
     )
-    assert table["error"].map(bool).tolist() == [False, True, False] and seen == pytest.approx(
-        [1 / 3, 2 / 3, 1]
-    )
+    assert table["error"].map(bool).tolist() == [False, True, False]
+    assert seen == pytest.approx([1 / 3, 2 / 3, 1])
     np.testing.assert_allclose(
         table.loc[[0, 2], [f"p_{c}" for c in CLASSES]].sum(axis=1), 1, atol=1e-5
     )
     lines = serving_classifier.csv(table).decode().splitlines()
-    assert (
-        len(lines) == 4
-        and lines[0].startswith("file,predicted,confidence,p_glioma")
-        and lines[1].startswith("'=1+cmd")
-    )
+    assert len(lines) == 4
+    assert lines[0].startswith("file,predicted,confidence,p_glioma")
+    assert lines[1].startswith("'=1+cmd")
     with pytest.raises(serving_classifier.TooManyFiles, match="at most 200"):
         classifier.classify_many([("a", b"")] * 201)
 
@@ -443,9 +429,8 @@ def test_descriptions_that_contradict_the_model_are_refused(tmp_path):
 
 def test_exchanged_and_damaged_model_files_are_noticed(tmp_path):
     folder = serving_classifier.save_model(tmp_path / "m", tiny(), describe())
-    assert serving_classifier.Classifier.load(folder).statistics is None and not list(
-        folder.glob(".tmp*")
-    )
+    assert serving_classifier.Classifier.load(folder).statistics is None
+    assert not list(folder.glob(".tmp*"))
     tiny(1).save(folder / serving_classifier.MODEL)
     with pytest.raises(serving_classifier.DamagedModel, match="is not the file"):
         serving_classifier.Classifier.load(folder)
@@ -480,12 +465,10 @@ def test_photographs_digits_and_noise_are_unfamiliar(classifier, slices):
             ("slices", slices[40:]),
         )
     }
-    assert (
-        all(warned["photographs"])
-        and all(warned["noise"])
-        and np.mean(warned["digits"]) > 0.9
-        and np.mean(warned["slices"]) <= 0.05
-    )
+    assert all(warned["photographs"])
+    assert all(warned["noise"])
+    assert np.mean(warned["digits"]) > 0.9
+    assert np.mean(warned["slices"]) <= 0.05
     assert "coloured" in classifier.classify(photographs[0], heat=False).reason
 
 
@@ -497,7 +480,8 @@ def test_limits_keep_the_stated_share_of_other_held_out_images():
         looks[:800], features[:800], looks[800:1900], features[800:1900], quantile=0.95
     )
     inside = (found.distances(looks[1900:], features[1900:]) <= found.limits).all(axis=1).mean()
-    assert 0.925 < inside < 0.985 and found.summary()["inside"] >= 0.95
+    assert 0.925 < inside < 0.985
+    assert found.summary()["inside"] >= 0.95
     with pytest.raises(familiarity.TooFewImages):
         familiarity.statistics(looks[:5], features[:5], looks, features)
 

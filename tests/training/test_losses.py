@@ -19,7 +19,7 @@ SAMPLES = {
     "sigmoid_cross_entropy": [11.541566, 4.808931, 6.695616, 2.860493],
 }
 MEANS = dict(
-    zip(losses.NAMES, (1.737848, 2.001681, 1.758231, 9.348693, 6.476652))
+    zip(losses.NAMES, (1.737848, 2.001681, 1.758231, 9.348693, 6.476652), strict=False)
 )  # of the released code, so with compat
 # of the mean loss, sample 0, and the sum of the absolute values of all 20; released code
 GRADIENTS = {
@@ -88,7 +88,8 @@ def test_relations_to_the_losses_of_keras():
 def test_extreme_logits_stay_finite(name, logits):
     logits = np.asarray([logits], "float32")
     value, gradient = value_and_gradient(lambda z: losses.FUNCTIONS[name](np.eye(3)[:1], z), logits)
-    assert np.isfinite(value).all() and np.isfinite(gradient).all()
+    assert np.isfinite(value).all()
+    assert np.isfinite(gradient).all()
 
 
 def test_values_at_extreme_logits():
@@ -164,7 +165,8 @@ def test_losses_that_are_not_chosen_cannot_spoil_the_gradient():
         lambda z: losses.selected(tf.constant(0), [[1.0, 0]], z), logits
     )
     assert np.isinf(losses.logit_penalty([[1.0, 0]], logits)).all()
-    assert value == 0 and np.isfinite(gradient).all()
+    assert value == 0
+    assert np.isfinite(gradient).all()
 
 
 def test_the_choice_compiles_and_takes_variables():

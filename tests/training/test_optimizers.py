@@ -96,7 +96,7 @@ def trajectory(name, dtype, decay=0.0, mode="l2_all"):
     rule, _, group = name.partition(".")
     theta, slots = tf.constant(START, dtype), tf.zeros((3, 5), dtype)
     number, mode, path = RULES_PLACES[rule], DECAY_MODES.index(mode), []
-    for step, (gradient, lr) in enumerate(zip(GRADIENTS, RATES), start=1):
+    for step, (gradient, lr) in enumerate(zip(GRADIENTS, RATES, strict=False), start=1):
         theta, gradient = optimizers.decayed(
             theta, tf.constant(gradient, dtype), 1, number, mode, lr, decay
         )
@@ -194,9 +194,8 @@ def test_cosine():
     np.testing.assert_allclose(
         [optimizers.cosine(tf.constant(step), 10) for step in range(11)], want, atol=1e-6
     )
-    assert optimizers.cosine(12, 10) == pytest.approx(0.1) and float(
-        optimizers.cosine(tf.constant(12.0), 10)
-    ) == pytest.approx(0.1)
+    assert optimizers.cosine(12, 10) == pytest.approx(0.1)
+    assert float(optimizers.cosine(tf.constant(12.0), 10)) == pytest.approx(0.1)
     assert optimizers.cosine(10, 10, minimum=0) == pytest.approx(0)
     for step, total in ((-1, 10), (0, 0)):
         with pytest.raises(optimizers.BadProgress):
@@ -224,7 +223,9 @@ def take(optimizer, variables, apply=None, steps=range(8)):
         (apply or optimizer.apply)(
             [
                 tf.constant(g, v.dtype)
-                for g, v in zip((GRADIENTS[k][:1], GRADIENTS[k][1:].reshape(2, 2)), variables)
+                for g, v in zip(
+                    (GRADIENTS[k][:1], GRADIENTS[k][1:].reshape(2, 2)), variables, strict=False
+                )
             ],
             variables,
         )
@@ -240,7 +241,7 @@ def test_one_trace_serves_all_rules():
         optimizer.apply(gradients, variables)
 
     for rule in RULES:
-        for variable, start in zip(variables, (START[:1], START[1:].reshape(2, 2))):
+        for variable, start in zip(variables, (START[:1], START[1:].reshape(2, 2)), strict=False):
             variable.assign(start)
         optimizer.reset()
         optimizer.configure(rule, weight_decay=0.1 if rule == "sgd" else 0.0)

@@ -34,9 +34,10 @@ def test_sgd_steps_as_torch_does(scale):
         ours, ours_buffers = rules.sgd(ours, [tf.constant(g) for g in gradients], ours_buffers, lr)
         shrink = min(1, 5 / (global_norm(gradients) + 1e-6))
         buffers = [
-            0.9 * b + (shrink * g + 3e-4 * w) for w, g, b in zip(weights, gradients, buffers)
+            0.9 * b + (shrink * g + 3e-4 * w)
+            for w, g, b in zip(weights, gradients, buffers, strict=False)
         ]
-        weights = [w - lr * b for w, b in zip(weights, buffers)]
+        weights = [w - lr * b for w, b in zip(weights, buffers, strict=False)]
         assert (shrink < 1) == (scale > 1)
     assert_equal(ours, weights)
     assert_equal(ours_buffers, buffers)
@@ -62,11 +63,13 @@ def test_adam_steps_as_torch_does(clip):
         raw = tensors(20 + step)
         ours, state = rules.adam(ours, [tf.constant(g) for g in raw], state, 3e-4, clip=clip)
         shrink = 1 if clip is None else min(1, clip / (global_norm(raw) + 1e-6))
-        gradients = [shrink * g + 1e-3 * a for a, g in zip(arch, raw)]
-        first = [0.5 * m + 0.5 * g for m, g in zip(first, gradients)]
-        second = [0.999 * v + 0.001 * g * g for v, g in zip(second, gradients)]
+        gradients = [shrink * g + 1e-3 * a for a, g in zip(arch, raw, strict=False)]
+        first = [0.5 * m + 0.5 * g for m, g in zip(first, gradients, strict=False)]
+        second = [0.999 * v + 0.001 * g * g for v, g in zip(second, gradients, strict=False)]
         roots = [np.sqrt(v) / np.sqrt(1 - 0.999**step) + 1e-8 for v in second]
-        arch = [a - 3e-4 / (1 - 0.5**step) * m / r for a, m, r in zip(arch, first, roots)]
+        arch = [
+            a - 3e-4 / (1 - 0.5**step) * m / r for a, m, r in zip(arch, first, roots, strict=False)
+        ]
     assert int(state.step) == 3
     assert_equal(ours, arch)
     assert_equal(state.second, second)
@@ -93,7 +96,7 @@ def test_one_traced_step_serves_every_rate():
 
 
 @pytest.mark.parametrize(
-    "epoch, rate",
+    ("epoch", "rate"),
     [(0, 0.025), (1, 0.0249763207), (10, 0.0227082039), (25, 0.013), (49, 0.0010236793)],
 )
 def test_rate_of_the_search(epoch, rate):
@@ -101,7 +104,7 @@ def test_rate_of_the_search(epoch, rate):
 
 
 @pytest.mark.parametrize(
-    "epoch, epochs, rate",
+    ("epoch", "epochs", "rate"),
     [
         (0, 25, 0.025),
         (10, 25, 0.01636271),
@@ -115,7 +118,7 @@ def test_rates_that_end_at_zero(epoch, epochs, rate):
 
 
 @pytest.mark.parametrize(
-    "epoch, rate",
+    ("epoch", "rate"),
     [(0, 0.384), (5, 0.304), (9, 0.24), (10, 0.4), (11, 0.327492), (17, 0.098639), (24, 0.024324)],
 )
 def test_dropout_after_the_identity(epoch, rate):
@@ -124,9 +127,8 @@ def test_dropout_after_the_identity(epoch, rate):
 
 
 def test_drop_path_rises_from_zero():
-    assert rules.drop_path(0, 600, 0.3) == 0 and rules.drop_path(300, 600, 0.3) == pytest.approx(
-        0.15
-    )
+    assert rules.drop_path(0, 600, 0.3) == 0
+    assert rules.drop_path(300, 600, 0.3) == pytest.approx(0.15)
 
 
 def test_an_epoch_beyond_the_schedule_is_refused():

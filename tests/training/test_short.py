@@ -57,14 +57,11 @@ def test_a_training_does_not_depend_on_those_before(trainer, inputs, rows):
         trainer, inputs, rows, {**VALUES, "optimizer": "sgd", "loss": "sigmoid_cross_entropy"}
     )
     again = train_briefly(trainer, inputs, rows)
-    assert (
-        same(first.weights, again.weights)
-        and not same(first.weights, other.weights)
-        and not same(first.weights, trainer.initial)
-    )
-    assert first.history[0]["loss"] == again.history[0]["loss"] and np.isfinite(
-        first.history[0]["loss"]
-    )
+    assert same(first.weights, again.weights)
+    assert not same(first.weights, other.weights)
+    assert not same(first.weights, trainer.initial)
+    assert first.history[0]["loss"] == again.history[0]["loss"]
+    assert np.isfinite(first.history[0]["loss"])
 
 
 def test_genes_and_sizes_need_no_new_trace(trainer, inputs, rows):
@@ -126,15 +123,14 @@ def test_astrocytes_scale_and_released_ones_do_not(inputs, rows):
             epochs=2,
             factors=[(0.5, 0.75)] * 2,
         )
-        assert same(control.weights, found.weights) == equal and sum(found.tally) > 0
+        assert same(control.weights, found.weights) == equal
+        assert sum(found.tally) > 0
 
 
 def test_a_last_batch_of_one_image_is_left_out():
-    assert (
-        short._batches(41, 20) == [(0, 20), (20, 40)]
-        and short._batches(42, 20)[-1] == (40, 42)
-        and short._batches(1, 20) == [(0, 1)]
-    )
+    assert short._batches(41, 20) == [(0, 20), (20, 40)]
+    assert short._batches(42, 20)[-1] == (40, 42)
+    assert short._batches(1, 20) == [(0, 1)]
 
 
 def test_recalibration_gives_the_statistics_of_the_images(inputs, rows):
@@ -148,12 +144,14 @@ def test_recalibration_gives_the_statistics_of_the_images(inputs, rows):
     np.testing.assert_allclose(
         first, np.array(norm.moving_mean), atol=1e-5
     )  # means average exactly over batches of equal size
-    assert np.abs(first).max() > 1e-3 and norm.momentum == 0.9
+    assert np.abs(first).max() > 1e-3
+    assert norm.momentum == 0.9
 
 
 def test_rates_are_those_of_the_table(trainer, inputs, rows):
     table = trainer.predict(inputs, rows["val"], 32, "val", weights=trainer.initial)
-    assert len(table) == 20 and np.allclose(table.filter(like="score_").sum(axis=1), 1, atol=1e-5)
+    assert len(table) == 20
+    assert np.allclose(table.filter(like="score_").sum(axis=1), 1, atol=1e-5)
     assert short.rates(table)["accuracy"] == pytest.approx(metrics.correct(table).mean())
 
 
@@ -174,16 +172,14 @@ def test_a_run_is_kept_and_not_repeated(tmp_path, monkeypatch, inputs, rows):
     )
     run = short_runs.fit(config, inputs, rows)
     stamp = (run.folder / "status.json").stat().st_mtime_ns
-    assert {"epoch", "loss", "seconds", "val_accuracy", "val_f1", "val_mcc"} <= set(
-        run.history()
-    ) and len(run.history()) == 2
+    assert {"epoch", "loss", "seconds", "val_accuracy", "val_f1", "val_mcc"} <= set(run.history())
+    assert len(run.history()) == 2
     with np.load(run.folder / "features.npz") as features:
-        assert set(features) == {"1", "2"} and features["2"].shape == (20, 512)
+        assert set(features) == {"1", "2"}
+        assert features["2"].shape == (20, 512)
     assert run.metrics()["val"]["accuracy"] == pytest.approx(run.history()["val_accuracy"].iloc[-1])
-    assert (
-        short_runs.fit(config, inputs, rows).folder == run.folder
-        and (run.folder / "status.json").stat().st_mtime_ns == stamp
-    )
+    assert short_runs.fit(config, inputs, rows).folder == run.folder
+    assert (run.folder / "status.json").stat().st_mtime_ns == stamp
     with pytest.raises(train.Diverged):
         short_runs.fit(
             replace(config, values={**VALUES, "optimizer": "sgd", "learning_rate": 1e9}, epochs=3),

@@ -62,7 +62,8 @@ def test_a_finished_run_has_every_file_of_the_contract(whole):
         "model.keras",
         "status.json",
     }
-    assert whole.config["parts"]["train"]["images"] == 40 and whole.config["data"]["fingerprint"]
+    assert whole.config["parts"]["train"]["images"] == 40
+    assert whole.config["data"]["fingerprint"]
     assert list(whole.history()["epoch"]) == [1, 2, 3, 4, 5, 6]
     assert whole.predictions().groupby("part").size().to_dict() == {"test": 10, "validation": 10}
 
@@ -143,9 +144,8 @@ def test_a_model_that_is_compiled_already_keeps_its_optimizer_and_losses(inputs,
         return model
 
     run = train.fit(config("compiled", epochs=2), build_compiled, inputs, parts)
-    assert (
-        type(train._LAST["model"].optimizer).__name__ == "SGD" and train._LAST["model"].run_eagerly
-    )
+    assert type(train._LAST["model"].optimizer).__name__ == "SGD"
+    assert train._LAST["model"].run_eagerly
     assert run.history()["val_loss"].nunique() == 1  # at rate 0 nothing is learnt
 
 
@@ -209,7 +209,8 @@ def test_a_killed_run_ends_bit_identical(killed, whole, inputs, parts, epoch):
     profile = f"killed{epoch}"
     assert killed[profile] == -signal.SIGKILL
     resumed = train.fit(config(profile), build, inputs, parts)
-    assert resumed.folder.name == whole.folder.name and resumed.status["resumed_at"] == epoch
+    assert resumed.folder.name == whole.folder.name
+    assert resumed.status["resumed_at"] == epoch
     for name in ("predictions.csv", "metrics.json"):
         assert (resumed.folder / name).read_bytes() == (whole.folder / name).read_bytes(), name
     columns = ["epoch", "loss", "val_loss", "accuracy"]
@@ -231,10 +232,8 @@ def test_a_nan_loss_ends_the_run_with_a_reason_and_leaves_others_alone(whole, in
     with pytest.raises(train.Diverged, match="loss is nan in epoch 1; lower learning_rate"):
         train.fit(config("nan"), build_broken, inputs, parts)
     run = next((paths.results_dir() / "nan" / "discs" / "runs").iterdir())
-    assert (
-        files.read_json(run / "status.json")["state"] == "failed"
-        and not (run / "predictions.csv").exists()
-    )
+    assert files.read_json(run / "status.json")["state"] == "failed"
+    assert not (run / "predictions.csv").exists()
     assert whole.finished
 
 
@@ -254,7 +253,8 @@ def test_a_class_missing_in_test_is_trained_and_its_metrics_are_undefined(inputs
             inputs,
             {"train": np.r_[dark[:20], bright], "test": dark[20:]},
         )
-    assert np.isnan(run.metrics()["test"]["auc"]) and run.metrics()["test"]["n"] == 10
+    assert np.isnan(run.metrics()["test"]["auc"])
+    assert run.metrics()["test"]["n"] == 10
 
 
 @pytest.mark.parametrize(
@@ -271,9 +271,8 @@ def test_cross_validation_trains_each_fold_and_tests_once(discs, inputs):
     assert [len(f.predictions()) for f in folds] == [16, 16, 16]
     assert sorted(final.predictions()["image_id"]) == sorted(parted.parts["test"])
     assert final.config["parts"]["train"]["images"] == 48
-    assert (final.folder / "model.keras").exists() and not (
-        folds[0].folder / "model.keras"
-    ).exists()
+    assert (final.folder / "model.keras").exists()
+    assert not (folds[0].folder / "model.keras").exists()
 
 
 def test_epoch_streams_are_permutations_that_depend_on_the_epoch_only(inputs):
@@ -289,7 +288,7 @@ def test_epoch_streams_are_permutations_that_depend_on_the_epoch_only(inputs):
 
     both, second = batches(0, 6), batches(1, 3)
     assert [len(b) for b in both] == [4, 4, 2, 4, 4, 2]
-    for a, b in zip(both[3:], second):
+    for a, b in zip(both[3:], second, strict=False):
         assert np.array_equal(a, b)
     first_epoch = np.concatenate(both[:3])
     assert not np.array_equal(first_epoch, np.concatenate(second))
@@ -430,24 +429,22 @@ def test_an_interrupted_run_with_the_published_generator_ends_identical(inputs, 
 def test_the_best_epochs_weights_are_those_that_a_run_of_that_length_ends_with(inputs, parts):
     run = train.fit(config("best", learning_rate=0.3, keep_best=True), build, inputs, parts)
     best = run.metrics()["best_epoch"]
-    assert (
-        best == int(run.history()["val_loss"].argmin()) + 1 and best < 6
-    )  # so high a learning rate overshoots
+    assert best == int(run.history()["val_loss"].argmin()) + 1
+    assert best < 6
     shorter = train.fit(config("best-short", learning_rate=0.3, epochs=best), build, inputs, parts)
-    assert train.best_predictions(run).equals(shorter.predictions()) and not train.best_predictions(
-        run
-    ).equals(run.predictions())
+    assert train.best_predictions(run).equals(shorter.predictions())
+    assert not train.best_predictions(run).equals(run.predictions())
     assert {
         **run.metrics()["best"],
         "trainable_parameters": run.metrics()["trainable_parameters"],
     } == shorter.metrics()
     plain = train.fit(config("best-plain", learning_rate=0.3), build, inputs, parts)
-    assert (
-        plain.predictions().equals(run.predictions())
-        and {k: run.metrics()[k] for k in ("validation", "test", "trainable_parameters")}
-        == plain.metrics()
-    )
-    assert (run.folder / "model_best.keras").exists() and not list(run.folder.glob("*.npz"))
+    assert plain.predictions().equals(run.predictions())
+    assert {
+        k: run.metrics()[k] for k in ("validation", "test", "trainable_parameters")
+    } == plain.metrics()
+    assert (run.folder / "model_best.keras").exists()
+    assert not list(run.folder.glob("*.npz"))
 
 
 def test_the_best_epoch_survives_a_kill_after_a_later_worse_one(inputs, parts, monkeypatch):
@@ -517,7 +514,8 @@ def test_a_finished_model_predicts_other_inputs_and_remembers(
     same = train.predict(normed, inputs, parts["test"], "again", weights)
     stored = normed.predictions() if weights == "last" else train.best_predictions(normed)
     stored = stored.query("part == 'test'").reset_index(drop=True)
-    assert same["image_id"].equals(stored["image_id"]) and (same["part"] == "again").all()
+    assert same["image_id"].equals(stored["image_id"])
+    assert (same["part"] == "again").all()
     np.testing.assert_allclose(same["score_1"], stored["score_1"], atol=1e-6)
     upside_down = data_inputs.Inputs(
         inputs.name,
@@ -551,7 +549,8 @@ def test_many_images_are_predicted_in_a_graph_even_where_training_ran_layer_by_l
     ]
     assert seen == [False, True]  # 20 images: more than four batches of 2, fewer than four of 16
     model = train._LAST["model"]
-    assert model.run_eagerly and len(rows[0]) == len(rows[1])
+    assert model.run_eagerly
+    assert len(rows[0]) == len(rows[1])
 
 
 def test_weights_that_were_not_kept_are_named(whole, inputs, parts):
@@ -631,7 +630,5 @@ def test_four_classes_train_with_one_hot_targets(private_folders):
         inputs,
         parts,
     )
-    assert (
-        list(run.predictions().columns[-4:]) == [f"score_{c}" for c in range(4)]
-        and run.metrics()["best"]["test"]["n"] == 6
-    )
+    assert list(run.predictions().columns[-4:]) == [f"score_{c}" for c in range(4)]
+    assert run.metrics()["best"]["test"]["n"] == 6

@@ -339,7 +339,7 @@ def batch(images: np.ndarray, rows, epoch: int, settings=None, seed: int = 0) ->
         strict=True,
     ):
         for (name, chance, values), drawn, sign in zip(
-            plan[int(unit[0] * len(SUB_POLICIES))], unit[1:3], unit[3:5]
+            plan[int(unit[0] * len(SUB_POLICIES))], unit[1:3], unit[3:5], strict=False
         ):
             if drawn < chance:
                 image = apply(image, name, values[int(sign < 0.5)], settings.fill)

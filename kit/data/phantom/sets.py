@@ -36,8 +36,8 @@ from kit.errors import KitError
 __all__ = [
     "RECIPE",
     "VARIANTS",
-    "UnknownPhantom",
     "FolderNotEmpty",
+    "UnknownPhantom",
     "Variant",
     "mask_path",
     "slice_image",

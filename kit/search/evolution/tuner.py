@@ -34,7 +34,7 @@ from keras_tuner.src import protos
 from keras_tuner.src.distribute import oracle_chief, oracle_client
 
 # compat silences TensorFlow before KerasTuner imports it
-from kit import compat, files, processes  # noqa: F401, I001
+from kit import compat, files, processes  # noqa: F401
 from kit.errors import KitError
 from kit.search.evolution import plan as plans
 from kit.search.evolution.genetic import NOT_FINITE

@@ -331,4 +331,6 @@ class _Pass:
     def close(self) -> None:
         """Let the moving statistics follow the batch's."""
         if self.training:
-            self.cell.norms.remember(*(tf.stack(part) for part in zip(*self.statistics)))
+            self.cell.norms.remember(
+                *(tf.stack(part) for part in zip(*self.statistics, strict=False))
+            )

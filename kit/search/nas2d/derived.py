@@ -276,7 +276,7 @@ def _auxiliary_features(x, dtype: str):
 
     x = layers.ReLU(dtype=dtype, name="aux_relu")(x)
     x = layers.AveragePooling2D(min(5, x.shape[1]), 3, dtype=dtype, name="aux_pool")(x)
-    for number, (filters, side) in enumerate(zip(_AUXILIARY, (1, 2))):
+    for number, (filters, side) in enumerate(zip(_AUXILIARY, (1, 2), strict=False)):
         padding = "valid" if x.shape[1] >= side else "same"
         start = uniform(side * side * x.shape[-1])
         x = layers.Conv2D(
@@ -333,7 +333,7 @@ def from_torch(model, mapping: dict) -> None:
         elif "norm" in layer.name:
             _fill_norm(layer, mapping, [_TORCH[layer.name]])
         elif layer.name in _TORCH:
-            for variable, end in zip(layer.weights, ("weight", "bias")):
+            for variable, end in zip(layer.weights, ("weight", "bias"), strict=False):
                 _assign(variable, _reordered(mapping, f"{_TORCH[layer.name]}.{end}"), layer.name)
 
 
@@ -342,7 +342,7 @@ def _fill_cell(cell, mapping: dict, start: str) -> None:
     norms = [
         f"{name}.bn" if f"{start}{name}.bn.weight" in mapping else f"{name}.op.2" for name in names
     ]
-    for variable, name in zip(cell.before, names):
+    for variable, name in zip(cell.before, names, strict=False):
         _assign(
             variable, _point(mapping, f"{start}{name}.op.1", f"{start}{name}.conv"), start + name
         )

@@ -261,7 +261,10 @@ def final_cells(alphas: list, normal, reduce) -> Genotype:
     """
     every = _survivors(None)[0]
     return Genotype(
-        *(_pruned(_table(alpha, kept or every)) for alpha, kept in zip(alphas, (normal, reduce)))
+        *(
+            _pruned(_table(alpha, kept or every))
+            for alpha, kept in zip(alphas, (normal, reduce), strict=False)
+        )
     )
 
 

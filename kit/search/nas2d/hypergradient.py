@@ -16,7 +16,8 @@ the function with every intermediate result as an output, which took minutes whe
 function took 10 s. Give it as `plain`.
 """
 
-from typing import Callable, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import tensorflow as tf
 
@@ -186,12 +187,12 @@ def unroll(
         loss, gradients = derivatives(lambda: loss_at(weights), weights)
         product = lambda v: central_difference(
             lambda point: derivatives(lambda: loss_at(point), arch)[1], weights, v, r
-        )  # noqa: E731
+        )
     rate = scalar(lr, weights[0].dtype)
     steps = [g + decay * w for g, w in zip(gradients, weights, strict=True)]
     if buffers is not None:
         steps = [s + momentum * b for s, b in zip(steps, buffers, strict=True)]
-    moved = [w - rate * s for w, s in zip(weights, steps)]
+    moved = [w - rate * s for w, s in zip(weights, steps, strict=False)]
     return Unrolled(moved, loss, gradients, lambda v: [-rate * p for p in product(v)])
 
 
@@ -242,5 +243,5 @@ def second_order(
         lambda: cross_entropy(forward(step.weights, arch, val[0]), val[1]), [*arch, *step.weights]
     )
     direct, vector = gradients[: len(arch)], gradients[len(arch) :]
-    total = [d + p for d, p in zip(direct, step.pull_back(vector))]
+    total = [d + p for d, p in zip(direct, step.pull_back(vector), strict=False)]
     return ArchGradient(total, loss, norm(total), direct, step.loss, norm(vector))

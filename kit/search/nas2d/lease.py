@@ -15,7 +15,8 @@ perturbation must not start at zero, where the printed gradient vanishes togethe
 audience's influence, and it ascends, as the text says and the printed minus contradicts.
 """
 
-from typing import Callable, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import tensorflow as tf
 
@@ -367,7 +368,7 @@ def _explain(players, weights, arch, batch, delta0, settings, mode):
         value, (gradient,) = derivatives(lambda: change(delta0), [delta0])
         product = lambda v: central_difference(
             lambda at: derivatives(lambda: change(at[0]), also)[1], [delta0], v, settings.radius
-        )  # noqa: E731
+        )
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(gradient)
         delta = _moved(delta0, gradient, settings)
@@ -421,7 +422,7 @@ def _lesson(
             audience_weights,
             v,
             settings.radius,
-        )  # noqa: E731
+        )
     rate = scalar(
         audience_lr if settings.virtual_audience_lr is None else settings.virtual_audience_lr,
         shown.dtype,
@@ -456,7 +457,8 @@ class _Weighing(NamedTuple):
             for v, g in zip(vector, through_weights, strict=True)
         ]
         total = [
-            self.explainer_weight * d + p for d, p in zip(self.direct, self.pull_back(entering))
+            self.explainer_weight * d + p
+            for d, p in zip(self.direct, self.pull_back(entering), strict=False)
         ]
         if through_arch:
             total = [t + self.gamma * a for t, a in zip(total, through_arch, strict=True)]
@@ -469,12 +471,15 @@ class _Weighing(NamedTuple):
         explainer = (
             self.direct
             if vector is None
-            else [d + p for d, p in zip(self.direct, self.pull_back(vector))]
+            else [d + p for d, p in zip(self.direct, self.pull_back(vector), strict=False)]
         )
         audience = self.pull_back(through_weights)
         if through_arch:
             audience = [p + a for p, a in zip(audience, through_arch, strict=True)]
-        total = [self.explainer_weight * e + self.gamma * a for e, a in zip(explainer, audience)]
+        total = [
+            self.explainer_weight * e + self.gamma * a
+            for e, a in zip(explainer, audience, strict=False)
+        ]
         return total, explainer, audience, self._ratio(explainer, audience)
 
     def _ratio(self, explainer, audience):

@@ -181,7 +181,7 @@ def halves_kernel(even, odd):
 
 
 def _separable(name, x, weights, stride):
-    for number, step in zip((0, 2), (stride, 1)):
+    for number, step in zip((0, 2), (stride, 1), strict=False):
         x = normalise(
             pointwise(depthwise(tf.nn.relu(x), weights[number], step), weights[number + 1])
         )

@@ -8,8 +8,8 @@ difference is one of architecture. Runs are those of `kit.training.train`: seede
 repeated.
 """
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Callable
 
 from kit import compat, record
 from kit.data import registry

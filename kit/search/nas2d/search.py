@@ -261,7 +261,9 @@ def _report(config, rows) -> None:
 def _write_result(run, config, state) -> None:
     names = ("alpha_normal", "alpha_reduce", "beta_normal", "beta_reduce")
     with files.atomic_write(run.folder / ARCH) as temporary:
-        np.savez(temporary, **dict(zip(names, search_state.visible_arch(config, state))))
+        np.savez(
+            temporary, **dict(zip(names, search_state.visible_arch(config, state), strict=False))
+        )
     limited, free = search_state.cells(config, state)
     facts = {
         "family": config.family,

@@ -244,7 +244,7 @@ class SearchConfig:
             raise BadSearch(
                 f"skip_rates is {self.skip_rates}; give three rates of at least 0 and below 1."
             )
-        if self.pruning == "mask" and len(set(zip(self.channels, self.cells))) > 1:
+        if self.pruning == "mask" and len(set(zip(self.channels, self.cells, strict=False))) > 1:
             raise BadSearch(
                 "pruning 'mask' needs the same channels and cells in all stages; use 'remove'."
             )

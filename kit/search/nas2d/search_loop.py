@@ -178,11 +178,8 @@ def kind_of_weights(kind: Kind) -> Kind:
 
 def _arch(task, kind, state, train, told, rates, number) -> dict:
     config, searching = task.config, float(rates.moving) > 0
-    if (
-        config.lease is None
-        and not searching
-        or config.lease is not None
-        and not (searching or config.lease.warm_up_audience)
+    if (config.lease is None and not searching) or (
+        config.lease is not None and not (searching or config.lease.warm_up_audience)
     ):
         return {}
     moments = AdamState(tf.constant(state.updates, tf.int64), state.first, state.second)
@@ -206,7 +203,7 @@ def _lease(task, kind, state, moments, train, val, told, rates, number):
     config = task.config
     lecture = train if config.lease.batches == "same" else task.batch(told, state.epoch)
     delta, place = _delta(task, state, lecture, told, number)
-    if float(rates.moving) > 0 or kind.traced and config.warm_up * task.steps < FEW_STEPS:
+    if float(rates.moving) > 0 or (kind.traced and config.warm_up * task.steps < FEW_STEPS):
         state.arch, moments, state.audience, state.audience_buffers, after, facts = (
             search_step.lease_step(kind)(
                 state.weights,

@@ -344,7 +344,7 @@ def macs(space: Space, size: int) -> int:
 def _macs(cell, name, shape, pixels, space):
     area = pixels // 4 ** sum(cell.index > index for index in space.reductions)
     small = area // 4 if cell.reduction else area
-    _, kind, *part = name.split("/")
+    _, kind, *_part = name.split("/")
     if kind in ("pre0", "pre1"):
         return math.prod(shape) * area
     edges = members(space, cell, PRIMITIVES.index(kind))

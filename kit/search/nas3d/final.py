@@ -12,8 +12,8 @@ be compared under one protocol. Runs are those of `kit.training.train`: seeded, 
 repeated.
 """
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Callable
 
 import keras
 import numpy as np

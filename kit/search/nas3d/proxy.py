@@ -258,7 +258,11 @@ def _functions(model, learning_rate: float, traced: bool) -> tuple:
             losses, found = sums(x, y, True)
             mean = tf.reduce_mean(losses)
         optimizer.apply_gradients(
-            zip(tape.gradient(mean, model.trainable_variables), model.trainable_variables)
+            zip(
+                tape.gradient(mean, model.trainable_variables),
+                model.trainable_variables,
+                strict=False,
+            )
         )
         return found
 

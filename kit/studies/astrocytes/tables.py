@@ -448,7 +448,7 @@ def last_similarity(table: pd.DataFrame) -> pd.DataFrame:
         .mean()
         .reset_index()
     )
-    return means.astype({name: int for name in ("images", "channels", "of_channels")}).rename(
+    return means.astype(dict.fromkeys(("images", "channels", "of_channels"), int)).rename(
         columns={
             "kind": "differ by",
             "by_cnn": "PWCCA, weights of the first",

@@ -64,7 +64,7 @@ def _draw_pair(panel, name: str, row) -> None:
         (row.twin, row.twin_class, "training" if divided else "first"),
         (row.image_id, row.class_name, "test" if divided else "copy"),
     )
-    for ax, (image_id, class_name, side) in zip(panel.subplots(1, 2), sides):
+    for ax, (image_id, class_name, side) in zip(panel.subplots(1, 2), sides, strict=False):
         _picture(ax, name, image_id, f"{side}: {class_name}")
 
 
@@ -86,7 +86,7 @@ def leakage_figure(summaries: dict):
         for name, s in summaries.items()
     ]
     for number, (level, title) in enumerate(
-        zip(LEVELS, ("same bytes", "same pixels", "near-duplicate"))
+        zip(LEVELS, ("same bytes", "same pixels", "near-duplicate"), strict=False)
     ):
         copies, images = np.array([_whole(s, level) for s in summaries.values()]).T
         bars = ax.bar(
@@ -99,7 +99,7 @@ def leakage_figure(summaries: dict):
         )
         ax.bar_label(
             bars,
-            [f"{c} of {n}\n{100 * c / n:.1f} %" for c, n in zip(copies, images)],
+            [f"{c} of {n}\n{100 * c / n:.1f} %" for c, n in zip(copies, images, strict=False)],
             fontsize=7.5,
             padding=2,
         )
@@ -133,11 +133,11 @@ def samples_figure(names, seed: int = 0):
     style.require(names, "There is no data set to show.")
     most = max(len(registry.get(name).classes) for name in names)
     fig = style.new_figure(1.75 * most + 0.4, 2.15 * len(names))
-    for name, row in zip(names, fig.subplots(len(names), most, squeeze=False)):
+    for name, row in zip(names, fig.subplots(len(names), most, squeeze=False), strict=False):
         drawn = registry.index(name).groupby("label").sample(1, random_state=seed)
         for ax in row[len(drawn) :]:
             ax.set_axis_off()
-        for ax, image in zip(row, drawn.itertuples(index=False)):
+        for ax, image in zip(row, drawn.itertuples(index=False), strict=False):
             _picture(ax, name, image.image_id, image.class_name)
         row[0].set_ylabel(name, fontsize=9)
     return fig

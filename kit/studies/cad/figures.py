@@ -36,6 +36,7 @@ from kit.report.style import (
 )
 
 __all__ = [
+    "accuracy_scatter",
     "app_montage",
     "augmented_pairs",
     "class_samples",
@@ -47,7 +48,6 @@ __all__ = [
     "misclassified",
     "model_curves",
     "original_and_prepared",
-    "accuracy_scatter",
     "prepared_grid",
     "reliability_panels",
     "resnet50_stages",
@@ -89,7 +89,9 @@ def class_samples(images: dict) -> Figure:
     """One image a class (Figure 2); `images` maps a title to an image."""
     require(images, "Figure 2 needs at least one image.")
     fig = new_figure(2.0 * len(images), 2.3, layout="compressed")
-    for ax, (title, image) in zip(fig.subplots(1, len(images), squeeze=False).flat, images.items()):
+    for ax, (title, image) in zip(
+        fig.subplots(1, len(images), squeeze=False).flat, images.items(), strict=False
+    ):
         _picture(ax, image, title)
     return fig
 
@@ -123,7 +125,7 @@ def crop_steps(image, title: str = "", blur: int = 5) -> Figure:
         "extreme points",
         f"crop, {frame.right - frame.left} × {frame.bottom - frame.top} px",
     ]
-    for letter, ax, text in zip(LETTERS, axes, titles):
+    for letter, ax, text in zip(LETTERS, axes, titles, strict=False):
         _picture(
             ax, preprocess.crop(pixels, frame) if letter == "d" else pixels, f"({letter}) {text}"
         )
@@ -483,14 +485,16 @@ def misclassified(rows: dict) -> Figure:
         (2.05 if any(rows.values()) else 0.6) * len(rows),
         layout="compressed",
     )
-    for line, (model, images) in zip(fig.subplots(len(rows), columns, squeeze=False), rows.items()):
+    for line, (model, images) in zip(
+        fig.subplots(len(rows), columns, squeeze=False), rows.items(), strict=False
+    ):
         for ax in line:
             ax.set(xticks=[], yticks=[])
             ax.spines[:].set_visible(False)
         line[0].set_ylabel("\n".join(textwrap.wrap(model, 16)), fontsize=9)
         if not images:
             line[0].text(0.5, 0.5, "none", ha="center", va="center", transform=line[0].transAxes)
-        for ax, (image, caption) in zip(line, images):
+        for ax, (image, caption) in zip(line, images, strict=False):
             _picture(ax, image, "\n".join(textwrap.wrap(caption, 24)))
     return fig
 
@@ -558,11 +562,16 @@ def reliability_panels(calibrations: dict, columns: int = 3) -> Figure:
     axes = fig.subplots(rows, columns, squeeze=False)
     for ax in axes.flat[len(calibrations) :]:
         ax.set_axis_off()
-    for letter, ax, (title, found) in zip(LETTERS, axes.flat, calibrations.items()):
+    for letter, ax, (title, found) in zip(LETTERS, axes.flat, calibrations.items(), strict=False):
         bins = found.bins
-        ends = [stats.wilson(round(f * n), n) for f, n in zip(bins["frequency"], bins["n"])]
+        ends = [
+            stats.wilson(round(f * n), n)
+            for f, n in zip(bins["frequency"], bins["n"], strict=False)
+        ]
         errors = np.clip(
-            [[f - e.low, e.high - f] for f, e in zip(bins["frequency"], ends)], 0, None
+            [[f - e.low, e.high - f] for f, e in zip(bins["frequency"], ends, strict=False)],
+            0,
+            None,
         ).T
         ax.plot([0, 1], [0, 1], "--", color="0.55", lw=1, label="perfectly calibrated")
         ax.errorbar(
@@ -632,7 +641,9 @@ def app_montage(screens, columns: int = 2) -> Figure:
     axes = fig.subplots(rows, columns, squeeze=False)
     for ax in axes.flat[len(screens) :]:
         ax.set_axis_off()
-    for letter, ax, picture, (_, caption) in zip(LETTERS, axes.flat, pictures, screens):
+    for letter, ax, picture, (_, caption) in zip(
+        LETTERS, axes.flat, pictures, screens, strict=False
+    ):
         ax.imshow(picture, interpolation="antialiased")
         ax.set(xticks=[], yticks=[])
         ax.spines[:].set(visible=True, color="0.6")
@@ -654,7 +665,7 @@ def app_contents(pages: dict, prediction) -> Figure:
     """
     fig = new_figure(11.0, 4.8)
     axes = fig.subplots(1, len(pages) + 1, width_ratios=[1] * len(pages) + [0.9])
-    for letter, ax, (page, lines) in zip(LETTERS, axes, pages.items()):
+    for letter, ax, (page, lines) in zip(LETTERS, axes, pages.items(), strict=False):
         plain = [
             html.unescape(line).replace("*", "").replace("#", "").strip()
             for text in lines

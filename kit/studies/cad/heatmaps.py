@@ -18,7 +18,7 @@ def most_active(maps, gradients) -> np.ndarray:
     section 6); a variant for ``explain.gradcam``.
     """
     channel = maps.mean(axis=tuple(range(1, maps.ndim - 1))).argmax(-1)
-    return np.stack([one[..., k] for one, k in zip(maps, channel)])
+    return np.stack([one[..., k] for one, k in zip(maps, channel, strict=False)])
 
 
 def ranked(table: pd.DataFrame, label: int, said: int) -> pd.DataFrame:

@@ -257,7 +257,7 @@ def measure(plan: Plan, name: str, image_ids, repeats: int = 1, model=None) -> t
         )
         prepare = lambda content: (
             preprocess.cad(content, plan.size(name), "safe", True, plan.upsample or None).image
-        )  # noqa: E731
+        )
         found = timing.all_protocols(
             model, [(root / i).read_bytes() for i in image_ids], prepare, repeats
         )

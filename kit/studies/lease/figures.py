@@ -72,7 +72,9 @@ def scheme() -> Figure:
 def _mixed_cell(ax) -> None:
     """Three nodes; the edges between the first two show the operations and their weights."""
     nodes = {"0": (1.0, 1.2), "1": (5.6, 1.2), "2": (8.3, 1.2)}
-    for number, (name, bend) in enumerate(zip(OPERATIONS, (-0.55, -0.18, 0.18, 0.55))):
+    for number, (name, bend) in enumerate(
+        zip(OPERATIONS, (-0.55, -0.18, 0.18, 0.55), strict=False)
+    ):
         x = np.linspace(nodes["0"][0] + 0.2, nodes["1"][0] - 0.2, 60)
         y = 1.2 + bend * 1.25 * np.sin(np.pi * np.linspace(0, 1, 60))
         ax.plot(x, y, LINES[number], color=OKABE_ITO[number], lw=2)
@@ -161,7 +163,7 @@ def search_progress(histories: dict) -> Figure:
         ("skips_normal", "Skip connections, normal cell", 1),
         ("entropy_normal", "Entropy of α, normal cell (1: even)", 1),
     )
-    for ax, (column, label, factor) in zip(fig.subplots(1, 3), columns):
+    for ax, (column, label, factor) in zip(fig.subplots(1, 3), columns, strict=False):
         for number, (name, history) in enumerate(histories.items()):
             every = max(1, len(history) // 5)
             ax.plot(

@@ -47,11 +47,9 @@ def test_the_generator_draws_what_the_oracle_says(generator, seed):
     np.testing.assert_allclose(
         drawn[["theta", "column_shift", "row_shift"]].astype(float), ORACLE[seed][:3], atol=1e-4
     )  # printed with 5 decimals
-    assert (
-        drawn["flip"] == ORACLE[seed][3]
-        and generator.mean is None
-        and generator.fill_mode == "nearest"
-    )
+    assert drawn["flip"] == ORACLE[seed][3]
+    assert generator.mean is None
+    assert generator.fill_mode == "nearest"
 
 
 @pytest.mark.parametrize("shape", [(200, 200, 3), (61, 61, 1)])
@@ -63,7 +61,8 @@ def test_fused_pixels_are_the_generators_border_included(generator, shape, seed)
             picture.astype(np.float32) / 255, affine.keras_parameters(parameters.iloc[0])
         )
         ours = affine.warp(picture[None], affine.matrices(parameters, shape), 1 / 255)[0]
-        assert ours.dtype == np.float32 and np.abs(ours - published).max() < 0.02 / 255
+        assert ours.dtype == np.float32
+        assert np.abs(ours - published).max() < 0.02 / 255
 
 
 def test_large_angles_and_shifts_agree_too(generator):
@@ -80,7 +79,8 @@ def test_large_angles_and_shifts_agree_too(generator):
     published = generator.apply_transform(
         picture.astype(np.float32), affine.keras_parameters(parameters.iloc[0])
     )
-    assert np.abs(ours[0] - published).max() < 0.02 and np.array_equal(ours[1], picture)
+    assert np.abs(ours[0] - published).max() < 0.02
+    assert np.array_equal(ours[1], picture)
 
 
 def test_parameters_have_the_published_distribution(generator):
@@ -89,10 +89,8 @@ def test_parameters_have_the_published_distribution(generator):
     keras = pd.concat([drawn_by_keras(generator, None, (200, 200, 3)) for _ in range(2000)])
     for name, limit in (("theta", 10), ("row_shift", 10), ("column_shift", 10)):
         assert stats.kstest(drawn[name], "uniform", (-limit, 2 * limit)).pvalue > 0.01
-        assert (
-            stats.ks_2samp(drawn[name], keras[name]).pvalue > 0.01
-            and drawn[name].abs().max() <= limit
-        )
+        assert stats.ks_2samp(drawn[name], keras[name]).pvalue > 0.01
+        assert drawn[name].abs().max() <= limit
     assert stats.binomtest(int(drawn["flip"].sum()), 4000).pvalue > 0.01
     assert abs(drawn.astype(float).corr().to_numpy() - np.eye(4)).max() < 0.06
 
@@ -132,10 +130,10 @@ def test_nothing_asked_for_changes_nothing():
 def test_examples_are_versions_that_differ_and_keep_the_grey_levels():
     images = np.stack(pictures((48, 48, 3)))
     versions = affine.examples(images, PAPER, seed=1, versions=3)
-    assert versions.shape == (2, 3, 48, 48, 3) and versions.dtype == np.uint8
-    assert not np.array_equal(versions[1, 0], versions[1, 1]) and np.array_equal(
-        versions, affine.examples(images, PAPER, seed=1, versions=3)
-    )
+    assert versions.shape == (2, 3, 48, 48, 3)
+    assert versions.dtype == np.uint8
+    assert not np.array_equal(versions[1, 0], versions[1, 1])
+    assert np.array_equal(versions, affine.examples(images, PAPER, seed=1, versions=3))
     assert abs(versions[1].mean() - images[1].mean()) < 3
 
 
@@ -188,9 +186,11 @@ def test_a_stream_started_later_goes_on_exactly(inputs, augmenter):
         ]
 
     both, second = batches(0, 8), batches(1, 4)
-    assert [len(y) for _, y in both] == [8, 8, 8, 2] * 2 and both[0][0].dtype == np.float32
+    assert [len(y) for _, y in both] == [8, 8, 8, 2] * 2
+    assert both[0][0].dtype == np.float32
     for (x, y), (u, v) in zip(both[4:], second, strict=True):
-        assert np.array_equal(x, u) and np.array_equal(y, v)
+        assert np.array_equal(x, u)
+        assert np.array_equal(y, v)
     assert not np.array_equal(both[0][0], both[4][0])
 
 
@@ -202,7 +202,8 @@ def test_the_fused_stream_shows_the_plain_streams_images_warped_by_what_was_draw
             *(
                 (x.numpy(), y.numpy())
                 for x, y in batches_module.epochs(inputs, rows, 3, 7, 2).take(2)
-            )
+            ),
+            strict=False,
         )
     ]
     fused = [
@@ -211,17 +212,19 @@ def test_the_fused_stream_shows_the_plain_streams_images_warped_by_what_was_draw
             *(
                 (x.numpy(), y.numpy())
                 for x, y in batches_module.epochs(inputs, rows, 3, 7, 2, PAPER).take(2)
-            )
+            ),
+            strict=False,
         )
     ]
     assert np.array_equal(plain[1], fused[1])
     drawn = affine.draw(PAPER, 7, 2, 60, inputs.x.shape[1:])
-    for before, after in zip(plain[0], fused[0]):
+    for before, after in zip(plain[0], fused[0], strict=False):
         row = next(r for r in rows if np.array_equal(np.rint(before * 255), inputs.x[r]))
         expected = affine.warp(
             inputs.x[[row]], affine.matrices(drawn.iloc[[row]], inputs.x.shape[1:]), inputs.scale
         )[0]
-        assert np.array_equal(after, expected) and not np.allclose(after, before, atol=0.02)
+        assert np.array_equal(after, expected)
+        assert not np.allclose(after, before, atol=0.02)
 
 
 def test_the_generators_stream_shows_every_image_with_its_label(inputs):
@@ -237,23 +240,20 @@ def test_the_generators_stream_shows_every_image_with_its_label(inputs):
                 for a, b in batches_module.epochs(
                     inputs, rows, 8, 7, 0, still, "keras_generator"
                 ).take(3)
-            )
+            ),
+            strict=False,
         )
     )
     order = [
         next(r for r in rows if np.array_equal(np.rint(image * 255), inputs.x[r])) for image in x
     ]
-    assert (
-        sorted(order) == list(rows)
-        and order != list(rows)
-        and np.array_equal(y[:, 0], inputs.labels[order])
-    )
+    assert sorted(order) == list(rows)
+    assert order != list(rows)
+    assert np.array_equal(y[:, 0], inputs.labels[order])
 
 
 def test_the_fused_warp_is_several_times_faster():
     table = augmentation.affine(size=200, images=64, rounds=2)
-    assert (
-        list(table.index) == ["keras_generator", "fused"]
-        and table.loc["keras_generator", "ratio"] == 1
-    )
+    assert list(table.index) == ["keras_generator", "fused"]
+    assert table.loc["keras_generator", "ratio"] == 1
     assert table.loc["fused", "ratio"] > 3  # 13 on an idle machine; loaded ones must not fail

@@ -38,7 +38,7 @@ def published(image, unit, size, resized, rotation=90):
 def test_the_fused_pixels_are_those_of_the_published_chain(size):
     images, units = noise(16), crop_rotate.draw(3, 1, 16).numpy()
     ours = crop_rotate.augment(images, units, size, 31, normalisation="none").numpy()
-    for image, unit, mine in zip(images, units, ours):
+    for image, unit, mine in zip(images, units, ours, strict=False):
         differs = np.abs(mine - published(image, unit, size, 31)).max(-1) > 0.01
         assert differs.mean() < 0.005  # a source on the border of two pixels may round either way
 
@@ -87,7 +87,7 @@ def test_the_corners_of_a_turned_image_are_black_before_normalisation():
     )
 
 
-@pytest.mark.parametrize("side, size", [(60, 24), (24, 40), (60, 59)])
+@pytest.mark.parametrize(("side", "size"), [(60, 24), (24, 40), (60, 59)])
 def test_evaluation_resizes_as_pillow_does(side, size):
     image = noise(2, side)
     expected = np.stack(
@@ -139,9 +139,8 @@ def test_draws_are_uniform_and_independent():
     assert all(stats.kstest(column, "uniform").pvalue > 1e-3 for column in table.T)
     assert np.abs(np.corrcoef(table.T) - np.eye(6)).max() < 0.07
     rows, _, inside = crop_rotate.sources(table, 1, 13)
-    assert np.bincount(np.ravel(rows), minlength=13).min() > 4000 / 13 * 0.75 and bool(
-        tf.reduce_all(inside)
-    )
+    assert np.bincount(np.ravel(rows), minlength=13).min() > 4000 / 13 * 0.75
+    assert bool(tf.reduce_all(inside))
 
 
 def test_sizes_are_tensors_and_trace_once():

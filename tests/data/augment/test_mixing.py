@@ -87,7 +87,8 @@ def test_choice_takes_each_method_half_of_the_time():
         return tf.map_fn(one, seeds, fn_output_signature=tf.bool)
 
     found = kinds(tf.stack([tf.range(400), tf.ones(400, tf.int32)], 1)).numpy()
-    assert found.any(1).all() and 160 < found[:, 0].sum() < 240
+    assert found.any(1).all()
+    assert 160 < found[:, 0].sum() < 240
 
 
 def test_permutation_pairs_every_image_once():
@@ -110,8 +111,9 @@ def test_seeds_decide_and_nothing_retraces():
         return mixing.mix(images, targets, seed)
 
     results = [step(images, targets, tf.constant(seed))[1].numpy() for seed in SEEDS]
-    assert next(traces) == 1 and len({r.tobytes() for r in results}) == len(SEEDS)
-    for seed, result in zip(SEEDS, results):
+    assert next(traces) == 1
+    assert len({r.tobytes() for r in results}) == len(SEEDS)
+    for seed, result in zip(SEEDS, results, strict=False):
         np.testing.assert_allclose(mixing.mix(images, targets, seed)[1], result, atol=1e-6)
 
 

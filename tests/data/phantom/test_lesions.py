@@ -58,7 +58,7 @@ def test_gliomas_lie_in_the_brain(name):
 
 
 @pytest.mark.parametrize(
-    "kind, parts",
+    ("kind", "parts"),
     [
         ("glioma_high", {"oedema", "rim", "core"}),
         ("glioma_low", {"oedema", "diffuse"}),
@@ -77,7 +77,8 @@ def test_a_kind_is_made_of_its_parts(kind, parts):
             part
         )
         assert all(part in lesions.SIGNAL[contrast] for contrast in anatomy.CONTRASTS)
-    assert lesion.mask.dtype == bool and lesion.shift.shape == (3, lesion.mask.size)
+    assert lesion.mask.dtype == bool
+    assert lesion.shift.shape == (3, lesion.mask.size)
 
 
 def test_metastases_are_several():
@@ -88,11 +89,9 @@ def test_a_high_grade_glioma_has_a_bright_rim_around_a_dark_core_in_contrast_enh
     lesion = made("glioma_high", 2, grow=1.3)
     opacity = {part: values for values, part in lesion.layers}
     core, rim = opacity["core"] > 0.5, (opacity["rim"] > 0.5) & (opacity["core"] < 0.5)
-    assert (
-        core.any()
-        and rim.any()
-        and lesions.SIGNAL["T1c"]["rim"] > 0.9 > 0.2 > lesions.SIGNAL["T1c"]["core"]
-    )
+    assert core.any()
+    assert rim.any()
+    assert lesions.SIGNAL["T1c"]["rim"] > 0.9 > 0.2 > lesions.SIGNAL["T1c"]["core"]
     outer = np.linalg.norm(
         plane().points[:2, rim] - plane().points[:2, core].mean(axis=1)[:, None], axis=0
     )
@@ -114,5 +113,6 @@ def test_tissue_fractions_sum_to_one():
     points = plane(-30.0).points
     texture = anatomy.smooth_field(np.random.default_rng(0), points, 8)
     fractions = anatomy.tissues(points, texture, 2.0, 6.0)
-    assert fractions.shape == (len(anatomy.TISSUES), points.shape[1]) and fractions.min() >= 0
+    assert fractions.shape == (len(anatomy.TISSUES), points.shape[1])
+    assert fractions.min() >= 0
     assert np.abs(fractions.sum(axis=0) - 1).max() < 0.02

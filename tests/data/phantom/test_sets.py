@@ -68,9 +68,11 @@ def test_the_same_seed_gives_the_same_bytes_whatever_the_threads(name, tmp_path)
             workers=workers,
         )
     a, b, c = (contents(tmp_path / folder) for folder in "abc")
-    assert a == b and "dataset.json" in a
+    assert a == b
+    assert "dataset.json" in a
     pictures = [file for file in a if file.endswith((".jpg", ".npz")) and "mask" not in file]
-    assert pictures and all(a[file] != c[file] for file in pictures)
+    assert pictures
+    assert all(a[file] != c[file] for file in pictures)
 
 
 def test_no_bit_depends_on_the_threads_of_the_linear_algebra():
@@ -83,18 +85,13 @@ def test_no_bit_depends_on_the_threads_of_the_linear_algebra():
 def test_the_registry_reads_what_was_written(four, registered):
     index, facts = registry.index(registered), registry.facts(registered)
     assert tuple(registry.get(registered).classes) == sets.VARIANTS["phantom4"].classes
-    assert (
-        index["split"].value_counts().to_dict() == {"train": 152, "test": 48}
-        and (index["image_id"].str.split("/").str[1] == index["class_name"]).all()
-    )
-    assert (
-        facts["fingerprint"] == record.fingerprint(index)
-        and facts["embedded"]
-        and facts["incomplete"] == []
-    )
-    assert facts["counts"]["Testing/pituitary"] == 12 and sum(facts["counts"].values()) == len(
-        index
-    )
+    assert index["split"].value_counts().to_dict() == {"train": 152, "test": 48}
+    assert (index["image_id"].str.split("/").str[1] == index["class_name"]).all()
+    assert facts["fingerprint"] == record.fingerprint(index)
+    assert facts["embedded"]
+    assert facts["incomplete"] == []
+    assert facts["counts"]["Testing/pituitary"] == 12
+    assert sum(facts["counts"].values()) == len(index)
     for row in pd.read_csv(four / "manifest.csv").itertuples():
         content = (four / row.image_id).read_bytes()
         assert (hashlib.sha256(content).hexdigest(), len(content)) == (row.sha256, row.bytes)
@@ -105,7 +102,8 @@ def test_the_registry_reads_what_was_written(four, registered):
 def test_every_image_with_a_tumour_has_a_mask_and_no_other(four):
     for row in pd.read_csv(four / "manifest.csv").itertuples():
         mask = np.asarray(Image.open(sets.mask_path(four, row.image_id)))
-        assert mask.shape == (48, 48) and set(np.unique(mask)) <= {0, 255}
+        assert mask.shape == (48, 48)
+        assert set(np.unique(mask)) <= {0, 255}
         assert (mask > 0).any() == (row.class_name != "notumor"), row.image_id
 
 
@@ -124,12 +122,14 @@ def test_planted_copies_are_what_they_are_said_to_be(four):
             assert (index.loc[source, "split"], index.loc[copy, "split"]) == (
                 "train",
                 "test",
-            ) and index.loc[source, "label"] == index.loc[copy, "label"]
+            )
+            assert index.loc[source, "label"] == index.loc[copy, "label"]
             assert (index.loc[source, "sha256"] == index.loc[copy, "sha256"]) == (
                 relation == "byte"
             )
             a, b = (np.asarray(Image.open(four / file), float) for file in (source, copy))
-            assert np.array_equal(a, b) == (relation != "near") and np.abs(a - b).mean() < 10
+            assert np.array_equal(a, b) == (relation != "near")
+            assert np.abs(a - b).mean() < 10
             assert (
                 sets.mask_path(four, source).read_bytes() == sets.mask_path(four, copy).read_bytes()
             )
@@ -146,7 +146,8 @@ def test_every_class_has_the_same_mixture_of_planes_and_contrasts(four):
 
 def test_side_channels_stay_near_chance(registered):
     found = side_channels.check(registered).set_index("channel")
-    assert found.loc["what the generator drew", "n"] == 200 and (found["chance"] == 25).all()
+    assert found.loc["what the generator drew", "n"] == 200
+    assert (found["chance"] == 25).all()
     assert (found["accuracy"] < 25 + TOLERANCE).all(), found["accuracy"]
 
 
@@ -166,10 +167,8 @@ def test_an_interrupted_generation_is_not_taken_for_a_set_and_is_redone(tmp_path
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(sets, "_plant", interrupted)
         sets.write("phantom8", tmp_path / "broken", n=40, size=32)
-    assert (
-        any((tmp_path / "broken").rglob("*.jpg"))
-        and not (tmp_path / "broken" / "dataset.json").exists()
-    )
+    assert any((tmp_path / "broken").rglob("*.jpg"))
+    assert not (tmp_path / "broken" / "dataset.json").exists()
     sets.write("phantom8", tmp_path / "broken", n=40, size=32)
     assert contents(tmp_path / "broken") == contents(tmp_path / "whole")
 
@@ -228,16 +227,12 @@ def test_phantom3d_is_laid_out_like_medmnist(tmp_path):
             images[f"{split}_labels"],
             masks[f"{split}_masks"],
         )
-        assert (
-            volumes.dtype == np.uint8
-            and volumes.shape == lesions.shape == (count, 28, 28, 28)
-            and lesions.dtype == bool
-        )
-        assert (
-            labels.shape == (count, 1)
-            and labels.mean() == 0.5
-            and (lesions.any(axis=(1, 2, 3)) == labels[:, 0]).all()
-        )
+        assert volumes.dtype == np.uint8
+        assert volumes.shape == lesions.shape == (count, 28, 28, 28)
+        assert lesions.dtype == bool
+        assert labels.shape == (count, 1)
+        assert labels.mean() == 0.5
+        assert (lesions.any(axis=(1, 2, 3)) == labels[:, 0]).all()
         assert index.loc[index["split"] == split, "label"].tolist() == labels[:, 0].tolist()
         assert [hashlib.sha256(v.tobytes()).hexdigest() for v in volumes] == index.loc[
             index["split"] == split, "sha256"
@@ -246,12 +241,16 @@ def test_phantom3d_is_laid_out_like_medmnist(tmp_path):
 
 def test_slices_of_one_seed_show_the_same_head_whatever_the_class():
     control, empty, nuisance = sets.slice_image([1, 2], "notumor", size=64)
-    assert control.dtype == np.uint8 and control.shape == (64, 64) and not empty.any()
+    assert control.dtype == np.uint8
+    assert control.shape == (64, 64)
+    assert not empty.any()
     for name in ("glioma", "meningioma", "pituitary"):
         image, mask, other = sets.slice_image([1, 2], name, size=64)
-        assert other == nuisance and mask.any()
+        assert other == nuisance
+        assert mask.any()
         assert np.corrcoef(image[~mask].astype(float), control[~mask].astype(float))[0, 1] > 0.8
-        assert abs(image.mean() - control.mean()) < 4 and abs(image.std() - control.std()) < 6
+        assert abs(image.mean() - control.mean()) < 4
+        assert abs(image.std() - control.std()) < 6
 
 
 def test_a_tumour_changes_where_grey_values_lie_and_hardly_which_there_are(monkeypatch):

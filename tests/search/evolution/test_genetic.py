@@ -53,10 +53,11 @@ def test_oracle_of_the_released_code():
         ),
         abs=5e-7,
     )
-    assert search.lineage.origin[-1] == "elite" and search.lineage.parents[-1].tolist() == [1, 1]
+    assert search.lineage.origin[-1] == "elite"
+    assert search.lineage.parents[-1].tolist() == [1, 1]
 
 
-@pytest.mark.parametrize("opponents, rows", [(2, [1, 1, 1, 1, 4]), (1, [1, 1, 2, 2, 1])])
+@pytest.mark.parametrize(("opponents", "rows"), [(2, [1, 1, 1, 1, 4]), (1, [1, 1, 2, 2, 1])])
 def test_selection_of_the_released_code(opponents, rows):
     search = begun_with(genetic.released(1, 5, opponents=opponents, seed=123), POPULATION)
     assert search._select(operators.normalised(MCC), 5).tolist() == rows
@@ -74,9 +75,8 @@ def test_oracle_of_the_text():
     """Oracle 4.2: Algorithms 1 and 2 with explicit draws."""
     evaluations, draws = operators.normalised(MCC), np.random.RandomState(7)
     rows = operators.tournament(evaluations, range(5), [[1], [3], [2], [0], [2]])
-    assert rows.tolist() == [1, 1, 2, 0, 4] and evaluations[rows] == pytest.approx(
-        [1, 1, 0.725806, 0.322581, 0.870968], abs=5e-7
-    )
+    assert rows.tolist() == [1, 1, 2, 0, 4]
+    assert evaluations[rows] == pytest.approx([1, 1, 0.725806, 0.322581, 0.870968], abs=5e-7)
     second = rows[[2, 0, 4, 1, 3]]
     uc, um, uv = draws.rand(5, 5), draws.rand(5, 5), draws.rand(5, 5)
     children = operators.offspring(
@@ -121,7 +121,8 @@ def test_two_worst_parents_blend_to_their_mean():
 def test_a_generation_that_ties_is_all_best():
     search = GeneticAlgorithm(GASettings(2, 6, seed=3))
     search.tell([0.4] * 6)
-    assert search.told[0]["evaluations"].tolist() == [1] * 6 and np.isfinite(search.ask()).all()
+    assert search.told[0]["evaluations"].tolist() == [1] * 6
+    assert np.isfinite(search.ask()).all()
     assert np.all(search.lineage.shares[:-1] == 0.5)
 
 
@@ -130,10 +131,12 @@ def test_what_failed_is_worst_and_says_why():
     search.tell([np.nan, None, 0.9, 0.2], [None, "out of memory", None, "diverged"])
     assert search.told[0]["fitness"].tolist() == [-1, -1, 0.9, -1]
     assert search.told[0]["reasons"] == [genetic.NOT_FINITE, "out of memory", None, "diverged"]
-    assert search.best["individual"] == 2 and not set(search.lineage.parents[-1]) - {2}
+    assert search.best["individual"] == 2
+    assert not set(search.lineage.parents[-1]) - {2}
     nothing = GeneticAlgorithm(GASettings(2, 2))
     nothing.tell([np.inf, -np.inf])
-    assert nothing.best is None and np.isfinite(nothing.ask()).all()
+    assert nothing.best is None
+    assert np.isfinite(nothing.ask()).all()
 
 
 def test_a_single_individual_stays():
@@ -154,11 +157,9 @@ def test_the_best_is_always_kept_and_genes_stay_in_range(settings):
     for before, after in zip(search.told, search.told[1:], strict=False):
         assert (after["genes"][-1] == before["genes"][np.argmax(before["fitness"])]).all()
         assert after["fitness"].max() >= before["fitness"].max()
-        assert (
-            after["genes"].min() >= 0
-            and after["genes"].max() <= 1
-            and len(after["genes"]) <= len(before["genes"])
-        )
+        assert after["genes"].min() >= 0
+        assert after["genes"].max() <= 1
+        assert len(after["genes"]) <= len(before["genes"])
 
 
 def test_it_searches():
@@ -181,7 +182,8 @@ def test_categories_are_inherited_never_blended():
         search.lineage.shares[:, :1] * before[first] + search.lineage.shares[:, 1:] * before[second]
     )
     crossed = np.isclose(children[:, 3:], blend[:, 3:], atol=1e-12)
-    assert (crossed | (children[:, 3:] == before[first, 3:])).all() and 0.75 < np.mean(crossed) <= 1
+    assert (crossed | (children[:, 3:] == before[first, 3:])).all()
+    assert 0.75 < np.mean(crossed) <= 1
 
 
 def test_crossover_and_mutation_happen_as_often_as_asked():
@@ -196,13 +198,11 @@ def test_dominant_genes_come_from_the_better_parent():
     search = run(GASettings(2, 30, (0,) * 5, (0,) * 5, dominant=(0,), seed=7), generations=1)
     before, lineage = search.told[0], search.lineage
     better = lineage.parents[np.arange(30), lineage.better]
-    assert (search.ask()[:, 0] == before["genes"][better, 0]).all() and (
-        search.ask()[:, 1] == before["genes"][lineage.parents[:, 0], 1]
-    ).all()
+    assert (search.ask()[:, 0] == before["genes"][better, 0]).all()
+    assert (search.ask()[:, 1] == before["genes"][lineage.parents[:, 0], 1]).all()
     other = lineage.parents[np.arange(30), 1 - lineage.better]
-    assert (
-        before["evaluations"][better] >= before["evaluations"][other]
-    ).all() and 0 < lineage.better.sum() < 29
+    assert (before["evaluations"][better] >= before["evaluations"][other]).all()
+    assert 0 < lineage.better.sum() < 29
 
 
 def test_seeds_decide():
@@ -232,10 +232,8 @@ def test_resumed_from_json_it_is_the_same_search(settings):
     while not part.finished:
         part.tell(sphere(part.ask()))
     assert json.dumps(part.state()) == json.dumps(whole.state())
-    assert (
-        part.history().equals(whole.history())
-        and part.best["genes"].tolist() == whole.best["genes"].tolist()
-    )
+    assert part.history().equals(whole.history())
+    assert part.best["genes"].tolist() == whole.best["genes"].tolist()
 
 
 def test_history_has_a_row_for_everyone():
@@ -243,13 +241,10 @@ def test_history_has_a_row_for_everyone():
     search.tell([0.1, 0.5, None])
     search.tell([0.2, 0.4])
     table = search.history(["a", "b", "c", "d", "e"])
-    assert table["generation"].tolist() == [0, 0, 0, 1, 1] and table["origin"].tolist() == [
-        "random"
-    ] * 3 + ["offspring", "elite"]
-    assert (
-        table["reason"].notna().tolist() == [False, False, True, False, False]
-        and table.loc[4, list("abcde")].tolist() == table.loc[1, list("abcde")].tolist()
-    )
+    assert table["generation"].tolist() == [0, 0, 0, 1, 1]
+    assert table["origin"].tolist() == ["random"] * 3 + ["offspring", "elite"]
+    assert table["reason"].notna().tolist() == [False, False, True, False, False]
+    assert table.loc[4, list("abcde")].tolist() == table.loc[1, list("abcde")].tolist()
 
 
 def test_population_of_gen_soup():

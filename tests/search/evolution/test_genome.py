@@ -45,9 +45,8 @@ def test_the_five_individuals_of_the_oracle():
 def test_decoding_equals_keras_tuner(space):
     keras_tuner = pytest.importorskip("keras_tuner")
     theirs = space.hyperparameters()
-    assert isinstance(theirs, keras_tuner.HyperParameters) and [
-        p.name for p in theirs.space
-    ] == list(space.names)
+    assert isinstance(theirs, keras_tuner.HyperParameters)
+    assert [p.name for p in theirs.space] == list(space.names)
     edges = [k / n for n in (4, 5, 6, 9, 11) for k in range(n + 1)]
     genes = np.concatenate(
         [
@@ -102,14 +101,10 @@ def test_encoding_is_the_inverse(space):
 
 def test_orders_differ_only_in_order():
     spaces = [genome.chapter3(order) for order in genome.ORDERS]
-    assert (
-        len({space.names for space in spaces}) == 3
-        and len({frozenset(space.genes) for space in spaces}) == 1
-    )
-    assert (
-        len(genome.chapter5(astrocytes=False)) == 5
-        and genome.chapter5().names[:5] == genome.ORDERS["table-3.4"]
-    )
+    assert len({space.names for space in spaces}) == 3
+    assert len({frozenset(space.genes) for space in spaces}) == 1
+    assert len(genome.chapter5(astrocytes=False)) == 5
+    assert genome.chapter5().names[:5] == genome.ORDERS["table-3.4"]
 
 
 def test_bins_have_equal_width():

@@ -75,9 +75,8 @@ def traced(name):
 def test_traces_of_the_released_code(name):
     search, sums = traced(name)
     ends = search.books.generations[1:]
-    assert [g["generation"] for g in ends] == list(range(len(TRACES[name]))) and [
-        g["generation"] for g in ends if g["jumped"]
-    ] == [4, 5, 6]
+    assert [g["generation"] for g in ends] == list(range(len(TRACES[name])))
+    assert [g["generation"] for g in ends if g["jumped"]] == [4, 5, 6]
     for told, (trained, number, best, best_number, mean, genes, infeasible, duplicates) in zip(
         ends, TRACES[name], strict=True
     ):
@@ -96,32 +95,49 @@ def test_traces_of_the_released_code(name):
         ) == (trained, number, best_number, infeasible, duplicates, 20)
         assert [told["best_fitness"], np.mean(told["fitness"])] == pytest.approx(
             [best, mean], abs=6e-11
-        ) and sums[told["generation"]] == pytest.approx(genes, abs=6e-9)
+        )
+        assert sums[told["generation"]] == pytest.approx(genes, abs=6e-9)
     number, edges, rest = BEST[name]
-    assert (
-        search.best.number == number
-        and nas3d_space.levels(search.best.genes)
-        == (*(int(bit) for bit in edges.replace(" ", "")), *rest)
-        and search.ended == BUDGET
+    assert search.best.number == number
+    assert nas3d_space.levels(search.best.genes) == (
+        *(int(bit) for bit in edges.replace(" ", "")),
+        *rest,
     )
+    assert search.ended == BUDGET
     final = oracle("pbcnas", "de_trace_seed42")[name]["final"]
-    assert (
-        search.best.genes.tolist() == final["best_chrom"] and search.best.fitness == final["best"]
-    )
+    assert search.best.genes.tolist() == final["best_chrom"]
+    assert search.best.fitness == final["best"]
 
 
 def test_first_candidates_of_trace_a():
     search, _ = traced("A")
     start, by_number = search.books.generations[0], {c.number: c for c in search.log}
-    assert (
-        start["population"]
-        == [32, 18, 13, 26, 21, 31, 6, 17, 24, 28, 8, 7, 4, 33, 25, 0, 11, 36, 14, 1]
-        and start["trained"] == 26
-        and start["infeasible"] == 14
-    )
-    assert start["fitness"][:3] == pytest.approx(
-        [0.28120455, 0.27805872, 0.27061841], abs=5e-9
-    ) and start["fitness"][-1] == pytest.approx(0.19074724, abs=5e-9)
+    assert start["population"] == [
+        32,
+        18,
+        13,
+        26,
+        21,
+        31,
+        6,
+        17,
+        24,
+        28,
+        8,
+        7,
+        4,
+        33,
+        25,
+        0,
+        11,
+        36,
+        14,
+        1,
+    ]
+    assert start["trained"] == 26
+    assert start["infeasible"] == 14
+    assert start["fitness"][:3] == pytest.approx([0.28120455, 0.27805872, 0.27061841], abs=5e-9)
+    assert start["fitness"][-1] == pytest.approx(0.19074724, abs=5e-9)
     assert search.books.generations[1]["population"] == [
         32,
         18,
@@ -191,8 +207,10 @@ def test_first_candidates_of_trace_a():
         "trial",
         (32, 32, 36, 0),
         0,
-    ) and by_number[21].parents == (0,)
-    assert 20 not in by_number and {c.phase for c in search.log if c.number in range(121, 161)} == {
+    )
+    assert by_number[21].parents == (0,)
+    assert 20 not in by_number
+    assert {c.phase for c in search.log if c.number in range(121, 161)} == {
         "trial",
         "jump",
     }
@@ -236,26 +254,20 @@ def searched(settings, space=nas3d_space.PAPER, function=stub_a):
 def test_the_repaired_mode():
     search = searched(ODESettings(budget=70, seed=3))
     trained = [c for c in search.log if c.trained]
-    assert (
-        len(trained) == 70 == search.books.trained
-        and search.best.fitness == max(c.fitness for c in trained)
-        and search.ended == BUDGET
-    )
+    assert len(trained) == 70 == search.books.trained
+    assert search.best.fitness == max(c.fitness for c in trained)
+    assert search.ended == BUDGET
     evaluations = [c.evaluation for c in search.log if c.evaluation is not None]
-    assert [c.number for c in search.log] == list(range(len(search.log))) and evaluations == list(
-        range(len(evaluations))
-    )
-    assert {c.fitness for c in search.log if not c.feasible and not c.dropped} == {-1.0} and all(
-        c.reason for c in search.log if not c.feasible
-    )
+    assert [c.number for c in search.log] == list(range(len(search.log)))
+    assert evaluations == list(range(len(evaluations)))
+    assert {c.fitness for c in search.log if not c.feasible and not c.dropped} == {-1.0}
+    assert all(c.reason for c in search.log if not c.feasible)
     keys = [nas3d_space.key(c.genes) for c in trained]
     assert len(set(keys)) == len(keys)
     exact = searched(ODESettings(budget=10, seed=3))
-    assert (
-        exact.books.trained == 10
-        and len(exact.books.generations) == 1
-        and any(c.dropped for c in exact.log)
-    )
+    assert exact.books.trained == 10
+    assert len(exact.books.generations) == 1
+    assert any(c.dropped for c in exact.log)
 
 
 def test_the_last_model_counts():
@@ -273,7 +285,8 @@ def test_the_last_model_counts():
     forgetful = searched(
         ODESettings(budget=44, population=10, mode="paper", opposite_jumping=False), Box(4), Late()
     )
-    assert forgetful.books.trained == 45 and forgetful.best.evaluation == 43
+    assert forgetful.books.trained == 45
+    assert forgetful.best.evaluation == 43
 
 
 class Grid:
@@ -299,15 +312,15 @@ def test_duplicates_are_not_trained_and_an_exhausted_space_ends_the_search(cache
         Grid(),
         lambda x: Grid().key(x, "")[1],
     )
-    assert search.ended == EXHAUSTED and search.books.trained <= 9 and search.books.duplicates > 0
+    assert search.ended == EXHAUSTED
+    assert search.books.trained <= 9
+    assert search.books.duplicates > 0
     for c in search.log:
         if c.duplicate is not None:
             known = search.log[c.duplicate]
-            assert (
-                c.fitness == known.fitness
-                and c.evaluation is None
-                and (cached == "keep" or (c.genes == known.genes).all())
-            )
+            assert c.fitness == known.fitness
+            assert c.evaluation is None
+            assert cached == "keep" or (c.genes == known.genes).all()
             assert Grid().key(c.genes, "") == Grid().key(known.genes, "")
     kept = [
         c
@@ -326,11 +339,9 @@ def test_duplicates_are_not_trained_and_an_exhausted_space_ends_the_search(cache
 def test_a_cap_on_the_cost_rejects():
     search = searched(ODESettings(budget=40, most_cost=2e9, seed=1))
     rejected = [c for c in search.log if c.rejected]
-    assert (
-        rejected
-        and search.books.rejected == sum(not c.dropped for c in rejected)
-        and all(c.fitness == -1 and not c.feasible and "above 2e+09" in c.reason for c in rejected)
-    )
+    assert rejected
+    assert search.books.rejected == sum(not c.dropped for c in rejected)
+    assert all(c.fitness == -1 and not c.feasible and "above 2e+09" in c.reason for c in rejected)
     assert all(nas3d_space.PAPER.cost(c.genes) <= 2e9 for c in search.log if c.trained)
 
 
@@ -345,15 +356,14 @@ def test_failures_get_a_reason_and_are_not_counted():
             "out of memory" if fails and not c.evaluation % 2 else None,
         )
     failed = [c for c in search.log if c.failed]
-    assert (
-        search.books.trained == 20
-        and search.books.failed == len(failed) > 5
-        and {c.reason for c in failed} == {"the fitness is not finite", "out of memory"}
-    )
+    assert search.books.trained == 20
+    assert search.books.failed == len(failed) > 5
+    assert {c.reason for c in failed} == {"the fitness is not finite", "out of memory"}
     assert {(c.generation < 0, c.fitness) for c in failed} == {
         (True, -5.0),
         (False, -7.0),
-    } and search.best.fitness == 1.0
+    }
+    assert search.best.fitness == 1.0
     with pytest.raises(OutOfTurn):
         search.ask()
     with pytest.raises(OutOfTurn):
@@ -368,7 +378,8 @@ def test_ties_decide_between_equals():
         searched(ODESettings(population=8, budget=200, tie_break=flag), Box(2), judged)
         for flag in (True, False)
     )
-    assert abs(with_ties.best.genes[0] - 0.3) < 0.02 and without.best.evaluation == 0
+    assert abs(with_ties.best.genes[0] - 0.3) < 0.02
+    assert without.best.evaluation == 0
     assert np.mean([abs(c.genes[0] - 0.3) for c in with_ties.population]) < 0.05
 
 
@@ -390,11 +401,9 @@ def test_resumed_at_any_candidate_it_is_the_same_search(changes):
         search.tell(c.evaluation, stub_a(c.genes))
     assert json.dumps(search.state()) == json.dumps(whole.state())
     table = whole.history()
-    assert (
-        len(table) == len(whole.log)
-        and table["gene_28"].between(0, 1).all()
-        and set(table["phase"]) <= {"init", "opposite-init", "trial", "jump", "random"}
-    )
+    assert len(table) == len(whole.log)
+    assert table["gene_28"].between(0, 1).all()
+    assert set(table["phase"]) <= {"init", "opposite-init", "trial", "jump", "random"}
     if changes.get("opposite_init") is False:
         assert set(table["phase"]) == {"init", "trial"}
 
@@ -420,7 +429,8 @@ def test_told_in_any_order_it_is_the_same_search_and_trains_nothing_more(mode, b
         told(lambda ready: ready[0]),
         told(lambda ready: ready[draw.integers(len(ready))]),
     )
-    assert json.dumps(first.state()) == json.dumps(mixed.state()) and ordered == shuffled
+    assert json.dumps(first.state()) == json.dumps(mixed.state())
+    assert ordered == shuffled
 
 
 def sphere(x):
@@ -462,11 +472,9 @@ def test_it_optimises_as_well_as_scipy():
         found.setdefault("scipy", []).append(best.fun)
         assert best.nfev == budget
     errors = {kind: np.exp(np.mean(np.log(values))) for kind, values in found.items()}
-    assert (
-        errors["de"] < 1e-4 < errors["random"]
-        and abs(np.log10(errors["de"] / errors["scipy"])) < 2
-        and errors["ode"] < 1e-3
-    )
+    assert errors["de"] < 1e-4 < errors["random"]
+    assert abs(np.log10(errors["de"] / errors["scipy"])) < 2
+    assert errors["ode"] < 1e-3
 
 
 def test_mistakes():

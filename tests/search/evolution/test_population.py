@@ -30,7 +30,8 @@ def value(genes):
 def judge(values, folder, log=None, pause=0.0, stop_at=-1, fail=False):
     """What these searches evaluate; keeps a list of the evaluations that ended."""
     where = values["search"]
-    assert where["genes"] == [values[f"gene_{n}"] for n in range(29)] and where["parents"] == []
+    assert where["genes"] == [values[f"gene_{n}"] for n in range(29)]
+    assert where["parents"] == []
     time.sleep(pause)
     if where["individual"] == stop_at and not (folder.parent / "stopped").exists():
         (folder.parent / "stopped").touch()
@@ -85,25 +86,23 @@ def reached(search):
 @pytest.mark.parametrize("mode", ["paper", "clean"])
 def test_it_is_the_sequential_search(tmp_path, mode):
     result, search = workers.run(a_plan(mode), tmp_path / "s"), expected(mode)
-    assert (
-        same(result, search)
-        and len(result.history) == len(search.log)
-        and isinstance(result.algorithm, opposition.ODE)
-    )
+    assert same(result, search)
+    assert len(result.history) == len(search.log)
+    assert isinstance(result.algorithm, opposition.ODE)
     best = result.best
-    assert (
-        best["number"] == search.best.number
-        and best["fitness"] == search.best.fitness
-        and (best["folder"] / "model.weights.h5").exists()
-    )
+    assert best["number"] == search.best.number
+    assert best["fitness"] == search.best.fitness
+    assert (best["folder"] / "model.weights.h5").exists()
     table = result.history
     assert (
         table["seconds"].notna() == table["evaluation"].notna() & table["fitness"].notna()
     ).all()
     assert table.loc[table["failed"], "reason"].unique().tolist() == ["MemoryError: no memory left"]
-    assert tuner.over(tmp_path / "s") and same(workers.run(a_plan(mode), tmp_path / "s"), search)
+    assert tuner.over(tmp_path / "s")
+    assert same(workers.run(a_plan(mode), tmp_path / "s"), search)
     left = {int(file.parent.name[-4:]) for file in (tmp_path / "s").glob("trial_*/*.h5")}
-    assert left == result.search.alive() & set(reached(search)) and len(left) < 15
+    assert left == result.search.alive() & set(reached(search))
+    assert len(left) < 15
 
 
 @pytest.mark.parametrize("stop_at", [2, 8, 13])
@@ -112,9 +111,8 @@ def test_interrupted_it_goes_on_and_repeats_nothing(tmp_path, stop_at):
     told = a_plan(log=tmp_path / "log", stop_at=stop_at)
     with pytest.raises(KeyboardInterrupt):
         workers.run(told, tmp_path / "s")
-    assert same(workers.run(told, tmp_path / "s"), expected()) and evaluated(
-        tmp_path / "log"
-    ) == reached(expected())
+    assert same(workers.run(told, tmp_path / "s"), expected())
+    assert evaluated(tmp_path / "log") == reached(expected())
 
 
 @pytest.mark.parametrize("mode", ["paper", "clean"])
@@ -134,16 +132,15 @@ def test_a_killed_chief_and_a_killed_worker_lose_nothing(network, tmp_path):  # 
     while len(server.oracle.end_order) < 5:
         time.sleep(0.02)
     server.kill()
-    assert not server.thread.is_alive() and any(thread.is_alive() for thread in threads)
+    assert not server.thread.is_alive()
+    assert any(thread.is_alive() for thread in threads)
     finished = {
         int(number) for number in files.read_json(server.folder / "oracle.json")["end_order"]
     } - {4}
     server.start()
     assert same(ended(server, threads), expected("paper"))
-    assert (
-        sorted(set(evaluated(tmp_path / "log"))) == reached(expected("paper"))
-        and len(finished) >= 4
-    )
+    assert sorted(set(evaluated(tmp_path / "log"))) == reached(expected("paper"))
+    assert len(finished) >= 4
     assert all(evaluated(tmp_path / "log").count(number) == 1 for number in finished)
 
 
@@ -160,7 +157,8 @@ def test_searches_without_a_result_are_errors(tmp_path):
 def test_plans(tmp_path):
     told = a_plan()
     told.write(tmp_path)
-    assert Plan.read(tmp_path) == told and isinstance(Plan.read(tmp_path).made_space(), space.Space)
+    assert Plan.read(tmp_path) == told
+    assert isinstance(Plan.read(tmp_path).made_space(), space.Space)
     with pytest.raises(OtherSearch):
         a_plan("paper").write(tmp_path)
     with pytest.raises(BadPlan, match="29"):

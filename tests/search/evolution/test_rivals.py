@@ -65,20 +65,19 @@ def test_each_spends_exactly_its_budget(method, tmp_path):
         "reason",
         "cost",
     ]
-    assert table["evaluation"].tolist() == list(range(len(table))) and table["generation"].max() > 0
-    assert (
-        table["best"].is_monotonic_increasing
-        and table["best"].iloc[-1] == table["fitness"].max() > 0.6
-    )
-    assert table["reason"].isna().all() and (table["cost"] > 0).all()
+    assert table["evaluation"].tolist() == list(range(len(table)))
+    assert table["generation"].max() > 0
+    assert table["best"].is_monotonic_increasing
+    assert table["best"].iloc[-1] == table["fitness"].max() > 0.6
+    assert table["reason"].isna().all()
+    assert (table["cost"] > 0).all()
     if method == "hyperband":
-        assert (
-            len(table) > 24
-            and 24 - 1 < table["cost"].sum() <= 24 + 1e-9
-            and set(table["cost"].round(4)) == {0.3333, 1.0}
-        )
+        assert len(table) > 24
+        assert 24 - 1 < table["cost"].sum() <= 24 + 1e-9
+        assert set(table["cost"].round(4)) == {0.3333, 1.0}
     else:
-        assert len(table) == (8 if method == "bayesian" else 24) and (table["cost"] == 1).all()
+        assert len(table) == (8 if method == "bayesian" else 24)
+        assert (table["cost"] == 1).all()
     for genes, row in zip(table["genes"], table.itertuples(), strict=True):
         assert {
             "optimizer": row.optimizer,
@@ -94,10 +93,8 @@ def test_seeds_decide(method, tmp_path):
         run(method, tmp_path / "b", 12),
         run(method, tmp_path / "c", 12, seed=4),
     )
-    assert (
-        first["genes"].tolist() == again["genes"].tolist()
-        and first["genes"].tolist() != other["genes"].tolist()
-    )
+    assert first["genes"].tolist() == again["genes"].tolist()
+    assert first["genes"].tolist() != other["genes"].tolist()
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -116,10 +113,8 @@ def test_cut_off_it_goes_on(method, tmp_path):
         run(method, tmp_path / "a", 12, evaluate=stopping),
         run(method, tmp_path / "b", 12),
     )
-    assert (
-        resumed.drop(columns="seconds").equals(whole.drop(columns="seconds"))
-        and len(calls) == len(whole) + 1
-    )
+    assert resumed.drop(columns="seconds").equals(whole.drop(columns="seconds"))
+    assert len(calls) == len(whole) + 1
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -131,12 +126,10 @@ def test_what_fails_is_worst_with_a_reason(method, tmp_path):
 
     table = run(method, tmp_path / "a", 20, evaluate=fragile)
     failed = table["optimizer"].isin(["sgd", "rmsprop"])
-    assert (
-        failed.any()
-        and (table.loc[failed, "fitness"] == -1).all()
-        and table.loc[failed, "reason"].notna().all()
-        and table.loc[~failed, "reason"].isna().all()
-    )
+    assert failed.any()
+    assert (table.loc[failed, "fitness"] == -1).all()
+    assert table.loc[failed, "reason"].notna().all()
+    assert table.loc[~failed, "reason"].isna().all()
     assert table["best"].iloc[-1] == table.loc[~failed, "fitness"].max()
 
 
@@ -165,9 +158,8 @@ def test_every_evaluation_has_its_folder_and_seed(tmp_path):
             seen.append((values["search"]["seed"], folder.is_dir(), folder.name)) or 0.5
         ),
     )
-    assert len({s for s, _, _ in seen}) == 4 and [name for _, there, name in seen if there] == [
-        f"trial_{n:04d}" for n in range(4)
-    ]
+    assert len({s for s, _, _ in seen}) == 4
+    assert [name for _, there, name in seen if there] == [f"trial_{n:04d}" for n in range(4)]
 
 
 def test_mistakes(tmp_path):
@@ -193,4 +185,5 @@ def test_a_genome_of_the_thesis_needs_no_settings(tmp_path):
         tmp_path / "a",
         population=4,
     )
-    assert len(table) == 12 and list(table.columns[8:]) == list(genome.ORDERS["table-3.4"])
+    assert len(table) == 12
+    assert list(table.columns[8:]) == list(genome.ORDERS["table-3.4"])

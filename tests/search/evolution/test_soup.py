@@ -55,15 +55,12 @@ def test_soups(kitchen):
     members, scores, score = kitchen
     np.testing.assert_allclose(scores, [0.755, 0.705, 0.665, 0.480, 0.625, 0.355])
     plain = averaging.uniform(members)
-    assert score(plain) == pytest.approx(0.760) and plain[0].sum() == pytest.approx(
-        4.533039, abs=1e-6
-    )
+    assert score(plain) == pytest.approx(0.760)
+    assert plain[0].sum() == pytest.approx(4.533039, abs=1e-6)
     mixed, ingredients, trials = averaging.greedy(members, scores, score)
-    assert (
-        ingredients == [0, 1, 2, 3]
-        and trials["member"].tolist() == [1, 2, 4, 3, 5]
-        and trials["kept"].tolist() == [True, True, False, True, False]
-    )
+    assert ingredients == [0, 1, 2, 3]
+    assert trials["member"].tolist() == [1, 2, 4, 3, 5]
+    assert trials["kept"].tolist() == [True, True, False, True, False]
     np.testing.assert_allclose(trials["score"], [0.770, 0.780, 0.775, 0.795, 0.730])
     np.testing.assert_allclose(mixed[0][0], [0.794125, -0.351031, 0.976626], atol=1e-6)
     assert score(averaging.weighted(members, scores, "score")) == pytest.approx(0.785)
@@ -73,9 +70,8 @@ def test_soups(kitchen):
         atol=1e-6,
     )
     by_fitness = averaging.weighted(members, scores)
-    assert score(by_fitness) == pytest.approx(0.800) and by_fitness[0].sum() == pytest.approx(
-        4.509297, abs=1e-6
-    )
+    assert score(by_fitness) == pytest.approx(0.800)
+    assert by_fitness[0].sum() == pytest.approx(4.509297, abs=1e-6)
 
 
 def test_a_tie_is_not_added_and_equal_networks_stay(kitchen):
@@ -91,11 +87,13 @@ def test_a_tie_is_not_added_and_equal_networks_stay(kitchen):
 def test_integers_are_not_averaged_and_types_stay():
     a, b = [np.float32([1, 2]), np.int64([5])], [np.float32([3, 4]), np.int64([9])]
     mean = averaging.average([a, b], [0.5, 0.5])
-    assert mean[0].dtype == np.float32 and mean[0].tolist() == [2, 3] and mean[1].tolist() == [5]
+    assert mean[0].dtype == np.float32
+    assert mean[0].tolist() == [2, 3]
+    assert mean[1].tolist() == [5]
 
 
 @pytest.mark.parametrize(
-    "members, shares",
+    ("members", "shares"),
     [
         ([], []),
         ([[np.ones(2)], [np.ones(3)]], [0.5, 0.5]),
@@ -110,7 +108,8 @@ def test_what_cannot_be_averaged_is_refused(members, shares):
 
 def test_path_and_barrier():
     curve = averaging.path([np.array([-1.0])], [np.array([1.0])], lambda w: float(w[0][0] ** 2), 5)
-    assert curve["share"].tolist() == [0, 0.25, 0.5, 0.75, 1] and averaging.barrier(curve) == 1
+    assert curve["share"].tolist() == [0, 0.25, 0.5, 0.75, 1]
+    assert averaging.barrier(curve) == 1
     assert averaging.barrier(curve.assign(score=1 - curve["score"])) == 0
 
 
@@ -123,10 +122,8 @@ def test_averaged_variances_are_too_large():
 
 
 def test_schedules_of_both_experiments():
-    assert (
-        sum(SoupSettings().population) == 380
-        and sum(SoupSettings(generations=35).population) == 530
-    )
+    assert sum(SoupSettings().population) == 380
+    assert sum(SoupSettings(generations=35).population) == 530
     assert soup.image_sizes(20) == (224, 232, 240, 247, 255, 263, 271, 279, 286, 294) + (302,) * 10
     assert soup.image_sizes(35)[:25] == (
         224,
@@ -155,7 +152,8 @@ def test_schedules_of_both_experiments():
         296,
         299,
     )
-    assert set(soup.image_sizes(35)[25:]) == {302} and soup.image_sizes(3, 24, 32, 5) == (
+    assert set(soup.image_sizes(35)[25:]) == {302}
+    assert soup.image_sizes(3, 24, 32, 5) == (
         32,
         32,
         32,
@@ -211,11 +209,11 @@ def run(folder, nursery=None, settings=SETTINGS, until=None):
 def test_a_search_improves_shrinks_and_leaves_little(tmp_path):
     done = run(tmp_path)
     table = done.history
-    assert table.groupby("generation").size().tolist() == [8, 6, 4, 3, 3] and table.groupby(
-        "generation"
-    )["size"].first().tolist() == list(SETTINGS.sizes)
+    assert table.groupby("generation").size().tolist() == [8, 6, 4, 3, 3]
+    assert table.groupby("generation")["size"].first().tolist() == list(SETTINGS.sizes)
     tops = table.groupby("generation")["fitness"].max()
-    assert tops.iloc[-1] > tops.iloc[0] and done.best["fitness"] == tops.max()
+    assert tops.iloc[-1] > tops.iloc[0]
+    assert done.best["fitness"] == tops.max()
     assert sorted(p.name for p in tmp_path.iterdir()) == [
         "best.npz",
         "generation-004",
@@ -225,15 +223,12 @@ def test_a_search_improves_shrinks_and_leaves_little(tmp_path):
         Toy().fitness("", soup.load(tmp_path / "best.npz"), 0), done.best["fitness"], atol=1e-6
     )
     failed = table[table["optimizer"] == "lbfgs"]
-    assert (
-        len(failed)
-        and (failed["fitness"] == -1).all()
-        and failed["reason"].str.contains("closure").all()
-    )
+    assert len(failed)
+    assert (failed["fitness"] == -1).all()
+    assert failed["reason"].str.contains("closure").all()
     members = done.final_members()
-    assert len({row["architecture"] for row in members}) == 1 and members[0]["fitness"] == max(
-        row["fitness"] for row in members
-    )
+    assert len({row["architecture"] for row in members}) == 1
+    assert members[0]["fitness"] == max(row["fitness"] for row in members)
 
 
 def test_offspring_inherit_as_the_text_says(tmp_path):
@@ -251,7 +246,7 @@ def test_offspring_inherit_as_the_text_says(tmp_path):
     ways = set()
     for i, row in kept.items():
         seed = int(np.random.SeedSequence([SETTINGS.seed, 1, i]).generate_state(1)[0] % 2**31)
-        parents = [p for p in (row["first"], row["second"])]
+        parents = list((row["first"], row["second"]))
         better = max(parents, key=lambda p: before[p]["evaluation"])
         assert row["architecture"] == before[better]["architecture"]
         if seed not in given:
@@ -276,12 +271,11 @@ def test_resume_is_the_same_search(tmp_path):
     )  # killed within a generation
     nursery = Toy()
     again = run(tmp_path / "parts", nursery)
-    assert (
-        again.history.equals(whole.history)
-        and min(generation for generation, _, _ in nursery.trained) == 2
-    )
+    assert again.history.equals(whole.history)
+    assert min(generation for generation, _, _ in nursery.trained) == 2
     assert json.dumps(again.algorithm.state()) == json.dumps(whole.algorithm.state())
-    assert (tmp_path / "parts/best.npz").exists() and all(
+    assert (tmp_path / "parts/best.npz").exists()
+    assert all(
         np.array_equal(a, b)
         for a, b in zip(
             soup.load(tmp_path / "parts/best.npz"),
@@ -325,6 +319,5 @@ def test_kinship(tmp_path):
 
 def test_moving_average():
     trained = [[np.full(2, v)] for v in (0.0, 1.0, 2.0)]
-    assert soup.moving_average(trained, 0.5)[0].tolist() == [1.25, 1.25] and soup.moving_average(
-        trained, 0.0
-    )[0].tolist() == [2, 2]
+    assert soup.moving_average(trained, 0.5)[0].tolist() == [1.25, 1.25]
+    assert soup.moving_average(trained, 0.0)[0].tolist() == [2, 2]

@@ -33,9 +33,11 @@ def test_a_finished_search_with_the_old_names_is_recognised(folder, tmp_path):
     stored, state = (copy / PLAN).read_bytes(), (copy / STATE).read_bytes()
     asked = Plan.read(folder)
     assert files.read_json(copy / PLAN)["evaluate"] not in tasks.TASKS
-    assert asked == Plan.read(copy) and asked.evaluate in tasks.TASKS
+    assert asked == Plan.read(copy)
+    assert asked.evaluate in tasks.TASKS
     found = workers.run(asked, copy, 1)
-    assert len(found.history) and found.best["fitness"] == found.history["fitness"].max()
+    assert len(found.history)
+    assert found.best["fitness"] == found.history["fitness"].max()
     assert ((copy / PLAN).read_bytes(), (copy / STATE).read_bytes()) == (stored, state)
     with pytest.raises(OtherSearch):
         replace(asked, lease=asked.lease + 1).write(copy)

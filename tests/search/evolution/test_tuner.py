@@ -65,7 +65,8 @@ def judge(values, folder, log=None, pause=0.0, stop_at=None, fail="none", weight
     if weights:
         assert all(
             (folder.parent / parent / "model.weights.h5").exists() for parent in where["parents"]
-        ) and len(where["parents"]) == 2 * (where["generation"] > 0)
+        )
+        assert len(where["parents"]) == 2 * (where["generation"] > 0)
         (folder / "model.weights.h5").write_bytes(bytes(1000))
         (folder / "export").mkdir(exist_ok=True)
         files.write_json(
@@ -106,12 +107,11 @@ def counted(log):
 
 def test_it_is_the_numpy_search(tmp_path):
     result = workers.run(a_plan(), tmp_path / "s")
-    assert same(result, expected()) and len(result.history) == 15
+    assert same(result, expected())
+    assert len(result.history) == 15
     best = result.best
-    assert (
-        best["fitness"] == result.history["fitness"].max() == fitness(best["values"])
-        and (best["folder"] / "trial.json").exists()
-    )
+    assert best["fitness"] == result.history["fitness"].max() == fitness(best["values"])
+    assert (best["folder"] / "trial.json").exists()
     assert (
         result.history.loc[result.history["fitness"].idxmax(), "optimizer"]
         == best["values"]["optimizer"]
@@ -135,27 +135,26 @@ def plan_result_generations(folder):
 def test_what_fails_is_worst_with_a_reason(tmp_path):
     result = workers.run(a_plan(fail="some"), tmp_path / "s")
     failed = result.history[result.history["individual"] % 2 == 1]
-    assert (failed["fitness"] == -1).all() and set(failed["reason"]) == {
+    assert (failed["fitness"] == -1).all()
+    assert set(failed["reason"]) == {
         "LBFGS needs a closure; choose another optimizer.",
         "MemoryError: no memory left for 3 GB",
     }
     assert "Traceback" in (tmp_path / "s" / "trial_0001" / "traceback.txt").read_text()
     odd = workers.run(a_plan(fail="nan"), tmp_path / "n").history
-    assert (
-        odd.loc[0, "reason"] == "the fitness is not finite" and odd.loc[1:4, "reason"].isna().all()
-    )
+    assert odd.loc[0, "reason"] == "the fitness is not finite"
+    assert odd.loc[1:4, "reason"].isna().all()
 
 
 def test_when_all_fail_it_is_an_error(tmp_path, capsys):
     with pytest.raises(AllFailed, match="All 5 individuals failed.*LBFGS"):
         workers.run(a_plan(fail="all"), tmp_path / "s")
-    assert tuner.main(["alone", str(tmp_path / "s")]) == 1 and "LBFGS" in capsys.readouterr().err
+    assert tuner.main(["alone", str(tmp_path / "s")]) == 1
+    assert "LBFGS" in capsys.readouterr().err
     (tmp_path / "t").mkdir()
     Plan(SPACE, SETTINGS, "tests.no_such_module:judge").write(tmp_path / "t")
-    assert (
-        tuner.main(["alone", str(tmp_path / "t")]) == 1
-        and "cannot be imported" in capsys.readouterr().err
-    )
+    assert tuner.main(["alone", str(tmp_path / "t")]) == 1
+    assert "cannot be imported" in capsys.readouterr().err
 
 
 def test_after_all_failed_a_repaired_search_starts_over(tmp_path, monkeypatch):
@@ -170,11 +169,11 @@ def test_weights_without_offspring_go(tmp_path):
     settings = GASettings(5, 6, crossover=(0, 0.9, 0.9), mutation=(0.4, 0.2, 0.2), seed=2)
     result = workers.run(a_plan(settings, weights=True), tmp_path / "s")
     left = list((tmp_path / "s").glob("trial_*/*.h5"))
-    assert left == [result.best["folder"] / "model.weights.h5"] and list(
-        (tmp_path / "s").glob("trial_*/export")
-    ) == [left[0].parent / "export"]
+    assert left == [result.best["folder"] / "model.weights.h5"]
+    assert list((tmp_path / "s").glob("trial_*/export")) == [left[0].parent / "export"]
     told = [files.read_json(f)["files"] for f in (tmp_path / "s").glob("trial_*/metrics.json")]
-    assert len(told) == 30 and max(told) <= 6 + 6 + 1
+    assert len(told) == 30
+    assert max(told) <= 6 + 6 + 1
 
 
 def test_mistakes(tmp_path):
@@ -258,9 +257,8 @@ def at_work(*tuners):
 def ended(server, threads, seconds=30):
     for thread in [*threads, server.thread]:
         thread.join(seconds)
-    assert server.error is None and not any(
-        thread.is_alive() for thread in [*threads, server.thread]
-    )
+    assert server.error is None
+    assert not any(thread.is_alive() for thread in [*threads, server.thread])
     result = evolution_plan.result(server.folder)
     assert result.algorithm.finished
     return result
@@ -269,7 +267,8 @@ def ended(server, threads, seconds=30):
 def test_two_workers_give_the_same_search(network):
     server, worker = network(a_plan(pause=0.02))
     result = ended(server, at_work(worker("a#1"), worker("b#1")))
-    assert same(result, expected()) and result.history["seconds"].min() >= 0.02
+    assert same(result, expected())
+    assert result.history["seconds"].min() >= 0.02
 
 
 def test_a_dead_workers_individual_goes_to_another(network, tmp_path):
@@ -278,9 +277,9 @@ def test_a_dead_workers_individual_goes_to_another(network, tmp_path):
     dead = worker("dead#1")
     held = dead.oracle.create_trial(dead.tuner_id)
     result = ended(server, at_work(worker("a#1")))
-    assert (
-        held.trial_id == "0000" and same(result, expected()) and server.oracle.losses == {"0000": 1}
-    )
+    assert held.trial_id == "0000"
+    assert same(result, expected())
+    assert server.oracle.losses == {"0000": 1}
     assert counted(tmp_path / "log") == [[0, 1, 2, 3, 4]] * 3
 
 
@@ -297,13 +296,12 @@ def test_a_killed_chief_goes_on_where_it_was(network, tmp_path):
     while len(server.oracle.end_order) < 7:
         time.sleep(0.02)
     server.kill()
-    assert not server.thread.is_alive() and threads[0].is_alive()
+    assert not server.thread.is_alive()
+    assert threads[0].is_alive()
     server.start()
     assert same(ended(server, threads), expected())
-    assert (
-        sum(len(row) for row in counted(tmp_path / "log")) <= 16
-        and [sorted(set(row)) for row in counted(tmp_path / "log")] == [[0, 1, 2, 3, 4]] * 3
-    )
+    assert sum(len(row) for row in counted(tmp_path / "log")) <= 16
+    assert [sorted(set(row)) for row in counted(tmp_path / "log")] == [[0, 1, 2, 3, 4]] * 3
 
 
 def test_a_chief_tells_that_all_failed(network):
@@ -313,7 +311,9 @@ def test_a_chief_tells_that_all_failed(network):
     server.thread.join(30)
     with pytest.raises(AllFailed):
         evolution_plan.result(server.folder)
-    assert server.oracle.over and not server.thread.is_alive() and tuner.over(server.folder)
+    assert server.oracle.over
+    assert not server.thread.is_alive()
+    assert tuner.over(server.folder)
 
 
 def test_without_workers_a_chief_gives_up(tmp_path):
@@ -356,9 +356,8 @@ def test_an_individual_that_kills_every_worker_is_given_up(tmp_path):
 
 def test_asking_twice_is_no_death(tmp_path):
     oracle = an_oracle(tmp_path / "s")
-    assert [oracle.create_trial("w#1").trial_id for _ in range(5)] == [
-        "0000"
-    ] * 5 and oracle.losses == {}
+    assert [oracle.create_trial("w#1").trial_id for _ in range(5)] == ["0000"] * 5
+    assert oracle.losses == {}
 
 
 def test_a_late_second_result_changes_nothing(tmp_path):
@@ -370,10 +369,8 @@ def test_a_late_second_result_changes_nothing(tmp_path):
     assert again.trial_id == late.trial_id
     finish(oracle, again, 0.7)
     finish(oracle, late, 0.1)
-    assert (
-        oracle.end_order == ["0000"]
-        and PopulationOracle._outcome(oracle.trials["0000"])["fitness"] == 0.7
-    )
+    assert oracle.end_order == ["0000"]
+    assert PopulationOracle._outcome(oracle.trials["0000"])["fitness"] == 0.7
 
 
 def test_a_generation_is_waited_for(tmp_path):
@@ -386,12 +383,10 @@ def test_a_generation_is_waited_for(tmp_path):
     for trial in trials:
         finish(oracle, trial, np.random.default_rng(int(trial.trial_id)).random())
     told = json.loads(oracle.create_trial("idle#1").hyperparameters.values[INDIVIDUAL])["search"]
-    assert (
-        told["generation"] == 1
-        and told["origin"] == "offspring"
-        and all(0 <= n < 5 for n in told["parents"])
-        and sum(told["shares"]) == pytest.approx(1)
-    )
+    assert told["generation"] == 1
+    assert told["origin"] == "offspring"
+    assert all(0 <= n < 5 for n in told["parents"])
+    assert sum(told["shares"]) == pytest.approx(1)
 
 
 @pytest.mark.parametrize("chief", [True, False])
@@ -406,7 +401,8 @@ def test_a_kill_between_two_files_loses_nothing(tmp_path, chief):
     assert oracle.algorithm.generation == 1
     (folder / "oracle.json").write_bytes(before)  # the trial's file was written, the oracle's not
     again = an_oracle(folder, chief)
-    assert again.algorithm.generation == 1 and again.algorithm.told[0]["fitness"].tolist() == [
+    assert again.algorithm.generation == 1
+    assert again.algorithm.told[0]["fitness"].tolist() == [
         0.0,
         0.1,
         0.2,
@@ -415,15 +411,13 @@ def test_a_kill_between_two_files_loses_nothing(tmp_path, chief):
     ]
     held = again.create_trial("w#1")
     (folder / "oracle.json").write_bytes(before)  # a trial's file that the oracle's does not know
-    assert (
-        held.trial_id == "0005" and an_oracle(folder, chief).create_trial("x#1").trial_id == "0005"
-    )
+    assert held.trial_id == "0005"
+    assert an_oracle(folder, chief).create_trial("x#1").trial_id == "0005"
 
 
 def test_a_reloaded_oracle_hands_out_what_was_cut_off(tmp_path):
     oracle = an_oracle(tmp_path / "s", chief=False)
     values = oracle.create_trial("tuner0").hyperparameters.values
     again = an_oracle(tmp_path / "s", chief=False).create_trial("tuner0")
-    assert (
-        again.trial_id == "0000" and again.hyperparameters.values[INDIVIDUAL] == values[INDIVIDUAL]
-    )
+    assert again.trial_id == "0000"
+    assert again.hyperparameters.values[INDIVIDUAL] == values[INDIVIDUAL]

@@ -14,7 +14,7 @@ SMALL = {"width": 2}
 
 
 @pytest.mark.parametrize(
-    "name, options, count",
+    ("name", "options", "count"),
     [
         ("resnet18", {"stem": "3x3"}, 11_170_884),
         ("resnet18", {"stem": "7x7"}, 11_178_564),
@@ -26,7 +26,7 @@ def test_parameter_counts(name, options, count):
 
 
 @pytest.mark.parametrize(
-    "name, options",
+    ("name", "options"),
     [
         ("resnet18", {"stem": "3x3"}),
         ("resnet18", {"stem": "7x7"}),
@@ -45,7 +45,8 @@ def test_weights_fit_their_shapes_and_are_all_used(name, options):
         tape.watch(tensors)
         logits = audience.forward(name, tensors, x)
         loss = tf.reduce_sum(tf.square(logits))
-    assert logits.shape == (2, 3) and all(g is not None for g in tape.gradient(loss, tensors))
+    assert logits.shape == (2, 3)
+    assert all(g is not None for g in tape.gradient(loss, tensors))
 
 
 def test_weights_follow_from_the_seed():
@@ -101,7 +102,9 @@ def keras_resnet(classes, width, stem):
     return model, [v for layer in made for v in layer.trainable_variables]
 
 
-@pytest.mark.parametrize("name, stem", [("vgg13", "3x3"), ("resnet18", "3x3"), ("resnet18", "7x7")])
+@pytest.mark.parametrize(
+    ("name", "stem"), [("vgg13", "3x3"), ("resnet18", "3x3"), ("resnet18", "7x7")]
+)
 def test_logits_equal_those_of_keras_layers(name, stem):
     model, variables = keras_vgg(3, 2) if name == "vgg13" else keras_resnet(3, 2, int(stem[0]))
     rng = np.random.default_rng(0)
@@ -109,7 +112,7 @@ def test_logits_equal_those_of_keras_layers(name, stem):
     weights = [rng.standard_normal(shape).astype("float32") * 0.5 for _, shape in shapes]
     parts = [
         part
-        for (label, _), w in zip(shapes, weights)
+        for (label, _), w in zip(shapes, weights, strict=False)
         for part in (w if label.endswith(".norm") else [w])
     ]
     for variable, value in zip(variables, parts, strict=True):
@@ -144,7 +147,9 @@ def test_second_derivative_in_float64():
                 inner.watch(weights)
                 loss = tf.reduce_sum(tf.sin(audience.forward("resnet18", weights, x)))
             gradients = inner.gradient(loss, weights)
-            product = tf.add_n([tf.reduce_sum(g * d) for g, d in zip(gradients, direction)])
+            product = tf.add_n(
+                [tf.reduce_sum(g * d) for g, d in zip(gradients, direction, strict=False)]
+            )
         return product, outer.gradient(product, x)
 
     step = 1e-7 * rng.standard_normal(x.shape)

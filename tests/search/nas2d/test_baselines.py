@@ -8,18 +8,16 @@ from kit.search.nas2d import baselines
 @pytest.mark.parametrize("name", baselines.BASELINES)
 def test_parameters_are_the_identified_ones_and_fit_the_printed_digits(name):
     known, model = baselines.entry(name), baselines.build(name)
-    assert (
-        baselines.trainable(model) == known.parameters
-        and round(known.parameters / 1e6, 2) == known.printed
-    )
-    assert model.input_shape == (None, 64, 64, 3) and model.output_shape == (None, 4)
-    assert len(model.get_layer(known.last_conv_layer).output.shape) == 4 and not any(
-        isinstance(layer, keras.Model) for layer in model.layers
-    )
+    assert baselines.trainable(model) == known.parameters
+    assert round(known.parameters / 1e6, 2) == known.printed
+    assert model.input_shape == (None, 64, 64, 3)
+    assert model.output_shape == (None, 4)
+    assert len(model.get_layer(known.last_conv_layer).output.shape) == 4
+    assert not any(isinstance(layer, keras.Model) for layer in model.layers)
 
 
 @pytest.mark.parametrize(
-    "name, size, classes, channels, parameters",
+    ("name", "size", "classes", "channels", "parameters"),
     [
         ("vgg13", 96, 4, 3, 10_718_788 + 5 * 512 * 512),
         ("vgg13", 33, 2, 1, 10_718_788 - 3 * 512 * 512 - 2 * 513 - 2 * 9 * 64),
@@ -33,7 +31,8 @@ def test_size_classes_and_channels_change_what_they_must(name, size, classes, ch
     scores = np.asarray(
         model(np.random.default_rng(0).random((2, size, size, channels), np.float32))
     )
-    assert scores.shape == (2, classes) and np.allclose(scores.sum(1), 1, atol=1e-5)
+    assert scores.shape == (2, classes)
+    assert np.allclose(scores.sum(1), 1, atol=1e-5)
 
 
 def test_densenet_without_its_dense_layer_has_the_other_known_count():
@@ -47,27 +46,24 @@ def test_a_narrow_network_is_seeded_and_keeps_its_outputs():
         baselines.build("densenet40", 32, width=0.25, seed=seed, bn_momentum=0.8)
         for seed in (1, 1, 2)
     )
-    assert [np.array_equal(a, b) for a, b in zip(one.get_weights(), same.get_weights())].count(
-        False
-    ) == 0
+    assert [
+        np.array_equal(a, b) for a, b in zip(one.get_weights(), same.get_weights(), strict=False)
+    ].count(False) == 0
     assert not np.array_equal(
         one.get_layer("stem").get_weights()[0], other.get_layer("stem").get_weights()[0]
     )
-    assert (
-        one.get_layer("stem").filters == 6
-        and one.get_layer("dense").units == 128
-        and one.get_layer("logit").units == 4
-    )
+    assert one.get_layer("stem").filters == 6
+    assert one.get_layer("dense").units == 128
+    assert one.get_layer("logit").units == 4
     assert one.get_layer("final_bn").momentum == 0.8
-    assert baselines.reduction(1) == "" and "0.25 times" in baselines.reduction(0.25)
+    assert baselines.reduction(1) == ""
+    assert "0.25 times" in baselines.reduction(0.25)
 
 
 def test_a_narrow_resnet_takes_any_channels():
     model = baselines.build("resnet50", 40, 2, 2, width=0.0625)
-    assert (
-        model.output_shape == (None, 2)
-        and model.get_layer("conv5_block3_out").output.shape[-1] == 128
-    )
+    assert model.output_shape == (None, 2)
+    assert model.get_layer("conv5_block3_out").output.shape[-1] == 128
     assert np.isfinite(np.asarray(model(np.ones((1, 40, 40, 2), np.float32)))).all()
 
 
@@ -83,7 +79,7 @@ def test_vgg_without_batchnorm_learns_at_the_evaluations_rate_and_clipping():
 
 
 @pytest.mark.parametrize(
-    "changes, message",
+    ("changes", "message"),
     [
         ({"size": 31}, "images of 31; give a whole number from 32"),
         ({"size": 64.0}, "images of 64.0"),

@@ -34,7 +34,7 @@ def explicit(x, scale):
     return (x - mean) / tf.sqrt(tf.reduce_mean((x - mean) ** 2, [0, 1, 2]) + 1e-5) * scale
 
 
-@pytest.mark.parametrize("dtype, tolerance", [("float32", 2e-6), ("float64", 1e-12)])
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 2e-6), ("float64", 1e-12)])
 def test_derivatives_of_both_orders(dtype, tolerance):
     wanted = derivatives(explicit, *problem("float64"))
     for got, want in zip(derivatives(batchnorm.normalise, *problem(dtype)), wanted, strict=True):

@@ -101,7 +101,8 @@ def test_no_cell_can_have_the_published_parameters_with_twelve_cells():
         drawn = [
             derived.parameters(genotype.random_genotype(seed), 36, cells) for seed in range(50)
         ]
-        assert expected[0] < min(drawn) and max(drawn) < expected[1]
+        assert expected[0] < min(drawn)
+        assert max(drawn) < expected[1]
     shapes = derived.PRESETS
     assert (
         derived.parameters(all_of("sep_conv_5x5"), **shapes["paper_text"])
@@ -149,7 +150,7 @@ def test_logits_are_those_of_the_reference(oracle, dtype, tolerance):
     )
     assert trained(model) == derived.parameters(cells, 4, 6, 4, auxiliary=True)
     x = stored["x"].transpose(0, 2, 3, 1).astype(dtype)
-    for found, key in zip(logits(model)(x, training=True), ("logits", "aux")):
+    for found, key in zip(logits(model)(x, training=True), ("logits", "aux"), strict=False):
         np.testing.assert_allclose(found, stored[key], atol=tolerance)
     mean = model.get_layer("stem_norm").moving_mean.numpy()
     np.testing.assert_allclose(
@@ -244,7 +245,8 @@ def test_paths_are_dropped_per_image_and_kept_ones_are_enlarged():
     values = {tuple(np.round(row.ravel()[:6], 4)) for row in first}
     assert len(values) == 4  # of the two pools both, the first, the second or none
     nothing = np.mean([np.allclose(row, 0) for row in first])
-    assert abs(nothing - 0.25**2) < 0.05 and not np.allclose(parts, 0)
+    assert abs(nothing - 0.25**2) < 0.05
+    assert not np.allclose(parts, 0)
     assert abs(first.mean() - free[..., :2].mean()) < 0.15 * np.abs(free[..., :2]).mean()
 
 
@@ -301,7 +303,5 @@ def test_reduction_cells_stand_at_a_third_and_at_two_thirds():
         assert [n for n, place in enumerate(places) if place.reduced_before] == [
             n + 1 for n in expected
         ]
-        assert (
-            list(itertools.accumulate(place.reduction for place in places))[-1] == 2
-            and places[-1].width == 144
-        )
+        assert list(itertools.accumulate(place.reduction for place in places))[-1] == 2
+        assert places[-1].width == 144

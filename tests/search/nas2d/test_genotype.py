@@ -42,7 +42,7 @@ def stage_alphas(stage, kept, bonus):
     phase = (1.3 + 0.2 * stage) * edge + 2.1 * column + 0.4 * edge * column + stage
     return [
         wave(phase) + bonus * (np.array(columns) == SKIP)
-        for wave, columns in zip((np.sin, np.cos), kept)
+        for wave, columns in zip((np.sin, np.cos), kept, strict=False)
     ]
 
 
@@ -52,7 +52,8 @@ def three_stages(bonus=0.0):
         alphas = stage_alphas(stage, kept, bonus)
         history[f"s{stage}"] = (alphas, kept)
         kept = [
-            genotype.keep_operations(a, k, count, final=stage == 2) for a, k in zip(alphas, kept)
+            genotype.keep_operations(a, k, count, final=stage == 2)
+            for a, k in zip(alphas, kept, strict=False)
         ]
         history[f"s{stage} kept"] = kept
     return history
@@ -127,10 +128,8 @@ def test_pdarts_skip_restriction_of_the_oracle():
     )
     alphas, kept = history["s2"]
     free = genotype.final_cells(alphas, *kept)
-    assert (
-        free.normal == cell("max:0 skip:1 skip:0 skip:2 skip:0 skip:2 skip:3 skip:4")
-        and free.reduce == REDUCE_OF_BONUS
-    )
+    assert free.normal == cell("max:0 skip:1 skip:0 skip:2 skip:0 skip:2 skip:3 skip:4")
+    assert free.reduce == REDUCE_OF_BONUS
     expected = {
         7: "max:0 skip:1 skip:0 skip:2 skip:0 skip:2 skip:3 skip:4",
         4: "max:0 dil5:1 skip:0 sep5:1 skip:0 skip:2 sep5:0 skip:4",
@@ -155,9 +154,8 @@ def test_none_is_never_chosen_however_large_its_weight():
         ("pdarts", [flood] * 2),
     ):
         genotype.derive(family, arch)  # a Genotype refuses none
-    assert genotype.keep_operations(flood, None, 5)[0][0] == 0 and genotype.keep_operations(
-        flood, None, 1, final=True
-    )[0] != (0,)
+    assert genotype.keep_operations(flood, None, 5)[0][0] == 0
+    assert genotype.keep_operations(flood, None, 1, final=True)[0] != (0,)
 
 
 def test_an_unknown_family_is_named():
@@ -170,11 +168,9 @@ def test_cells_survive_their_file_and_other_codes_can_read_it(tmp_path):
         genotype.to_json(found, tmp_path / "cells.json", method=name, seed=3)
         assert genotype.from_json(tmp_path / "cells.json") == found
     stored = json.loads((tmp_path / "cells.json").read_text())
-    assert (
-        stored["normal"][0] == ["skip_connect", 0]
-        and stored["normal_concat"] == [2, 3, 4, 5]
-        and stored["seed"] == 3
-    )
+    assert stored["normal"][0] == ["skip_connect", 0]
+    assert stored["normal_concat"] == [2, 3, 4, 5]
+    assert stored["seed"] == 3
 
 
 @pytest.mark.parametrize(
@@ -208,7 +204,8 @@ def test_files_without_usable_cells_are_refused(tmp_path, stored, sentence):
 
 def test_random_cells_follow_the_seed_and_use_everything():
     drawn = [genotype.random_genotype(seed) for seed in range(60)]
-    assert drawn[3] == genotype.random_genotype(3) and len(set(drawn)) == 60
+    assert drawn[3] == genotype.random_genotype(3)
+    assert len(set(drawn)) == 60
     assert {operation for found in drawn for operation, _ in found.normal + found.reduce} == set(
         genotype.PRIMITIVES[1:]
     )

@@ -61,7 +61,7 @@ def test_first_order_of_the_reference(name):
     assert_gradients(result.gradients, oracle("lease", name), "dA_first_order", 1e-9)
 
 
-@pytest.mark.parametrize("mode, tolerance", [("exact", 1e-6), ("finite", 1e-3)])
+@pytest.mark.parametrize(("mode", "tolerance"), [("exact", 1e-6), ("finite", 1e-3)])
 @pytest.mark.parametrize("name", TINY)
 def test_second_order_of_the_reference(name, mode, tolerance):
     forward, weights, arch, train, val = reference(name)
@@ -108,11 +108,14 @@ def loss_after_a_step(arch, weights, train, val, buffers):
     gradients = hypergradient.derivatives(
         lambda: hypergradient.cross_entropy(smooth(weights, arch, train[0]), train[1]), weights
     )[1]
-    moved = [w - 0.1 * (0.9 * b + g + 3e-4 * w) for w, g, b in zip(weights, gradients, buffers)]
+    moved = [
+        w - 0.1 * (0.9 * b + g + 3e-4 * w)
+        for w, g, b in zip(weights, gradients, buffers, strict=False)
+    ]
     return float(hypergradient.cross_entropy(smooth(moved, arch, val[0]), val[1]))
 
 
-@pytest.mark.parametrize("mode, tolerance", [("exact", 1e-7), ("finite", 1e-4)])
+@pytest.mark.parametrize(("mode", "tolerance"), [("exact", 1e-7), ("finite", 1e-4)])
 def test_second_order_by_brute_force(mode, tolerance):
     weights, arch, train, val = smooth_problem()
     buffers = [0.3 * tf.ones_like(w) for w in weights]
@@ -181,7 +184,7 @@ def by_moments(x):
     return (x - mean) * tf.math.rsqrt(variance + 1e-5)
 
 
-@pytest.mark.parametrize("normalise, right", [(ops.normalise, True), (by_moments, False)])
+@pytest.mark.parametrize(("normalise", "right"), [(ops.normalise, True), (by_moments, False)])
 def test_second_derivative_of_batch_norm(normalise, right):
     """The kit's is right; that of ``tf.nn.moments``, and so of Keras' layer, is not, although its
     first derivative is.

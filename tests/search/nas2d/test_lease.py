@@ -52,14 +52,14 @@ def listener(weights, x):
     """The reference values' audience: two convolutions with BatchNorm, the second of stride 2, and
     a linear layer.
     """
-    for kernel, stride in zip(weights, (1, 2)):
+    for kernel, stride in zip(weights, (1, 2), strict=False):
         x = tf.nn.conv2d(tf.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]]), kernel, stride, "VALID")
         centred = x - tf.reduce_mean(x, [0, 1, 2])
         x = tf.nn.relu(centred * tf.math.rsqrt(tf.reduce_mean(centred**2, [0, 1, 2]) + 1e-5))
     return tf.reduce_mean(x, [1, 2]) @ weights[2] + weights[3]
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def reference():
     """Keyword arguments of `lease_gradient` for the reference values, but the settings."""
     data, space = oracle("lease", "darts_tiny"), supernet.Space("darts", 4, 3)
@@ -129,7 +129,11 @@ def test_audience_of_a_reference_variant(variant, one_step):
     )  # which keeps the terms apart at no cost
     audience = [data[f"{variant}:g_a_{cell}"] for cell in ("normal", "reduce")]
     assert_close(result.audience, audience, 1e-6)
-    assert_close(result.gradients, [e + 2 * a for e, a in zip(result.explainer, audience)], 1e-6)
+    assert_close(
+        result.gradients,
+        [e + 2 * a for e, a in zip(result.explainer, audience, strict=False)],
+        1e-6,
+    )
     assert length(result.audience) == pytest.approx(NORMS[variant], rel=1e-6)
     np.testing.assert_allclose(
         result.lesson.explanation.delta, nhwc(data[f"{variant}:delta1"]), atol=1e-12
@@ -200,7 +204,7 @@ def audience_loss_by_steps(arch, given, settings, frozen):
         )[1]
         return [
             w - rate * (momentum * b + g + decay * w)
-            for w, g, b in zip(weights, gradients, given["buffers"])
+            for w, g, b in zip(weights, gradients, given["buffers"], strict=False)
         ]
 
     virtual = step(
@@ -220,7 +224,7 @@ def audience_loss_by_steps(arch, given, settings, frozen):
 
 
 @pytest.mark.parametrize("through", ["weights", "total"])
-@pytest.mark.parametrize("mode, tolerance", [("exact", 1e-5), ("finite", 1e-3)])
+@pytest.mark.parametrize(("mode", "tolerance"), [("exact", 1e-5), ("finite", 1e-3)])
 def test_audience_term_by_brute_force(through, mode, tolerance):
     given, settings = (
         problem(),
@@ -254,7 +258,8 @@ def test_gamma_0_is_the_base_method(mode, order):
             *shared, given["train"], given["val"], 0.1, given["buffers"], mode=mode
         )
     np.testing.assert_array_equal(result.gradients[0], base.gradients[0])
-    assert float(result.loss) == float(base.loss) and float(result.ratio) == 0
+    assert float(result.loss) == float(base.loss)
+    assert float(result.ratio) == 0
 
 
 def test_the_order_of_the_explainer_may_be_set_apart_from_the_base_method():
@@ -280,10 +285,8 @@ def test_the_merged_product_is_linear_in_gamma():
     np.testing.assert_allclose(merged[0], apart.gradients[0], rtol=1e-12)
     np.testing.assert_allclose(merged[1], 0.7 * apart.audience[0], rtol=1e-12)  # the audience alone
     np.testing.assert_allclose(merged[2], apart.explainer[0], rtol=1e-12)
-    assert (
-        apart.explainer is not None
-        and lease.lease_gradient(**problem(), settings=LeaseSettings(), gamma=0.7).explainer is None
-    )
+    assert apart.explainer is not None
+    assert lease.lease_gradient(**problem(), settings=LeaseSettings(), gamma=0.7).explainer is None
 
 
 @pytest.mark.parametrize(
@@ -404,9 +407,8 @@ def test_another_batch_for_the_lesson():
     )
     usual = lease.lease_gradient(**given, settings=LeaseSettings(), gamma=1.0)
     np.testing.assert_array_equal(same.gradients[0], usual.gradients[0])
-    assert float(other.train_loss) == float(usual.train_loss) and float(other.lesson.loss) != float(
-        usual.lesson.loss
-    )
+    assert float(other.train_loss) == float(usual.train_loss)
+    assert float(other.lesson.loss) != float(usual.lesson.loss)
 
 
 def test_one_trace_serves_every_gamma():
@@ -432,11 +434,9 @@ def test_one_trace_serves_every_gamma():
 def test_initial_perturbations():
     images = tf.zeros((4, 8, 8, 3))
     delta = lease.initial_delta(images, LeaseSettings(), tf.constant([1, 2]))
-    assert (
-        delta.shape == images.shape
-        and 0.09 * TAU < np.abs(delta).max() <= 0.1 * TAU
-        and abs(np.mean(delta)) < 0.01 * TAU
-    )
+    assert delta.shape == images.shape
+    assert 0.09 * TAU < np.abs(delta).max() <= 0.1 * TAU
+    assert abs(np.mean(delta)) < 0.01 * TAU
     np.testing.assert_array_equal(
         delta, lease.initial_delta(images, LeaseSettings(), tf.constant([1, 2]))
     )
@@ -448,7 +448,7 @@ def test_initial_perturbations():
 
 
 @pytest.mark.parametrize(
-    "bad, said",
+    ("bad", "said"),
     [
         ({"target": "hard"}, "soft, soft_constant, predicted, label"),
         ({"tau": 0}, "tau is 0"),

@@ -17,7 +17,7 @@ GIB = 2**30
     reason="minutes, and the peak depends on the machine; set KIT_MEASURE=1 to measure",
 )
 @pytest.mark.parametrize(
-    "space, size, batch, settings",
+    ("space", "size", "batch", "settings"),
     [
         (supernet.Space("darts", 8, 3), 32, 48, {"order": 1}),
         (supernet.Space("pcdarts", 16, 3), 32, 64, {"order": 1}),
@@ -69,7 +69,8 @@ def test_partial_channels_and_fewer_passes_need_less():
             (2, "exact", True),
         )
     ]
-    assert kinds == sorted(kinds) and len(set(kinds)) == 4
+    assert kinds == sorted(kinds)
+    assert len(set(kinds)) == 4
     assert (
         memory.estimate(DARTS, 64, 64, 1, "exact", True).total == kinds[-1]
     )  # the chain of LeaSE is of second order anyway
@@ -80,19 +81,16 @@ def test_the_audience_counts():
         memory.estimate(DARTS, 64, 64, lease=True, audience_options={"width": width})
         for width in (16, 64)
     )
-    assert (
-        large.audience_activations == 4 * small.audience_activations
-        and large.weights > small.weights
-    )
+    assert large.audience_activations == 4 * small.audience_activations
+    assert large.weights > small.weights
     vgg = memory.estimate(DARTS, 64, 64, lease=True, audience="vgg13")
-    assert 0 < vgg.audience_activations < large.audience_activations and "of the audience" in str(
-        vgg
-    )
+    assert 0 < vgg.audience_activations < large.audience_activations
+    assert "of the audience" in str(vgg)
     assert memory.estimate(DARTS, 64, 64).audience_activations == 0
 
 
 @pytest.mark.parametrize(
-    "settings, knobs",
+    ("settings", "knobs"),
     [
         ({"order": 2}, {"mode", "batch_size", "order"}),
         ({"order": 2, "mode": "finite"}, {"batch_size", "order"}),
@@ -104,11 +102,11 @@ def test_the_refusal_names_knobs_that_make_it_fit(settings, knobs):
     limit = int(needed.total * 0.75)
     with pytest.raises(memory.TooLarge, match=r"16 channels, 8 cells, 64 px, batch 64") as refused:
         memory.check(needed, limit)
-    assert (
-        isinstance(refused.value, (KitError, OutOfMemory)) and str(refused.value).count("\n") == 0
-    )
+    assert isinstance(refused.value, (KitError, OutOfMemory))
+    assert str(refused.value).count("\n") == 0
     named = set(re.findall(r"(\w+)=", str(refused.value)))
-    assert knobs <= named | {"order", "mode", "channels", "cells"} and "batch_size" in named
+    assert knobs <= named | {"order", "mode", "channels", "cells"}
+    assert "batch_size" in named
     assert all(changed.total <= limit for _, changed in memory.advice(needed, limit))
     memory.check(memory.estimate(DARTS, 64, 32, **settings), limit)
 
@@ -116,11 +114,9 @@ def test_the_refusal_names_knobs_that_make_it_fit(settings, knobs):
 def test_where_no_knob_does_several_are_named_together_and_where_none_do_smaller_images():
     needed = memory.estimate(DARTS, 64, 64, order=2)
     ((words, changed),) = memory.advice(needed, 3 * GIB)
-    assert (
-        words.startswith("mode='finite' and batch_size=")
-        and changed.total <= 3 * GIB
-        and changed.space.channels < 16
-    )
+    assert words.startswith("mode='finite' and batch_size=")
+    assert changed.total <= 3 * GIB
+    assert changed.space.channels < 16
     assert memory.advice(needed, GIB // 2) == []
     with pytest.raises(memory.TooLarge, match="use smaller images"):
         memory.check(needed, GIB // 2)

@@ -148,12 +148,11 @@ def test_constants_are_made_once_a_graph():
         for node in twice.get_concrete_function().graph.get_operations()
         if node.type == "Const"
     ]
-    assert len(nodes) == 1 and np.array_equal(ops.constant("ones", lambda: np.ones(3)), np.ones(3))
+    assert len(nodes) == 1
+    assert np.array_equal(ops.constant("ones", lambda: np.ones(3)), np.ones(3))
 
 
 def test_order_of_the_primitives():
-    assert (
-        supernet.PRIMITIVES == ops.PRIMITIVES
-        and ops.PRIMITIVES[0] == "none"
-        and len(ops.PRIMITIVES) == 8
-    )
+    assert supernet.PRIMITIVES == ops.PRIMITIVES
+    assert ops.PRIMITIVES[0] == "none"
+    assert len(ops.PRIMITIVES) == 8

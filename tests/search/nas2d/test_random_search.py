@@ -63,24 +63,22 @@ def test_a_candidate_is_trained_on_one_half_and_judged_on_the_other(inputs, part
     run = random_search.search(small("real", most=1), inputs, *parts)
     row = random_search.table(run).iloc[0]
     trained = files.read_json(run.folder.parent / row["run"] / "config.json")
-    assert trained["parts"]["train"]["images"] == len(parts[0]) and trained["parts"]["validation"][
-        "images"
-    ] == len(parts[1])
+    assert trained["parts"]["train"]["images"] == len(parts[0])
+    assert trained["parts"]["validation"]["images"] == len(parts[1])
     predictions = pd.read_csv(run.folder.parent / row["run"] / "predictions.csv")
     assert set(predictions["image_id"]) == set(inputs.index["image_id"].iloc[parts[1]])
     assert row["accuracy"] == pytest.approx(
         np.mean(predictions.filter(like="score_").to_numpy().argmax(1) == predictions["label"])
     )
-    assert (
-        search.found(run) == random_search.candidates(small("real"), inputs, parts[0])[0]
-        and run.finished
-    )
+    assert search.found(run) == random_search.candidates(small("real"), inputs, parts[0])[0]
+    assert run.finished
 
 
 def test_the_most_accurate_wins_and_ties_go_to_the_lower_loss(inputs, parts, monkeypatch):
     asked = judged_by([0.5, 0.75, 0.75, np.nan], monkeypatch)
     run = random_search.search(small("best", most=4), inputs, *parts)
-    assert asked == [0, 1, 2, 3] and files.read_json(run.folder / search.CELLS)["candidate"] == 2
+    assert asked == [0, 1, 2, 3]
+    assert files.read_json(run.folder / search.CELLS)["candidate"] == 2
     random_search.search(small("best", most=4), inputs, *parts)
     assert len(asked) == 4
 
@@ -97,7 +95,8 @@ def test_one_diverging_candidate_is_left_out(inputs, parts, monkeypatch, capsys)
 
     monkeypatch.setattr(retrain, "fit_cells", diverge)
     row = random_search._judge(small("x"), 3, genotype.LITERALS["DARTS_V2"], inputs, *parts)
-    assert np.isnan(row["accuracy"]) and "left out: random-candidate3" in capsys.readouterr().out
+    assert np.isnan(row["accuracy"])
+    assert "left out: random-candidate3" in capsys.readouterr().out
 
 
 def test_candidates_follow_from_the_seed_and_stop_at_the_budget(inputs, parts):
@@ -105,7 +104,9 @@ def test_candidates_follow_from_the_seed_and_stop_at_the_budget(inputs, parts):
         random_search.candidates(small("x", most=6), inputs, parts[0]) for _ in range(2)
     )
     other = random_search.candidates(small("x", most=6, seed=1), inputs, parts[0])
-    assert first == again and len(first) == 6 and not set(map(str, first)) & set(map(str, other))
+    assert first == again
+    assert len(first) == 6
+    assert not set(map(str, first)) & set(map(str, other))
     costs = np.cumsum(
         [random_search.candidate_cost(small("x"), cells, inputs, parts[0]) for cells in first]
     )
@@ -125,11 +126,9 @@ def test_the_cost_of_a_search_counts_passes_images_and_stages(inputs, parts):
     limited = random_search.search_cost(
         SearchConfig(family="darts", steps=1, **shape), inputs, parts[0]
     )
-    assert (
-        first == pytest.approx(3 * macs * images * 4 * 2)
-        and second == pytest.approx(2.5 * first)
-        and limited == pytest.approx(second * 6 / images)
-    )
+    assert first == pytest.approx(3 * macs * images * 4 * 2)
+    assert second == pytest.approx(2.5 * first)
+    assert limited == pytest.approx(second * 6 / images)
     frozen = random_search.search_cost(
         SearchConfig(family="pcdarts", warm_up=3, **shape), inputs, parts[0]
     )
@@ -144,6 +143,5 @@ def test_bad_settings_are_refused():
         RandomSearch(most=0)
     with pytest.raises(retrain.BadRecipe):
         RandomSearch(recipe={"epochs": 0})
-    assert dataclasses.replace(RandomSearch(), seed=3).recipe["epochs"] == 5 and "budget" in str(
-        RandomSearch()
-    )
+    assert dataclasses.replace(RandomSearch(), seed=3).recipe["epochs"] == 5
+    assert "budget" in str(RandomSearch())

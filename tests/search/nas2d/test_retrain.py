@@ -57,22 +57,18 @@ def test_a_run_records_what_was_trained_and_both_schedules(whole):
         history["learning_rate"], [rules.cosine(epoch, 4, 0.025) for epoch in range(4)], rtol=1e-6
     )
     np.testing.assert_allclose(history["drop_path"], [0, 0.1, 0.2, 0.3], rtol=1e-6)
-    assert {"loss", "accuracy", "val_loss", "val_accuracy", "seconds"} <= set(history) and len(
-        whole.predictions()
-    ) == 20
-    assert (
-        whole.config["model"]["normal"][0] == ("sep_conv_3x3", 0)
-        and whole.config["model"]["recipe"]["auxiliary"] == 0.4
-    )
+    assert {"loss", "accuracy", "val_loss", "val_accuracy", "seconds"} <= set(history)
+    assert len(whole.predictions()) == 20
+    assert whole.config["model"]["normal"][0] == ("sep_conv_3x3", 0)
+    assert whole.config["model"]["recipe"]["auxiliary"] == 0.4
 
 
 def test_the_saved_network_has_no_auxiliary_head_and_gives_the_saved_scores(whole, inputs, parts):
     import keras
 
     model = keras.saving.load_model(whole.folder / "model.keras")
-    assert not [
-        layer.name for layer in model.layers if layer.name.startswith("aux")
-    ] and "cell_2" in [layer.name for layer in model.layers]
+    assert not [layer.name for layer in model.layers if layer.name.startswith("aux")]
+    assert "cell_2" in [layer.name for layer in model.layers]
     assert sum(int(np.prod(v.shape)) for v in model.trainable_variables) == derived.parameters(
         CELLS, 2, 3, 2, input_channels=1
     )
@@ -169,10 +165,10 @@ def test_hand_designed_networks_train_by_the_same_recipe(inputs, parts):
         keep_weights=False,
         graph=False,
     )
-    assert run.config["model"]["network"] == "vgg13" and run.history()["learning_rate"][
-        0
-    ] == pytest.approx(0.025)
-    assert "drop_path" not in run.history() and len(run.predictions()) == 20
+    assert run.config["model"]["network"] == "vgg13"
+    assert run.history()["learning_rate"][0] == pytest.approx(0.025)
+    assert "drop_path" not in run.history()
+    assert len(run.predictions()) == 20
 
 
 def test_few_steps_run_without_tracing(inputs, parts):
@@ -200,7 +196,8 @@ def test_a_diverging_run_ends_with_a_reason_and_leaves_others_alone(
     with pytest.raises(train.Diverged, match="loss is nan in epoch 1"):
         fit(inputs, parts, "nas-nan")
     folder = next((paths.results_dir() / "nas-nan" / "lease" / "runs").iterdir())
-    assert files.read_json(folder / "status.json")["state"] == "failed" and whole.finished
+    assert files.read_json(folder / "status.json")["state"] == "failed"
+    assert whole.finished
 
 
 def test_running_out_of_memory_is_said_in_one_sentence(inputs, parts, monkeypatch):

@@ -132,13 +132,12 @@ def same(first, second):
     for name in (search.CELLS, search.SNAPSHOTS):
         assert (first.folder / name).read_bytes() == (second.folder / name).read_bytes()
     with np.load(first.folder / search.ARCH) as one, np.load(second.folder / search.ARCH) as other:
-        assert set(one) == set(other) and all(
-            np.array_equal(one[name], other[name]) for name in one
-        )
+        assert set(one) == set(other)
+        assert all(np.array_equal(one[name], other[name]) for name in one)
 
 
 @pytest.mark.parametrize(
-    "family, lease, traced",
+    ("family", "lease", "traced"),
     [(family, lease, False) for family in FAMILIES for lease in (None, {})]
     + [("pcdarts", {}, True), ("darts", None, True)],
 )
@@ -149,7 +148,8 @@ def test_a_killed_search_ends_bit_identical(
     wanted = config("killed", family, lease, traced=traced)
     interrupted(monkeypatch, wanted, inputs, parts, after=4 if family == "pdarts" else 2)
     resumed = search.search(wanted, inputs, *parts)
-    assert resumed.status["resumed_at"] in (2, 4) and resumed.key == whole.key
+    assert resumed.status["resumed_at"] in (2, 4)
+    assert resumed.key == whole.key
     same(whole, resumed)
 
 
@@ -189,14 +189,16 @@ def test_a_finished_search_has_every_file_and_is_not_repeated(quick, monkeypatch
         "status.json",
     }
     history = run.history()
-    assert list(history["epoch"]) == [1, 2, 3, 4] and np.isfinite(
+    assert list(history["epoch"]) == [1, 2, 3, 4]
+    assert np.isfinite(
         history[["loss", "val_loss", "ratio", "cosine", "audience_loss", "audience_val_loss"]]
     ).all(axis=None)
-    assert history["cosine"].abs().max() <= 1 and 0.9 < history["entropy_normal"].iloc[0] <= 1
-    assert [epoch for epoch, _ in search.snapshots(run)] == [1, 2, 3, 4] and search.snapshots(run)[
-        -1
-    ][1] == search.found(run)
-    assert run.config["order"] == 2 and run.config["lease"]["tau"] == pytest.approx(8 / 255)
+    assert history["cosine"].abs().max() <= 1
+    assert 0.9 < history["entropy_normal"].iloc[0] <= 1
+    assert [epoch for epoch, _ in search.snapshots(run)] == [1, 2, 3, 4]
+    assert search.snapshots(run)[-1][1] == search.found(run)
+    assert run.config["order"] == 2
+    assert run.config["lease"]["tau"] == pytest.approx(8 / 255)
     monkeypatch.setattr(search_loop, "train_epoch", lambda *_: pytest.fail("searched again"))
     search.search(wanted, inputs, *parts)
 
@@ -223,7 +225,8 @@ def test_the_audience_alone_moves_the_architecture_elsewhere(quick, inputs, part
     both = search.search(config("alone", "pcdarts", {}), inputs, *parts)
     alone = search.search(config("alone", "pcdarts", {}, audience_only=True), inputs, *parts)
     first, second = (np.load(run.folder / search.ARCH)["alpha_normal"] for run in (both, alone))
-    assert both.key != alone.key and not np.allclose(first, second, atol=1e-6)
+    assert both.key != alone.key
+    assert not np.allclose(first, second, atol=1e-6)
 
 
 def test_the_warm_up_freezes_the_architecture_and_trains_the_audience(
@@ -249,13 +252,10 @@ def test_the_warm_up_freezes_the_architecture_and_trains_the_audience(
 def test_pdarts_drops_operations_stage_by_stage_and_limits_skips(quick, inputs, parts):
     run = search.search(config("drops", "pdarts", pruning="remove"), inputs, *parts)
     survivors = files.read_json(run.folder / search.CELLS)["survivors"]
-    assert [len(edge) for edge in survivors[0]] == [3] * 14 and np.load(run.folder / search.ARCH)[
-        "alpha_normal"
-    ].shape == (14, 3)
-    assert (
-        genotype.skip_connections(search.found(run))["normal"] <= 2
-        and list(run.history()["stage"]) == [1] * 3 + [2] * 3 + [3] * 3
-    )
+    assert [len(edge) for edge in survivors[0]] == [3] * 14
+    assert np.load(run.folder / search.ARCH)["alpha_normal"].shape == (14, 3)
+    assert genotype.skip_connections(search.found(run))["normal"] <= 2
+    assert list(run.history()["stage"]) == [1] * 3 + [2] * 3 + [3] * 3
 
 
 def test_masked_operations_are_those_of_the_smaller_supernet():
@@ -276,7 +276,7 @@ def test_masked_operations_are_those_of_the_smaller_supernet():
     np.testing.assert_allclose(
         *(
             supernet.mixing(space, [tf.constant(a) for a in arch], False)
-            for space, arch in zip((small, whole), arrays)
+            for space, arch in zip((small, whole), arrays, strict=False)
         ),
         atol=1e-7,
     )
@@ -288,7 +288,8 @@ def test_a_nan_ends_one_search_with_a_reason_and_leaves_the_others(quick, inputs
     found = search.search_all(
         [config("nan", "pcdarts"), bad, config("nan", "darts", order=1)], inputs, *parts
     )
-    assert set(found) == {"pcdarts", "darts"} and "left out: bad: " in capsys.readouterr().out
+    assert set(found) == {"pcdarts", "darts"}
+    assert "left out: bad: " in capsys.readouterr().out
     with pytest.raises(Diverged, match="lower lr"):
         search.search(bad, inputs, *parts)
 
@@ -304,11 +305,11 @@ def test_too_little_memory_is_a_reason(quick, monkeypatch, inputs, parts):
 
 def test_halves_are_stratified_seeded_and_refused_when_a_class_is_missing(inputs, parts):
     a, b = parts
-    assert not np.intersect1d(a, b).size and len(a) + len(b) == len(inputs.index)
+    assert not np.intersect1d(a, b).size
+    assert len(a) + len(b) == len(inputs.index)
     assert abs(np.bincount(inputs.labels[a]) - np.bincount(inputs.labels[b])).max() <= 1
-    assert not np.array_equal(
-        search.halves(inputs, np.arange(42), seed=2)[0], a
-    ) and np.array_equal(search.halves(inputs, np.arange(42), seed=1)[0], a)
+    assert not np.array_equal(search.halves(inputs, np.arange(42), seed=2)[0], a)
+    assert np.array_equal(search.halves(inputs, np.arange(42), seed=1)[0], a)
     with pytest.raises(data_inputs.BadSplit, match="no image of class other"):
         search.search(config("empty", "darts"), inputs, a[inputs.labels[a] != 2], b)
     with pytest.raises(BadSearch, match="share images"):
@@ -332,11 +333,11 @@ def test_settings_take_the_family_s_defaults_and_bad_ones_are_refused():
         5.0,
         75,
     )
-    assert (
-        SearchConfig(family="pcdarts", epochs=10).warm_up == 3
-        and SearchConfig(family="pdarts", epochs=1).warm_up == 0
-    )
-    assert "lease" in str(darts) and "gamma" not in darts.key() and "keep" not in darts.key()
+    assert SearchConfig(family="pcdarts", epochs=10).warm_up == 3
+    assert SearchConfig(family="pdarts", epochs=1).warm_up == 0
+    assert "lease" in str(darts)
+    assert "gamma" not in darts.key()
+    assert "keep" not in darts.key()
     assert [s.seed for s in seeds(dataclasses.replace(pc, seed=4), 3)] == [4, 5, 6]
     for changes in (
         {"family": "enas"},
@@ -353,8 +354,6 @@ def test_settings_take_the_family_s_defaults_and_bad_ones_are_refused():
 
 def test_spread_says_how_far_seeds_differ():
     table = search.spread({"a": [0.8, 0.9], "b": [0.7]})
-    assert (
-        table.loc["a", "sd"] == pytest.approx(0.1 / np.sqrt(2))
-        and np.isnan(table.loc["b", "sd"])
-        and table.loc["b", "highest"] == 0.7
-    )
+    assert table.loc["a", "sd"] == pytest.approx(0.1 / np.sqrt(2))
+    assert np.isnan(table.loc["b", "sd"])
+    assert table.loc["b", "highest"] == 0.7

@@ -26,14 +26,10 @@ def test_the_supernets_themselves_are_searched(family, inputs):
     kept = search_step.explainer.cache_info().currsize
     run = search.search(wanted, inputs, *search.halves(inputs, np.arange(len(inputs.index))))
     history = run.history()
-    assert (
-        np.isfinite(history[["loss", "val_loss", "entropy_normal"]]).all(axis=None)
-        and history["arch_loss"].notna().any()
-    )
-    assert (
-        len(search.snapshots(run)) == len(history)
-        and search.found(run) == search.snapshots(run)[-1][1]
-    )
+    assert np.isfinite(history[["loss", "val_loss", "entropy_normal"]]).all(axis=None)
+    assert history["arch_loss"].notna().any()
+    assert len(search.snapshots(run)) == len(history)
+    assert search.found(run) == search.snapshots(run)[-1][1]
     assert (
         search_step.explainer.cache_info().currsize == kept + 1
     )  # masked stages share one traced supernet

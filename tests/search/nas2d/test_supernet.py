@@ -40,9 +40,8 @@ def test_published_counts(number):
 def test_initial_values():
     space = Space("pcdarts", 16, 3)
     weights, shapes = supernet.initial_weights(space, 3), dict(supernet.weight_shapes(space))
-    assert [weight.shape for weight in weights] == list(shapes.values()) and all(
-        weight.dtype == np.float32 for weight in weights
-    )
+    assert [weight.shape for weight in weights] == list(shapes.values())
+    assert all(weight.dtype == np.float32 for weight in weights)
     bounds = {
         "stem/kernel": 27,
         "cell0/pre0": 48,
@@ -55,15 +54,15 @@ def test_initial_values():
     for name, fan_in in bounds.items():
         weight = np.abs(weights[list(shapes).index(name)])
         assert 0.9 * fan_in**-0.5 < weight.max() <= fan_in**-0.5, name
-    assert np.array_equal(weights[1], np.ones(48)) and not weights[2].any()
+    assert np.array_equal(weights[1], np.ones(48))
+    assert not weights[2].any()
     assert all(
         np.array_equal(a, b)
         for a, b in zip(weights, supernet.initial_weights(space, 3), strict=True)
     )
     arch = supernet.initial_arch(space, 3, "float64")
-    assert [part.shape for part in arch] == [(14, 8), (14, 8), (14,), (14,)] and 5e-4 < np.std(
-        arch[0]
-    ) < 2e-3
+    assert [part.shape for part in arch] == [(14, 8), (14, 8), (14,), (14,)]
+    assert 5e-4 < np.std(arch[0]) < 2e-3
     assert [part.shape for part in supernet.initial_arch(PUBLISHED[-1][0], 0)] == [(14, 3)] * 2
 
 
@@ -71,7 +70,7 @@ def cross_entropy(logits, labels):
     return tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
 
 
-@pytest.mark.parametrize("family, channels", [("darts", 4), ("pcdarts", 16)])
+@pytest.mark.parametrize(("family", "channels"), [("darts", 4), ("pcdarts", 16)])
 def test_original_network(family, channels):
     """Logits, losses, gradients and the exact second-order gradient of the tiny reference
     supernets, float64.
@@ -232,7 +231,7 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize("space, size", CASES, ids=lambda case: getattr(case, "family", case))
+@pytest.mark.parametrize(("space", "size"), CASES, ids=lambda case: getattr(case, "family", case))
 def test_short_cuts_change_nothing(space, size):
     """Wide and narrow spaces, odd maps, pruned edges, empty states."""
     rng = np.random.default_rng(5)
@@ -286,9 +285,9 @@ def test_dropout_after_skips():
     )
     half = supernet.forward(space, weights, arch, x, tf.constant(0.5), seed)
     assert np.array_equal(half, supernet.forward(space, weights, arch, x, tf.constant(0.5), seed))
+    assert np.abs(half - none).max() > 1e-3
     assert (
-        np.abs(half - none).max() > 1e-3
-        and np.abs(
+        np.abs(
             half - supernet.forward(space, weights, arch, x, tf.constant(0.5), tf.constant([3, 5]))
         ).max()
         > 1e-3

@@ -12,7 +12,9 @@ from kit.search.nas3d import convolution, networks
 from kit.search.nas3d.space import Network3D
 
 
-@pytest.mark.parametrize("kernel, entering, filters", [(3, 1, 8), (5, 3, 4), (7, 8, 8), (3, 12, 2)])
+@pytest.mark.parametrize(
+    ("kernel", "entering", "filters"), [(3, 1, 8), (5, 3, 4), (7, 8, 8), (3, 12, 2)]
+)
 def test_three_passes_are_those_of_keras(kernel, entering, filters):
     rng = np.random.default_rng(kernel)
     x = tf.constant(rng.normal(0, 1, (2, 5, 6, 8, entering)), tf.float32)
@@ -54,10 +56,12 @@ def test_it_is_taken_for_few_filters_on_a_processor(monkeypatch, tmp_path):
         keras.models.load_model(tmp_path / "model.keras"),
         np.random.default_rng(0).random((2, 16, 16, 16, 1), np.float32),
     )
-    assert np.array_equal(model(x), loaded(x)) and type(loaded.get_layer("stem_conv")) is few
+    assert np.array_equal(model(x), loaded(x))
+    assert type(loaded.get_layer("stem_conv")) is few
     monkeypatch.setattr(compat, "use_xla", lambda: True)
     other = networks.build(cell, 2, 16)
-    assert type(other.get_layer("stem_conv")) is many and macs.macs(other) == macs.macs(model)
+    assert type(other.get_layer("stem_conv")) is many
+    assert macs.macs(other) == macs.macs(model)
     other.set_weights(model.get_weights())
     assert np.allclose(other(x), model(x), atol=1e-5)
     monkeypatch.undo()

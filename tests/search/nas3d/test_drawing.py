@@ -68,7 +68,8 @@ def test_the_lines_are_the_edges_of_the_matrix_and_one_residual(network):
             residuals += ends == (0, last)
         else:
             found[ends] += 1
-    assert residuals == 1 and (found == np.array(network.matrix)).all()
+    assert residuals == 1
+    assert (found == np.array(network.matrix)).all()
 
 
 @pytest.mark.parametrize("network", random_networks())
@@ -103,10 +104,10 @@ def test_an_input_that_counts_twice_is_said_and_only_then():
     def said(network):
         return [text.get_text() for text in drawing.cells_figure([("", network)]).axes[0].texts]
 
-    assert drawing.TWICE in said(DIRECT) and drawing.TWICE not in said(
-        RELEASED["adrenal-90"].network
-    )
-    assert said(DIRECT).count("+") == 1 and "2 stacks, 8 → 16 filters" in " ".join(said(DIRECT))
+    assert drawing.TWICE in said(DIRECT)
+    assert drawing.TWICE not in said(RELEASED["adrenal-90"].network)
+    assert said(DIRECT).count("+") == 1
+    assert "2 stacks, 8 → 16 filters" in " ".join(said(DIRECT))
 
 
 def test_six_cells_are_lettered_fit_their_boxes_and_the_pdf_holds_no_bitmap():
@@ -130,7 +131,8 @@ def test_six_cells_are_lettered_fit_their_boxes_and_the_pdf_holds_no_bitmap():
     ]
     with io.BytesIO() as buffer:
         fig.savefig(buffer, format="pdf")
-        assert b"/Subtype /Image" not in buffer.getvalue() and buffer.getvalue().startswith(b"%PDF")
+        assert b"/Subtype /Image" not in buffer.getvalue()
+        assert buffer.getvalue().startswith(b"%PDF")
     for ax in fig.axes:
         for text in ax.texts:
             extent = text.get_window_extent()
@@ -153,16 +155,14 @@ def test_the_skeleton_names_widths_edges_and_costs():
         "Cell 2",
         "Cell 3",
         "Cell 4",
-    ] and {"Stack 1", "Stack 2"} <= set(said)
-    assert (
-        said.count("14³ × 16") == 2
-        and "14³ × 8" in said
-        and "11 logits" in said
-        and "16 → 11" in said
-    )
-    assert (
-        "1×1×1 conv 8 → 16\nthen the cell" in said and "1×1×1 conv 16 → 16\nthen the cell" in said
-    )
+    ]
+    assert {"Stack 1", "Stack 2"} <= set(said)
+    assert said.count("14³ × 16") == 2
+    assert "14³ × 8" in said
+    assert "11 logits" in said
+    assert "16 → 11" in said
+    assert "1×1×1 conv 8 → 16\nthen the cell" in said
+    assert "1×1×1 conv 16 → 16\nthen the cell" in said
     assert f"{space.parameters(network, 11, dead=False):,} parameters" in ax.get_title("left")
 
 

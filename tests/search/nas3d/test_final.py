@@ -32,12 +32,14 @@ def trained(data):
 
 def test_the_first_epoch_of_the_highest_accuracy_is_tested(trained, data):
     history, metrics = trained.history(), trained.metrics()
-    assert metrics["best_epoch"] == history["val_accuracy"].idxmax() + 1 and metrics[
-        "trainable_parameters"
-    ] == sum(map(keras.ops.size, networks.build(SMALL, 2, 8).trainable_weights))
+    assert metrics["best_epoch"] == history["val_accuracy"].idxmax() + 1
+    assert metrics["trainable_parameters"] == sum(
+        map(keras.ops.size, networks.build(SMALL, 2, 8).trainable_weights)
+    )
     table = predictions.best_predictions(trained)
     test, val = table[table["part"] == "test"], table[table["part"] == "val"]
-    assert len(test) == 14 and (val["label"] == (val["score_1"] > 0.5)).mean() == pytest.approx(
+    assert len(test) == 14
+    assert (val["label"] == (val["score_1"] > 0.5)).mean() == pytest.approx(
         history["val_accuracy"].max()
     )
     assert metrics["best"]["test"]["auc"] == pytest.approx(
@@ -62,7 +64,8 @@ def test_a_warm_start_draws_kernels_only(trained, data):
 
 def test_fine_tuning_keeps_all_but_the_head(trained, data):
     run = final.fine_tune(SMALL, trained, Recipe3D(1, 8, 1e-4), *data, name="tuned", **OPTIONS)
-    assert run.config["model"]["source"] == trained.key and len(run.history()) == 1
+    assert run.config["model"]["source"] == trained.key
+    assert len(run.history()) == 1
     other = Network3D(SMALL.matrix, (3,), 1, 1, 8)
     with pytest.raises(BadFinal, match="another network"):
         final.fine_tune(other, trained, Recipe3D(1, 8, 1e-4), *data, name="tuned", **OPTIONS)

@@ -88,13 +88,12 @@ def test_released_networks_have_the_published_parameters(name):
     known = released.RELEASED[name]
     model = networks.build(known.network, known.classes)
     total, trainable = RELEASED[name]
-    assert (
-        model.count_params() == total
-        and sum(math.prod(weight.shape) for weight in model.trainable_weights) == trainable
-    )
+    assert model.count_params() == total
+    assert sum(math.prod(weight.shape) for weight in model.trainable_weights) == trainable
     assert trainable == space.parameters(known.network, known.classes, dead=False)
     assert macs.macs(model) == space.macs(known.network, known.classes)
-    assert model.input_shape == (None, 28, 28, 28, 1) and model.output_shape == (
+    assert model.input_shape == (None, 28, 28, 28, 1)
+    assert model.output_shape == (
         None,
         known.classes,
     )
@@ -106,9 +105,8 @@ def test_released_networks_have_the_published_parameters(name):
 @pytest.mark.parametrize("index", range(15))
 def test_every_operation_keeps_the_shape(index):
     model = networks.build(Network3D(CHAIN, (index,), 1, 1, 8), 2, 8, seed=index)
-    assert model.get_layer("cell1_out").output.shape == (None, 8, 8, 8, 8) and not any(
-        isinstance(layer, keras.Model) for layer in model.layers
-    )
+    assert model.get_layer("cell1_out").output.shape == (None, 8, 8, 8, 8)
+    assert not any(isinstance(layer, keras.Model) for layer in model.layers)
     order = [layer.name.rpartition("_")[2] for layer in model.layers if "node1" in layer.name]
     kinds = space.OPERATIONS[index].order
     assert order == [step for step in kinds if not (step == "act" and "norm" in kinds)]
@@ -121,11 +119,9 @@ def test_logits_are_those_of_pytorch(tmp_path):
     )
     state = _state(model)
     idle = networks.load(model, state)
-    assert (
-        sorted({name.split(".")[1] for name in idle}) == ["0", "1", "2"]
-        and "cells.1.stem_conv.weight" in idle
-        and len(idle) == 14
-    )
+    assert sorted({name.split(".")[1] for name in idle}) == ["0", "1", "2"]
+    assert "cells.1.stem_conv.weight" in idle
+    assert len(idle) == 14
     assert np.abs(np.asarray(model(x)) - TORCH_LOGITS).max() < 2e-5
     np.savez(tmp_path / "model.npz", **{f"module.{name}": value for name, value in state.items()})
     other = networks.build(SMALL, 3, 8, seed=9)
@@ -138,7 +134,7 @@ def test_logits_are_those_of_pytorch(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "change, message",
+    ("change", "message"),
     [
         (
             lambda state: state.pop("cells.2.ops_list.3.op.1.weight"),
@@ -180,10 +176,8 @@ def test_seeds_fix_the_weights_and_layers_differ():
     assert len({kernel.tobytes() for kernel in kernels}) == 4
     assert np.abs(kernels[0]).max() == pytest.approx(np.sqrt(6 / (2 * 27 * 8)), rel=0.02)
     bias = torch.get_layer("cell1_node1_conv").get_weights()[1]
-    assert (
-        not one.get_layer("cell1_node1_conv").get_weights()[1].any()
-        and 0 < np.abs(bias).max() <= (27 * 8) ** -0.5
-    )
+    assert not one.get_layer("cell1_node1_conv").get_weights()[1].any()
+    assert 0 < np.abs(bias).max() <= (27 * 8) ** -0.5
     assert np.array_equal(torch.get_layer("cell1_node1_conv").get_weights()[0], kernels[0])
 
 
@@ -203,7 +197,7 @@ def test_redrawn_kernels_leave_vectors_alone():
 
 
 @pytest.mark.parametrize(
-    "options, message",
+    ("options", "message"),
     [
         ({"classes": 1}, "classes 1; give a whole number from 2"),
         ({"edge": 1}, "edge 1"),
@@ -276,10 +270,8 @@ def test_batch_norm_is_keras_batch_normalisation():
                 *map(np.asarray, layer.get_weights()),
             ]
         )
-    assert (
-        all(np.allclose(a, b, atol=2e-5) for a, b in zip(*results, strict=True))
-        and results[0][6].any()
-    )
+    assert all(np.allclose(a, b, atol=2e-5) for a, b in zip(*results, strict=True))
+    assert results[0][6].any()
 
 
 def test_mish_is_keras_mish_also_far_out():
@@ -308,4 +300,5 @@ def test_a_network_learns_with_a_last_batch_of_another_size():
         jit_compile=False,
     )
     losses = model.fit(x, y, 16, 15, verbose=0, shuffle=False).history["loss"]
-    assert losses[-1] < losses[0] / 2 and np.isfinite(model.evaluate(x, y, 16, verbose=0)).all()
+    assert losses[-1] < losses[0] / 2
+    assert np.isfinite(model.evaluate(x, y, 16, verbose=0)).all()

@@ -27,9 +27,8 @@ SMALL = Network3D(((0, 1, 0), (0, 0, 1), (0, 0, 0)), (9,), 1, 1, 8)
 )
 def test_the_released_subsets(sizes, train, val):
     drawn = nas3d_proxy.subset(sizes)
-    assert [part[:5].tolist() for part in drawn] == [train, val] and [
-        len(part) for part in drawn
-    ] == [n // 4 for n in sizes]
+    assert [part[:5].tolist() for part in drawn] == [train, val]
+    assert [len(part) for part in drawn] == [n // 4 for n in sizes]
 
 
 @pytest.mark.parametrize(
@@ -50,21 +49,16 @@ def test_a_candidate_is_judged_the_same_twice(balls):
         Proxy(1, epochs=12, patience=12, learning_rate=0.02, batch_size=16, seed=3),
     )
     rows = nas3d_proxy.parts(inputs, proxy)
-    assert {part: len(r) for part, r in rows.items()} == {"train": 24, "val": 12} and set(
-        inputs.index["split"].iloc[rows["val"]]
-    ) == {"val"}
+    assert {part: len(r) for part, r in rows.items()} == {"train": 24, "val": 12}
+    assert set(inputs.index["split"].iloc[rows["val"]]) == {"val"}
     one, two = (
         nas3d_proxy.judge(SMALL, inputs, rows, proxy),
         nas3d_proxy.judge(SMALL, inputs, rows, proxy),
     )
-    assert (
-        one.fitness == one.history["val_accuracy"].max() > 0.9
-        and one.lowest_loss == one.history["val_loss"].min()
-    )
-    assert (
-        one.history.drop(columns="seconds").equals(two.history.drop(columns="seconds"))
-        and len(one.history) == 12
-    )
+    assert one.fitness == one.history["val_accuracy"].max() > 0.9
+    assert one.lowest_loss == one.history["val_loss"].min()
+    assert one.history.drop(columns="seconds").equals(two.history.drop(columns="seconds"))
+    assert len(one.history) == 12
     for a, b in zip(one.weights, two.weights, strict=True):
         np.testing.assert_array_equal(a, b)
 
@@ -88,10 +82,11 @@ def test_what_a_candidate_of_a_search_leaves(balls, tmp_path):
     fitness, loss, size = nas3d_proxy.evaluate(
         {"search": {"genes": genes.tolist(), "seed": 5}}, tmp_path, **settings
     )
-    assert 0 <= fitness <= 1 and loss < 0 and size < -1000
-    assert [a.shape for a in nas3d_proxy.weights(tmp_path)][:2] == [(3, 3, 3, 1, 8), (8,)] and len(
-        (tmp_path / "history.csv").read_text().splitlines()
-    ) == 3
+    assert 0 <= fitness <= 1
+    assert loss < 0
+    assert size < -1000
+    assert [a.shape for a in nas3d_proxy.weights(tmp_path)][:2] == [(3, 3, 3, 1, 8), (8,)]
+    assert len((tmp_path / "history.csv").read_text().splitlines()) == 3
     with pytest.raises(BadProxy, match="has changed"):
         nas3d_proxy.evaluate(
             {"search": {"genes": genes.tolist(), "seed": 5}},

@@ -63,13 +63,15 @@ def test_every_file_belongs_to_a_released_network_and_has_its_known_logits():
 
 def test_probes_are_a_ramp_and_noise():
     ramp, first, second = released_weights.probes()[..., 0]
-    assert (ramp[0, 0, 0], ramp[-1, -1, -1]) == (0, 1) and (
+    assert (ramp[0, 0, 0], ramp[-1, -1, -1]) == (0, 1)
+    assert (
         ramp[-1, 0, 0],
         ramp[0, -1, 0],
         ramp[0, 0, -1],
     ) == pytest.approx((4 / 7, 2 / 7, 1 / 7))
     noise = np.random.RandomState(0).rand(2, 28, 28, 28).astype("f4")
-    assert np.array_equal(first, noise[0]) and np.array_equal(second, noise[1])
+    assert np.array_equal(first, noise[0])
+    assert np.array_equal(second, noise[1])
 
 
 def test_a_file_is_checked_and_a_missing_one_is_named(file, monkeypatch):
@@ -100,7 +102,8 @@ def test_a_download_lands_where_weights_are_looked_for(file, monkeypatch):
     file.unlink()
     monkeypatch.setattr(weights, "fetch", fetch)
     found = [released_weights.find("adrenal-90") for _ in range(2)]
-    assert found[0] == found[1] and found[0].parent in ported_weights.folders()
+    assert found[0] == found[1]
+    assert found[0].parent in ported_weights.folders()
     assert asked == [
         (
             released_weights.ADDRESS + "a/b.pt",
@@ -125,15 +128,12 @@ def test_released_weights_are_tested_once_at_full_size(file, plan, monkeypatch):
         "network"
     )
     line, predictions = table.loc["adrenal-90"], found["adrenal-90"].predictions("test")
-    assert (
-        line["tested"] == "yes"
-        and line["logit difference"] == pytest.approx(0.25, abs=1e-4)
-        and line["volumes"] == 9
-        and line["leak-free volumes"] == 8
-    )
-    assert line["accuracy"] == metrics.correct(predictions).mean() and line["AUC"] == pytest.approx(
-        metrics.binary_metrics(predictions)["auc"]
-    )
+    assert line["tested"] == "yes"
+    assert line["logit difference"] == pytest.approx(0.25, abs=1e-4)
+    assert line["volumes"] == 9
+    assert line["leak-free volumes"] == 8
+    assert line["accuracy"] == metrics.correct(predictions).mean()
+    assert line["AUC"] == pytest.approx(metrics.binary_metrics(predictions)["auc"])
     wide, rows = runs.load(replace(plan, edge=28), "adrenalmnist3d-balls")
     logits = np.asarray(model(wide.batch(rows["test"]), training=False))
     assert (
@@ -141,16 +141,17 @@ def test_released_weights_are_tested_once_at_full_size(file, plan, monkeypatch):
     )
     monkeypatch.setattr(released_weights, "build", None)
     again = runs.released_tests(plan)["adrenal-90"]
-    assert again.finished and again.folder == found["adrenal-90"].folder
-    assert table.loc["nodule-197", "tested"].startswith("Not tested") and np.isnan(
-        table.loc["nodule-197", "AUC"]
-    )
+    assert again.finished
+    assert again.folder == found["adrenal-90"].folder
+    assert table.loc["nodule-197", "tested"].startswith("Not tested")
+    assert np.isnan(table.loc["nodule-197", "AUC"])
 
 
 def test_what_cannot_be_tested_says_why_and_stops_nothing(file, plan, monkeypatch):
     file.write_bytes(b"else")
     found = runs.released_tests(plan)
-    assert "is not the published file" in found["adrenal-90"] and list(found) == [
+    assert "is not the published file" in found["adrenal-90"]
+    assert list(found) == [
         "adrenal-90",
         "nodule-197",
     ]

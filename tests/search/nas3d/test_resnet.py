@@ -31,15 +31,14 @@ TORCH_LOGITS = {
 TORCH_AXES = {5: (4, 3, 0, 1, 2), 4: (3, 2, 0, 1), 2: (1, 0), 1: (0,)}
 
 
-@pytest.mark.parametrize("name, variant", COUNTS)
+@pytest.mark.parametrize(("name", "variant"), COUNTS)
 def test_parameters_and_macs_are_the_published_ones(name, variant):
     parameters, macs = COUNTS[name, variant]
     assert [resnet.costs(name, variant, classes)[0] for classes in (2, 3, 11)] == list(parameters)
     assert resnet.costs(name, variant)[1] == macs
     features = {"resnet18": 512, "resnet50": 2048}[name]
-    assert parameters[1] - parameters[0] == features + 1 and parameters[2] - parameters[0] == 9 * (
-        features + 1
-    )
+    assert parameters[1] - parameters[0] == features + 1
+    assert parameters[2] - parameters[0] == 9 * (features + 1)
 
 
 @pytest.mark.parametrize("variant", resnet.VARIANTS)
@@ -61,20 +60,14 @@ def test_stage_sizes_and_channels():
         (7,) * 3 + (32,),
         (4,) * 3 + (64,),
     ]
-    assert (
-        backbones.last_map(model) == "layer4.1.out"
-        and model.output_shape == (None, 3)
-        and not any(isinstance(layer, keras.Model) for layer in model.layers)
-    )
-    assert (
-        resnet.costs("resnet18", "3d", channels=3)[0] - 33_140_802 == 3456
-        and resnet.costs("resnet18", "acs", channels=3)[0] - 11_168_706 == 1152
-    )
-    assert (
-        resnet.title("resnet18", "acs") == "ResNet-18 (ACS)"
-        and resnet.reduction(1) == ""
-        and "0.125 times" in resnet.reduction(0.125)
-    )
+    assert backbones.last_map(model) == "layer4.1.out"
+    assert model.output_shape == (None, 3)
+    assert not any(isinstance(layer, keras.Model) for layer in model.layers)
+    assert resnet.costs("resnet18", "3d", channels=3)[0] - 33_140_802 == 3456
+    assert resnet.costs("resnet18", "acs", channels=3)[0] - 11_168_706 == 1152
+    assert resnet.title("resnet18", "acs") == "ResNet-18 (ACS)"
+    assert resnet.reduction(1) == ""
+    assert "0.125 times" in resnet.reduction(0.125)
 
 
 def _values(model) -> dict:
@@ -106,7 +99,7 @@ def _values(model) -> dict:
     }
 
 
-@pytest.mark.parametrize("name, variant", TORCH_LOGITS)
+@pytest.mark.parametrize(("name", "variant"), TORCH_LOGITS)
 def test_logits_are_those_of_pytorch(name, variant, tmp_path):
     model = resnet.build(name, variant, 3, 9, width=1 / 16)
     for layer, arrays in _values(model).items():
@@ -125,25 +118,29 @@ def test_an_acs_convolution_sees_each_plane_with_its_share():
     layer = resnet.ACSConv3D(8, 3)
     layer.build((None, 5, 5, 5, 2))
     layer.kernel.assign(np.ones(layer.kernel.shape))
-    assert layer.shares() == [3, 3, 2] and layer.kernel.shape == (3, 3, 2, 8)
+    assert layer.shares() == [3, 3, 2]
+    assert layer.kernel.shape == (3, 3, 2, 8)
     x = np.zeros((1, 5, 5, 5, 2), "f4")
     x[0, 2, 2, 2] = 1
     y = np.asarray(layer(x))[0]
     for channels, axis in ((slice(0, 3), 0), (slice(3, 6), 1), (slice(6, 8), 2)):
         reached = np.argwhere(y[..., channels].any(-1))
-        assert (
-            len(reached) == 9
-            and (reached[:, axis] == 2).all()
-            and set(np.unique(y[..., channels])) == {0, 2}
-        )
+        assert len(reached) == 9
+        assert (reached[:, axis] == 2).all()
+        assert set(np.unique(y[..., channels])) == {0, 2}
     strided = resnet.ACSConv3D(1, 3, 2)
-    assert strided(x).shape == strided.compute_output_shape(x.shape) == (
-        1,
-        3,
-        3,
-        3,
-        1,
-    ) and strided.shares() == [1, 0, 0]
+    assert (
+        strided(x).shape
+        == strided.compute_output_shape(x.shape)
+        == (
+            1,
+            3,
+            3,
+            3,
+            1,
+        )
+    )
+    assert strided.shares() == [1, 0, 0]
 
 
 def test_seeds_fix_the_weights_and_gradients_reach_them():
@@ -151,11 +148,9 @@ def test_seeds_fix_the_weights_and_gradients_reach_them():
         resnet.build("resnet18", "acs", 2, 8, width=1 / 16, seed=seed) for seed in (1, 1, 2)
     )
     kernels = [model.get_layer("layer1.0.conv1").get_weights()[0] for model in (one, same, other)]
-    assert (
-        np.array_equal(kernels[0], kernels[1])
-        and not np.array_equal(kernels[0], kernels[2])
-        and 0.9 < np.abs(kernels[0]).max() * 6 <= 1
-    )
+    assert np.array_equal(kernels[0], kernels[1])
+    assert not np.array_equal(kernels[0], kernels[2])
+    assert 0.9 < np.abs(kernels[0]).max() * 6 <= 1
     with tf.GradientTape() as tape:
         loss = tf.reduce_sum(
             tf.sin(one(np.random.RandomState(0).rand(4, 8, 8, 8, 1).astype("f4"), training=True))
@@ -167,7 +162,7 @@ def test_seeds_fix_the_weights_and_gradients_reach_them():
 
 
 @pytest.mark.parametrize(
-    "options, message",
+    ("options", "message"),
     [
         ({"name": "resnet34"}, "no 'resnet34' in '3d'"),
         ({"variant": "2d"}, "choose one of resnet18"),

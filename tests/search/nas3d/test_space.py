@@ -53,11 +53,9 @@ def operation(index, filters=8, cells=1, stacks=1):
 
 
 def test_operations():
-    assert (
-        len(OPERATIONS) == 15
-        and [op.kernel for op in OPERATIONS] == [3, 5, 7] * 5
-        and [op.norm for op in OPERATIONS] == [True] * 9 + [False] * 6
-    )
+    assert len(OPERATIONS) == 15
+    assert [op.kernel for op in OPERATIONS] == [3, 5, 7] * 5
+    assert [op.norm for op in OPERATIONS] == [True] * 9 + [False] * 6
     assert [nas3d_space.NAMES[n] for n in (0, 4, 8, 9, 13)] == [
         "conv3-norm-relu",
         "conv5-norm-mish",
@@ -120,11 +118,9 @@ def test_first_candidate():
         1,
     )
     matrix, operations = nas3d_space.raw(P0[0])
-    assert (
-        matrix.sum() == 10
-        and operations == (2, 4, 5, 6, 11)
-        and nas3d_space.prune(matrix, operations)[2] == (0, 2, 3, 6)
-    )
+    assert matrix.sum() == 10
+    assert operations == (2, 4, 5, 6, 11)
+    assert nas3d_space.prune(matrix, operations)[2] == (0, 2, 3, 6)
     assert nas3d_space.decode(P0[0]) == Network3D(
         ((0, 1, 1, 0), (0, 0, 1, 0), (0, 0, 0, 1), (0, 0, 0, 0)), (4, 5), 1, 2, 16
     )
@@ -141,11 +137,9 @@ def test_the_forty_initial_candidates():
     assert {
         n: (net.edges, nas3d_space.parameters(net, 2)) for n, net in networks.items()
     } == EDGES_PARAMETERS
-    assert (
-        nas3d_space.parameters(networks[32], 11) == 157163
-        and networks[32] == RELEASED["organ-32"].network
-        and networks[26] == RELEASED["synapse-26"].network
-    )
+    assert nas3d_space.parameters(networks[32], 11) == 157163
+    assert networks[32] == RELEASED["organ-32"].network
+    assert networks[26] == RELEASED["synapse-26"].network
     with pytest.raises(Infeasible, match="too many edges"):
         nas3d_space.decode(START[9])
 
@@ -153,10 +147,8 @@ def test_the_forty_initial_candidates():
 def test_the_forty_against_the_file():
     for item in oracle("pbcnas", "p0_seed42")["items"]:
         x = START[item["number"]]
-        assert (
-            nas3d_space.levels(x) == tuple(item["config"])
-            and nas3d_space.raw(x)[0].sum() == item["raw_edges"]
-        )
+        assert nas3d_space.levels(x) == tuple(item["config"])
+        assert nas3d_space.raw(x)[0].sum() == item["raw_edges"]
         if item["status"] == "ok":
             matrix, operations, kept = nas3d_space.prune(*nas3d_space.raw(x))
             assert (list(kept), matrix.sum(), list(operations)) == (
@@ -166,10 +158,8 @@ def test_the_forty_against_the_file():
             )
     for name, told in oracle("pbcnas", "models").items():
         x, short = np.array(told["chromosome"]), f"{name.split('mnist')[0]}-{told['solNo']}"
-        assert (
-            nas3d_space.levels(x) == tuple(told["config"]) == RELEASED[short].levels
-            and nas3d_space.raw(x)[0].tolist() == told["org_matrix"]
-        )
+        assert nas3d_space.levels(x) == tuple(told["config"]) == RELEASED[short].levels
+        assert nas3d_space.raw(x)[0].tolist() == told["org_matrix"]
         assert (
             nas3d_space.decode(x)
             == Network3D(
@@ -180,7 +170,7 @@ def test_the_forty_against_the_file():
 
 
 @pytest.mark.parametrize(
-    "name, operations, shape, total, dead, macs",
+    ("name", "operations", "shape", "total", "dead", "macs"),
     [
         ("adrenal-90", (4, 9, 10), (1, 1, 8, 5), 18042, 16, 393906704),
         ("nodule-197", (3, 4, 5), (2, 2, 8, 6), 318010, 88, 2092113440),
@@ -193,11 +183,10 @@ def test_the_forty_against_the_file():
 def test_released_networks(name, operations, shape, total, dead, macs):
     released = RELEASED[name]
     net = released.network
-    assert net.operations == operations and (net.cells, net.stacks, net.filters, net.edges) == shape
-    assert (
-        nas3d_space.parameters(net, released.classes) == total
-        and nas3d_space.parameters(net, released.classes, dead=False) == total - dead
-    )
+    assert net.operations == operations
+    assert (net.cells, net.stacks, net.filters, net.edges) == shape
+    assert nas3d_space.parameters(net, released.classes) == total
+    assert nas3d_space.parameters(net, released.classes, dead=False) == total - dead
     assert nas3d_space.macs(net, released.classes) == macs
     assert nas3d_space.from_json(json.loads(json.dumps(nas3d_space.to_json(net)))) == net
 
@@ -266,10 +255,8 @@ def test_the_phenotype_key_sees_what_is_built():
         == nas3d_space.key(at(base, g21=3))
         != nas3d_space.key(at(base, g22=3))
     )  # vertex 1 is pruned, vertex 2 not
-    assert (
-        nas3d_space.key(at(base)) != nas3d_space.key(at(base, g28=1))
-        and nas3d_space.key(START[2]) is None
-    )
+    assert nas3d_space.key(at(base)) != nas3d_space.key(at(base, g28=1))
+    assert nas3d_space.key(START[2]) is None
     assert nas3d_space.key(at(base), "paper") == nas3d_space.key(at(base, g28=1, g26=1), "paper")
     with pytest.raises(BadNetwork):
         nas3d_space.key(at(base), "genotype")
@@ -290,11 +277,9 @@ def test_the_order_of_vertices_does_not_count():
                     32,
                 )
             )
-    assert (
-        len(same) == 2
-        and len({nas3d_space.canonical(other) for other in same}) == 1
-        and nas3d_space.canonical(net) in same
-    )
+    assert len(same) == 2
+    assert len({nas3d_space.canonical(other) for other in same}) == 1
+    assert nas3d_space.canonical(net) in same
     assert nas3d_space.canonical(
         Network3D(net.matrix, net.operations[::-1], 1, 1, 32)
     ) != nas3d_space.canonical(net)
@@ -320,22 +305,25 @@ def test_the_paper_key_is_a_distance_of_zero():
         assert (a == b) == (dense_distance(a, b) == 0)
     direct = np.zeros((7, 7), int)
     direct[0, 6] = direct[0, 1] = 1
-    assert nas3d_space.paths(direct, (3,) * 5) == {()} and nas3d_space.degrees(
-        direct, (3,) * 5
-    ) == {("input", "out", 2), ("output", "in", 1), (3, "in", 1)}
+    assert nas3d_space.paths(direct, (3,) * 5) == {()}
+    assert nas3d_space.degrees(direct, (3,) * 5) == {
+        ("input", "out", 2),
+        ("output", "in", 1),
+        (3, "in", 1),
+    }
 
 
 def test_a_narrowed_space():
     space = Space(operations=(0, 1, 9), filters=(8,), stacks=(1,), edge=12)
     x = np.full(29, 0.99)
     x[:21] = nas3d_space.PAPER.genome(RELEASED["adrenal-90"].levels)[:21]
-    assert space.decode(x).operations == (9, 9, 9) and (
+    assert space.decode(x).operations == (9, 9, 9)
+    assert (
         space.decode(x).stacks,
         space.decode(x).filters,
     ) == (1, 8)
-    assert space.cost(x) == nas3d_space.macs(space.decode(x), 2, 12) and space.levels(
-        space.genome(space.levels(x))
-    ) == space.levels(x)
+    assert space.cost(x) == nas3d_space.macs(space.decode(x), 2, 12)
+    assert space.levels(space.genome(space.levels(x))) == space.levels(x)
     for wrong in ({"filters": ()}, {"operations": (15,)}, {"stacks": (9,)}):
         with pytest.raises(BadNetwork):
             Space(**wrong)

@@ -33,10 +33,10 @@ def grid(broken=False):
 def test_heat_maps_write_every_cell_and_frame_the_control():
     fig = figures.heat_maps(grid())
     maps = [ax for ax in fig.axes if ax.images]
-    assert len(maps) == 4 and [t.get_text() for t in maps[0].texts] == ["6.0", "11.0", "16.0"] * 3
-    assert [t.get_text() for t in maps[0].get_xticklabels()] == ["0.5", "1", "1.5"] and maps[
-        0
-    ].patches[0].get_xy() == (0.5, 0.5)
+    assert len(maps) == 4
+    assert [t.get_text() for t in maps[0].texts] == ["6.0", "11.0", "16.0"] * 3
+    assert [t.get_text() for t in maps[0].get_xticklabels()] == ["0.5", "1", "1.5"]
+    assert maps[0].patches[0].get_xy() == (0.5, 0.5)
     np.testing.assert_allclose(maps[0].images[0].get_array()[0], [-5, 0, 5], atol=1e-9)
     assert sum(t.get_text() == "×" for t in figures.heat_maps(grid(True)).axes[0].texts) == 3
 
@@ -82,9 +82,8 @@ def test_similarity_has_its_floor():
         ]
     )
     fig = figures.similarity_by_epoch(table, TITLES)
-    assert [0.37, 0.37] in [
-        list(line.get_ydata()) for line in fig.axes[0].lines
-    ] and "n = 50" in fig.axes[0].get_title()
+    assert [0.37, 0.37] in [list(line.get_ydata()) for line in fig.axes[0].lines]
+    assert "n = 50" in fig.axes[0].get_title()
     assert [0.0, 0.0] in [
         list(line.get_ydata())
         for line in figures.similarity_by_epoch(table, TITLES, "cka").axes[0].lines
@@ -115,9 +114,8 @@ def test_paths_start_at_one_and_differences_keep_their_place():
         ]
     )
     ax = figures.differences(table, {"zero": "Str = 0"}).axes[0]
-    assert ax.patches[0].get_width() == pytest.approx(2 * 1.96 * 2**0.5) and [
-        t.get_text() for t in ax.get_yticklabels()
-    ] == ["r", "s"]
+    assert ax.patches[0].get_width() == pytest.approx(2 * 1.96 * 2**0.5)
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["r", "s"]
 
 
 def test_empty_tables_are_refused():

@@ -51,7 +51,8 @@ def case(plan):
 
 def test_the_published_plan_is_the_thesis():
     published = astrocytes_plan.Plan("x")
-    assert astrocytes_plan.notes(published) == [] and len(astrocytes_plan.cases(published)) == 12
+    assert astrocytes_plan.notes(published) == []
+    assert len(astrocytes_plan.cases(published)) == 12
     assert {case.row for case in astrocytes_plan.cases(published)} == {
         key.split("/")[1]
         for key in papers.load("astrocytes").values
@@ -74,9 +75,8 @@ def test_every_reduction_and_stand_in_is_named(plan, case):
             "RegNet",
         )
     )
-    assert "in place of CIFAR-10" in astrocytes_plan.stand_in(
-        plan
-    ) and "Shufflenet" in astrocytes_plan.stand_in(plan, [case])
+    assert "in place of CIFAR-10" in astrocytes_plan.stand_in(plan)
+    assert "Shufflenet" in astrocytes_plan.stand_in(plan, [case])
     assert astrocytes_plan.titles(plan)["cifar-10"] == "UCI optical handwritten digits for CIFAR-10"
 
 
@@ -117,13 +117,12 @@ def test_published_factors_are_the_tables(case):
 
 def test_the_nine_candidates_begin_with_the_centre():
     points = search.candidates((1.25, 0.5), 0.25)
-    assert (
-        points[0] == (1.25, 0.5)
-        and len(set(points)) == 9
-        and set(points[1:5]) == {(1.0, 0.5), (1.5, 0.5), (1.25, 0.25), (1.25, 0.75)}
-        and points[1] == (1.0, 0.5)
-    )
-    assert {x for x, _ in points} == {1.0, 1.25, 1.5} and {y for _, y in points} == {
+    assert points[0] == (1.25, 0.5)
+    assert len(set(points)) == 9
+    assert set(points[1:5]) == {(1.0, 0.5), (1.5, 0.5), (1.25, 0.25), (1.25, 0.75)}
+    assert points[1] == (1.0, 0.5)
+    assert {x for x, _ in points} == {1.0, 1.25, 1.5}
+    assert {y for _, y in points} == {
         0.25,
         0.5,
         0.75,
@@ -173,19 +172,15 @@ def test_the_search_goes_to_the_best_of_nine_and_on_from_its_weights(plan, case,
     )
     assert search.chosen(run) == [(0.75, 1.25), (0.5, 1.25), (0.25, 1.25)]
     starts = [start for epoch, _, _, start in doer.calls]
-    assert (
-        starts[:9] == [0.0] * 9
-        and len(set(starts[9:18])) == 1
-        and starts[9] > 0
-        and [seed for _, seed, _, _ in doer.calls[:9]] == list(range(9))
-    )
+    assert starts[:9] == [0.0] * 9
+    assert len(set(starts[9:18])) == 1
+    assert starts[9] > 0
+    assert [seed for _, seed, _, _ in doer.calls[:9]] == list(range(9))
     history = run.history()
-    assert (
-        len(history) == 27
-        and history["chosen"].sum() == 3
-        and history[history["strong"] == 1.25]["val_accuracy"].isna().all()
-        and run.metrics()["best_epoch"] == 3
-    )
+    assert len(history) == 27
+    assert history["chosen"].sum() == 3
+    assert history[history["strong"] == 1.25]["val_accuracy"].isna().all()
+    assert run.metrics()["best_epoch"] == 3
 
 
 def test_the_control_chooses_among_seeds(plan, case, loaded, doer):
@@ -193,9 +188,8 @@ def test_the_control_chooses_among_seeds(plan, case, loaded, doer):
         dataclasses.replace(plan, profile="control"), case, loaded, astrocytes=False
     )
     history = run.history()
-    assert history[history["chosen"] == 1]["candidate"].tolist() == [4, 4] and {
-        factors for _, _, factors, _ in doer.calls
-    } == {None}
+    assert history[history["chosen"] == 1]["candidate"].tolist() == [4, 4]
+    assert {factors for _, _, factors, _ in doer.calls} == {None}
     luck = search.luck({"control": run})
     assert luck["gain (pp)"].iloc[0] == pytest.approx(100 * (1 - 1 / 9))
 
@@ -209,11 +203,9 @@ def test_an_interrupted_search_goes_on_with_the_next_epoch(plan, case, loaded, d
         search.search(dataclasses.replace(chosen, profile="broken"), case, loaded)
     doer.stop, before = None, len(doer.calls)
     resumed = search.search(dataclasses.replace(chosen, profile="broken"), case, loaded)
-    assert (
-        doer.calls[before][0] == 1
-        and resumed.history().equals(whole)
-        and not (resumed.folder / "state.npz").exists()
-    )
+    assert doer.calls[before][0] == 1
+    assert resumed.history().equals(whole)
+    assert not (resumed.folder / "state.npz").exists()
 
 
 def test_all_nine_diverged_is_an_error(plan, case, loaded, doer, monkeypatch):
@@ -224,7 +216,8 @@ def test_all_nine_diverged_is_an_error(plan, case, loaded, doer, monkeypatch):
 
 def test_from_training_to_the_answer(plan, case, loaded):
     grid = evidence.grid_table({case: astrocytes_runs.grid_runs(plan, case, loaded)})
-    assert len(grid) == 4 and grid["accuracy"].between(0, 1).all()
+    assert len(grid) == 4
+    assert grid["accuracy"].between(0, 1).all()
     results = {case: astrocytes_runs.arm_runs(plan, case, loaded, [(0.5, 0.75), (1, 1)])}
     assert {arm: len(runs) for arm, runs in results[case].items()} == {
         "off": 2,
@@ -237,7 +230,8 @@ def test_from_training_to_the_answer(plan, case, loaded):
         plan, {case: {**results[case], "found": {0: None}}}
     )
     triggers = evidence.trigger_table(results)
-    assert triggers["arm"].tolist() == ["found", "released"] and np.allclose(
+    assert triggers["arm"].tolist() == ["found", "released"]
+    assert np.allclose(
         triggers[["above, Str (%)", "below, Weak (%)", "neither (%)"]].sum(axis=1), 100
     )
     scores = astrocytes_tables.score_table(results, loaded)
@@ -247,12 +241,9 @@ def test_from_training_to_the_answer(plan, case, loaded):
     )
     similar = astrocytes_tables.similarity_table(results, "released")
     twin = similar[similar["kind"] == "astrocytes"].iloc[0]
-    assert (
-        twin["pwcca"] == pytest.approx(1, abs=1e-6)
-        and twin["cka"] == pytest.approx(1)
-        and twin["of_channels"] == 512
-        and twin["channels"] == 10
-    )
-    assert set(similar["kind"]) == {"astrocytes", "seeds"} and set(
-        astrocytes_tables.curve_table(results, "found")["arm"]
-    ) == {"CNN", "CNGN"}
+    assert twin["pwcca"] == pytest.approx(1, abs=1e-6)
+    assert twin["cka"] == pytest.approx(1)
+    assert twin["of_channels"] == 512
+    assert twin["channels"] == 10
+    assert set(similar["kind"]) == {"astrocytes", "seeds"}
+    assert set(astrocytes_tables.curve_table(results, "found")["arm"]) == {"CNN", "CNGN"}

@@ -48,21 +48,15 @@ def test_means_changes_and_claims_are_stored_under_the_printed_ids():
     out = Kept()
     tables.store_means({CASE.row: out}, means)
     row = f"{CASE.row}"
-    assert out.said[f"table-4-7/{row}/cnn"] == pytest.approx(0.6) and out.said[
-        f"table-4-7/{row}/delta"
-    ] == pytest.approx(100 / 6)
-    assert (
-        out.said[f"table-4-8/{row}/delta"] == pytest.approx(20)
-        and out.said["claims/kvasir.mobilenetv3-large.gain"] == pytest.approx(100 / 6)
-        and len(out.said) == 9
-    )
-    assert (
-        tables.shown_accuracy(means)["printed CNN"].tolist() == [0.8908]
-        and len(tables.shown_rates(means)) == 1
-    )
-    assert means["cnn_interval"].iloc[0][0] < 0.6 < means["cnn_interval"].iloc[0][1] and means[
-        "cnn_leak_free"
-    ].iloc[0] == pytest.approx(0.3)
+    assert out.said[f"table-4-7/{row}/cnn"] == pytest.approx(0.6)
+    assert out.said[f"table-4-7/{row}/delta"] == pytest.approx(100 / 6)
+    assert out.said[f"table-4-8/{row}/delta"] == pytest.approx(20)
+    assert out.said["claims/kvasir.mobilenetv3-large.gain"] == pytest.approx(100 / 6)
+    assert len(out.said) == 9
+    assert tables.shown_accuracy(means)["printed CNN"].tolist() == [0.8908]
+    assert len(tables.shown_rates(means)) == 1
+    assert means["cnn_interval"].iloc[0][0] < 0.6 < means["cnn_interval"].iloc[0][1]
+    assert means["cnn_leak_free"].iloc[0] == pytest.approx(0.3)
 
 
 def test_the_printed_changes_recompute():
@@ -107,16 +101,15 @@ class Searched:
 def test_factors_stand_beside_the_printed_ones_and_are_stored():
     searches, out = {CASE: {"astrocytes": Searched([(1.25, 1.0), (1.5, 0.75)])}}, Kept()
     table = tables.factor_table("kvasir-v2", searches)
-    assert (
-        table["mobilenetv3-large, ours"].tolist()[:3] == ["1.25, 1", "1.5, 0.75", "–"]
-        and table["mobilenetv3-large, printed"].iloc[1] == "1.5, 1.5"
-    )
+    assert table["mobilenetv3-large, ours"].tolist()[:3] == ["1.25, 1", "1.5, 0.75", "–"]
+    assert table["mobilenetv3-large, printed"].iloc[1] == "1.5, 1.5"
     assert (
         tables.factor_table("breakhis", searches)["shufflenetv2-x1.5, printed"].iloc[9]
         == "-0.25, 2.75"
     )
     tables.store_factors({CASE.row: out}, searches)
-    assert out.said["table-4-5/mobilenetv3-large.epoch2/str"] == 1.5 and len(out.said) == 4
+    assert out.said["table-4-5/mobilenetv3-large.epoch2/str"] == 1.5
+    assert len(out.said) == 4
     assert search.luck({"a": Searched([(1, 1)] * 2)})["gain (pp)"].iloc[0] == pytest.approx(
         1 - 1 / 9
     )
@@ -134,9 +127,8 @@ def test_factors_stand_beside_the_printed_ones_and_are_stored():
 )
 def test_an_effect_counts_only_beyond_the_seeds(off, arm, answer):
     table = evidence.difference_table(scores(off, arm))
-    assert table["answer"].tolist() == [evidence.ANSWERS[answer]] and table["difference (pp)"].iloc[
-        0
-    ] == pytest.approx(100 * (np.mean(arm) - np.mean(off)))
+    assert table["answer"].tolist() == [evidence.ANSWERS[answer]]
+    assert table["difference (pp)"].iloc[0] == pytest.approx(100 * (np.mean(arm) - np.mean(off)))
     said = evidence.verdict(table, "published")
     assert ("they help", "it is harm", "no evidence", "cannot be said")[answer] in said
     assert "cannot be said" in evidence.verdict(table, "zero")
@@ -165,14 +157,13 @@ def grid(values):
 def test_the_grid_is_judged_by_what_lies_between_its_cells():
     rng = np.random.default_rng(0)
     effect = evidence.grid_effect(grid(lambda s, w, k: s + 0.01 * k)).iloc[0]
-    assert (
-        effect["between cells (%)"] > 99
-        and effect["p"] < 1e-6
-        and effect["rank of the control"] == 1
-        and effect["by chance (%)"] == pytest.approx(100 * 3 / 11)
-    )
+    assert effect["between cells (%)"] > 99
+    assert effect["p"] < 1e-6
+    assert effect["rank of the control"] == 1
+    assert effect["by chance (%)"] == pytest.approx(100 * 3 / 11)
     noise = evidence.grid_effect(grid(lambda s, w, k: rng.normal())).iloc[0]
-    assert noise["p"] > 0.01 and noise["between cells (%)"] < 90
+    assert noise["p"] > 0.01
+    assert noise["between cells (%)"] < 90
     assert np.isnan(
         evidence.grid_effect(grid(lambda s, w, k: s).query("repetition == 0")).iloc[0]["p"]
     )
@@ -181,18 +172,20 @@ def test_the_grid_is_judged_by_what_lies_between_its_cells():
 
 def test_the_printed_table_shows_no_effect():
     table = evidence.printed_differences()
-    assert len(table) == 24 and table["difference (pp)"].abs().max() == pytest.approx(
-        2.75, abs=1e-6
-    )
+    assert len(table) == 24
+    assert table["difference (pp)"].abs().max() == pytest.approx(2.75, abs=1e-6)
     assert "6 favour astrocytes and 6 do not" in evidence.printed_sentence()
 
 
 def test_channels_are_averaged_only_where_images_are_few():
     features = np.arange(24.0).reshape(4, 6)
-    assert tables.fewer(features).shape == (4, 2) and tables.fewer(features)[0].tolist() == [
+    assert tables.fewer(features).shape == (4, 2)
+    assert tables.fewer(features)[0].tolist() == [
         1.0,
         4.0,
     ]
-    assert tables.fewer(features.T) is not None and tables.fewer(features.T).shape == (6, 4)
+    assert tables.fewer(features.T) is not None
+    assert tables.fewer(features.T).shape == (6, 4)
     dead = tables._alike(np.ones((20, 3)), np.random.default_rng(0).normal(size=(20, 3)))
-    assert np.isnan(dead["pwcca"]) and 0 < dead["floor"] < 1
+    assert np.isnan(dead["pwcca"])
+    assert 0 < dead["floor"] < 1

@@ -65,11 +65,9 @@ def test_pairs_and_samples_are_drawn(discs):
     )
     fig = figures.pairs_figure({discs: twins}, across=2)
     words = [panel.get_suptitle() for panel in fig.subfigs if panel.get_suptitle()]
-    assert (
-        words[:2] == ["discs: same bytes", "discs: same pixels"]
-        and words[2].startswith("discs: near, cosine")
-        and words[2].endswith("LABELS DIFFER")
-    )
+    assert words[:2] == ["discs: same bytes", "discs: same pixels"]
+    assert words[2].startswith("discs: near, cosine")
+    assert words[2].endswith("LABELS DIFFER")
     assert [ax.get_title() for ax in figures.samples_figure([discs]).axes] == ["dark", "bright"]
 
 

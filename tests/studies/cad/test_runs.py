@@ -64,9 +64,11 @@ def test_networks_that_start_at_random_or_see_few_images_have_their_own_schedule
         limited_epochs=2,
         whole=("vgg19",),
     )
-    assert plan.schedule("vgg19") == (4, 0.01) and plan.schedule("resnet50") == (2, 0.01)
+    assert plan.schedule("vgg19") == (4, 0.01)
+    assert plan.schedule("resnet50") == (2, 0.01)
     assert plan.schedule("efficientnet_lite0") == (9, 1e-4)  # its weights come with a package
-    assert plan.limit("vgg19") == 0 and plan.limit("resnet50") == 16
+    assert plan.limit("vgg19") == 0
+    assert plan.limit("resnet50") == 16
 
 
 @pytest.mark.parametrize("wrong", [{"initial": "best"}, {"images": -1}])
@@ -88,19 +90,22 @@ def test_the_chains_give_different_pixels_of_the_same_images(plan):
 
 def test_a_subset_holds_every_class_and_no_test_image(plan, finished):
     config = finished.config
-    assert config["parts"]["train"]["images"] == 24 and config["parts"]["test"]["images"] == 120
+    assert config["parts"]["train"]["images"] == 24
+    assert config["parts"]["test"]["images"] == 120
     labels = registry.index("phantom4").set_index("image_id")["label"]
     parts = split.published_parts("phantom4")
     for count in (4, 5, 40):
         few = runs._subset(plan, parts["train"], count)
-        assert len(set(few)) == count and set(labels.loc[few]) == {0, 1, 2, 3}
+        assert len(set(few)) == count
+        assert set(labels.loc[few]) == {0, 1, 2, 3}
     assert runs._subset(plan, parts["train"], 0) == parts["train"]
 
 
 def test_a_short_run_is_not_traced_and_gives_both_sets_of_predictions(finished):
     assert finished.config["graph"] is False
     table = runs.tested(finished)
-    assert len(table) == 120 and set(table["part"]) == {"test"}
+    assert len(table) == 120
+    assert set(table["part"]) == {"test"}
     assert len(runs.tested(finished, "best")) == 120
 
 
@@ -135,11 +140,9 @@ def test_a_diverging_network_leaves_the_others_intact(plan, monkeypatch, capsys)
 def test_speed_is_measured_once(plan, monkeypatch):
     ids = split.published_parts("phantom4")["test"][:2]
     size, times = runs.measure(plan, "mobilenetv2", ids)
-    assert (
-        size["parameters"] == 2_263_108
-        and size["macs"] > 1e6
-        and [t.protocol for t in times] == ["predict", "compiled", "end to end"]
-    )
+    assert size["parameters"] == 2_263_108
+    assert size["macs"] > 1e6
+    assert [t.protocol for t in times] == ["predict", "compiled", "end to end"]
     monkeypatch.setattr(timing, "all_protocols", lambda *_: pytest.fail("timed again"))
     again = runs.measure(plan, "mobilenetv2", ids)[1]
     np.testing.assert_array_equal(again[0].ms, times[0].ms)
@@ -149,7 +152,8 @@ def test_the_model_that_is_left_gives_the_run_s_scores(plan, finished):
     free = split.leak_free_ids("phantom4")
     folder = handover.leave(plan, finished, "efficientnet_lite0", free, images=60)
     card = files.read_json(folder / classifier.CARD)
-    assert card["metrics"]["test"]["n"] == 120 and card["metrics"]["leak_free"]["n"] == len(free)
+    assert card["metrics"]["test"]["n"] == 120
+    assert card["metrics"]["leak_free"]["n"] == len(free)
     table = runs.tested(finished)
     answer = classifier.Classifier.load(folder).classify(
         (registry.root("phantom4") / table["image_id"][0]).read_bytes(), "x", heat=False
@@ -179,16 +183,13 @@ def test_shown_errors_are_the_most_confident_ones(finished):
         for i in confused
     )
     rows = heatmaps.right_and_wrong(table, 0, 2)
-    assert (rows["wrong"]["score"].diff().dropna() <= 0).all() and (
-        rows["right"]["predicted"] == 0
-    ).all()
+    assert (rows["wrong"]["score"].diff().dropna() <= 0).all()
+    assert (rows["right"]["predicted"] == 0).all()
     twins = heatmaps.right_and_wrong(
         table.assign(group=table["label"]), 0, 2
     )  # every class one image, copied
-    assert (
-        len(twins["wrong"]) == 1
-        and twins["wrong"]["image_id"].iloc[0] == rows["wrong"]["image_id"].iloc[0]
-    )
+    assert len(twins["wrong"]) == 1
+    assert twins["wrong"]["image_id"].iloc[0] == rows["wrong"]["image_id"].iloc[0]
 
 
 @pytest.mark.slow
@@ -198,7 +199,8 @@ def test_two_processes_give_what_one_gives(plan, finished, monkeypatch):
         split.published_parts("phantom4")["test"][:1],
     )
     both = runs.run_all(plan, names, timed=timed, processes=2)
-    assert list(both) == names and all(run.finished for run in both.values())
+    assert list(both) == names
+    assert all(run.finished for run in both.values())
     alone = runs.run_all(dataclasses.replace(plan, profile="cadtest-alone"), names[:2])
     for name, run in alone.items():
         assert (run.folder / "predictions.csv").read_bytes() == (

@@ -141,11 +141,9 @@ def test_unknown_names_are_refused(mini, discs, private_folders):
 
 def test_leak_free_images_have_no_copy_in_the_training_folder(mini):
     free = split.leak_free_ids(mini[0])
-    assert (
-        len(free) == 11
-        and "Testing/glioma/Te-0.jpg" not in free
-        and "Testing/notumor/Te-1.jpg" in free
-    )
+    assert len(free) == 11
+    assert "Testing/glioma/Te-0.jpg" not in free
+    assert "Testing/notumor/Te-1.jpg" in free
 
 
 @pytest.fixture(scope="module")
@@ -228,7 +226,8 @@ def test_the_three_common_errors_of_figure_9_are_one_image(real_set):
         for m in cad_tables.BEST
     }
     table = errors.missed_by_all(real_set, tables)
-    assert table["image_id"].tolist() == ids[:3] and table["distinct"].tolist() == [1, 1, 1]
+    assert table["image_id"].tolist() == ids[:3]
+    assert table["distinct"].tolist() == [1, 1, 1]
     assert table["copies_in_training"].unique().tolist() == [
         "Tr-no_0191.jpg (val) Tr-no_0235.jpg (val) Tr-no_0279.jpg (val)"
     ]
@@ -254,11 +253,9 @@ def test_accuracies_of_the_published_matrices(full_report):
     at = full_report[full_report["metric"] == "accuracy"].set_index("row")
     assert at["value"].round(4).to_dict() == ACCURACIES
     ends = {m: (round(at.loc[m, "low"], 2), round(at.loc[m, "high"], 2)) for m in at.index}
-    assert (
-        ends["resnet50"] == (97.93, 99.19)
-        and ends["mobilenetv2"] == (93.90, 96.23)
-        and ends["resnet50-noaug"] == (91.64, 94.38)
-    )
+    assert ends["resnet50"] == (97.93, 99.19)
+    assert ends["mobilenetv2"] == (93.90, 96.23)
+    assert ends["resnet50-noaug"] == (91.64, 94.38)
 
 
 @pytest.mark.parametrize("model", ["mobilenetv2", "resnet50-noaug"])
@@ -275,11 +272,9 @@ def test_class_metrics_equal_scikit_learn(published, full_report, model):
             assert row["value"] == pytest.approx(
                 theirs["weighted avg" if c == "weighted" else c][name], abs=1e-6
             )
-            assert (
-                row["low"] <= row["value"] + 1e-9
-                and row["high"] >= row["value"] - 1e-9
-                and row["n"] > 0
-            )
+            assert row["low"] <= row["value"] + 1e-9
+            assert row["high"] >= row["value"] - 1e-9
+            assert row["n"] > 0
 
 
 def test_leak_free_column_is_the_bound_of_the_card(published):
@@ -296,9 +291,8 @@ def test_leak_free_column_is_the_bound_of_the_card(published):
 
 
 def test_fisher_and_the_rate_of_the_unprocessed_images():
-    assert stats.fisher(17, 1311, 19, 1311).p == pytest.approx(0.87, abs=5e-3) and stats.fisher(
-        17, 1311, 32, 1311
-    ).p == pytest.approx(0.042, abs=1e-3)
+    assert stats.fisher(17, 1311, 19, 1311).p == pytest.approx(0.87, abs=5e-3)
+    assert stats.fisher(17, 1311, 32, 1311).p == pytest.approx(0.042, abs=1e-3)
     assert stats.fisher(17, 1311, 90, 1311).p < 1e-12
     raw = cad_tables.accuracy(predictions([0] * 1311, [0] * 945 + [1] * 366))
     assert (round(raw.estimate, 2), round(raw.low, 2), round(raw.high, 2)) == (72.08, 69.59, 74.44)
@@ -306,15 +300,11 @@ def test_fisher_and_the_rate_of_the_unprocessed_images():
 
 def test_rates_without_images_or_predictions():
     table = predictions([0, 0, 1], [1, 1, 1])
-    assert (
-        cad_tables.class_interval(table, "precision", 0).estimate == 0
-        and cad_tables.class_interval(table, "recall", 0).estimate == 0
-    )
-    assert (
-        cad_tables.class_interval(table, "f1", 3) is None
-        and cad_tables.class_interval(table[:0], "recall", 0) is None
-        and cad_tables.accuracy(table[:0]) is None
-    )
+    assert cad_tables.class_interval(table, "precision", 0).estimate == 0
+    assert cad_tables.class_interval(table, "recall", 0).estimate == 0
+    assert cad_tables.class_interval(table, "f1", 3) is None
+    assert cad_tables.class_interval(table[:0], "recall", 0) is None
+    assert cad_tables.accuracy(table[:0]) is None
 
 
 # --- tables ---------------------------------------------------------------------------------------
@@ -336,25 +326,19 @@ def test_counts_of_table_2(mini, monkeypatch):
 
 def test_table_1_and_7_are_the_printed_ones():
     first, last = cad_tables.published_table("table-1"), cad_tables.published_table("table-7")
-    assert (
-        len(first) == 7
-        and first.loc["wang-2024", "images_second_set"] == 3064
-        and first.loc["zhu-2023", "models"] == "RBEBT"
-    )
-    assert (
-        last.loc["rasheed-2023", "prediction_time"] == 830
-        and last.loc["resnet50", "accuracy"] == 98.7
-        and len(last) == 8
-    )
+    assert len(first) == 7
+    assert first.loc["wang-2024", "images_second_set"] == 3064
+    assert first.loc["zhu-2023", "models"] == "RBEBT"
+    assert last.loc["rasheed-2023", "prediction_time"] == 830
+    assert last.loc["resnet50", "accuracy"] == 98.7
+    assert len(last) == 8
 
 
 def test_settings_stand_beside_the_published_ones():
     table = cad_tables.settings_table({"epochs": 3, "augmentation_rotation_range": 10})
-    assert (
-        table.loc["epochs"].tolist() == ["epochs", "25", "3"]
-        and pd.isna(table.loc["loss", "used"])
-        and len(table) == 9
-    )
+    assert table.loc["epochs"].tolist() == ["epochs", "25", "3"]
+    assert pd.isna(table.loc["loss", "used"])
+    assert len(table) == 9
     with pytest.raises(papers.UnknownValue):
         cad_tables.settings_table({"epoch": 3})
 
@@ -388,8 +372,9 @@ def test_cost_and_time_tables(costs, times, full_report):
     assert five.loc["resnet50", ["parameters", "training_time"]].tolist() == [
         23.595908,
         2.0,
-    ] and five.loc["resnet50", "accuracy"] == pytest.approx(98.7033, abs=1e-4)
-    assert list(zip(six.index, six["protocol"])) == [
+    ]
+    assert five.loc["resnet50", "accuracy"] == pytest.approx(98.7033, abs=1e-4)
+    assert list(zip(six.index, six["protocol"], strict=False)) == [
         ("mobilenetv2", "predict"),
         ("resnet50", "predict"),
         ("mobilenetv2", "call"),
@@ -405,11 +390,9 @@ def test_cost_and_time_tables(costs, times, full_report):
     }
     pd.testing.assert_frame_equal(cad_tables.time_table(measured), six)
     seven = cad_tables.comparison_table(full_report, five, six)
-    assert (
-        seven.index[-1] == "resnet50.ours"
-        and seven.loc["resnet50.ours", "prediction_time"] == 21.5
-        and seven.loc["resnet50.ours", "training_time"] == 2.0
-    )
+    assert seven.index[-1] == "resnet50.ours"
+    assert seven.loc["resnet50.ours", "prediction_time"] == 21.5
+    assert seven.loc["resnet50.ours", "training_time"] == 2.0
     assert seven["source"].value_counts().to_dict() == {
         "literature": 7,
         "published": 1,
@@ -419,12 +402,10 @@ def test_cost_and_time_tables(costs, times, full_report):
 
 def test_printed_class_report_has_a_row_a_class(full_report):
     table = cad_tables.class_report(full_report)
-    assert len(table) == 35 and table.loc["resnet50.glioma", "precision"] == pytest.approx(
-        0.9801, abs=5e-5
-    )
-    assert table.loc["resnet50.weighted", "95 % interval"] == "97.93 to 99.19" and pd.isna(
-        table.loc["resnet50.glioma", "accuracy %"]
-    )
+    assert len(table) == 35
+    assert table.loc["resnet50.glioma", "precision"] == pytest.approx(0.9801, abs=5e-5)
+    assert table.loc["resnet50.weighted", "95 % interval"] == "97.93 to 99.19"
+    assert pd.isna(table.loc["resnet50.glioma", "accuracy %"])
 
 
 # --- errors ---------------------------------------------------------------------------------------
@@ -455,15 +436,12 @@ def three():
 def test_copies_count_once(three):
     tables, copy_of = three
     counts = errors.venn_counts(tables, copy_of)
-    assert counts.loc["resnet50+xception+inceptionv3"].tolist() == [3, 1] and counts.loc[
-        "resnet50+xception"
-    ].tolist() == [1, 1]
-    assert (
-        counts.loc["inceptionv3", "images"] == 1
-        and counts.loc["xception", "images"] == 0
-        and counts["images"].sum() == 6
-        and len(counts) == 7
-    )
+    assert counts.loc["resnet50+xception+inceptionv3"].tolist() == [3, 1]
+    assert counts.loc["resnet50+xception"].tolist() == [1, 1]
+    assert counts.loc["inceptionv3", "images"] == 1
+    assert counts.loc["xception", "images"] == 0
+    assert counts["images"].sum() == 6
+    assert len(counts) == 7
     table = errors.error_table(tables, copy_of, copy_of.index[3:])
     assert table.loc[
         "resnet50", ["errors", "distinct", "errors_copied", "errors_leak_free"]
@@ -475,11 +453,9 @@ def test_copies_count_once(three):
 
 def test_missed_images_name_the_wrong_class(three):
     table = errors.missed(three[0])
-    assert (
-        table["wrong"].tolist() == [3, 3, 3, 2, 1, 1]
-        and table.loc[3, ["resnet50", "xception"]].tolist() == [0, 1]
-        and pd.isna(table.loc[3, "inceptionv3"])
-    )
+    assert table["wrong"].tolist() == [3, 3, 3, 2, 1, 1]
+    assert table.loc[3, ["resnet50", "xception"]].tolist() == [0, 1]
+    assert pd.isna(table.loc[3, "inceptionv3"])
 
 
 def test_images_missed_by_all_show_their_training_copies(mini):
@@ -492,7 +468,8 @@ def test_images_missed_by_all_show_their_training_copies(mini):
     tables = {m: predictions([0, 2, 2, 2], [1, 0, 0, 2], ids) for m in cad_tables.BEST}
     table = errors.missed_by_all("mini4", tables)
     parts = split.published_parts("mini4")
-    assert table["image_id"].tolist() == ids[:3] and table["distinct"].tolist() == [1, 2, 2]
+    assert table["image_id"].tolist() == ids[:3]
+    assert table["distinct"].tolist() == [1, 2, 2]
     home = "val" if "Training/glioma/Tr-2.jpg" in parts["val"] else "train"
     assert table["copies_in_training"].tolist() == [f"Tr-2.jpg ({home})", "", ""]
 
@@ -501,21 +478,18 @@ def test_pairs_have_mcnemar_with_holm(three):
     tables, copy_of = three
     tests = errors.pair_tests(tables)
     row = tests.set_index(["first", "second"]).loc[("resnet50", "inceptionv3")]
-    assert (row["only_first_right"], row["only_second_right"], row["n"]) == (1, 2, 12) and row[
-        "p"
-    ] == pytest.approx(1.0)
-    assert (tests["p_holm"] >= tests["p"]).all() and errors.pair_tests(tables, copy_of)[
-        "n"
-    ].tolist() == [10, 10, 10]
+    assert (row["only_first_right"], row["only_second_right"], row["n"]) == (1, 2, 12)
+    assert row["p"] == pytest.approx(1.0)
+    assert (tests["p_holm"] >= tests["p"]).all()
+    assert errors.pair_tests(tables, copy_of)["n"].tolist() == [10, 10, 10]
     big = {
         "a": predictions([0] * 40, [0] * 40),
         "b": predictions([0] * 40, [0] * 30 + [1] * 10),
         "c": predictions([0] * 40, [0] * 40),
     }
     tests = errors.pair_tests(big)
-    assert tests["p"].tolist() == pytest.approx([2 / 2**10, 1, 2 / 2**10]) and tests[
-        "p_holm"
-    ].tolist() == pytest.approx([6 / 2**10, 1, 6 / 2**10])
+    assert tests["p"].tolist() == pytest.approx([2 / 2**10, 1, 2 / 2**10])
+    assert tests["p_holm"].tolist() == pytest.approx([6 / 2**10, 1, 6 / 2**10])
     with pytest.raises(stats.BadSample):
         errors.pair_tests({"a": big["a"], "b": big["b"][:5]})
 
@@ -538,7 +512,8 @@ def test_convergence_is_the_first_epoch_at_the_level():
         2,
         2,
         96,
-    ] and pd.isna(table.iloc[1]["first epoch at 0.95"])
+    ]
+    assert pd.isna(table.iloc[1]["first epoch at 0.95"])
 
 
 # --- values ---------------------------------------------------------------------------------------
@@ -592,26 +567,19 @@ def test_every_published_number_of_the_figures_and_tables_is_written(
         "figure-9/resnet50/no_tumour_as_glioma",
     ]:
         assert out[value_id][0] == values[value_id].value
-    assert (
-        out["table-5/resnet50/parameters"][4]
-        and not out["table-5/resnet50/accuracy"][4]
-        and out["table-5/resnet50/accuracy"][1] is not None
-    )
-    assert out["table-6/resnet50/avg"][0] == 21.5 and out["table-7/resnet50/accuracy"][
-        0
-    ] == pytest.approx(98.7033, abs=1e-4)
-    assert (
-        not [v for v in out if values[v].literature]
-        and out["claims/preprocessing.gain-mean"][0] == 0
-    )
+    assert out["table-5/resnet50/parameters"][4]
+    assert not out["table-5/resnet50/accuracy"][4]
+    assert out["table-5/resnet50/accuracy"][1] is not None
+    assert out["table-6/resnet50/avg"][0] == 21.5
+    assert out["table-7/resnet50/accuracy"][0] == pytest.approx(98.7033, abs=1e-4)
+    assert not [v for v in out if values[v].literature]
+    assert out["claims/preprocessing.gain-mean"][0] == 0
 
 
 def test_values_reach_the_results_folder(full_report):
     out = artefacts.Artefacts("cad", "test", "20_cad_six_models", None)
-    results.store({m: out for m in ACCURACIES}, "table-4", full_report)
+    results.store(dict.fromkeys(ACCURACIES, out), "table-4", full_report)
     out.table("table-4", cad_tables.class_report(full_report))
     stored = files.read_json(out.folder / "values.json")
-    assert (
-        stored["table-4/resnet50/accuracy"]["low"] == pytest.approx(97.93, abs=5e-3)
-        and "table-4/vgg19.weighted/f1" in stored
-    )
+    assert stored["table-4/resnet50/accuracy"]["low"] == pytest.approx(97.93, abs=5e-3)
+    assert "table-4/vgg19.weighted/f1" in stored

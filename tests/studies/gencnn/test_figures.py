@@ -19,11 +19,9 @@ def test_the_flow_names_every_step():
 
 def test_the_encoding_shows_bins_and_ranges():
     fig = figures.encoding(genome.chapter3())
-    assert (
-        len(fig.axes[0].patches) == 9 + 5 + 4
-        and "1e-05" in words(fig)
-        and "label smoothing" in words(fig)
-    )
+    assert len(fig.axes[0].patches) == 9 + 5 + 4
+    assert "1e-05" in words(fig)
+    assert "label smoothing" in words(fig)
     assert "log" in words(figures.encoding(genome.chapter3(scale="log")))
 
 
@@ -36,7 +34,9 @@ def test_a_population_shows_values_genes_and_failures():
         reason=[None, "lost", None],
     )
     said = words(figures.population(table, space))
-    assert said.count("ConvNext-Tiny (0.01)") == 3 and "failed" in said and "0.300" in said
+    assert said.count("ConvNext-Tiny (0.01)") == 3
+    assert "failed" in said
+    assert "0.300" in said
     with pytest.raises(NothingToPlot):
         figures.population(table[:0], space)
 

@@ -45,22 +45,17 @@ def test_the_published_plan_is_the_thesis():
     published, paper = Plan("x"), papers.load("gencnn").hyperparameters
     assert gencnn_plan.notes(published) == gencnn_plan.notes(published, "convergence") == []
     settings = published.settings(25, 50, 0)
-    assert (
-        list(settings.crossover) == paper["crossover_probability"]
-        and list(settings.mutation) == paper["mutation_probability"]
-        and settings.opponents == 1
-    )
-    assert (
-        list(published.genome().names) == paper["gene_order"] and len(published.architectures) == 9
-    )
+    assert list(settings.crossover) == paper["crossover_probability"]
+    assert list(settings.mutation) == paper["mutation_probability"]
+    assert settings.opponents == 1
+    assert list(published.genome().names) == paper["gene_order"]
+    assert len(published.architectures) == 9
     assert [gencnn_plan.thesis_name(a) for a in published.architectures] == paper["architectures"]
     released = Plan("x", order="figure-3.2", tournament="code").settings(2, 3, 0)
-    assert (
-        released.crossover == (0, 0.9, 0.9, 0, 0)
-        and released.mutation == (0.4, 0.2, 0.2, 0.4, 0.4)
-        and released.opponents == 2
-        and released.legacy_index
-    )
+    assert released.crossover == (0, 0.9, 0.9, 0, 0)
+    assert released.mutation == (0.4, 0.2, 0.2, 0.4, 0.4)
+    assert released.opponents == 2
+    assert released.legacy_index
 
 
 def test_every_reduction_is_named(plan):
@@ -111,22 +106,24 @@ def test_a_bad_plan_is_one_sentence(wrong):
 def test_parts_are_disjoint_and_every_class_is_there(plan):
     inputs, parts = runs.images_of(plan, "digits")
     rows = np.concatenate(list(parts.values()))
-    assert len(np.unique(rows)) == len(rows) and len(rows) == pytest.approx(60, abs=10)
+    assert len(np.unique(rows)) == len(rows)
+    assert len(rows) == pytest.approx(60, abs=10)
     assert all(set(inputs.labels[part]) == set(range(10)) for part in parts.values())
     whole = runs.images_of(dataclasses.replace(plan, images=0), "digits")[1]
-    assert sum(map(len, whole.values())) == len(inputs.index) and set(parts["test"]) <= set(
-        whole["test"]
-    )
+    assert sum(map(len, whole.values())) == len(inputs.index)
+    assert set(parts["test"]) <= set(whole["test"])
 
 
 def test_from_search_to_final_training(plan):
     found = runs.convergence(plan)
-    assert list(found) == ["genetic", "random"] and [len(f[0].trace) for f in found.values()] == [
+    assert list(found) == ["genetic", "random"]
+    assert [len(f[0].trace) for f in found.values()] == [
         2,
         2,
     ]
     one, other = found["genetic"][0], found["random"][0]
-    assert one.fitness == one.trace["fitness"].max() == one.trained["mcc"] and set(one.values) == {
+    assert one.fitness == one.trace["fitness"].max() == one.trained["mcc"]
+    assert set(one.values) == {
         "architecture",
         "loss",
         "optimizer",
@@ -137,22 +134,17 @@ def test_from_search_to_final_training(plan):
     assert again.metrics()["val"]["mcc"] == one.fitness  # the same network to the last bit
     assert runs.again(plan, other).metrics()["val"]["mcc"] == other.fitness
     final = runs.final(plan, one)
-    assert (
-        len(final.predictions().query("part == 'test'"))
-        == len(runs.images_of(plan, "digits")[1]["test"])
-        and runs.final(plan, one).folder == final.folder
+    assert len(final.predictions().query("part == 'test'")) == len(
+        runs.images_of(plan, "digits")[1]["test"]
     )
+    assert runs.final(plan, one).folder == final.folder
     swapped = runs.final(dataclasses.replace(plan, swap_lr_wd=True), one)
-    assert (
-        swapped.config["values"]["learning_rate"] == one.values["weight_decay"]
-        and swapped.config["values"]["weight_decay"] == one.values["learning_rate"]
-    )
+    assert swapped.config["values"]["learning_rate"] == one.values["weight_decay"]
+    assert swapped.config["values"]["weight_decay"] == one.values["learning_rate"]
     pairs = runs.fidelity(plan, one)
-    assert (
-        len(pairs) == 2
-        and pairs["fitness"].is_monotonic_increasing
-        and pairs["final_test_mcc"].notna().all()
-    )
+    assert len(pairs) == 2
+    assert pairs["fitness"].is_monotonic_increasing
+    assert pairs["final_test_mcc"].notna().all()
 
 
 def test_accuracy_as_fitness_searches_the_same_first_generation(plan):
@@ -164,7 +156,8 @@ def test_accuracy_as_fitness_searches_the_same_first_generation(plan):
         mcc.history.query("generation == 0")[genes],
         accuracy.history.query("generation == 0")[genes],
     )
-    assert accuracy.fitness == accuracy.trained["accuracy"] and mcc.fitness == mcc.trained["mcc"]
+    assert accuracy.fitness == accuracy.trained["accuracy"]
+    assert mcc.fitness == mcc.trained["mcc"]
     assert (
         runs.medical(plan)["isic-2019"].fitness == mcc.fitness
     )  # the same search, not a second one

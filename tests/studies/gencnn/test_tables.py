@@ -66,35 +66,31 @@ def test_the_rule_gives_the_printed_table_3_2():
     assert all(
         "breakhis" in key and (abs(difference) == 1 or ".total/" in key)
         for key, difference in off.items()
-    ) and not any(key.endswith("/all") for key in off)
+    )
+    assert not any(key.endswith("/all") for key in off)
     assert all(exact for _, exact in out.said.values())
 
 
 def test_flops_are_counted_for_all_nine(private_folders):
     out = Kept()
     tables.store_architectures(out)
-    assert len(out.said) == 9 and out.said["table-3-1/mobilenetv3-small/flops"][0] == pytest.approx(
-        56.5104
-    )
+    assert len(out.said) == 9
+    assert out.said["table-3-1/mobilenetv3-small/flops"][0] == pytest.approx(56.5104)
     table = tables.architecture_table(Plan("x", architectures=("squeezenet_1.1",), weights=None))
-    assert (
-        len(table) == 10
-        and table["weights in this run"].tolist() == ["not searched"] * 9 + ["random"]
-        and table["FLOPs, printed"].tolist()[1] == "8.8 G"
-    )
+    assert len(table) == 10
+    assert table["weights in this run"].tolist() == ["not searched"] * 9 + ["random"]
+    assert table["FLOPs, printed"].tolist()[1] == "8.8 G"
 
 
 def test_table_3_3_quotes_and_computes():
     table, out = tables.convergence_table(outcomes()).set_index("algorithm"), Kept()
-    assert (
-        table.loc["PSO, quoted", "mean"] == 0.9816
-        and table.loc["Gen-CNN, as printed", "SD"] == 0.0138
-    )
-    assert table.loc["Gen-CNN (genetic)", "mean"] == pytest.approx(0.91) and table.loc[
-        "Gen-CNN (genetic)", "SD"
-    ] == pytest.approx(0.01)
+    assert table.loc["PSO, quoted", "mean"] == 0.9816
+    assert table.loc["Gen-CNN, as printed", "SD"] == 0.0138
+    assert table.loc["Gen-CNN (genetic)", "mean"] == pytest.approx(0.91)
+    assert table.loc["Gen-CNN (genetic)", "SD"] == pytest.approx(0.01)
     tables.store_convergence(out, outcomes())
-    assert out.said["table-3-3/gen-cnn/mean"][0] == pytest.approx(0.91) and set(out.said) == {
+    assert out.said["table-3-3/gen-cnn/mean"][0] == pytest.approx(0.91)
+    assert set(out.said) == {
         "table-3-3/gen-cnn/mean",
         "table-3-3/gen-cnn/std",
     }
@@ -105,7 +101,8 @@ def test_differences_are_paired_by_seed():
     assert table.loc["Gen-CNN (genetic) − Random search", "difference"] == pytest.approx(0.1)
     assert table.loc["Gen-CNN (genetic) − Random search", "answer"] == "better, beyond seed noise"
     only = answers.against(outcomes().query("seed == 0"))
-    assert only["low"].isna().all() and only["answer"].str.contains("no answer").all()
+    assert only["low"].isna().all()
+    assert only["answer"].str.contains("no answer").all()
     noisy = pd.DataFrame(
         {
             "fitness": ["mcc", "mcc", "accuracy", "accuracy"],
@@ -121,24 +118,19 @@ def test_differences_are_paired_by_seed():
 def test_rank_correlation_has_an_interval():
     x = np.arange(10.0)
     found = answers.rank_correlation(x, [0, 2, 1, 3, 5, 4, 6, 8, 7, 9])
-    assert (
-        found.estimate == pytest.approx(1 - 6 * 6 / 990)
-        and found.low < found.estimate < found.high < 1
-    )
+    assert found.estimate == pytest.approx(1 - 6 * 6 / 990)
+    assert found.low < found.estimate < found.high < 1
     half = 1.959964 * np.sqrt((1 + found.estimate**2 / 2) / 7)
     assert np.arctanh(found.high) - np.arctanh(found.low) == pytest.approx(2 * half)
-    assert (
-        answers.rank_correlation(x[:3], x[:3]) is None
-        and answers.rank_correlation(x, np.ones(10)) is None
-    )
+    assert answers.rank_correlation(x[:3], x[:3]) is None
+    assert answers.rank_correlation(x, np.ones(10)) is None
     assert answers.rank_correlation(x, -x).estimate == pytest.approx(-1)
 
 
 def test_the_gap_is_of_the_same_network_and_noise_of_the_elites():
     gaps = answers.gap_table(answers.gap_lines(outcomes()))
-    assert gaps["search"].tolist() == ["seed 0", "seed 1", "seed 2", "mean"] and gaps[
-        "search-best − its test"
-    ].to_numpy() == pytest.approx([0.1] * 4)
+    assert gaps["search"].tolist() == ["seed 0", "seed 1", "seed 2", "mean"]
+    assert gaps["search-best − its test"].to_numpy() == pytest.approx([0.1] * 4)
     history = pd.DataFrame(
         {
             "generation": [0, 0, 1, 1],
@@ -173,13 +165,11 @@ def test_the_answers_are_computed():
         answers.target_differences(answers.target_table({})),
     )
     said = answers.verdict(rivals, none, ranks, gaps, np.array([0.02, -0.02]))
-    assert (
-        "beats 1 of 2 rivals" in said[0]
-        and "cannot be said" in said[1]
-        and "rho 0.90" in said[2]
-        and "+0.100" in said[3]
-        and "0.014" in said[3]
-    )
+    assert "beats 1 of 2 rivals" in said[0]
+    assert "cannot be said" in said[1]
+    assert "rho 0.90" in said[2]
+    assert "+0.100" in said[3]
+    assert "0.014" in said[3]
     silent = answers.verdict(
         rivals[:0],
         none,
@@ -189,7 +179,8 @@ def test_the_answers_are_computed():
         gaps[:0],
         np.array([]),
     )
-    assert len(silent) == 3 and all("cannot be said" in line for line in silent)
+    assert len(silent) == 3
+    assert all("cannot be said" in line for line in silent)
 
 
 @pytest.fixture(scope="module")
@@ -218,21 +209,21 @@ def results():
 def test_comparisons_hold_citations_and_ours(results):
     predictions, long = results
     table, out = tables.comparison("kvasir-v2", long, "squeezenet_1.1"), Kept()
-    assert (
-        table["reference"].tolist()[0] == "Escobar 2021"
-        and table["source"].tolist()[-2:] == ["thesis", "this run"]
-        and table["accuracy"].tolist()[-2] == 0.9413
-    )
+    assert table["reference"].tolist()[0] == "Escobar 2021"
+    assert table["source"].tolist()[-2:] == ["thesis", "this run"]
+    assert table["accuracy"].tolist()[-2] == 0.9413
     tables.store_comparison(out, "kvasir-v2", long, "squeezenet_1.1")
     accuracy = (
         predictions.filter(like="score_").to_numpy().argmax(1) == predictions["label"]
     ).mean()
-    assert out.said["table-3-6/gen-cnn/accuracy"][0] == pytest.approx(accuracy) == table[
-        "accuracy"
-    ].iloc[-1] and set(out.said) == {
-        f"table-3-6/gen-cnn/{c}" for c in ("accuracy", "f1", "mcc", "flops")
-    }
-    assert table["leak-free n"].iloc[-1] == "70" and tables.matrix(predictions).sum() == 80
+    assert (
+        out.said["table-3-6/gen-cnn/accuracy"][0]
+        == pytest.approx(accuracy)
+        == table["accuracy"].iloc[-1]
+    )
+    assert set(out.said) == {f"table-3-6/gen-cnn/{c}" for c in ("accuracy", "f1", "mcc", "flops")}
+    assert table["leak-free n"].iloc[-1] == "70"
+    assert tables.matrix(predictions).sum() == 80
     assert "this run" not in tables.comparison("breakhis", long[:0], "")["source"].tolist()
     assert tables.threshold_table(long).shape == (1, 5)
 
@@ -248,9 +239,9 @@ def test_a_failed_final_training_says_so():
 
 def test_settings_stand_beside_the_published_ones():
     table = tables.settings_table(Plan("x", generations=3)).set_index("setting")
+    assert table.loc["generations"].tolist()[:2] == ["25", "3"]
     assert (
-        table.loc["generations"].tolist()[:2] == ["25", "3"]
-        and table.loc["crossover probability", "published"]
+        table.loc["crossover probability", "published"]
         == table.loc["crossover probability", "this run"].replace(".0", "")
         == "0, 0, 0, 0.9, 0.9"
     )

@@ -52,10 +52,10 @@ def test_a_search_from_settings_to_tables(plan, loaded):
     runs = gensoup_runs.search_all(plan, loaded)
     run = runs["breakhis", "1", "with"][2]
     history = run.history()
-    assert history.groupby("generation").size().tolist() == [4, 3] and history[
-        "size"
-    ].unique().tolist() == [24, 32]
-    assert (history.loc[history["optimizer"] == "lbfgs", "fitness"] == -1).all() and {
+    assert history.groupby("generation").size().tolist() == [4, 3]
+    assert history["size"].unique().tolist() == [24, 32]
+    assert (history.loc[history["optimizer"] == "lbfgs", "fitness"] == -1).all()
+    assert {
         "strong",
         "weak",
         "zeroed",
@@ -73,23 +73,19 @@ def test_a_search_from_settings_to_tables(plan, loaded):
         inputs, np.sort(parts["test"]), 32, "test", weights=soup.load(run.folder / "best.npz")
     )
     assert metrics.correct(anew).tolist() == metrics.correct(table).tolist()
-    assert not (run.folder / "search").exists() and {"best"} <= set(
-        gensoup_runs.models(run)["model"]
-    ) <= set(gensoup_runs.MODELS)
+    assert not (run.folder / "search").exists()
+    assert {"best"} <= set(gensoup_runs.models(run)["model"]) <= set(gensoup_runs.MODELS)
     stamp = (run.folder / "status.json").stat().st_mtime_ns
-    assert (
-        gensoup_runs.search_all(plan, loaded)["breakhis", "1", "with"][2].folder == run.folder
-        and (run.folder / "status.json").stat().st_mtime_ns == stamp
-    )
+    assert gensoup_runs.search_all(plan, loaded)["breakhis", "1", "with"][2].folder == run.folder
+    assert (run.folder / "status.json").stat().st_mtime_ns == stamp
     found = tables.result_table(
         runs,
         {"breakhis": "digits"},
         {"breakhis": inputs.index["image_id"].iloc[parts["train"]].tolist()},
         20,
     )
-    assert found["row"].unique().tolist() == ["breakhis.with"] and len(
-        tables.model_table(runs)
-    ) == len(gensoup_runs.models(run))
+    assert found["row"].unique().tolist() == ["breakhis.with"]
+    assert len(tables.model_table(runs)) == len(gensoup_runs.models(run))
 
 
 def test_an_interrupted_search_on_images_ends_the_same(plan, loaded, tmp_path):

@@ -99,21 +99,15 @@ def numbers(runs, monkeypatch):
 
 def test_results_have_intervals_and_leak_free_values(numbers):
     line = numbers.set_index(["row", "metric"]).loc["kvasir-v2.with", "accuracy"]
-    assert (
-        line["low"] < line["value"] < line["high"]
-        and (line["n"], line["leak_free_n"]) == (40, 38)
-        and 0 < line["value"] <= 1
-    )
+    assert line["low"] < line["value"] < line["high"]
+    assert (line["n"], line["leak_free_n"]) == (40, 38)
+    assert 0 < line["value"] <= 1
     table = tables.wide(numbers, "1")
-    assert (
-        set(table["data"]) == {"phantom8 (for KVASIR-v2)"}
-        and table["astrocytes"].tolist() == ["no", "yes"]
-        and table["thesis: accuracy"].tolist() == [0.9287, 0.9237]
-    )
-    assert (
-        table["thesis: architecture"].tolist() == ["regnety-400mf", "shufflenetv2-x2.0"]
-        and tables.wide(numbers, "2").empty
-    )
+    assert set(table["data"]) == {"phantom8 (for KVASIR-v2)"}
+    assert table["astrocytes"].tolist() == ["no", "yes"]
+    assert table["thesis: accuracy"].tolist() == [0.9287, 0.9237]
+    assert table["thesis: architecture"].tolist() == ["regnety-400mf", "shufflenetv2-x2.0"]
+    assert tables.wide(numbers, "2").empty
 
 
 def test_values_have_ids_of_the_publication(numbers):
@@ -131,7 +125,8 @@ def test_values_have_ids_of_the_publication(numbers):
         f"table-5-3/kvasir-v2.{arm}/{metric}"
         for arm in ("with", "without")
         for metric in ("accuracy", "f1", "mcc")
-    } <= set(out) and not any("5-4" in key for key in out)
+    } <= set(out)
+    assert not any("5-4" in key for key in out)
     assert (
         out["claims/best-kvasir.mcc"] == out["table-5-3/kvasir-v2.with/mcc"]
     )  # higher on the validation images
@@ -141,28 +136,27 @@ def test_values_have_ids_of_the_publication(numbers):
 def test_answers_follow_the_seeds(runs):
     scores = tables.test_mcc(runs)
     found = tables.difference_table(scores, NAMES, "with")
-    assert (
-        found["seeds"].tolist() == [3]
-        and found["difference"].iloc[0] > 20
-        and found["answer"].iloc[0] == "beyond seed noise"
-    )
+    assert found["seeds"].tolist() == [3]
+    assert found["difference"].iloc[0] > 20
+    assert found["answer"].iloc[0] == "beyond seed noise"
     assert "better beyond seed noise in 1" in tables.verdict(found, "Astrocytes")
     single = tables.difference_table(
         {key: {0: seeds[0]} for key, seeds in scores.items()}, NAMES, "with"
     )
-    assert "cannot be said" in tables.verdict(
-        single, "Astrocytes"
-    ) and "not compared" in tables.verdict(tables.difference_table(scores, NAMES, "copying"), "x")
+    assert "cannot be said" in tables.verdict(single, "Astrocytes")
+    assert "not compared" in tables.verdict(tables.difference_table(scores, NAMES, "copying"), "x")
 
 
 def test_comparisons_and_paths(runs):
     table = tables.model_table(runs)
-    assert table["model"].nunique() == 4 and (table["seeds"] == 3).all()
+    assert table["model"].nunique() == 4
+    assert (table["seeds"] == 3).all()
     said = tables.averaging_verdict(
         table
     )  # the greedy soup is the best on the validation images, and better than the last one
     assert "in 2 of 2 searches" in said
-    assert len(tables.path_table(runs)) == 6 and tables.failures_table(runs)["LBFGS"].tolist() == [
+    assert len(tables.path_table(runs)) == 6
+    assert tables.failures_table(runs)["LBFGS"].tolist() == [
         3,
         3,
     ]
@@ -178,8 +172,10 @@ def test_settings_tables_are_the_papers():
         for name in table.index
         if name.startswith(("Generations", "Image size", "Population", "Crossover", "Mutation"))
     ]
-    assert len(same) == 10 and (table.loc[same, "thesis"] == table.loc[same, "this run"]).all()
-    assert plan.genome("with").names[-2:] == ("strong", "weak") and len(plan.genome("without")) == 5
+    assert len(same) == 10
+    assert (table.loc[same, "thesis"] == table.loc[same, "this run"]).all()
+    assert plan.genome("with").names[-2:] == ("strong", "weak")
+    assert len(plan.genome("without")) == 5
 
 
 def test_every_reduction_is_named():
@@ -247,11 +243,9 @@ def test_the_encoding_shows_every_gene_and_its_value():
         .axes[0]
         .texts
     )
-    assert (
-        all(symbol in words for symbol in figures.SYMBOLS.values())
-        and "RegNet-Y-400MF" in words
-        and "label smoothing" in words
-    )
+    assert all(symbol in words for symbol in figures.SYMBOLS.values())
+    assert "RegNet-Y-400MF" in words
+    assert "label smoothing" in words
 
 
 def test_the_curve_is_the_best_of_each_generation(runs):
@@ -259,7 +253,8 @@ def test_the_curve_is_the_best_of_each_generation(runs):
         arm: [run.history() for run in seeds.values()] for (_, _, arm), seeds in runs.items()
     }
     fig = figures.fitness({"KVASIR-v2": histories, "BreaKHis": {}}, (24, 32))
-    assert len(fig.axes) == 1 and len(fig.axes[0].lines) == 6
+    assert len(fig.axes) == 1
+    assert len(fig.axes[0].lines) == 6
     np.testing.assert_allclose(fig.axes[0].lines[0].get_ydata(), [0.1, 0.3])
     assert "32" in fig.axes[0].get_xticklabels()[1].get_text()
     with pytest.raises(NothingToPlot):
@@ -269,6 +264,5 @@ def test_the_curve_is_the_best_of_each_generation(runs):
 def test_paths_show_the_dip(runs):
     curve = gensoup_runs.path_of(runs["kvasir-v2", "1", "with"][0])
     fig = figures.paths({"a": curve, "b": curve, "none": curve.iloc[:0]})
-    assert sum(bool(ax.lines) for ax in fig.axes) == 2 and fig.axes[0].lines[
-        0
-    ].get_ydata().min() == pytest.approx(0.1)
+    assert sum(bool(ax.lines) for ax in fig.axes) == 2
+    assert fig.axes[0].lines[0].get_ydata().min() == pytest.approx(0.1)

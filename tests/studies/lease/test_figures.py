@@ -22,9 +22,8 @@ def history(seed=0, epochs=9):
 
 def test_the_scheme_names_all_four_stages():
     words = " ".join(text.get_text() for text in figures.scheme().axes[0].texts)
-    assert all(name in words for name, _, _ in figures.STAGES) and all(
-        name in words for name in figures.OPERATIONS
-    )
+    assert all(name in words for name, _, _ in figures.STAGES)
+    assert all(name in words for name in figures.OPERATIONS)
 
 
 def test_convergence_draws_percent_and_skips_empty_panels():

@@ -59,16 +59,12 @@ def test_the_published_plan_is_the_papers():
         and c.momentum == paper["search_momentum"]
         for c in configs.values()
     )
-    assert (
-        configs["darts"].epochs == configs["pcdarts"].epochs == 50
-        and configs["pdarts"].cells == (5, 11, 17)
-        and configs["pdarts"].epochs == 25
-    )
-    assert (
-        configs["lease-pcdarts.gamma0.1"].gamma == 0.1
-        and configs["lease-darts"].gamma == 1
-        and configs["darts"].lease is None
-    )
+    assert configs["darts"].epochs == configs["pcdarts"].epochs == 50
+    assert configs["pdarts"].cells == (5, 11, 17)
+    assert configs["pdarts"].epochs == 25
+    assert configs["lease-pcdarts.gamma0.1"].gamma == 0.1
+    assert configs["lease-darts"].gamma == 1
+    assert configs["darts"].lease is None
     assert [m for m, c in configs.items() if c.audience_only] == [
         "lease-darts.audience-only",
         "lease-pdarts.audience-only",
@@ -77,11 +73,9 @@ def test_the_published_plan_is_the_papers():
         "lease-darts.vgg13",
         "lease-pdarts.vgg13",
     ]
-    assert (
-        {c.family for m, c in configs.items() if "pcdarts" in m} == {"pcdarts"}
-        and configs["lease-pdarts"].order == 1
-        and configs["lease-darts"].order == 2
-    )
+    assert {c.family for m, c in configs.items() if "pcdarts" in m} == {"pcdarts"}
+    assert configs["lease-pdarts"].order == 1
+    assert configs["lease-darts"].order == 2
 
 
 def test_every_reduction_is_named(plan):
@@ -123,9 +117,8 @@ def test_methods_are_chosen_by_name():
 
 def test_a_share_keeps_the_proportions_and_takes_no_test_image(images):
     inputs, parts = images
-    assert len(parts["train"]) == 24 and set(inputs.index["split"].iloc[parts["train"]]) == {
-        "train"
-    }
+    assert len(parts["train"]) == 24
+    assert set(inputs.index["split"].iloc[parts["train"]]) == {"train"}
     everything = inputs.labels[inputs.index["split"] == "train"]
     np.testing.assert_allclose(
         np.bincount(inputs.labels[parts["train"]]) / 24,
@@ -148,14 +141,11 @@ def test_from_search_to_prediction(plan, images):
     )
     assert runs.parameters(run) > 1000
     baseline = runs.train_baselines(plan, ["vgg13"], inputs, parts)["vgg13"]
-    assert runs.parameters(baseline) < 1e6 and len(baseline.history()) == 1
+    assert runs.parameters(baseline) < 1e6
+    assert len(baseline.history()) == 1
     random = runs.random_cells(plan, inputs, parts)
-    assert (
-        search.found(random).normal
-        and runs.memory_needed(plan, "lease-pdarts", inputs).total > 2**29
-    )
+    assert search.found(random).normal
+    assert runs.memory_needed(plan, "lease-pdarts", inputs).total > 2**29
     table = tables.search_table(searched)
-    assert (
-        table["collapsed"].isin(["yes", "no"]).all()
-        and tables.cost_table(searched, {"pcdarts": run})["search (s)"].notna().all()
-    )
+    assert table["collapsed"].isin(["yes", "no"]).all()
+    assert tables.cost_table(searched, {"pcdarts": run})["search (s)"].notna().all()

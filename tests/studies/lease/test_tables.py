@@ -45,7 +45,8 @@ def test_the_six_metrics_are_scikit_learns(predictions):
     }
     for name, value in expected.items():
         found = tables.interval(predictions, name, 200)
-        assert found.estimate == pytest.approx(value) and found.low < value < found.high
+        assert found.estimate == pytest.approx(value)
+        assert found.low < value < found.high
 
 
 def test_a_class_without_images_is_left_out_and_one_class_has_no_auc(predictions):
@@ -64,7 +65,8 @@ def test_every_printed_row_has_a_method():
     for artefact, rows in (("table-4", plan.TABLE_4), ("table-5", plan.TABLE_5)):
         assert {key.split("/")[1] for key in values if key.startswith(f"{artefact}/")} == set(rows)
         assert set(rows.values()) <= set(plan.TITLES)
-    assert len(plan.SEARCHES) == 12 and len(plan.BASELINES) == 6
+    assert len(plan.SEARCHES) == 12
+    assert len(plan.BASELINES) == 6
 
 
 class Kept:
@@ -109,18 +111,18 @@ def test_numbers_and_claims_are_stored_under_the_papers_ids(predictions, monkeyp
         == out.said["claims/abstract.accuracy"][0]
         == pytest.approx(accuracy)
     )
-    assert out.said["table-3/resnet101/parameters"] == (42.561028, True) and out.said[
-        "table-3/darts/parameters"
-    ] == (0.012345, False)
-    assert (
-        "table-4/lease-pdarts.both/accuracy" not in out.said
-        and out.said["claims/dataset.images"][0] == 3264
-    )
+    assert out.said["table-3/resnet101/parameters"] == (42.561028, True)
+    assert out.said["table-3/darts/parameters"] == (0.012345, False)
+    assert "table-4/lease-pdarts.both/accuracy" not in out.said
+    assert out.said["claims/dataset.images"][0] == 3264
     wide = tables.wide(long, {**sizes, "lease-pcdarts.gamma0.5": 1})
-    assert (
-        wide["method"].tolist() == ["DARTS", "LeaSE+DARTS", "LeaSE+PC-DARTS, γ = 0.5", "ResNet-101"]
-        and (wide["leak-free n"] == 289).all()
-    )
+    assert wide["method"].tolist() == [
+        "DARTS",
+        "LeaSE+DARTS",
+        "LeaSE+PC-DARTS, γ = 0.5",
+        "ResNet-101",
+    ]
+    assert (wide["leak-free n"] == 289).all()
     assert tables.short(long, plan.TABLE_4)["method"].tolist() == ["LeaSE+DARTS"]
     assert tables.short(long, {}).empty
 
@@ -138,7 +140,8 @@ def test_a_difference_counts_only_beyond_the_spread_of_the_seeds(first, answer):
     table = tables.difference_table(
         {"lease-pcdarts.gamma1": dict(enumerate(first)), "pcdarts": base}
     )
-    assert table["answer"].tolist() == [answer] and table["seeds"].tolist() == [3]
+    assert table["answer"].tolist() == [answer]
+    assert table["seeds"].tolist() == [3]
     assert table["difference (pp)"].iloc[0] == pytest.approx(
         np.mean(first) - np.mean(list(base.values()))
     )
@@ -149,19 +152,14 @@ def test_a_difference_counts_only_beyond_the_spread_of_the_seeds(first, answer):
 
 def test_one_seed_gives_no_answer():
     table = tables.difference_table({"lease-darts": {0: 91.0}, "darts": {0: 80.0}})
-    assert table["answer"].tolist() == [
-        "one seed: no answer"
-    ] and "cannot be said" in tables.verdict(table)
+    assert table["answer"].tolist() == ["one seed: no answer"]
+    assert "cannot be said" in tables.verdict(table)
     assert "cannot be said" in tables.verdict(tables.difference_table({}))
 
 
 def test_counts_are_those_of_the_folders():
     counts = tables.count_table("phantom4")
-    assert (
-        counts.loc["total", "train"] == counts["train"].iloc[:-1].sum()
-        and (counts["test_leak_free"] <= counts["test"]).all()
-    )
-    assert (
-        "healthy" in counts.index
-        and counts.loc["total", "test_leak_free"] < counts.loc["total", "test"]
-    )
+    assert counts.loc["total", "train"] == counts["train"].iloc[:-1].sum()
+    assert (counts["test_leak_free"] <= counts["test"]).all()
+    assert "healthy" in counts.index
+    assert counts.loc["total", "test_leak_free"] < counts.loc["total", "test"]

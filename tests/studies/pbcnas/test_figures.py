@@ -232,11 +232,9 @@ def test_what_a_search_had_counts_only_trained_models():
         for row in sorted(told.itertuples(), key=lambda row: row.evaluation)
         if row.evaluation >= 0 and row.fitness > 0
     ]  # the failed one has -1, dropped ones none
-    assert (
-        table["models"].tolist() == list(range(1, 31))
-        and told["failed"].sum() == 1
-        and told["fitness"].isna().any()
-    )
+    assert table["models"].tolist() == list(range(1, 31))
+    assert told["failed"].sum() == 1
+    assert told["fitness"].isna().any()
     np.testing.assert_array_equal(table["best"], np.maximum.accumulate(fitness))
     assert table["mean"].isna().tolist() == [True] * 4 + [False] * 26
     assert table["mean"].iloc[[5, 29]].tolist() == pytest.approx(
@@ -247,7 +245,8 @@ def test_what_a_search_had_counts_only_trained_models():
 def test_convergence_draws_median_range_and_jumps(drawn):
     fig, tables = drawn["convergence"], [figures.trained(search(seed)) for seed in (1, 2)]
     ax = fig.axes[0]
-    assert len(fig.axes) == 6 and ax.get_title() == "(a) OrganMNIST3D (1–2 searches each)"
+    assert len(fig.axes) == 6
+    assert ax.get_title() == "(a) OrganMNIST3D (1–2 searches each)"
     np.testing.assert_allclose(
         ax.lines[0].get_ydata(), 50 * (tables[0]["best"] + tables[1]["best"])
     )
@@ -259,11 +258,9 @@ def test_convergence_draws_median_range_and_jumps(drawn):
         (told.loc[: first - 1, "evaluation"].notna() & ~told.loc[: first - 1, "failed"]).sum()
         for first in starts
     ]
-    assert (
-        list(jumps[0].get_xdata())[: len(expected)] == expected
-        and expected
-        and not len(jumps[1].get_xdata())
-    )
+    assert list(jumps[0].get_xdata())[: len(expected)] == expected
+    assert expected
+    assert not len(jumps[1].get_xdata())
     assert {line.get_linestyle() for line in ax.lines[::3]} == {"-", "--"}
     with pytest.raises(NothingToPlot, match="one trained model"):
         figures.convergence({"empty": {"ODE": []}})
@@ -271,9 +268,8 @@ def test_convergence_draws_median_range_and_jumps(drawn):
 
 def test_trade_off_draws_both_costs_and_names_every_network(drawn):
     fig, table = drawn["trade-off"], results()
-    assert [ax.get_xscale() for ax in fig.axes] == ["log"] * 4 and fig.axes[
-        2
-    ].get_xlabel() == "Parameters (log scale)"
+    assert [ax.get_xscale() for ax in fig.axes] == ["log"] * 4
+    assert fig.axes[2].get_xlabel() == "Parameters (log scale)"
     first = table[table["data"] == SETS[0]]
     np.testing.assert_array_equal(
         fig.axes[1].lines[0].get_xydata(),
@@ -321,7 +317,9 @@ def test_fidelity_says_the_rank_correlation_of_each_set(drawn):
 
 def test_outcomes_draw_each_class_against_the_rest_and_the_chosen_epoch(drawn):
     axes = np.reshape(drawn["outcomes"].axes, (3, 3))
-    assert len(axes[0, 0].lines) == 12 and len(axes[2, 0].lines) == 3 and not axes[1, 2].axison
+    assert len(axes[0, 0].lines) == 12
+    assert len(axes[2, 0].lines) == 3
+    assert not axes[1, 2].axison
     auc = metrics.binary_metrics(predictions(), 1)["auc"]
     assert axes[2, 0].get_legend().get_texts()[0].get_text() == f"found network #1: {auc:.3f}"
     mean = metrics.multiclass_metrics(predictions(11))["macro_auc"]
@@ -344,7 +342,8 @@ def test_outcomes_draw_each_class_against_the_rest_and_the_chosen_epoch(drawn):
 def test_training_curves_mark_the_chosen_epochs_only(drawn):
     fig = drawn["training"]
     stars = [line.get_xdata() for line in fig.axes[0].lines if line.get_gid() == "chosen"]
-    assert [int(np.ravel(x)[0]) for x in stars] == [7, 12] and fig.axes[0].get_yscale() == "log"
+    assert [int(np.ravel(x)[0]) for x in stars] == [7, 12]
+    assert fig.axes[0].get_yscale() == "log"
     assert {"seed 0: epoch 7", "seed 42: epoch 12", "seed 143", "chosen epoch"} <= {
         text.get_text() for text in fig.legends[0].get_texts()
     }
@@ -356,7 +355,8 @@ def test_training_curves_mark_the_chosen_epochs_only(drawn):
 
 def test_slices_are_the_central_ones_with_their_planes(drawn):
     images = [ax for ax in drawn["slices"].axes if ax.images]
-    assert len(images) == 6 * 2 * 3 and [ax.get_xlabel() for ax in images[-3:]] == [
+    assert len(images) == 6 * 2 * 3
+    assert [ax.get_xlabel() for ax in images[-3:]] == [
         "height × width",
         "depth × width",
         "depth × height",
@@ -372,7 +372,8 @@ def test_slices_are_the_central_ones_with_their_planes(drawn):
 def test_a_montage_shows_numbered_slices_and_the_enlarged_heat_map(drawn):
     titles = [ax.get_title() for ax in drawn["montage"].axes if ax.get_title()]
     places = slices.central_places(12, 7)
-    assert titles == [f"depth {place + 1} of 12" for place in places] and places == [
+    assert titles == [f"depth {place + 1} of 12" for place in places]
+    assert places == [
         0,
         2,
         4,
@@ -385,15 +386,15 @@ def test_a_montage_shows_numbered_slices_and_the_enlarged_heat_map(drawn):
     heat[3] = 1
     fig = figures.montage(VOLUMES[0], heat, count=12)
     shown = [ax.images[1].get_array().max() for ax in fig.axes if len(ax.images) == 2]
-    assert len(shown) == 12 and [value > 0.5 for value in shown] == [
-        place in (6, 7) for place in range(12)
-    ]
+    assert len(shown) == 12
+    assert [value > 0.5 for value in shown] == [place in (6, 7) for place in range(12)]
     across = figures.montage(VOLUMES[0][..., None], axis=2, count=3)
     assert [ax.get_title() for ax in across.axes] == [
         "width 2 of 8",
         "width 5 of 8",
         "width 7 of 8",
-    ] and across.axes[0].images[0].get_array().shape == (12, 10)
+    ]
+    assert across.axes[0].images[0].get_array().shape == (12, 10)
     with pytest.raises(NothingToPlot, match="three axes"):
         figures.montage(VOLUMES[0, 0])
 

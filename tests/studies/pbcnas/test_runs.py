@@ -61,18 +61,19 @@ def done(plan, balls):
 
 def test_search_and_final_trainings(plan, done):
     loaded, searched, chosen, trained, runs, long = done
-    assert set(searched["adrenal"]) == {"ode", "random"} and all(
+    assert set(searched["adrenal"]) == {"ode", "random"}
+    assert all(
         r.algorithm.books.trained == 3
         for seeds in searched["adrenal"].values()
         for r in seeds.values()
     )
     order = pbcnas_runs.ranked(searched["adrenal"]["ode"][42])
-    assert [c.fitness for c in order] == sorted((c.fitness for c in order), reverse=True) and len(
-        loaded["adrenal"][1]["train"]
-    ) == 24
+    assert [c.fitness for c in order] == sorted((c.fitness for c in order), reverse=True)
+    assert len(loaded["adrenal"][1]["train"]) == 24
     assert list(chosen) == [
         ("adrenal", row) for row in ("found 1", "found 2", "random", "adrenal-90")
-    ] and chosen["adrenal", "found 1"][0] == pbcnas_runs.network_of(
+    ]
+    assert chosen["adrenal", "found 1"][0] == pbcnas_runs.network_of(
         searched["adrenal"]["ode"][42], order[0]
     )
     assert {row for _, row in runs} == {
@@ -81,15 +82,14 @@ def test_search_and_final_trainings(plan, done):
         "random",
         "adrenal-90",
         "resnet18-3d (pbcnas)",
-    } and set(trained["adrenal", "found 1"]) == {0, 1}
+    }
+    assert set(trained["adrenal", "found 1"]) == {0, 1}
     first = long[(long["row"] == "found 1") & (long["metric"] == "accuracy")].iloc[0]
-    assert (
-        first["seeds"] == 2
-        and first["low"] <= first["value"] <= first["high"]
-        and first["best"] >= first["mean"]
-        and first["n"] == 14
-        and first["leak_free_n"] == 13
-    )
+    assert first["seeds"] == 2
+    assert first["low"] <= first["value"] <= first["high"]
+    assert first["best"] >= first["mean"]
+    assert first["n"] == 14
+    assert first["leak_free_n"] == 13
     with pytest.raises(Exception, match="another network"):
         pbcnas_runs.final3d.fine_tune(
             chosen["adrenal", "adrenal-90"][0],
@@ -118,20 +118,18 @@ def test_tables(plan, done):
         papers.load("pbcnas").values["table-4/resnet50-3d.adrenal/auc"].value
     ]
     costs = tables.cost_table(searched, plan)
-    assert (
-        costs["hours"].tolist()
-        == pytest.approx(
-            [seeds[42].history["seconds"].sum() / 3600 for seeds in searched["adrenal"].values()]
-        )
-        and (costs["hours"] > 0).all()
+    assert costs["hours"].tolist() == pytest.approx(
+        [seeds[42].history["seconds"].sum() / 3600 for seeds in searched["adrenal"].values()]
     )
+    assert (costs["hours"] > 0).all()
     assert (
         costs[
             ["trained", "infeasible", "too costly", "duplicates", "failed", "left at the end"]
         ].sum(axis=1)
         == costs["candidates"]
     ).all()
-    assert costs["trained"].tolist() == [3, 3] and (costs["candidates"] >= 6).any()
+    assert costs["trained"].tolist() == [3, 3]
+    assert (costs["candidates"] >= 6).any()
     control = tables.control_table(searched, long, plan).set_index("search")
     assert (
         control.loc["random search", "accuracy"]
@@ -151,59 +149,54 @@ def test_tables(plan, done):
         "found": 3,
         "released": 1,
         "ResNet": 1,
-    } and rows[["parameters", "macs"]].notna().all(axis=None)
+    }
+    assert rows[["parameters", "macs"]].notna().all(axis=None)
     moved = tables.transfer_table(
         pbcnas_runs.transfer(plan, chosen, trained, loaded), trained, plan
     )
     assert moved["kind"].tolist() == ["own training", "weights, rate 0.001"]
     retrained = tables.fidelity_rows(pbcnas_runs.foretold(plan, searched, loaded), plan)
     few = tables.validation_table(searched, loaded, plan).iloc[0]
-    assert (
-        few["validation volumes"] == 12
-        and few["low"] < few["best fitness"] <= few["high"]
-        and 1 <= few["as good"] <= few["within the interval"] <= few["candidates"] == 3
-    )
-    assert len(retrained) == 2 and np.isnan(tables.fidelity_table(retrained)["Spearman"]).all()
-    assert "hundredths over 2 seeds" in tables.verdict(
-        tables.differences(runs, plan, "random")
-    ) and "Nothing to compare" in tables.verdict(tables.differences(runs, plan, "de"))
+    assert few["validation volumes"] == 12
+    assert few["low"] < few["best fitness"] <= few["high"]
+    assert 1 <= few["as good"] <= few["within the interval"] <= few["candidates"] == 3
+    assert len(retrained) == 2
+    assert np.isnan(tables.fidelity_table(retrained)["Spearman"]).all()
+    assert "hundredths over 2 seeds" in tables.verdict(tables.differences(runs, plan, "random"))
+    assert "Nothing to compare" in tables.verdict(tables.differences(runs, plan, "de"))
 
 
 def test_time_and_memory_are_measured_once_and_kept(plan, done, monkeypatch):
     loaded, _, chosen = done[:3]
     with pbcnas_costs.memory(plan, chosen, loaded) as peaks:
         assert peaks == {}
-    assert list(peaks) == ["balls, found 1", "ResNet-18 (3D)"] and all(
-        5e6 < size < 1e9 for size in peaks.values()
-    )
+    assert list(peaks) == ["balls, found 1", "ResNet-18 (3D)"]
+    assert all(5e6 < size < 1e9 for size in peaks.values())
     monkeypatch.setattr(pbcnas_costs.peak, "of_each", lambda *_: [])
     times = pbcnas_costs.latency(plan, chosen)
     monkeypatch.setattr(pbcnas_costs, "made", None)
     with pbcnas_costs.memory(plan, chosen, loaded) as again:
         pass
-    assert again == peaks and [
-        one.ms.tolist() for (one,) in pbcnas_costs.latency(plan, chosen).values()
-    ] == [one.ms.tolist() for (one,) in times.values()]
+    assert again == peaks
+    assert [one.ms.tolist() for (one,) in pbcnas_costs.latency(plan, chosen).values()] == [
+        one.ms.tolist() for (one,) in times.values()
+    ]
     table = tables.speed_table(times, {**peaks, "ResNet-18 (3D)": None}, plan).set_index("network")
-    assert (
-        table.loc["balls, found 1", "training step of 8 (MB)"] == peaks["balls, found 1"] / 1e6
-        and table["training step of 8 (MB)"].isna().tolist().count(True) == 1
-    )
-    assert (table["fastest (ms)"] <= table["volume (ms)"]).all() and (
-        table["voxels"] == "8 × 8 × 8"
-    ).all()
+    assert table.loc["balls, found 1", "training step of 8 (MB)"] == peaks["balls, found 1"] / 1e6
+    assert table["training step of 8 (MB)"].isna().tolist().count(True) == 1
+    assert (table["fastest (ms)"] <= table["volume (ms)"]).all()
+    assert (table["voxels"] == "8 × 8 × 8").all()
 
 
 def test_what_is_looked_at(plan, done):
     loaded, _, _, trained, _, _ = done
     volumes, names = pbcnas_runs.examples(*loaded["adrenal"])
-    assert volumes.shape == (4, 8, 8, 8) and sorted(names) == ["large", "large", "small", "small"]
+    assert volumes.shape == (4, 8, 8, 8)
+    assert sorted(names) == ["large", "large", "small", "small"]
     model, volume, said = pbcnas_runs.explained(trained["adrenal", "found 1"], *loaded["adrenal"])
-    assert (
-        volume.shape == (1, 8, 8, 8, 1)
-        and said.endswith("(is large)")
-        and model.predict(volume, verbose=0).sum() == pytest.approx(1, abs=1e-5)
-    )
+    assert volume.shape == (1, 8, 8, 8, 1)
+    assert said.endswith("(is large)")
+    assert model.predict(volume, verbose=0).sum() == pytest.approx(1, abs=1e-5)
 
 
 def test_a_second_call_trains_nothing(plan, done, monkeypatch):
@@ -220,15 +213,13 @@ def test_printed_reductions_follow_from_the_released_networks(tmp_path):
         "Out", (), {"value": lambda self, key, ours, **more: stored.update({key: (ours, more)})}
     )()
     tables.store_reductions(out)
-    assert stored["claims/flops-reduction"][0] == pytest.approx(45.06, abs=0.005) and stored[
-        "claims/parameter-reduction"
-    ][0] == pytest.approx(211.43, abs=0.005)
+    assert stored["claims/flops-reduction"][0] == pytest.approx(45.06, abs=0.005)
+    assert stored["claims/parameter-reduction"][0] == pytest.approx(211.43, abs=0.005)
     table = tables.complexity_table({}, pbcnas_plan.Plan("x")).set_index("network")
-    assert (
-        table.loc["released, organ-72", "times fewer MACs than ResNet-18 (3D)"]
-        == pytest.approx(0.94, abs=0.005)
-        and len(table) == 12
+    assert table.loc["released, organ-72", "times fewer MACs than ResNet-18 (3D)"] == pytest.approx(
+        0.94, abs=0.005
     )
+    assert len(table) == 12
 
 
 def test_rank_correlations():
@@ -241,16 +232,15 @@ def test_rank_correlations():
         }
     )
     table = tables.fidelity_table(rows).set_index("with test")
-    assert (
-        table.loc["AUC", "Spearman"] == spearmanr(rows["fitness"], rows["auc"]).statistic
-        and table.loc["AUC", "low"] < table.loc["AUC", "Spearman"]
-        and np.isnan(table.loc["accuracy", "Spearman"])
-    )
+    assert table.loc["AUC", "Spearman"] == spearmanr(rows["fitness"], rows["auc"]).statistic
+    assert table.loc["AUC", "low"] < table.loc["AUC", "Spearman"]
+    assert np.isnan(table.loc["accuracy", "Spearman"])
 
 
 def test_the_defaults_are_the_published_settings():
     plan = pbcnas_plan.Plan("paper")
-    assert pbcnas_plan.notes(plan) == [] and len(plan.datasets) == 6
+    assert pbcnas_plan.notes(plan) == []
+    assert len(plan.datasets) == 6
     assert "population 5 instead of 20" in pbcnas_plan.notes(replace(plan, population=5))
     assert (
         tables.modes_table(plan)["this run"].tolist() == tables.modes_table(plan)["clean"].tolist()
@@ -275,7 +265,7 @@ def test_bad_plans(wrong):
 
 
 @pytest.mark.parametrize(
-    "classes, volumes, auc, accuracy",
+    ("classes", "volumes", "auc", "accuracy"),
     [
         (2, 298, 0.8110795454545455, 0.738255033557047),
         (3, 240, 0.7742701255672487, 0.5958333333333333),
@@ -324,11 +314,12 @@ def test_counts_of_the_published_set_hold_whatever_the_settings():
             table,
             pbcnas_plan.Plan("test", {"adrenal": name}, 14, proxy=Proxy(fraction)),
         )
-    assert len(calls) == 12 and calls[3] == (
+    assert len(calls) == 12
+    assert calls[3] == (
         "table-1/adrenal/proxy_train",
         297,
         True,
-    )  # nothing of a stand-in
+    )
     assert {value_id.split("/")[2] for value_id, _, exact in calls if not exact} == {
         "proxy_train",
         "proxy_val",

@@ -1,0 +1,126 @@
+"""The layout: what may import what, no circles, nothing imported late, nothing that nobody
+reaches.
+"""
+
+import ast
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from kit import paths
+
+KIT = paths.ROOT / "kit"
+DOORS = {"app", "runner", "doctor", "reference"}
+LEVELS = {
+    "ground": 0,
+    "evaluation": 1,
+    "models": 1,
+    "data": 1,
+    "training": 2,
+    "explain": 2,
+    "published": 2,
+    "report": 3,
+    "serving": 3,
+    "search": 4,
+    "studies": 5,
+    "benchmarks": 6,
+    "doors": 7,
+}
+LATE = ("tensorflow", "keras", "selenium")  # may be imported inside a function: they take seconds
+
+
+def module_name(path: Path) -> str:
+    return ".".join(path.relative_to(paths.ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+FILES = {module_name(p): p for p in sorted(KIT.rglob("*.py"))}
+
+
+def room(module: str) -> str:
+    parts = module.split(".")
+    if len(parts) < 3 and FILES[module].name != "__init__.py":
+        return "doors" if parts[-1] in DOORS else "ground"
+    return parts[1] if len(parts) > 1 else "ground"
+
+
+def imported(node) -> set[str]:
+    """The kit's modules that an import statement names."""
+    if isinstance(node, ast.Import):
+        return {a.name for a in node.names if a.name in FILES}
+    if not isinstance(node, ast.ImportFrom) or not (node.module or "").startswith("kit"):
+        return set()
+    below = {f"{node.module}.{a.name}" for a in node.names}
+    return {name if name in FILES else node.module for name in below}
+
+
+def imports(module: str) -> set[str]:
+    tree = ast.parse(FILES[module].read_text(encoding="utf-8"))
+    return set().union(*(imported(node) for node in ast.walk(tree)))
+
+
+GRAPH = {module: imports(module) for module in FILES}
+
+
+@pytest.mark.parametrize("module", FILES)
+def test_imports_go_down(module):
+    level = LEVELS[room(module)]
+    upward = [other for other in GRAPH[module] if LEVELS[room(other)] > level]
+    assert not upward, f"{module} imports {upward}, which stand above it"
+
+
+def test_studies_do_not_import_each_other():
+    for module, others in GRAPH.items():
+        if module.startswith("kit.studies.") and module != "kit.studies.shared":
+            study = module.split(".")[2]
+            foreign = {
+                o
+                for o in others
+                if o.startswith("kit.studies.") and o.split(".")[2] not in (study, "shared")
+            }
+            assert not foreign, f"{module} imports {foreign}"
+
+
+def test_there_are_no_circles():
+    rest = {module: set(others) - {module} for module, others in GRAPH.items()}
+    while free := [module for module, others in rest.items() if not others & rest.keys()]:
+        for module in free:
+            del rest[module]
+    assert not rest, f"these import each other: {sorted(rest)}"
+
+
+@pytest.mark.parametrize("module", FILES)
+def test_only_slow_libraries_are_imported_late(module):
+    tree = ast.parse(FILES[module].read_text(encoding="utf-8"))
+    late = {
+        node
+        for part in ast.walk(tree)
+        if isinstance(part, ast.FunctionDef)
+        for node in ast.walk(part)
+    }
+    names = {
+        (getattr(n, "module", None) or n.names[0].name).split(".")[0]
+        for n in late
+        if isinstance(n, ast.Import | ast.ImportFrom)
+    }
+    assert names <= set(LATE), f"{module} imports {names - set(LATE)} inside a function"
+
+
+def test_everything_is_reached_from_a_notebook_a_door_or_a_benchmark():
+    cells = [
+        c
+        for n in paths.notebooks_dir().glob("*.ipynb")
+        for c in json.loads(n.read_text(encoding="utf-8"))["cells"]
+    ]
+    code = "\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "code")
+    waiting = set().union(*(imported(node) for node in ast.walk(ast.parse(code))))
+    waiting |= {m for m in FILES if room(m) in ("doors", "benchmarks")}
+    reached = set()
+    while waiting:
+        module = waiting.pop()
+        reached.add(module)
+        named = set(re.findall(r'"(kit\.[\w.]+):\w+"', FILES[module].read_text(encoding="utf-8")))
+        waiting |= (GRAPH[module] | named & FILES.keys()) - reached
+    unreached = {m for m in FILES if FILES[m].name != "__init__.py"} - reached
+    assert not unreached, f"nothing uses {sorted(unreached)}"
