@@ -52,7 +52,7 @@ def _prepared(plan: Plan, name: str) -> tuple:
 
 def parts(name: str) -> dict:
     """Image ids: 60, 20 and 20 per cent within each class; where the data have a test folder, that
-    and 90 and 10 per cent of the rest (card 4.20).
+    and 90 and 10 per cent of the rest, which the thesis does not state.
     """
     index = registry.index(name)
     if "test" not in set(index["split"]):
@@ -99,10 +99,10 @@ def config(plan: Plan, case: Case, name: str, astrocytes: str, epochs: int, **mo
         astrocytes_plan.PAPER,
         plan.profile,
         full,
-        network(plan, case, astrocytes),
-        values(plan),
-        epochs,
-        plan.image_size,
+        network=network(plan, case, astrocytes),
+        values=values(plan),
+        epochs=epochs,
+        size=plan.image_size,
         batch_size=plan.batch_size,
         decay_mode=plan.decay_mode,
         **more,

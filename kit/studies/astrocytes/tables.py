@@ -5,8 +5,7 @@ What differs from the thesis: means over repetitions have an interval, accuracy 
 on the test images without a near-duplicate in training, networks with astrocytes are compared with
 their twins of the same seed, and the similarity of the two is set against what unrelated features
 give (the null floor), against two networks without astrocytes that differ by their seed, and beside
-debiased CKA, which has no such floor. F1 is the mean over classes, which is what Table 4.8 fits
-(card 1.6).
+debiased CKA, which has no such floor. F1 is the mean over classes, which is what Table 4.8 fits.
 """
 
 import functools
@@ -19,6 +18,7 @@ from kit.evaluation import metrics, stats
 from kit.explain import similarity
 from kit.published import papers
 from kit.report import results as report_results
+from kit.studies import shared
 from kit.studies.astrocytes import plan as astrocytes_plan
 from kit.studies.astrocytes import runs as astrocytes_runs
 from kit.studies.astrocytes import search
@@ -49,21 +49,12 @@ def settings_table(plan: astrocytes_plan.Plan) -> pd.DataFrame:
     """Table 4.1: each setting as published and as used here."""
     used = astrocytes_plan.settings(plan)
     printed = papers.load(PAPER).hyperparameters
-    return pd.DataFrame(
+    return shared.settings_table(
         [
-            {"setting": text, "published": _setting(printed[name]), "here": _setting(used[name])}
+            (text, shared.plain(printed[name], " "), shared.plain(used[name], " "))
             for name, text in SETTINGS.items()
-        ]
-    )
-
-
-def _setting(value) -> str:
-    return (
-        " ".join(map(_setting, value))
-        if isinstance(value, list)
-        else value
-        if isinstance(value, str)
-        else f"{value:g}"
+        ],
+        ["setting", "published", "here"],
     )
 
 
@@ -402,18 +393,18 @@ def similarity_table(results: dict, arm: str) -> pd.DataFrame:
                 np.load(first.folder / "features.npz") as x,
                 np.load(second.folder / "features.npz") as y,
             ):
-                for epoch in sorted(map(int, x.files)):
-                    lines.append(
-                        {
-                            "row": case.row,
-                            "dataset": case.dataset,
-                            "network": case.network,
-                            "kind": kind,
-                            "seed": seed,
-                            "epoch": epoch,
-                            **_alike(x[str(epoch)], y[str(epoch)]),
-                        }
-                    )
+                lines += [
+                    {
+                        "row": case.row,
+                        "dataset": case.dataset,
+                        "network": case.network,
+                        "kind": kind,
+                        "seed": seed,
+                        "epoch": epoch,
+                        **_alike(x[str(epoch)], y[str(epoch)]),
+                    }
+                    for epoch in sorted(map(int, x.files))
+                ]
     return pd.DataFrame(lines)
 
 

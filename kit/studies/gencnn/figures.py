@@ -9,6 +9,7 @@ its spread beside searches of the same budget. Sample images and confusion matri
 
 import numpy as np
 import pandas as pd
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
@@ -68,7 +69,7 @@ def flow() -> Figure:
     """Diagram of Gen-CNN (Figure 3.1)."""
     fig, ax = canvas(9.7, 4.3)
     for (heading, lines, colour), (x, y) in zip(STEPS, PLACES, strict=True):
-        box(ax, x, y, 2.0, 0.84, heading, lines, colour)
+        box(ax, x, y, width=2.0, height=0.84, heading=heading, lines=lines, colour=colour)
     for start, end in (
         ((2.2, 0.72), (2.6, 0.72)),
         ((4.6, 0.72), (5.0, 0.72)),
@@ -151,8 +152,6 @@ def _range(ax, row: int, gene) -> None:
 
 
 def _patch(x, row, width, colour):
-    from matplotlib.patches import Rectangle
-
     return Rectangle((x, row - 0.3), width, 0.6, fc=colour, ec="0.3", lw=0.8)
 
 

@@ -43,9 +43,9 @@ class BadPlan(KitError):
     """
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What is searched and trained; the defaults are the published ones, or the card's advice where
+    """What is searched and trained; the defaults are the published ones, or a choice of ours where
     nothing is published.
 
     Attributes
@@ -149,17 +149,15 @@ class Plan:
                     raise BadPlan(
                         f"There is no {what} {name!r} here; choose from {', '.join(known)}."
                     )
-        if (
-            min(
-                self.generations,
-                self.individuals,
-                self.repetitions,
-                self.convergence_generations,
-                self.convergence_individuals,
-                len(self.architectures),
-            )
-            < 1
-        ):
+        counts = (
+            self.generations,
+            self.individuals,
+            self.repetitions,
+            self.convergence_generations,
+            self.convergence_individuals,
+            len(self.architectures),
+        )
+        if min(counts) < 1:
             raise BadPlan(
                 "Generations, individuals, repetitions and architectures must be at least 1."
             )

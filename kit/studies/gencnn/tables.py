@@ -20,6 +20,7 @@ from kit.models import architecture_catalog
 from kit.published import papers
 from kit.report import artefacts, plots
 from kit.report import results as report_results
+from kit.studies import shared
 from kit.studies.gencnn import plan as gencnn_plan
 from kit.studies.gencnn import runs as gencnn_runs
 from kit.studies.gencnn.answers import METHODS
@@ -76,8 +77,8 @@ def writer(plan: Plan, role: str | None = None) -> artefacts.Artefacts:
         plan.profile,
         NOTEBOOK,
         dataset,
-        gencnn_plan.stand_in(plan, role),
-        gencnn_plan.notes(plan, study),
+        stand_in=gencnn_plan.stand_in(plan, role),
+        reductions=gencnn_plan.notes(plan, study),
     )
 
 
@@ -243,8 +244,8 @@ def settings_table(plan: Plan) -> pd.DataFrame:
     lines = [
         (
             label,
-            _plain(stated[key][0] if key.endswith("image_size") else stated[key]),
-            _plain(used[key]),
+            stated[key][0] if key.endswith("image_size") else stated[key],
+            used[key],
             "released code" if key.startswith("code_") else "thesis",
         )
         for label, key in SETTINGS
@@ -252,8 +253,8 @@ def settings_table(plan: Plan) -> pd.DataFrame:
     lines += [
         (
             "convergence study: repetitions",
-            _plain(stated["convergence_repetitions"]),
-            _plain(plan.repetitions),
+            stated["convergence_repetitions"],
+            plan.repetitions,
             "thesis",
         ),
         (
@@ -262,18 +263,10 @@ def settings_table(plan: Plan) -> pd.DataFrame:
             f"{plan.convergence_generations} × {plan.convergence_individuals}",
             "–",
         ),
-        ("opponents in the tournament", "1 (code: 2)", str(ours.opponents), "thesis"),
+        ("opponents in the tournament", "1 (code: 2)", ours.opponents, "thesis"),
         ("decay", "on SGD, RMSprop, Adamax; not on Adam", plan.decay_mode, "released code"),
     ]
-    return pd.DataFrame(lines, columns=["setting", "published", "this run", "published by"])
-
-
-def _plain(value) -> str:
-    return (
-        ", ".join(f"{v:g}" if isinstance(v, float) else str(v) for v in value)
-        if isinstance(value, list | tuple)
-        else str(value)
-    )
+    return shared.settings_table(lines, ["setting", "published", "this run", "published by"])
 
 
 # --- searches -------------------------------------------------------------------------------------
@@ -420,19 +413,9 @@ def result_table(results: dict, resamples: int = 1000) -> pd.DataFrame:
     results : dict
         Row -> (predictions, registered data set, ids of the training images).
     """
-    rows = []
-    for row, (predictions, name, train_ids) in results.items():
-        clean = report_results.leak_free(predictions, name, train_ids)
-        for metric in METRICS:
-            rows.append(
-                {
-                    "row": row,
-                    "metric": metric,
-                    **report_results.columns(interval(predictions, metric, resamples), ""),
-                    **report_results.columns(interval(clean, metric, resamples), "leak_free"),
-                }
-            )
-    return pd.DataFrame(rows)
+    return shared.result_table(
+        results, METRICS, lambda table, metric: interval(table, metric, resamples)
+    )
 
 
 def comparison(role: str, lines: pd.DataFrame, architecture: str) -> pd.DataFrame:

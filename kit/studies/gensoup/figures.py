@@ -74,7 +74,16 @@ def encoding(genome, genes, titles: dict) -> Figure:
     fig, ax = canvas(0.7 + width * len(genome), 2.75)
     for k, (gene, number) in enumerate(zip(genome.genes, genes, strict=True)):
         x = 0.65 + width * k
-        box(ax, x, 0.3, width - 0.1, 0.62, SYMBOLS[gene.name], [f"{number:.3f}"], INPUT)
+        box(
+            ax,
+            x,
+            0.3,
+            width=width - 0.1,
+            height=0.62,
+            heading=SYMBOLS[gene.name],
+            lines=[f"{number:.3f}"],
+            colour=INPUT,
+        )
         arrow(ax, (x + width / 2 - 0.05, 0.94), (x + width / 2 - 0.05, 1.3))
         value = values[gene.name]
         shown = titles.get(value, str(value)).replace("_", " ") if gene.values else f"{value:.3g}"
@@ -82,11 +91,11 @@ def encoding(genome, genes, titles: dict) -> Figure:
             ax,
             x,
             1.32,
-            width - 0.1,
-            0.75,
-            gene.name.replace("_", " ").replace("strong", "Str").replace("weak", "Weak"),
-            [shown],
-            COLOURS[gene.name],
+            width=width - 0.1,
+            height=0.75,
+            heading=gene.name.replace("_", " ").replace("strong", "Str").replace("weak", "Weak"),
+            lines=[shown],
+            colour=COLOURS[gene.name],
         )
         ax.text(
             x + width / 2 - 0.05,

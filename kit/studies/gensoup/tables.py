@@ -7,6 +7,8 @@ classes' F1, which lies as close below the accuracy as the printed ones. All rat
 printed.
 """
 
+import functools
+
 import numpy as np
 import pandas as pd
 
@@ -16,6 +18,7 @@ from kit.models.architecture_catalog import TABLE_5_2
 from kit.published import papers
 from kit.report import results
 from kit.search.evolution.genome import FACTORS, LEARNING_RATES, WEIGHT_DECAY
+from kit.studies import shared
 from kit.studies.gensoup import plan as gensoup_plan
 from kit.studies.gensoup import runs as gensoup_runs
 from kit.training.names import LOSSES, OPTIMIZERS_5
@@ -67,13 +70,13 @@ def settings_table(plan) -> pd.DataFrame:
         ("Fitness", "validation MCC", "validation MCC"),
         (
             "Crossover probabilities",
-            _listed(printed["crossover_probability"]),
-            _listed(plan.settings("1", "with", 0).crossover),
+            printed["crossover_probability"],
+            plan.settings("1", "with", 0).crossover,
         ),
         (
             "Mutation probabilities",
-            _listed(printed["mutation_probability"]),
-            _listed(plan.settings("1", "with", 0).mutation),
+            printed["mutation_probability"],
+            plan.settings("1", "with", 0).mutation,
         ),
         (
             "Order of the genes",
@@ -88,16 +91,7 @@ def settings_table(plan) -> pd.DataFrame:
             f"averaged{', then measured anew' * plan.recalibrate}",
         ),
     ]
-    return pd.DataFrame(
-        [
-            {"setting": name, "thesis": str(theirs), "this run": str(ours)}
-            for name, theirs, ours in rows
-        ]
-    )
-
-
-def _listed(numbers) -> str:
-    return ", ".join(f"{number:g}" for number in numbers)
+    return shared.settings_table(rows, ["setting", "thesis", "this run"])
 
 
 def space_table(plan) -> pd.DataFrame:
@@ -154,23 +148,19 @@ def result_table(runs: dict, names: dict, train_ids: dict, resamples: int = 1000
         Long: data, experiment, row (as in Tables 5.3 and 5.4), architecture, metric, value, low,
         high, n, leak_free, leak_free_low, leak_free_high, leak_free_n.
     """
-    rows = []
+    rows, measured = [], functools.partial(interval, resamples=resamples)
     for (key, experiment, arm), seeds in runs.items():
         run = next(iter(seeds.values()))
         predictions, best = gensoup_runs.tested(run), run.metrics()["best"]
         clean = results.leak_free(predictions, names[key], train_ids[key])
-        for metric in METRICS:
-            cells = {
-                "data": data_title(key, names[key]),
-                "experiment": experiment,
-                "row": f"{key}.{arm}",
-                "architecture": best["architecture"],
-                "metric": metric,
-                "validation_mcc": best["fitness"],
-            }
-            for prefix, table in (("", predictions), ("leak_free", clean)):
-                cells |= results.columns(interval(table, metric, resamples), prefix)
-            rows.append(cells)
+        labels = {
+            "data": data_title(key, names[key]),
+            "experiment": experiment,
+            "row": f"{key}.{arm}",
+            "architecture": best["architecture"],
+            "validation_mcc": best["fitness"],
+        }
+        rows += shared.rate_lines(labels, predictions, clean, METRICS, measured)
     return pd.DataFrame(rows)
 
 
@@ -246,9 +236,9 @@ def store_claims(writers: dict, long: pd.DataFrame) -> None:
             f"claims/best-kvasir.{metric}",
             line["value"],
             (line["low"], line["high"]),
-            free,
-            (line["leak_free_low"], line["leak_free_high"]),
-            line["n"],
+            leak_free=free,
+            leak_free_interval=(line["leak_free_low"], line["leak_free_high"]),
+            n=line["n"],
         )
     ensemble = papers.load("gensoup").values["claims/ensemble.flops"].value * 1e9
     out.value(
@@ -399,34 +389,16 @@ def difference_table(
     first, second : str
         Arms.
     """
-    rows = []
-    for (key, experiment, arm), mine in scores.items():
-        other = scores.get((key, experiment, second), {})
-        shared = sorted(set(mine) & set(other))
-        if arm == first and shared:
-            a, b = (100 * np.array([values[seed] for seed in shared]) for values in (mine, other))
-            rows.append(
-                {
-                    "data": data_title(key, names[key]),
-                    "experiment": experiment,
-                    "seeds": len(shared),
-                    "difference": float((a - b).mean()),
-                    **results.seed_spread(a, b),
-                }
-            )
-    found = pd.DataFrame(
-        rows,
-        columns=[
-            "data",
-            "experiment",
-            "seeds",
-            "difference",
-            "low",
-            "high",
-            "sd of a seed (pp)",
-            "answer",
-        ],
-    )
+    pairs = [
+        (
+            {"data": data_title(key, names[key]), "experiment": experiment},
+            mine,
+            scores.get((key, experiment, second), {}),
+        )
+        for (key, experiment, arm), mine in scores.items()
+        if arm == first
+    ]
+    found = shared.difference_table(pairs, ["data", "experiment"], scale=100)
     return found.rename(columns={"sd of a seed (pp)": "sd of a seed"})
 
 

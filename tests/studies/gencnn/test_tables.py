@@ -76,7 +76,9 @@ def test_flops_are_counted_for_all_nine(private_folders):
     tables.store_architectures(out)
     assert len(out.said) == 9
     assert out.said["table-3-1/mobilenetv3-small/flops"][0] == pytest.approx(56.5104)
-    table = tables.architecture_table(Plan("x", architectures=("squeezenet_1.1",), weights=None))
+    table = tables.architecture_table(
+        Plan(profile="x", architectures=("squeezenet_1.1",), weights=None)
+    )
     assert len(table) == 10
     assert table["weights in this run"].tolist() == ["not searched"] * 9 + ["random"]
     assert table["FLOPs, printed"].tolist()[1] == "8.8 G"
@@ -230,7 +232,7 @@ def test_comparisons_hold_citations_and_ours(results):
 
 def test_a_failed_final_training_says_so():
     out = Kept()
-    tables.show_role(Plan("x", weights=None), out, "breakhis", pd.DataFrame(), None, None)
+    tables.show_role(Plan(profile="x", weights=None), out, "breakhis", pd.DataFrame(), None, None)
     assert out.missing == {
         "table-3-8": "the search found nothing",
         "figure-3-10": "the search found nothing",
@@ -238,11 +240,11 @@ def test_a_failed_final_training_says_so():
 
 
 def test_settings_stand_beside_the_published_ones():
-    table = tables.settings_table(Plan("x", generations=3)).set_index("setting")
+    table = tables.settings_table(Plan(profile="x", generations=3)).set_index("setting")
     assert table.loc["generations"].tolist()[:2] == ["25", "3"]
     assert (
         table.loc["crossover probability", "published"]
         == table.loc["crossover probability", "this run"].replace(".0", "")
         == "0, 0, 0, 0.9, 0.9"
     )
-    assert plan.notes(Plan("x")) == []
+    assert plan.notes(Plan(profile="x")) == []

@@ -164,7 +164,7 @@ def test_comparisons_and_paths(runs):
 
 
 def test_settings_tables_are_the_papers():
-    plan = gensoup_plan.Plan("x")
+    plan = gensoup_plan.Plan(profile="x")
     assert gensoup_plan.notes(plan) == []
     table = tables.settings_table(plan).set_index("setting")
     same = [
@@ -180,8 +180,8 @@ def test_settings_tables_are_the_papers():
 
 def test_every_reduction_is_named():
     plan = gensoup_plan.Plan(
-        "x",
-        {"kvasir-v2": "phantom8"},
+        profile="x",
+        datasets={"kvasir-v2": "phantom8"},
         images=80,
         architectures=("squeezenet_1.1", "efficientnet_lite0"),
         generations=(2, 3),
@@ -213,11 +213,11 @@ def test_every_reduction_is_named():
 )
 def test_a_bad_plan_is_one_sentence(wrong):
     with pytest.raises(gensoup_plan.BadPlan):
-        gensoup_plan.Plan("x", **wrong)
+        gensoup_plan.Plan(profile="x", **wrong)
 
 
 def test_experiments_vary_one_thing_at_a_time():
-    plan = gensoup_plan.Plan("x")
+    plan = gensoup_plan.Plan(profile="x")
     found = {
         name: (s.generations, s.cosine)
         for name in gensoup_plan.EXPERIMENTS
