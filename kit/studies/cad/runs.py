@@ -10,6 +10,7 @@ departure stands in the run's configuration and in :func:`notes`.
 """
 
 import contextlib
+import functools
 from dataclasses import asdict
 
 import numpy as np
@@ -21,6 +22,7 @@ from kit.data import images, preprocess, registry
 from kit.data import inputs as data_inputs
 from kit.evaluation import timing
 from kit.models import backbones, macs
+from kit.studies import shared
 from kit.studies.cad import plan as cad_plan
 from kit.studies.cad import split
 from kit.studies.cad.plan import BadPlan, Plan
@@ -174,13 +176,11 @@ def run_all(
             (name, chain, False) for name in next_in_line
         ]
         _share(plan, [job for job in jobs if not train.is_finished(*_job(plan, *job))], timed)
-    finished = {}
-    for name in names:
-        try:
-            finished[name] = _run_and_time(plan, (name, chain, augmented), timed)
-        except (train.Diverged, train.OutOfMemory) as error:
-            print(f"left out: {error}", flush=True)
-    return finished
+    jobs = {
+        name: functools.partial(_run_and_time, plan, (name, chain, augmented), timed)
+        for name in names
+    }
+    return shared.attempted(jobs, (train.Diverged, train.OutOfMemory))
 
 
 def _run_and_time(plan: Plan, job: tuple, timed) -> record.Run:

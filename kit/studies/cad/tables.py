@@ -21,6 +21,7 @@ from kit.data import registry
 from kit.evaluation import metrics, stats
 from kit.published import papers
 from kit.published.numbers import prints_as
+from kit.studies import shared
 from kit.studies.cad import split
 
 TITLES = {
@@ -264,21 +265,7 @@ def accuracy(predictions: pd.DataFrame) -> stats.Interval | None:
 
 
 def _line(row: str, metric: str, full, free) -> dict:
-    cells = {"row": row, "metric": metric}
-    for name, found in (("", full), ("leak_free", free)):
-        ends = (
-            (found.estimate, found.low, found.high, found.n)
-            if found
-            else (np.nan, np.nan, np.nan, 0)
-        )
-        cells |= dict(
-            zip(
-                (name or "value", *(f"{name}_{end}".strip("_") for end in ("low", "high", "n"))),
-                ends,
-                strict=True,
-            )
-        )
-    return cells
+    return {"row": row, "metric": metric, **shared.rate_cells(full, free)}
 
 
 def accuracy_table(tables: dict, free_ids) -> pd.DataFrame:

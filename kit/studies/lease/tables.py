@@ -21,6 +21,7 @@ from kit.evaluation import metrics, stats
 from kit.published import papers
 from kit.report import results as report_results
 from kit.search.nas2d import baselines
+from kit.studies import shared
 from kit.studies.lease import plan
 
 PRINTED_CLASSES = {
@@ -71,15 +72,10 @@ def result_table(results: dict, name: str, resamples: int = 1000) -> pd.DataFram
         Long, as :func:`kit.report.results.binary_table`: row, metric, value, low, high, n,
         leak_free, leak_free_low, leak_free_high, leak_free_n; percent.
     """
-    rows = []
-    for row, (predictions, train_ids) in results.items():
-        clean = report_results.leak_free(predictions, name, train_ids)
-        for metric in METRICS:
-            cells = {"row": row, "metric": metric}
-            for prefix, table in (("", predictions), ("leak_free", clean)):
-                cells |= report_results.columns(interval(table, metric, resamples), prefix)
-            rows.append(cells)
-    return pd.DataFrame(rows)
+    named = {row: (predictions, name, ids) for row, (predictions, ids) in results.items()}
+    return shared.result_table(
+        named, METRICS, lambda table, metric: interval(table, metric, resamples)
+    )
 
 
 def interval(
@@ -323,34 +319,15 @@ def difference_table(accuracies: dict, pairs=plan.PAIRS) -> pd.DataFrame:
         comparison, seeds, difference (pp), its 95 % t interval over seeds (low, high; NaN with one
         seed), sd of the seeds within a method, and the answer.
     """
-    rows = []
-    for first, second in pairs:
-        shared = sorted(set(accuracies.get(first, {})) & set(accuracies.get(second, {})))
-        if shared:
-            a, b = (
-                np.array([accuracies[method][seed] for seed in shared], float)
-                for method in (first, second)
-            )
-            rows.append(
-                {
-                    "comparison": f"{plan.TITLES[first]} − {plan.TITLES[second]}",
-                    "seeds": len(shared),
-                    "difference (pp)": float((a - b).mean()),
-                    **report_results.seed_spread(a, b),
-                }
-            )
-    return pd.DataFrame(
-        rows,
-        columns=[
-            "comparison",
-            "seeds",
-            "difference (pp)",
-            "low",
-            "high",
-            "sd of a seed (pp)",
-            "answer",
-        ],
-    )
+    named = [
+        (
+            {"comparison": f"{plan.TITLES[first]} − {plan.TITLES[second]}"},
+            accuracies.get(first, {}),
+            accuracies.get(second, {}),
+        )
+        for first, second in pairs
+    ]
+    return shared.difference_table(named, ["comparison"], column="difference (pp)")
 
 
 def verdict(table: pd.DataFrame) -> str:

@@ -30,6 +30,7 @@ from kit.search.nas3d import space as nas3d_space
 from kit.search.nas3d.final import Recipe3D
 from kit.search.nas3d.released import RELEASED
 from kit.search.nas3d.space import Network3D, Space
+from kit.studies import shared
 from kit.studies.pbcnas import plan as pbcnas_plan
 from kit.studies.pbcnas.plan import Plan
 from kit.training import predictions, train
@@ -117,13 +118,14 @@ def search_all(plan: Plan) -> dict:
     found = {}
     for key, name in plan.datasets:
         for method in plan.searches:
-            for seed in plan.seeds:
-                try:
-                    found.setdefault(key, {}).setdefault(method, {})[seed] = search(
-                        plan, name, method, seed
-                    )
-                except plans.AllFailed as error:
-                    print(f"left out: {method} on {name}: {error}", flush=True)
+            jobs = {
+                seed: functools.partial(search, plan, name, method, seed) for seed in plan.seeds
+            }
+            kept = shared.attempted(
+                jobs, plans.AllFailed, lambda _, method=method, name=name: f"{method} on {name}"
+            )
+            if kept:
+                found.setdefault(key, {})[method] = kept
     return found
 
 

@@ -20,6 +20,7 @@ from kit.search.nas3d import proxy as nas3d_proxy
 from kit.search.nas3d import resnet as nas3d_resnet
 from kit.search.nas3d import space
 from kit.search.nas3d.released import RELEASED
+from kit.studies import shared
 from kit.studies.pbcnas.plan import KEYS, RESNETS
 from kit.studies.pbcnas.runs import network_of, ranked
 from kit.training import predictions as training_predictions
@@ -788,19 +789,11 @@ def differences(runs: dict, plan, other: str) -> pd.DataFrame:
         )
         for which in RATES if seeds else ():
             x, y = (
-                100 * np.array([rate(table, which) for table in tables])
+                dict(zip(seeds, (rate(table, which) for table in tables), strict=True))
                 for tables in (first, second)
             )
-            rows.append(
-                {
-                    "data": data_title(key, names[key]),
-                    "against": title(other),
-                    "metric": which,
-                    "seeds": len(seeds),
-                    "difference": (x - y).mean(),
-                    **results.seed_spread(x, y),
-                }
-            )
+            labels = {"data": data_title(key, names[key]), "against": title(other)}
+            rows.append({**labels, "metric": which, **shared.difference(x, y, scale=100)})
     return pd.DataFrame(rows)
 
 
