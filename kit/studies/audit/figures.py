@@ -45,11 +45,12 @@ def pairs_figure(examples: dict, across: int = 3):
     style.require(any(len(rows) for rows in examples.values()), "There are no copies to show.")
     height = [-(-len(rows) // across) for rows in examples.values() if len(rows)]
     fig = style.new_figure(3.6 * across, 2.6 * sum(height))
-    cells = iter(fig.subfigures(sum(height), across, squeeze=False))
-    for name, rows in examples.items():
+    lines = fig.subfigures(sum(height), across, squeeze=False)
+    tops = np.cumsum([0, *height])  # first line of each set
+    shown = ((name, rows) for name, rows in examples.items() if len(rows))
+    for top, (name, rows) in zip(tops, shown, strict=False):
         for number, row in enumerate(rows.itertuples(index=False)):
-            line = next(cells) if number % across == 0 else line
-            _draw_pair(line[number % across], name, row)
+            _draw_pair(lines[top + number // across, number % across], name, row)
     return fig
 
 
@@ -81,9 +82,9 @@ def leakage_figure(summaries: dict):
     style.require(summaries, "There is no data set to show.")
     fig = style.new_figure(1.2 + 2.6 * len(summaries), 3.6)
     ax = fig.add_subplot()
+    undivided, divided = "images with a copy in the set", "test images with a copy in training"
     ticks = [
-        f"{name}\n{'images with a copy in the set' if s.leaky_test.empty else 'test images with a copy in training'}"
-        for name, s in summaries.items()
+        f"{name}\n{undivided if s.leaky_test.empty else divided}" for name, s in summaries.items()
     ]
     for number, (level, title) in enumerate(
         zip(LEVELS, ("same bytes", "same pixels", "near-duplicate"), strict=False)

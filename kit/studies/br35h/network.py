@@ -6,7 +6,7 @@ from keras import layers
 from kit.models import heads
 
 
-def br35h_cnn(
+def br35h_cnn(  # noqa: PLR0913 (what the paper states and leaves open of its network)
     input_size=240,
     channels=1,
     kernel=3,
@@ -17,8 +17,7 @@ def br35h_cnn(
     dense=500,
     seed=None,
 ):
-    """Build the CNN without transfer learning of the Br35H paper (card section 2.1, figures 1 and
-    3).
+    """Build the CNN without transfer learning of the Br35H paper (its Figures 1 and 3).
 
     Parameters
     ----------

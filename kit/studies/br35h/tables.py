@@ -181,7 +181,7 @@ def compare_on_test(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def tests_table(tests, notes=None) -> pd.DataFrame:
+def tests_table(tests, notes=None) -> pd.DataFrame:  # noqa: PT028 (no test of pytest)
     """Tests as rows: test, statistic, df, p, difference (pp), note."""
     notes = notes or {}
     return pd.DataFrame(

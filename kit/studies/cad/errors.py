@@ -287,9 +287,9 @@ def store_claims(writers: dict, report: pd.DataFrame, ablation: pd.DataFrame | N
                 f"claims/{claim}",
                 row["value"],
                 (row["low"], row["high"]),
-                row["leak_free"],
-                (row["leak_free_low"], row["leak_free_high"]),
-                row["n"],
+                leak_free=row["leak_free"],
+                leak_free_interval=(row["leak_free_low"], row["leak_free_high"]),
+                n=row["n"],
             )
     if ablation is not None:
         wide = ablation.pivot(index="row", columns="metric", values=["value", "leak_free"])
@@ -315,7 +315,7 @@ def convergence(histories: dict, level: float = 0.95) -> pd.DataFrame:
     """When validation accuracy first reached `level` (epoch, missing if never), its best, its last
     value and its spread over the last five epochs (%).
 
-    The paper calls models converged without saying when a model is; `level` is the card's choice.
+    The paper calls models converged without saying when a model is; `level` is our choice.
     """
     rows = {}
     for model, history in histories.items():

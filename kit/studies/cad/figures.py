@@ -250,9 +250,9 @@ def framework(
         0.25,
         1.5,
         1.1,
-        "MR images",
-        [f"{total:,} images", "glioma, meningioma,", "no tumour, pituitary"],
-        INPUT,
+        heading="MR images",
+        lines=[f"{total:,} images", "glioma, meningioma,", "no tumour, pituitary"],
+        colour=INPUT,
     )
     box(
         ax,
@@ -260,8 +260,8 @@ def framework(
         0.1,
         7.3,
         1.5,
-        "Preparation, image by image",
-        () if steps else ["crop → denoise → BONE colours → resize"],
+        heading="Preparation, image by image",
+        lines=() if steps else ["crop → denoise → BONE colours → resize"],
     )
     _strip(ax, 2.25, 0.6, 0.88, steps or {}, gap=0.6)
     arrow(ax, (1.6, 0.82), (2.0, 0.82))
@@ -282,8 +282,8 @@ def framework(
         2.0,
         1.9,
         1.25,
-        "Split, seed 42",
-        [
+        heading="Split, seed 42",
+        lines=[
             f"training {counts['train']:,}",
             f"validation {counts['val']:,}",
             f"test {counts['test']:,}",
@@ -296,8 +296,13 @@ def framework(
         2.0,
         1.9,
         1.25,
-        "Augmentation",
-        ["training images only:", "rotation ±10°", "shift ±5 % in x and y", "horizontal flip"],
+        heading="Augmentation",
+        lines=[
+            "training images only:",
+            "rotation ±10°",
+            "shift ±5 % in x and y",
+            "horizontal flip",
+        ],
     )
     models = [
         "ResNet-50, VGG19,",
@@ -305,32 +310,48 @@ def framework(
         f"Xception: {size} × {size} × 3",
         f"NASNetLarge: {large} × {large} × 3",
     ]
-    box(ax, 4.7, 2.0, 2.2, 1.25, "Backbone from ImageNet", [*models, "all layers trained"], MODEL)
+    box(
+        ax,
+        4.7,
+        2.0,
+        2.2,
+        1.25,
+        heading="Backbone from ImageNet",
+        lines=[*models, "all layers trained"],
+        colour=MODEL,
+    )
     box(
         ax,
         7.3,
         2.0,
         2.0,
         1.25,
-        "Head",
-        ["global average pooling", "dropout 0.4", "dense 4, softmax"],
-        HEAD,
+        heading="Head",
+        lines=["global average pooling", "dropout 0.4", "dense 4, softmax"],
+        colour=HEAD,
     )
     for x in (2.0, 4.3, 6.9):
         arrow(ax, (x, 2.62), (x + 0.4, 2.62))
-    box(ax, 7.3, 3.7, 2.0, 1.4, "Training", training, HEAD)
+    box(ax, 7.3, 3.7, 2.0, 1.4, heading="Training", lines=training, colour=HEAD)
     box(
         ax,
         4.7,
         3.7,
         2.2,
         1.4,
-        "Evaluation on test images",
-        ["accuracy, precision,", "recall, F1, confusion matrix", "time, parameters"],
-        OUT,
+        heading="Evaluation on test images",
+        lines=["accuracy, precision,", "recall, F1, confusion matrix", "time, parameters"],
+        colour=OUT,
     )
     box(
-        ax, 0.1, 3.7, 4.2, 1.4, "Grad-CAM", () if maps else ["heat map of the predicted class"], OUT
+        ax,
+        0.1,
+        3.7,
+        4.2,
+        1.4,
+        heading="Grad-CAM",
+        lines=() if maps else ["heat map of the predicted class"],
+        colour=OUT,
     )
     _strip(ax, 0.35, 4.18, 0.85, dict([*(maps or {}).items()][:4]), gap=0.15)
     arrow(ax, (8.3, 3.25), (8.3, 3.7))
@@ -412,32 +433,51 @@ def transfer_scheme(
         (0.15, "ImageNet", ["1.28 million photographs", "in 1,000 classes"]),
         (2.1, "MR images", [f"{len(classes)} classes,", "prepared and augmented"]),
     ):
-        box(ax, 0.1, y, 1.8, 1.2, source, lines, INPUT)
+        box(ax, 0.1, y, 1.8, 1.2, heading=source, lines=lines, colour=INPUT)
         arrow(ax, (1.9, y + 0.6), (2.4, y + 0.6))
         arrow(ax, (4.7, y + 0.6), (5.2, y + 0.6))
         arrow(ax, (6.8, y + 0.6), (7.2, y + 0.6))
-    box(ax, 2.4, 0.15, 2.3, 1.2, f"{backbone}, convolutions", ["trained on photographs"], MODEL)
+    box(
+        ax,
+        2.4,
+        0.15,
+        2.3,
+        1.2,
+        heading=f"{backbone}, convolutions",
+        lines=["trained on photographs"],
+        colour=MODEL,
+    )
     box(
         ax,
         5.2,
         0.15,
         1.6,
         1.2,
-        "Head of ImageNet",
-        ["dense 1,000", "(left out)"],
-        INPUT,
+        heading="Head of ImageNet",
+        lines=["dense 1,000", "(left out)"],
+        colour=INPUT,
         dashed=True,
     )
-    box(ax, 7.2, 0.15, 1.1, 1.2, "1,000", ["classes: tench,", "goldfish, …"], INPUT, dashed=True)
+    box(
+        ax,
+        7.2,
+        0.15,
+        1.1,
+        1.2,
+        heading="1,000",
+        lines=["classes: tench,", "goldfish, …"],
+        colour=INPUT,
+        dashed=True,
+    )
     box(
         ax,
         2.4,
         2.1,
         2.3,
         1.2,
-        f"{backbone}, convolutions",
-        ["start from these weights;", "all layers are trained on"],
-        MODEL,
+        heading=f"{backbone}, convolutions",
+        lines=["start from these weights;", "all layers are trained on"],
+        colour=MODEL,
     )
     box(
         ax,
@@ -445,9 +485,9 @@ def transfer_scheme(
         2.1,
         1.6,
         1.2,
-        "New head",
-        ["average pooling", "dropout 0.4", f"dense {len(classes)}, softmax"],
-        HEAD,
+        heading="New head",
+        lines=["average pooling", "dropout 0.4", f"dense {len(classes)}, softmax"],
+        colour=HEAD,
     )
     box(
         ax,
@@ -455,9 +495,9 @@ def transfer_scheme(
         2.1,
         1.1,
         1.2,
-        f"{len(classes)} classes",
-        [textwrap.shorten(c, 14) for c in classes],
-        OUT,
+        heading=f"{len(classes)} classes",
+        lines=[textwrap.shorten(c, 14) for c in classes],
+        colour=OUT,
     )
     arrow(ax, (3.55, 1.35), (3.55, 2.1), "weights are copied")
     return fig

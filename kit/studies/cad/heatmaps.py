@@ -1,9 +1,10 @@
 """Which images the CAD paper's Grad-CAM figures show, and their heat maps.
 
 The authors' code attaches only the pooling layer to the feature map, so that its maps are those of
-the most active channel and of no class, and lays them over a stale image (card section 8.2). Here
-the class score of the whole network is differentiated with respect to the stage's output, and the
-map lies over the image it explains. The authors' variant is :func:`most_active`, for comparison.
+the most active channel and of no class, and lays them over a stale image (``GradCamTF.ipynb``).
+Here the class score of the whole network is differentiated with respect to the stage's output, and
+the map lies over the image it explains. The authors' variant is :func:`most_active`, for
+comparison.
 """
 
 import numpy as np
@@ -14,8 +15,8 @@ from kit.explain import gradcam
 
 
 def most_active(maps, gradients) -> np.ndarray:
-    """The authors' heat map: the feature map with the largest mean, whatever the class (oracle
-    section 6); a variant for ``explain.gradcam``.
+    """The authors' heat map: the feature map with the largest mean, whatever the class; a
+    variant for ``explain.gradcam``.
     """
     channel = maps.mean(axis=tuple(range(1, maps.ndim - 1))).argmax(-1)
     return np.stack([one[..., k] for one, k in zip(maps, channel, strict=False)])

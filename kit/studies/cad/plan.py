@@ -19,7 +19,7 @@ class BadPlan(KitError):
     """A setting of the CAD trainings is out of range."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Plan:
     """What is trained, on what, and how.
 

@@ -1,12 +1,12 @@
 """The trainings of the CAD framework: its six networks, the seventh that starts from weights at
 hand, and both ablations.
 
-The paper's recipe (card section 4: everything trainable, Adam 1e-4, batches of 32, 25 epochs, no
-callback, last epoch's weights) is the default. Departures: the weights of the epoch with the
-smallest validation loss are evaluated beside the last ones, because single epochs of the authors'
-logs collapse; a network whose ImageNet weights cannot be had starts at random and may be given
-another learning rate; and a quick look can train on few images, without tracing a graph. Every
-departure stands in the run's configuration and in :func:`notes`.
+The recipe of the authors' notebooks (everything trainable, Adam 1e-4, batches of 32, 25 epochs, no
+callback, last epoch's weights; the rates are in the paper's Table 3) is the default. Departures:
+the weights of the epoch with the smallest validation loss are evaluated beside the last ones,
+because single epochs of the authors' logs collapse; a network whose ImageNet weights cannot be had
+starts at random and may be given another learning rate; and a quick look can train on few images,
+without tracing a graph. Every departure stands in the run's configuration and in :func:`notes`.
 """
 
 import contextlib
@@ -210,7 +210,7 @@ def attempt(plan: dict, jobs: list, timed: list) -> None:
             _run_and_time(settings, tuple(job), timed)
 
 
-def tested(run: record.Run, weights: str = "last") -> pd.DataFrame:
+def tested(run: record.Run, weights: str = "last") -> pd.DataFrame:  # noqa: PT028 (no test)
     """Test predictions of a run with the weights of its "last" or "best" epoch."""
     return run.predictions("test") if weights == "last" else train.best_predictions(run, "test")
 
@@ -255,9 +255,11 @@ def measure(plan: Plan, name: str, image_ids, repeats: int = 1, model=None) -> t
         model = model or backbones.fine_tuned(
             name, plan.size(name), len(registry.get(plan.dataset).classes), plan.dropout, None
         )
-        prepare = lambda content: (
-            preprocess.cad(content, plan.size(name), "safe", True, plan.upsample or None).image
-        )
+
+        def prepare(content):
+            upsample = plan.upsample or None
+            return preprocess.cad(content, plan.size(name), "safe", True, upsample).image
+
         found = timing.all_protocols(
             model, [(root / i).read_bytes() for i in image_ids], prepare, repeats
         )

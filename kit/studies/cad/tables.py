@@ -250,7 +250,7 @@ def class_interval(
         return stats.bootstrap(binary, "f1", resamples)
     among = true if metric == "recall" else said
     if not among.any():
-        return stats.Interval(0.0, np.nan, np.nan, 0.95, 0, "never predicted")
+        return stats.Interval(0.0, np.nan, np.nan, level=0.95, n=0, method="never predicted")
     return stats.wilson(int((said & true).sum()), int(among.sum()))
 
 

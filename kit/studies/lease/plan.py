@@ -10,7 +10,7 @@ class BadPlan(KitError):
     """A setting of the LeaSE trainings is out of range, or a method does not exist."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Plan:
     """What is searched and trained, and at what size; the defaults are the published ones.
 

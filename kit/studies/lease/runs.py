@@ -120,7 +120,12 @@ def others(plan: dict, networks: list, methods: list) -> None:
     train.attempted(
         {
             "random": lambda: evaluate_cells(
-                settings, "random", settings.seed, search.found(drawn), inputs, parts
+                settings,
+                "random",
+                settings.seed,
+                cells=search.found(drawn),
+                inputs=inputs,
+                parts=parts,
             )
         }
     )
@@ -150,11 +155,11 @@ def memory_needed(plan: Plan, method: str, inputs) -> memory.Estimate:
         space,
         plan.image_size,
         plan.search_batch,
-        config.order,
-        config.mode,
-        config.lease,
-        config.audience,
-        config.audience_options,
+        order=config.order,
+        mode=config.mode,
+        lease=config.lease,
+        audience=config.audience,
+        audience_options=config.audience_options,
     )
 
 
@@ -230,7 +235,7 @@ def evaluate_all(plan: Plan, searched: dict, inputs, parts: dict) -> dict:
         method: train.attempted(
             {
                 seed: lambda m=method, s=seed, r=run: evaluate_cells(
-                    plan, m, s, search.found(r), inputs, parts
+                    plan, m, s, cells=search.found(r), inputs=inputs, parts=parts
                 )
                 for seed, run in runs.items()
             }

@@ -291,9 +291,9 @@ def store_claims(writers: dict, long: pd.DataFrame, parameters: dict, images: in
                 f"claims/{claim}",
                 line["value"],
                 (line["low"], line["high"]),
-                free,
-                (line["leak_free_low"], line["leak_free_high"]),
-                line["n"],
+                leak_free=free,
+                leak_free_interval=(line["leak_free_low"], line["leak_free_high"]),
+                n=line["n"],
             )
     for claim, row in (
         ("abstract.parameters", "lease-darts"),

@@ -76,7 +76,7 @@ def train_twice(edge: int, batch: int, graph: bool, network: dict) -> None:
     """Two training steps on random volumes, traced or layer by layer, to measure their memory."""
     rng, model = (
         np.random.default_rng(0),
-        final.compiled(made(edge, **network), Recipe3D(1, batch), batch, graph),
+        final.compiled(made(edge, **network), Recipe3D(epochs=1, batch_size=batch), batch, graph),
     )
     for _ in range(2):
         model.train_on_batch(rng.random((batch, *[edge] * 3, 1), np.float32), np.zeros(batch, int))

@@ -1,6 +1,6 @@
 """The figures of PBC-NAS in 3D, each from tables and arrays alone.
 
-No figure of the article is public; these are the ones that its claims call for (card section 15).
+No figure of the article is public; these are the ones that its claims call for.
 Every accuracy says of which images it is: the search knows the validation part of its proxy
 training only, of 24 to 47 volumes, and the figures keep that apart from the test results. Cells are
 drawn by :mod:`kit.search.nas3d.drawing`, slices and heat maps by :mod:`kit.report.slices`, final

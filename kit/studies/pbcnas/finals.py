@@ -259,9 +259,9 @@ def training_curves(histories: dict, chosen: dict) -> Figure:
                 history,
                 epoch,
                 number,
-                label if epoch is None else f"{label}: epoch {epoch}",
-                columns,
-                factor,
+                label=label if epoch is None else f"{label}: epoch {epoch}",
+                columns=columns,
+                factor=factor,
             )
         values = np.concatenate([line.get_ydata() for line in ax.lines])
         values = values[np.isfinite(values) & (values > 0)]

@@ -297,7 +297,7 @@ def wide(long: pd.DataFrame) -> pd.DataFrame:
     benchmark's printed values, marked.
     """
     lines = []
-    for (key, row), cells in long.groupby(["key", "row"], sort=False):
+    for (_, row), cells in long.groupby(["key", "row"], sort=False):
         by = cells.set_index("metric")
         lines.append(
             {

@@ -93,8 +93,8 @@ def test_crop_steps_show_the_crop_of_the_chain(scan):
 
 
 def test_resnet50_stages_have_the_known_shapes_and_parameters():
-    """Oracle sections 1 and 1.2: 23,595,908 with the head, 9,472 in the first convolution, 50, 50,
-    25, 13 and 7 pixels.
+    """Those of Keras' ResNet50: 23,595,908 with the head, 9,472 in the first convolution, 50, 50, 25,
+    13 and 7 pixels.
     """
     table = figures.resnet50_stages().set_index("name")
     assert table["parameters"].sum() == 23_595_908

@@ -236,7 +236,7 @@ def test_the_three_common_errors_of_figure_9_are_one_image(real_set):
     ].tolist() == [3, 1]
 
 
-# --- oracle of section 5 --------------------------------------------------------------------------
+# --- values known from the published matrices -----------------------------------------------------
 
 
 def test_recomputed_table_4_flags_exactly_the_known_rows():

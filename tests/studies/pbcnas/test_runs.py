@@ -15,17 +15,17 @@ from kit.studies.pbcnas import plan as pbcnas_plan
 from kit.studies.pbcnas import runs as pbcnas_runs
 from kit.studies.pbcnas import tables
 
-SHORT = Recipe3D(2, 8, 0.01)
+SHORT = Recipe3D(epochs=2, batch_size=8, learning_rate=0.01)
 
 
 @pytest.fixture(scope="module")
 def plan(balls):
     return pbcnas_plan.Plan(
-        "test",
-        {"adrenal": balls},
-        8,
-        0,
-        ("ode", "random"),
+        profile="test",
+        datasets={"adrenal": balls},
+        edge=8,
+        images=0,
+        searches=("ode", "random"),
         population=3,
         budget=3,
         operations=(9, 12),
@@ -33,7 +33,7 @@ def plan(balls):
         cells=(1,),
         filters=(8,),
         most_gmacs=0.02,
-        proxy=Proxy(1, epochs=2, batch_size=8, learning_rate=0.01),
+        proxy=Proxy(fraction=1, epochs=2, batch_size=8, learning_rate=0.01),
         finalists=2,
         released=("adrenal-90",),
         final=SHORT,
@@ -215,7 +215,7 @@ def test_printed_reductions_follow_from_the_released_networks(tmp_path):
     tables.store_reductions(out)
     assert stored["claims/flops-reduction"][0] == pytest.approx(45.06, abs=0.005)
     assert stored["claims/parameter-reduction"][0] == pytest.approx(211.43, abs=0.005)
-    table = tables.complexity_table({}, pbcnas_plan.Plan("x")).set_index("network")
+    table = tables.complexity_table({}, pbcnas_plan.Plan(profile="x")).set_index("network")
     assert table.loc["released, organ-72", "times fewer MACs than ResNet-18 (3D)"] == pytest.approx(
         0.94, abs=0.005
     )
@@ -238,7 +238,7 @@ def test_rank_correlations():
 
 
 def test_the_defaults_are_the_published_settings():
-    plan = pbcnas_plan.Plan("paper")
+    plan = pbcnas_plan.Plan(profile="paper")
     assert pbcnas_plan.notes(plan) == []
     assert len(plan.datasets) == 6
     assert "population 5 instead of 20" in pbcnas_plan.notes(replace(plan, population=5))
@@ -261,7 +261,7 @@ def test_the_defaults_are_the_published_settings():
 )
 def test_bad_plans(wrong):
     with pytest.raises(pbcnas_plan.BadPlan):
-        pbcnas_plan.Plan("x", **wrong)
+        pbcnas_plan.Plan(profile="x", **wrong)
 
 
 @pytest.mark.parametrize(
@@ -312,7 +312,9 @@ def test_counts_of_the_published_set_hold_whatever_the_settings():
         tables.store_data(
             {"adrenal": Writer()},
             table,
-            pbcnas_plan.Plan("test", {"adrenal": name}, 14, proxy=Proxy(fraction)),
+            pbcnas_plan.Plan(
+                profile="test", datasets={"adrenal": name}, edge=14, proxy=Proxy(fraction=fraction)
+            ),
         )
     assert len(calls) == 12
     assert calls[3] == (
