@@ -4,6 +4,8 @@ one example of each class.
 No publication shows any of them.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
@@ -31,7 +33,7 @@ def example_pairs(twins: pd.DataFrame, count: int = 6) -> pd.DataFrame:
 
 
 @style.style()
-def pairs_figure(examples: dict, across: int = 3):
+def pairs_figure(examples: dict, across: int = 3) -> style.Figure:
     """Pairs of copies side by side, the training image (or the first of the set) on the left, the
     test image (or the copy) on the right.
 
@@ -70,7 +72,7 @@ def _draw_pair(panel, name: str, row) -> None:
 
 
 @style.style()
-def leakage_figure(summaries: dict):
+def leakage_figure(summaries: dict) -> style.Figure:
     """Bars per data set and level with counts: test images with a copy in training, or images with
     a copy where there is no split.
 
@@ -121,7 +123,7 @@ def _whole(tables: Summary, level: str) -> tuple[int, int]:
 
 
 @style.style()
-def samples_figure(names, seed: int = 0):
+def samples_figure(names: Sequence[str], seed: int = 0) -> style.Figure:
     """One image of each class, one row a data set.
 
     Parameters

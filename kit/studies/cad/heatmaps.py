@@ -7,14 +7,19 @@ the map lies over the image it explains. The authors' variant is :func:`most_act
 comparison.
 """
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pandas as pd
 
 from kit.evaluation import metrics
 from kit.explain import gradcam
 
+if TYPE_CHECKING:
+    import keras
 
-def most_active(maps, gradients) -> np.ndarray:
+
+def most_active(maps: np.ndarray, gradients: np.ndarray | None) -> np.ndarray:
     """The authors' heat map: the feature map with the largest mean, whatever the class; a
     variant for ``explain.gradcam``.
     """
@@ -31,7 +36,9 @@ def ranked(table: pd.DataFrame, label: int, said: int) -> pd.DataFrame:
     return found.sort_values(["score", "image_id"], ascending=[False, True], ignore_index=True)
 
 
-def stage_maps(model, image, layers: list, target: int | None = None) -> list[np.ndarray]:
+def stage_maps(
+    model: "keras.Model", image: np.ndarray, layers: list, target: int | None = None
+) -> list[np.ndarray]:
     """Heat maps of one image after each of `layers`; float (H, W) in [0, 1].
 
     Parameters
@@ -48,7 +55,7 @@ def stage_maps(model, image, layers: list, target: int | None = None) -> list[np
     ]
 
 
-def authors_map(model, image, layer: str) -> np.ndarray:
+def authors_map(model: "keras.Model", image: np.ndarray, layer: str) -> np.ndarray:
     """The heat map that the authors' code makes of one image, scaled to its maximum: float (H, W)
     in [0, 1]; it belongs to no class.
     """

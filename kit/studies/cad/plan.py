@@ -94,7 +94,7 @@ class Plan:
             backbone_catalog.entry(name).smallest,
         )
 
-    def start(self, name: str):
+    def start(self, name: str) -> weights.Initialisation:
         """What a network starts from, see :func:`kit.models.weights.initialisation`."""
         wanted = {"random": None}.get(self.initial, self.initial)
         return weights.initialisation(

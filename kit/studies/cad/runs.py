@@ -10,7 +10,9 @@ without tracing a graph. Every departure stands in the run's configuration and i
 """
 
 import contextlib
+from collections.abc import Sequence
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -25,6 +27,9 @@ from kit.studies.cad import plan as cad_plan
 from kit.studies.cad import split
 from kit.studies.cad.plan import BadPlan, Plan
 from kit.training import train
+
+if TYPE_CHECKING:
+    import keras
 
 
 def prepared(plan: Plan, size: int, chain: str = "cad") -> data_inputs.Inputs:
@@ -146,12 +151,12 @@ def _subset(plan: Plan, ids: list, count: int) -> list:
 
 def run_all(
     plan: Plan,
-    names,
+    names: Sequence[str],
     chain: str = "cad",
     augmented: bool = True,
-    timed=(),
+    timed: Sequence[str] = (),
     processes: int = 1,
-    next_in_line=(),
+    next_in_line: Sequence[str] = (),
 ) -> dict:
     """Runs of several networks, name -> run; one that diverges or runs out of memory is reported
     and left out, the others are not touched.
@@ -215,7 +220,13 @@ def tested(run: record.Run, weights: str = "last") -> pd.DataFrame:  # noqa: PT0
     return run.predictions("test") if weights == "last" else train.best_predictions(run, "test")
 
 
-def measure(plan: Plan, name: str, image_ids, repeats: int = 1, model=None) -> tuple[dict, list]:
+def measure(
+    plan: Plan,
+    name: str,
+    image_ids: Sequence[str],
+    repeats: int = 1,
+    model: "keras.Model | None" = None,
+) -> tuple[dict, list]:
     """Size and speed of one network, measured once and stored beside the runs.
 
     Parameters
@@ -300,7 +311,7 @@ def costs(sizes: dict, runs: dict) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index")[["parameters", "macs", "seconds", "device"]]
 
 
-def unprepared(plan: Plan, finished: record.Run, name: str, chain: str):
+def unprepared(plan: Plan, finished: record.Run, name: str, chain: str) -> pd.DataFrame:
     """Test predictions of a finished run on images without the chain (the paper's ablation,
     evaluation only).
     """

@@ -1,5 +1,6 @@
 """What one run of LeaSE searches and trains, and the rows of the published tables."""
 
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from kit.errors import KitError
@@ -116,7 +117,7 @@ class Plan:
         )
 
 
-def methods(wanted, among) -> list:
+def methods(wanted: Iterable[str], among: Collection[str]) -> list:
     """`wanted` if all of them exist, all of `among` for ["all"].
 
     Raises

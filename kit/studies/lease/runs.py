@@ -10,6 +10,7 @@ accuracy on the test images that Figure 2 follows is looked at only.
 """
 
 import contextlib
+from collections.abc import Sequence
 from dataclasses import asdict
 
 import numpy as np
@@ -69,7 +70,13 @@ def search_configs(plan: Plan, method: str) -> list[SearchConfig]:
     return search.seeds(first, dict(plan.seeds).get(method, 1))
 
 
-def search_all(plan: Plan, names, inputs, parts: dict, beside_it: dict | None = None) -> dict:
+def search_all(
+    plan: Plan,
+    names: Sequence[str],
+    inputs: data_inputs.Inputs,
+    parts: dict,
+    beside_it: dict | None = None,
+) -> dict:
     """Searches of several methods with all their seeds: method -> {seed: run}; one that fails is
     reported and left out.
 
@@ -144,7 +151,7 @@ def others(plan: dict, networks: list, methods: list) -> None:
         waiting = [entry for entry in waiting if entry not in ready]
 
 
-def memory_needed(plan: Plan, method: str, inputs) -> memory.Estimate:
+def memory_needed(plan: Plan, method: str, inputs: data_inputs.Inputs) -> memory.Estimate:
     """Memory that a search will need at its peak, estimated before it starts; prints as a
     sentence.
     """
@@ -163,7 +170,7 @@ def memory_needed(plan: Plan, method: str, inputs) -> memory.Estimate:
     )
 
 
-def random_cells(plan: Plan, inputs, parts: dict) -> record.Run:
+def random_cells(plan: Plan, inputs: data_inputs.Inputs, parts: dict) -> record.Run:
     """The random search, for the cost of one search: cells drawn at random, trained briefly on one
     half, the best on the other half kept.
     """
@@ -203,7 +210,7 @@ def _options(plan: Plan) -> dict:
 
 
 def evaluate_cells(
-    plan: Plan, method: str, seed: int, cells: Genotype, inputs, parts: dict
+    plan: Plan, method: str, seed: int, cells: Genotype, inputs: data_inputs.Inputs, parts: dict
 ) -> record.Run:
     """Train the network derived from searched cells on all training images, or return its finished
     run.
@@ -223,7 +230,7 @@ def evaluate_cells(
     )
 
 
-def evaluate_all(plan: Plan, searched: dict, inputs, parts: dict) -> dict:
+def evaluate_all(plan: Plan, searched: dict, inputs: data_inputs.Inputs, parts: dict) -> dict:
     """Networks of all searches: method -> {seed: run}; one that fails is reported and left out.
 
     Parameters
@@ -244,7 +251,9 @@ def evaluate_all(plan: Plan, searched: dict, inputs, parts: dict) -> dict:
     }
 
 
-def train_baselines(plan: Plan, names, inputs, parts: dict) -> dict:
+def train_baselines(
+    plan: Plan, names: Sequence[str], inputs: data_inputs.Inputs, parts: dict
+) -> dict:
     """The hand-designed networks, name -> run, by the same recipe."""
     width = {} if plan.baseline_width == 1 else {"width": plan.baseline_width}
     return train.attempted(

@@ -11,6 +11,7 @@ left in it.
 """
 
 import warnings
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -20,6 +21,7 @@ from kit.data import duplicates, registry
 from kit.evaluation import metrics, stats
 from kit.published import papers
 from kit.report import results as report_results
+from kit.report.artefacts import Artefacts
 from kit.search.nas2d import baselines
 from kit.studies.lease import plan
 
@@ -97,7 +99,9 @@ def interval(
         return report_results.rate_interval(predictions, METRICS[metric], resamples).scaled(100)
 
 
-def wide(long: pd.DataFrame, parameters: dict, columns=tuple(METRICS)) -> pd.DataFrame:
+def wide(
+    long: pd.DataFrame, parameters: dict, columns: Sequence[str] = tuple(METRICS)
+) -> pd.DataFrame:
     """The layout of Table 3: one line a method.
 
     Parameters
@@ -190,7 +194,7 @@ def count_table(name: str) -> pd.DataFrame:
     return counts
 
 
-def store_counts(out, counts: pd.DataFrame) -> None:
+def store_counts(out: Artefacts, counts: pd.DataFrame) -> None:
     """Put the counts beside those of Table 2."""
     for row, cells in counts.iterrows():
         for column in ("train", "test"):
@@ -308,7 +312,9 @@ def store_claims(writers: dict, long: pd.DataFrame, parameters: dict, images: in
 # --- beyond seed noise? ---------------------------------------------------------------------------
 
 
-def difference_table(accuracies: dict, pairs=plan.PAIRS) -> pd.DataFrame:
+def difference_table(
+    accuracies: dict, pairs: Iterable[tuple[str, str]] = plan.PAIRS
+) -> pd.DataFrame:
     """LeaSE minus its base method, paired by search seed.
 
     Parameters

@@ -18,7 +18,7 @@ from kit.evaluation import metrics
 from kit.report.style import BLACK, DARK, LINES, Figure, letter, new_figure, require, style
 
 
-def wrapped(title, inches: float, size: float = 10) -> str:
+def wrapped(title: str, inches: float, size: float = 10) -> str:
     """A title in lines that fit into so many inches."""
     return "\n".join(textwrap.wrap(str(title), max(12, int(inches * 125 / size))))
 

@@ -24,6 +24,7 @@ from kit.models.torchfile import DamagedWeights
 from kit.models.weights import WeightsUnavailable
 from kit.search.evolution import plan as plans
 from kit.search.evolution import workers
+from kit.search.evolution.opposition_log import Candidate
 from kit.search.nas3d import final, released_weights
 from kit.search.nas3d import proxy as nas3d_proxy
 from kit.search.nas3d import space as nas3d_space
@@ -49,7 +50,7 @@ def load(plan: Plan, name: str) -> tuple:
     return inputs, rows
 
 
-def examples(inputs, parts: dict, most: int = 4) -> tuple:
+def examples(inputs: data_inputs.Inputs, parts: dict, most: int = 4) -> tuple:
     """Test volumes to look at, one after the other of each class: uint8 (k, edge, edge, edge), and
     the names of their classes.
     """
@@ -137,7 +138,7 @@ def ranked(result: plans.Result) -> list:
     )
 
 
-def network_of(result: plans.Result, candidate) -> Network3D:
+def network_of(result: plans.Result, candidate: Candidate) -> Network3D:
     """The network of a candidate."""
     return Space(**result.plan.space_arguments).decode(candidate.genes)
 
@@ -240,7 +241,7 @@ def _by_seed(runs: dict) -> dict:
     return found
 
 
-def explained(seeds: dict, inputs, parts: dict) -> tuple:
+def explained(seeds: dict, inputs: data_inputs.Inputs, parts: dict) -> tuple:
     """A network to explain and what it says of a test volume of the last class, the first that it
     calls right if there is one.
 

@@ -11,7 +11,7 @@ from kit import files
 from kit.data import preprocess, registry
 from kit.evaluation import timing
 from kit.serving import classifier
-from kit.studies.cad import handover, heatmaps, runs, split, tables
+from kit.studies.cad import handover, heatmaps, published_tables, runs, split
 from kit.studies.cad import plan as cad_plan
 from kit.training import train
 
@@ -38,7 +38,7 @@ def finished(plan):
 
 def test_the_published_plan_departs_in_nothing_but_its_weights():
     published = cad_plan.Plan(profile="x", dataset="nickparvar", initial="random")
-    assert all(cad_plan.notes(published, name) == [] for name in tables.MODELS)
+    assert all(cad_plan.notes(published, name) == [] for name in published_tables.MODELS)
     assert [published.size(name) for name in ("resnet50", "nasnetlarge")] == [200, 331]
     assert "random" in cad_plan.stand_in(published, "vgg19")
 
