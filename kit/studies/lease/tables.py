@@ -11,6 +11,7 @@ left in it.
 """
 
 import warnings
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -20,6 +21,7 @@ from kit.data import duplicates, registry
 from kit.evaluation import metrics, stats
 from kit.published import papers
 from kit.report import results as report_results
+from kit.report.artefacts import Artefacts
 from kit.search.nas2d import baselines
 from kit.studies import shared
 from kit.studies.lease import plan
@@ -93,7 +95,9 @@ def interval(
         return report_results.rate_interval(predictions, METRICS[metric], resamples).scaled(100)
 
 
-def wide(long: pd.DataFrame, parameters: dict, columns=tuple(METRICS)) -> pd.DataFrame:
+def wide(
+    long: pd.DataFrame, parameters: dict, columns: Sequence[str] = tuple(METRICS)
+) -> pd.DataFrame:
     """The layout of Table 3: one line a method.
 
     Parameters
@@ -186,7 +190,7 @@ def count_table(name: str) -> pd.DataFrame:
     return counts
 
 
-def store_counts(out, counts: pd.DataFrame) -> None:
+def store_counts(out: Artefacts, counts: pd.DataFrame) -> None:
     """Put the counts beside those of Table 2."""
     for row, cells in counts.iterrows():
         for column in ("train", "test"):
@@ -287,9 +291,9 @@ def store_claims(writers: dict, long: pd.DataFrame, parameters: dict, images: in
                 f"claims/{claim}",
                 line["value"],
                 (line["low"], line["high"]),
-                free,
-                (line["leak_free_low"], line["leak_free_high"]),
-                line["n"],
+                leak_free=free,
+                leak_free_interval=(line["leak_free_low"], line["leak_free_high"]),
+                n=line["n"],
             )
     for claim, row in (
         ("abstract.parameters", "lease-darts"),
@@ -304,7 +308,9 @@ def store_claims(writers: dict, long: pd.DataFrame, parameters: dict, images: in
 # --- beyond seed noise? ---------------------------------------------------------------------------
 
 
-def difference_table(accuracies: dict, pairs=plan.PAIRS) -> pd.DataFrame:
+def difference_table(
+    accuracies: dict, pairs: Iterable[tuple[str, str]] = plan.PAIRS
+) -> pd.DataFrame:
     """LeaSE minus its base method, paired by search seed.
 
     Parameters

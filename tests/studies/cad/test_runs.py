@@ -11,7 +11,7 @@ from kit import files
 from kit.data import preprocess, registry
 from kit.evaluation import timing
 from kit.serving import classifier
-from kit.studies.cad import handover, heatmaps, runs, split, tables
+from kit.studies.cad import handover, heatmaps, published_tables, runs, split
 from kit.studies.cad import plan as cad_plan
 from kit.training import train
 
@@ -19,10 +19,10 @@ from kit.training import train
 @pytest.fixture(scope="module")
 def plan(private_folders):
     return cad_plan.Plan(
-        "cadtest",
-        "phantom4",
-        32,
-        32,
+        profile="cadtest",
+        dataset="phantom4",
+        image_size=32,
+        large_size=32,
         epochs=1,
         initial="random",
         images=8,
@@ -37,8 +37,8 @@ def finished(plan):
 
 
 def test_the_published_plan_departs_in_nothing_but_its_weights():
-    published = cad_plan.Plan("x", "nickparvar", initial="random")
-    assert all(cad_plan.notes(published, name) == [] for name in tables.MODELS)
+    published = cad_plan.Plan(profile="x", dataset="nickparvar", initial="random")
+    assert all(cad_plan.notes(published, name) == [] for name in published_tables.MODELS)
     assert [published.size(name) for name in ("resnet50", "nasnetlarge")] == [200, 331]
     assert "random" in cad_plan.stand_in(published, "vgg19")
 
@@ -54,8 +54,8 @@ def test_every_reduction_is_named(plan):
 
 def test_networks_that_start_at_random_or_see_few_images_have_their_own_schedule():
     plan = cad_plan.Plan(
-        "x",
-        "phantom4",
+        profile="x",
+        dataset="phantom4",
         initial="random",
         epochs=9,
         random_epochs=4,
@@ -74,7 +74,7 @@ def test_networks_that_start_at_random_or_see_few_images_have_their_own_schedule
 @pytest.mark.parametrize("wrong", [{"initial": "best"}, {"images": -1}])
 def test_a_bad_plan_is_one_sentence(wrong):
     with pytest.raises(cad_plan.BadPlan, match=next(iter(wrong))):
-        cad_plan.Plan("x", "phantom4", **wrong)
+        cad_plan.Plan(profile="x", dataset="phantom4", **wrong)
 
 
 def test_the_chains_give_different_pixels_of_the_same_images(plan):
