@@ -167,7 +167,7 @@ def similarity_by_epoch(table: pd.DataFrame, titles: dict, measure: str = "pwcca
     Parameters
     ----------
     table : pandas.DataFrame
-        From :func:`kit.studies.astrocytes.tables.similarity_table`.
+        From :func:`kit.studies.astrocytes.similarity_tables.similarity_table`.
     titles : dict
         dataset or network -> text.
     measure : {"pwcca", "cka"}

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from kit.published import papers
-from kit.studies.astrocytes import evidence, search
+from kit.studies.astrocytes import evidence, search, similarity_tables
 from kit.studies.astrocytes import plan as astrocytes_plan
 from kit.studies.astrocytes import runs as astrocytes_runs
 from kit.studies.astrocytes import tables as astrocytes_tables
@@ -238,7 +238,7 @@ def test_from_training_to_the_answer(plan, case, loaded):
         scores.query("arm == 'off' and seed == 0")["accuracy"].iloc[0]
         == scores.query("arm == 'released'")["accuracy"].iloc[0]
     )
-    similar = astrocytes_tables.similarity_table(results, "released")
+    similar = similarity_tables.similarity_table(results, "released")
     twin = similar[similar["kind"] == "astrocytes"].iloc[0]
     assert twin["pwcca"] == pytest.approx(1, abs=1e-6)
     assert twin["cka"] == pytest.approx(1)

@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 
 from kit.published import papers
-from kit.studies.gencnn import answers, plan, tables
+from kit.report import results as report_results
+from kit.studies.gencnn import answers, finals, plan, tables
 from kit.studies.gencnn.plan import Plan
 from kit.studies.gencnn.runs import Found
 
@@ -201,20 +202,20 @@ def results():
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            tables.evaluate,
+            report_results,
             "leak_free",
             lambda table, name, ids: table[table["group"] > 9].reset_index(drop=True),
         )
-        return predictions, tables.result_table({"kvasir-v2": (predictions, "digits", [])}, 50)
+        return predictions, finals.result_table({"kvasir-v2": (predictions, "digits", [])}, 50)
 
 
 def test_comparisons_hold_citations_and_ours(results):
     predictions, long = results
-    table, out = tables.comparison("kvasir-v2", long, "squeezenet_1.1"), Kept()
+    table, out = finals.comparison("kvasir-v2", long, "squeezenet_1.1"), Kept()
     assert table["reference"].tolist()[0] == "Escobar 2021"
     assert table["source"].tolist()[-2:] == ["thesis", "this run"]
     assert table["accuracy"].tolist()[-2] == 0.9413
-    tables.store_comparison(out, "kvasir-v2", long, "squeezenet_1.1")
+    finals.store_comparison(out, "kvasir-v2", long, "squeezenet_1.1")
     accuracy = (
         predictions.filter(like="score_").to_numpy().argmax(1) == predictions["label"]
     ).mean()
@@ -225,14 +226,14 @@ def test_comparisons_hold_citations_and_ours(results):
     )
     assert set(out.said) == {f"table-3-6/gen-cnn/{c}" for c in ("accuracy", "f1", "mcc", "flops")}
     assert table["leak-free n"].iloc[-1] == "70"
-    assert tables.matrix(predictions).sum() == 80
-    assert "this run" not in tables.comparison("breakhis", long[:0], "")["source"].tolist()
-    assert tables.threshold_table(long).shape == (1, 5)
+    assert finals.matrix(predictions).sum() == 80
+    assert "this run" not in finals.comparison("breakhis", long[:0], "")["source"].tolist()
+    assert finals.threshold_table(long).shape == (1, 5)
 
 
 def test_a_failed_final_training_says_so():
     out = Kept()
-    tables.show_role(Plan(profile="x", weights=None), out, "breakhis", pd.DataFrame(), None, None)
+    finals.show_role(Plan(profile="x", weights=None), out, "breakhis", pd.DataFrame(), None, None)
     assert out.missing == {
         "table-3-8": "the search found nothing",
         "figure-3-10": "the search found nothing",

@@ -84,7 +84,7 @@ class Kept:
 
 def test_numbers_and_claims_are_stored_under_the_papers_ids(predictions, monkeypatch):
     monkeypatch.setattr(
-        tables.evaluate, "leak_free", lambda table, name, ids: table[table["label"] != 2]
+        tables.report_results, "leak_free", lambda table, name, ids: table[table["label"] != 2]
     )
     rows = {
         row: (predictions, [])
