@@ -214,7 +214,7 @@ def data_title(name: str) -> str:
     return registry.get(name).title.split(",")[0].split(" (")[0]
 
 
-def stand_in(plan: Plan, rows=None) -> str | None:
+def stand_in(plan: Plan, rows: list[Case] | None = None) -> str | None:
     """What every result on some rows (default: all) has to say of replaced data and networks, and
     of random initial weights.
     """

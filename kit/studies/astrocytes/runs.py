@@ -11,6 +11,7 @@ augmentation and dropout but share the initial weights. No image selects an epoc
 BatchNormalization has momentum 0.9 in all networks, because short trainings need it.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from kit import record
@@ -150,7 +151,7 @@ def published_factors(case: Case, epochs: int) -> list:
     ]
 
 
-def arm_runs(plan: Plan, case: Case, loaded: dict, found=None) -> dict:
+def arm_runs(plan: Plan, case: Case, loaded: dict, found: Sequence | None = None) -> dict:
     """Experiment 3 of a row: arm -> {seed: run}; "off" is the networks without astrocytes. A
     training that diverged is left out and reported.
 

@@ -2,13 +2,12 @@
 beyond seed noise?
 
 What differs from the thesis: means over repetitions have an interval, accuracy has a second value
-on the test images without a near-duplicate in training, networks with astrocytes are compared with
-their twins of the same seed, and the similarity of the two is set against what unrelated features
-give (the null floor), against two networks without astrocytes that differ by their seed, and beside
-debiased CKA, which has no such floor. F1 is the mean over classes, which is what Table 4.8 fits.
+on the test images without a near-duplicate in training, and networks with astrocytes are compared
+with their twins of the same seed. F1 is the mean over classes, which is what Table 4.8 fits.
 """
 
 import itertools
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -59,7 +58,7 @@ def settings_table(plan: astrocytes_plan.Plan) -> pd.DataFrame:
 # --- accuracy, F1, MCC ---
 
 
-def spread(values) -> tuple:
+def spread(values: Sequence[float]) -> tuple:
     """Mean of fractions and its 95 % t interval over repetitions, within 0 and 1; (mean, None) of a
     single one.
     """
@@ -70,7 +69,7 @@ def spread(values) -> tuple:
     return found.estimate, (max(0.0, found.low), min(1.0, found.high))
 
 
-def scores(predictions: pd.DataFrame, case: astrocytes_plan.Case, train_ids) -> dict:
+def scores(predictions: pd.DataFrame, case: astrocytes_plan.Case, train_ids: list) -> dict:
     """accuracy, f1 (mean over classes), mcc and the accuracy on the leak-free images (NaN without
     any) of one run; fractions.
     """

@@ -14,6 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
 from kit.data import imageio, registry
+from kit.data.inputs import Inputs
 from kit.models import architecture_catalog
 from kit.report.diagrams import HEAD, INPUT, MODEL, OUT, STEP, arrow, box, canvas
 from kit.report.style import (
@@ -308,7 +309,7 @@ def fidelity(table: pd.DataFrame, text: str = "") -> Figure:
     return fig
 
 
-def examples(inputs, rows) -> tuple[list, list]:
+def examples(inputs: Inputs, rows: np.ndarray) -> tuple[list, list]:
     """One image a class as its file holds it, 256 px at most, and the classes' names, for
     ``plots.image_grid`` (Figures 3.4 to 3.7): the first of each class among `rows`.
     """

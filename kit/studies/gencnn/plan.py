@@ -1,5 +1,6 @@
 """What one run of Gen-CNN searches, with which budget and on which data."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kit.data.augment import crop_rotate
@@ -200,7 +201,7 @@ class Plan:
         }
 
 
-def space(wanted) -> tuple:
+def space(wanted: Sequence[str]) -> tuple:
     """Architectures by name; the nine of Table 3.1 for ["all"]."""
     return architecture_catalog.TABLE_3_1 if list(wanted) == ["all"] else tuple(wanted)
 

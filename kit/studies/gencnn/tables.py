@@ -107,7 +107,7 @@ def architecture_table(plan: Plan) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def store_architectures(out) -> None:
+def store_architectures(out: artefacts.Artefacts) -> None:
     """Put the counted multiply-accumulates beside the printed FLOPs."""
     for name in architecture_catalog.TABLE_3_1:
         out.value(
@@ -148,7 +148,7 @@ def split_rule() -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def store_split(out, table: pd.DataFrame) -> None:
+def store_split(out: artefacts.Artefacts, table: pd.DataFrame) -> None:
     """Put the counts of :func:`split_rule` beside the printed ones; they follow from the
     publications' class counts alone.
     """
@@ -368,7 +368,7 @@ def convergence_table(outcomes: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def store_convergence(out, outcomes: pd.DataFrame) -> None:
+def store_convergence(out: artefacts.Artefacts, outcomes: pd.DataFrame) -> None:
     """Put mean (with its t interval) and standard deviation of the genetic repetitions beside Table
     3.3's.
     """

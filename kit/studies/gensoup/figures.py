@@ -5,6 +5,8 @@ drawn, with the size of the images below, because a new size is a new validation
 the path between two networks of a population, and the soups made of it.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 from matplotlib.ticker import MaxNLocator
@@ -22,6 +24,7 @@ from kit.report.style import (
     require,
     style,
 )
+from kit.search.evolution.genome import Genome
 
 SYMBOLS = {
     "architecture": "Ar",
@@ -59,12 +62,12 @@ RULES = {
 
 
 @style()
-def encoding(genome, genes, titles: dict) -> Figure:
+def encoding(genome: Genome, genes: Sequence[float], titles: dict) -> Figure:
     """The genes of an individual in [0, 1] and what they stand for (Figure 5.1).
 
     Parameters
     ----------
-    genome : kit.search.evolution.genome.Genome
+    genome : Genome
     genes : array-like
         (genes,) float in [0, 1].
     titles : dict
@@ -122,7 +125,7 @@ def encoding(genome, genes, titles: dict) -> Figure:
 
 
 @style()
-def fitness(panels: dict, sizes) -> Figure:
+def fitness(panels: dict, sizes: Sequence[int]) -> Figure:
     """Best validation MCC of each generation (Figures 5.2 and 5.3).
 
     Parameters

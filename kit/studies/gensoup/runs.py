@@ -50,7 +50,13 @@ def network(plan: Plan, name: str, arm: str) -> Network:
 
 
 def run_of(
-    plan: Plan, name: str, experiment: str, arm: str, seed: int, inputs, parts: dict
+    plan: Plan,
+    name: str,
+    experiment: str,
+    arm: str,
+    seed: int,
+    inputs: data_inputs.Inputs,
+    parts: dict,
 ) -> record.Run:
     """The run folder of one search, whether it exists or not."""
     config = {
@@ -70,7 +76,13 @@ def run_of(
 
 
 def search(
-    plan: Plan, name: str, experiment: str, arm: str, seed: int, inputs, parts: dict
+    plan: Plan,
+    name: str,
+    experiment: str,
+    arm: str,
+    seed: int,
+    inputs: data_inputs.Inputs,
+    parts: dict,
 ) -> record.Run:
     """One search and its comparisons, or the finished run of the same settings and images; an
     interrupted one goes on.

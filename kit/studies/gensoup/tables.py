@@ -51,7 +51,7 @@ def _title(key: str, seeds: dict) -> str:
     return data_title(key, next(iter(seeds.values())).config["data"]["name"])
 
 
-def settings_table(plan) -> pd.DataFrame:
+def settings_table(plan: gensoup_plan.Plan) -> pd.DataFrame:
     """Table 5.1: name, as printed, as run."""
     printed = papers.load("gensoup").hyperparameters
     rows = [
@@ -93,7 +93,7 @@ def settings_table(plan) -> pd.DataFrame:
     return shared.settings_table(rows, ["setting", "thesis", "this run"])
 
 
-def space_table(plan) -> pd.DataFrame:
+def space_table(plan: gensoup_plan.Plan) -> pd.DataFrame:
     """Table 5.2: hyper-parameter, domain as printed, domain as run, and how the genes of this run's
     architectures start.
     """
