@@ -3,11 +3,12 @@ application.
 """
 
 import dataclasses
+import shutil
 
 import numpy as np
 import pytest
 
-from kit import files
+from kit import files, record
 from kit.data import preprocess, registry
 from kit.evaluation import timing
 from kit.serving import classifier
@@ -77,10 +78,34 @@ def test_a_bad_plan_is_one_sentence(wrong):
         cad_plan.Plan(profile="x", dataset="phantom4", **wrong)
 
 
-def test_the_chains_give_different_pixels_of_the_same_images(plan):
+@pytest.fixture(scope="module")
+def heads(private_folders):
+    """Two images a class of phantom4, as a data set of their own."""
+    few = registry.index("phantom4").groupby("class_name").head(2).assign(bytes=1)
+    root, data = private_folders / "data" / "heads", registry.get("phantom4")
+    for image_id in few["image_id"]:
+        (root / image_id).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(registry.root("phantom4") / image_id, root / image_id)
+    files.write_csv(root / "manifest.csv", few)
+    entry = {"title": "Heads", "task": "multiclass", "kind": "images", "layout": data.layout}
+    files.write_json(
+        root / "dataset.json",
+        {
+            "name": "heads",
+            "embedded": False,
+            "incomplete": [],
+            "entry": {**entry, "classes": list(data.classes)},
+            "fingerprint": record.fingerprint(few),
+        },
+    )
+    return "heads"
+
+
+def test_the_chains_give_different_pixels_of_the_same_images(plan, heads):
+    plan = dataclasses.replace(plan, dataset=heads)
     made = {chain: runs.prepared(plan, 32, chain) for chain in cad_plan.CHAINS}
     assert all(m.x.shape == made["cad"].x.shape for m in made.values())
-    path = registry.root("phantom4") / made["cad"].index["image_id"].iloc[0]
+    path = registry.root(heads) / made["cad"].index["image_id"].iloc[0]
     np.testing.assert_array_equal(made["cad"].x[0], preprocess.cad(path, 32, "safe").image)
     np.testing.assert_array_equal(made["original"].x[0], preprocess.uncropped(path, 32))
     assert not np.array_equal(made["coloured"].x[0], made["original"].x[0])
@@ -150,7 +175,7 @@ def test_speed_is_measured_once(plan, monkeypatch):
 
 def test_the_model_that_is_left_gives_the_run_s_scores(plan, finished):
     free = split.leak_free_ids("phantom4")
-    folder = handover.leave(plan, finished, "efficientnet_lite0", free, images=60)
+    folder = handover.leave(plan, finished, "efficientnet_lite0", free, images=20)
     card = files.read_json(folder / classifier.CARD)
     assert card["metrics"]["test"]["n"] == 120
     assert card["metrics"]["leak_free"]["n"] == len(free)
@@ -211,6 +236,6 @@ def test_two_processes_give_what_one_gives(plan, finished, monkeypatch):
     )
     assert all(runs.measure(plan, name, timed)[0]["parameters"] > 1e6 for name in names)
     monkeypatch.setattr(
-        runs.beside, "running", lambda *a, **k: pytest.fail("nothing is left to share")
+        runs.processes_module, "running", lambda *a, **k: pytest.fail("nothing is left to share")
     )
     runs.run_all(plan, names, timed=timed, processes=2)

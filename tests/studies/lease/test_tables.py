@@ -77,7 +77,7 @@ class Kept:
     def __init__(self):
         self.said = {}
 
-    def value(self, id, ours, *rest, exact=False):
+    def value(self, id, ours, *rest, exact=False, **more):
         assert id in papers.load("lease").values or id.startswith("claims/")
         self.said[id] = (ours, exact)
 

@@ -15,7 +15,7 @@ from kit.studies.pbcnas import plan as pbcnas_plan
 from kit.studies.pbcnas import runs as pbcnas_runs
 from kit.studies.pbcnas import search_tables, setup_tables, size_tables, tables
 
-SHORT = Recipe3D(epochs=2, batch_size=8, learning_rate=0.01)
+SHORT = Recipe3D(epochs=1, batch_size=24, learning_rate=0.01)
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def plan(balls):
         cells=(1,),
         filters=(8,),
         most_gmacs=0.02,
-        proxy=Proxy(fraction=1, epochs=2, batch_size=8, learning_rate=0.01),
+        proxy=Proxy(fraction=1, epochs=1, batch_size=24, learning_rate=0.01),
         finalists=2,
         released=("adrenal-90",),
         final=SHORT,
@@ -91,7 +91,7 @@ def test_search_and_final_trainings(plan, done):
     assert first["n"] == 14
     assert first["leak_free_n"] == 13
     with pytest.raises(Exception, match="another network"):
-        pbcnas_runs.final3d.fine_tune(
+        pbcnas_runs.final.fine_tune(
             chosen["adrenal", "adrenal-90"][0],
             trained["adrenal", "found 1"][0],
             SHORT,
@@ -184,8 +184,8 @@ def test_time_and_memory_are_measured_once_and_kept(plan, done, monkeypatch):
     table = size_tables.speed_table(times, {**peaks, "ResNet-18 (3D)": None}, plan).set_index(
         "network"
     )
-    assert table.loc["balls, found 1", "training step of 8 (MB)"] == peaks["balls, found 1"] / 1e6
-    assert table["training step of 8 (MB)"].isna().tolist().count(True) == 1
+    assert table.loc["balls, found 1", "training step of 24 (MB)"] == peaks["balls, found 1"] / 1e6
+    assert table["training step of 24 (MB)"].isna().tolist().count(True) == 1
     assert (table["fastest (ms)"] <= table["volume (ms)"]).all()
     assert (table["voxels"] == "8 × 8 × 8").all()
 
