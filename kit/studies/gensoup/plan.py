@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 
 from kit.errors import KitError
-from kit.models import architecture_catalog
+from kit.models import architecture_catalog, ported_weights
+from kit.models.weights import Initialisation
 from kit.published import papers
 from kit.search.evolution import genome as evolution_genome
 from kit.search.evolution.soup import SoupSettings
@@ -33,7 +34,7 @@ class BadPlan(KitError):
     """
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Plan:
     """What is searched; the defaults are the published settings.
 
@@ -187,10 +188,8 @@ def notes(plan: Plan) -> list[str]:
     return found
 
 
-def starts(plan: Plan) -> dict:
+def starts(plan: Plan) -> dict[str, Initialisation]:
     """How each architecture starts: name -> `kit.models.weights.Initialisation`."""
-    from kit.models import ported_weights
-
     return {name: ported_weights.initialisation(name, plan.weights) for name in plan.architectures}
 
 
