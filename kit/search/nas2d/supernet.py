@@ -1,8 +1,8 @@
 """Supernets of DARTS, PC-DARTS and P-DARTS as one pure function of weights, architecture and
 images.
 
-The function is the publications' (card section 2 for all three, 4 for partial channels and edge
-normalisation, 5 for the shrinking sets of operations and the dropout after skips); the tests hold
+The function is the publications' (of all three; partial channels and edge normalisation of
+PC-DARTS; the shrinking sets of operations and the dropout after skips of P-DARTS); the tests hold
 it against logits and gradients of the original networks. It is computed otherwise, for time and for
 nodes to trace. All edges that leave one state share its ReLU, its poolings and, filters behind one
 another, its convolutions; the edges' pointwise kernels are the diagonal blocks of one. The mixing
@@ -39,7 +39,7 @@ from kit.search.nas2d.space import (  # noqa: F401
 )
 
 
-def mixing(space: Space, arch, reduction: bool):
+def mixing(space: Space, arch: list, reduction: bool) -> tf.Tensor:
     """Weight of every operation on every edge.
 
     Parameters
@@ -67,7 +67,7 @@ def mixing(space: Space, arch, reduction: bool):
     return tf.matmul(tf.constant(np.eye(len(EDGES))[list(BY_SOURCE)], weight.dtype), weight)
 
 
-def edge_weights(beta):
+def edge_weights(beta: tf.Tensor) -> tf.Tensor:
     """Softmax of beta over the edges that enter each node, (14,) in the order of `EDGES`."""
     return tf.concat(
         [tf.nn.softmax(part) for part in tf.split(beta, [node + 2 for node in range(NODES)])], 0
@@ -433,7 +433,14 @@ class _Network:
         return tf.reshape(tf.stack(groups, -1), (-1, *mixed.shape[1:3], cell.channels))
 
 
-def forward(space: Space, weights, arch, x, skip_rate=None, seed=None):
+def forward(
+    space: Space,
+    weights: list,
+    arch: list,
+    x: tf.Tensor,
+    skip_rate: tf.Tensor | None = None,
+    seed: tf.Tensor | None = None,
+) -> tf.Tensor:
     """Logits of the supernet, BatchNorm by the batch.
 
     Parameters
