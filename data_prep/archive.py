@@ -173,7 +173,7 @@ class FolderSource(Source):
     def each(self, wanted):
         """Yield (member, blocks of bytes) for the `wanted` names."""
         for name in sorted(wanted & set(self.members)):
-            with open(self.path / name, "rb") as stream:
+            with (self.path / name).open("rb") as stream:
                 yield self.members[name], self._blocks(stream)
 
 
@@ -186,7 +186,7 @@ class FileSource(Source):
     def each(self, wanted):
         """Yield (member, blocks of bytes) of the file."""
         if self.path.name in wanted:
-            with open(self.path, "rb") as stream:
+            with self.path.open("rb") as stream:
                 yield self.members[self.path.name], self._blocks(stream)
 
 
@@ -285,13 +285,14 @@ def unpack(source: Source, targets: dict, folder) -> int:
 
 def link_or_copy(origin, target) -> None:
     """Hard link `target` to `origin`, or copy where the file system cannot."""
-    temporary = Path(target).with_name(f".tmp-{Path(target).name}")
+    target = Path(target)
+    temporary = target.with_name(f".tmp-{target.name}")
     temporary.unlink(missing_ok=True)
     try:
         os.link(Path(origin).resolve(), temporary)
     except OSError:
         shutil.copyfile(origin, temporary)
-    os.replace(temporary, target)
+    temporary.replace(target)
     temporary.unlink(missing_ok=True)
 
 
@@ -303,7 +304,7 @@ def _complete(path: Path, member: Member) -> bool:
 
 def _write(path: Path, blocks, member: Member, archive) -> None:
     temporary, written = path.with_name(f".tmp-{path.name}"), 0
-    with open(temporary, "wb") as file:
+    with temporary.open("wb") as file:
         for block in blocks:
             file.write(block)
             written += len(block)
@@ -312,4 +313,4 @@ def _write(path: Path, blocks, member: Member, archive) -> None:
             f"{archive} is damaged ({member.name} has {written} of {member.size} bytes); fetch it "
             "again."
         )
-    os.replace(temporary, path)
+    temporary.replace(path)

@@ -125,7 +125,7 @@ def download(
             f"{url} came with {kind.upper()} {found[kind]} instead of {known[kind]}; it was thrown "
             "away."
         )
-    os.replace(part, target)
+    part.replace(target)
     _mark(part).unlink(missing_ok=True)
     return target
 
@@ -184,7 +184,7 @@ def _receive(answer, part: Path, start: int, length: int | None) -> None:
     total = length or (start + announced if announced else None)
     check_space(part.parent, (total or start) - start)
     with (
-        open(part, "ab" if start else "wb") as file,
+        part.open("ab" if start else "wb") as file,
         tqdm(total=total, initial=start, unit="B", unit_scale=True, disable=None) as bar,
     ):
         for block in answer.iter_content(BLOCK):

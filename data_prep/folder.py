@@ -69,7 +69,9 @@ def register(origin, name, to, accept_incomplete: bool = False, say=print) -> di
     data = describe(origin, name)
     if origin == to / name and not (origin / "dataset.json").exists():
         return _in_place(data, origin, to, accept_incomplete, say)
-    return ingest.prepare(data, to, [origin], accept_incomplete, say, {"entry": entry(data)})
+    return ingest.prepare(
+        data, to, [origin], accept_incomplete, say=say, extra={"entry": entry(data)}
+    )
 
 
 def describe(origin: Path, name: str):
@@ -153,12 +155,12 @@ def _in_place(data, root: Path, to: Path, accept_incomplete: bool, say) -> dict:
         return ingest.write_facts(
             data,
             root,
-            manifest,
-            labels,
-            [],
-            [f"{n} (unreadable)" for n in dropped],
-            notes,
-            plan.skipped,
-            say,
+            manifest=manifest,
+            labels=labels,
+            origins=[],
+            missing=[f"{n} (unreadable)" for n in dropped],
+            notes=notes,
+            skipped=plan.skipped,
+            say=say,
             entry=entry(data),
         )

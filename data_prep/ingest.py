@@ -6,9 +6,10 @@ an error leaves nothing behind, and two runs at once are kept apart by a lock.
 """
 
 import errno
-import os
 import shutil
 from pathlib import Path
+
+import pandas as pd
 
 from data_prep import archive, fetch, layout, sources, verify
 from kit import files, record
@@ -80,9 +81,9 @@ def prepare(data, to, archives=(), accept_incomplete: bool = False, say=print, e
                 data,
                 to,
                 [Path(a).expanduser() for a in archives],
-                accept_incomplete,
-                say,
-                extra or {},
+                accept_incomplete=accept_incomplete,
+                say=say,
+                extra=extra or {},
             )
     except files.FolderBusy:
         raise PrepBusy(
@@ -91,15 +92,17 @@ def prepare(data, to, archives=(), accept_incomplete: bool = False, say=print, e
 
 
 def _prepare_locked(
-    data, to: Path, archives: list, accept_incomplete: bool, say, extra: dict
+    data, to: Path, archives: list, *, accept_incomplete: bool, say, extra: dict
 ) -> dict:
     partial, root = to / f"{data.name}.partial", to / data.name
     if (root / "dataset.json").exists():
         return files.read_json(root / "dataset.json")
     try:
         found, temporary = (archives, None) if archives else fetch.obtain(data, to, say)
-        facts = _build(data, partial, found, accept_incomplete, say, extra)
-        os.replace(partial, root)
+        facts = _build(
+            data, partial, found, accept_incomplete=accept_incomplete, say=say, extra=extra
+        )
+        partial.replace(root)
     except Exception as error:
         shutil.rmtree(partial, ignore_errors=True)
         if isinstance(error, OSError):
@@ -122,7 +125,9 @@ def disk_error(error: OSError, folder) -> KitError:
     )
 
 
-def _build(data, partial: Path, archives: list, accept_incomplete: bool, say, extra: dict) -> dict:
+def _build(
+    data, partial: Path, archives: list, *, accept_incomplete: bool, say, extra: dict
+) -> dict:
     origins = [_verify_file(data, path, say) for path in archives]
     limit = int(data.source.get("max_gb", 2) * GIGABYTE)
     opened = [archive.open_source(path, limit) for path in archives]
@@ -139,7 +144,16 @@ def _build(data, partial: Path, archives: list, accept_incomplete: bool, say, ex
         f"unpacked {written} of {len(plan.targets)} files"
         + (f", left out {', '.join(plan.skipped[:3])}" if plan.skipped else "")
     )
-    return _finish(data, partial, plan, origins, missing, accept_incomplete, say, extra)
+    return _finish(
+        data,
+        partial,
+        plan,
+        origins=origins,
+        missing=missing,
+        accept_incomplete=accept_incomplete,
+        say=say,
+        extra=extra,
+    )
 
 
 def _verify_file(data, path: Path, say) -> dict:
@@ -189,6 +203,7 @@ def _finish(
     data,
     partial: Path,
     plan,
+    *,
     origins: list,
     missing: list,
     accept_incomplete: bool,
@@ -218,21 +233,22 @@ def _finish(
     return write_facts(
         data,
         partial,
-        manifest,
-        labels,
-        origins,
-        missing + [f"{name} (unreadable)" for name in dropped],
-        notes,
-        plan.skipped,
-        say,
+        manifest=manifest,
+        labels=labels,
+        origins=origins,
+        missing=missing + [f"{name} (unreadable)" for name in dropped],
+        notes=notes,
+        skipped=plan.skipped,
+        say=say,
         **extra,
     )
 
 
-def write_facts(
+def write_facts(  # noqa: PLR0913  one argument a fact
     data,
     folder: Path,
-    manifest,
+    *,
+    manifest: pd.DataFrame,
     labels: dict,
     origins: list,
     missing: list,

@@ -33,7 +33,7 @@ class WrongArchive(KitError):
     """The archive is readable but holds another data set."""
 
 
-@dataclass
+@dataclass(frozen=True, kw_only=True)
 class Plan:
     """What to unpack where.
 
@@ -83,7 +83,7 @@ def plan_folders(data, source) -> Plan:
             "has another layout."
         )
     best = max(tops, key=lambda top: (tops[top], -len(top)))
-    plan = Plan({})
+    plan = Plan(targets={})
     for name, (top, label, below) in found.items():
         if top != best:
             continue
@@ -130,7 +130,7 @@ def plan_table(data, source) -> Plan:
         for row in rows
     }
     folder = data.layout["all"]
-    plan = Plan({tables[0]: data.source["table"]})
+    plan = Plan(targets={tables[0]: data.source["table"]})
     for name in source.members:
         if not _is_image(name):
             continue
@@ -163,7 +163,7 @@ def plan_records(data, source) -> Plan:
     absent = [file for file in needed if file not in files]
     if absent:
         raise CorruptArchive(f"{source.path} lacks {', '.join(absent)}; fetch it again.")
-    return Plan({files[file]: f".records/{file}" for file in needed})
+    return Plan(targets={files[file]: f".records/{file}" for file in needed})
 
 
 def expand_records(data, root: Path) -> dict:
@@ -196,7 +196,7 @@ def plan_volumes(data, source) -> Plan:
             f"{source.path} is no single .npz file; {data.name} comes as "
             f"{data.source['files'][0]['file']}."
         )
-    return Plan({files[0]: data.source["files"][0]["file"]})
+    return Plan(targets={files[0]: data.source["files"][0]["file"]})
 
 
 def volumes_manifest(data, root: Path) -> pd.DataFrame:

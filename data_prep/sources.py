@@ -43,7 +43,7 @@ def expected(data) -> dict:
 def checksums(path) -> dict:
     """SHA-256, MD5 and length of a file."""
     sha256, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
-    with open(path, "rb") as file:
+    with Path(path).open("rb") as file:
         while block := file.read(BLOCK):
             sha256.update(block)
             md5.update(block)
@@ -92,11 +92,10 @@ def instructions(data, to) -> str:
         )
     elif source.get("page"):
         lines.append(f"  - on a machine with internet open {source['page']}")
-    for file in source.get("files", []):
-        lines.append(
-            f"  - download {describe_file(file)}"
-            + (f" from {file['url']}" if file.get("url") else "")
-        )
+    lines += [
+        f"  - download {describe_file(file)}" + (f" from {file['url']}" if file.get("url") else "")
+        for file in source.get("files", [])
+    ]
     lines += [
         f"  - a copy known to be good: {describe_file(copy)}, {copy['title']}"
         for copy in source.get("copies", [])

@@ -10,7 +10,6 @@ Near-twins are kept among the negatives, as Br35H has them, and avoided among th
 no draw of the publication has to be matched.
 """
 
-import os
 import re
 import shutil
 from pathlib import Path
@@ -45,14 +44,16 @@ def make(data, to, archives=(), accept_incomplete: bool = False, say=print) -> d
         with files.FolderLock(to / ".locks" / data.name):
             shutil.rmtree(partial, ignore_errors=True)
             result = _build(data, to / origin.name, facts, partial, say)
-            os.replace(partial, root)
+            partial.replace(root)
     except files.FolderBusy:
         raise ingest.PrepBusy(
             f"Another process is making {data.name} in {to}; wait until it has finished."
         ) from None
     except Exception as error:
         shutil.rmtree(partial, ignore_errors=True)
-        raise ingest.disk_error(error, to) if isinstance(error, OSError) else error
+        if isinstance(error, OSError):
+            raise ingest.disk_error(error, to) from error
+        raise
     return result
 
 
@@ -76,11 +77,11 @@ def _build(data, origin: Path, facts: dict, partial: Path, say) -> dict:
     return ingest.write_facts(
         data,
         partial,
-        manifest,
-        labels,
-        [],
-        missing,
-        notes,
+        manifest=manifest,
+        labels=labels,
+        origins=[],
+        missing=missing,
+        notes=notes,
         say=say,
         seed=SEED,
         made_from={"name": facts["name"], "fingerprint": facts["fingerprint"]},

@@ -54,8 +54,8 @@ def atomic_write(path):
         os.close(handle)
         temporary = Path(name)
         yield temporary
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(path)
         temporary = None
     except OSError as error:
         raise CannotWrite(
@@ -95,7 +95,7 @@ def write_csv(path, table: pd.DataFrame) -> None:
 
 
 def _plain(value):
-    if is_dataclass(value):
+    if is_dataclass(value) and not isinstance(value, type):
         return asdict(value)
     if isinstance(value, np.generic):
         return value.item()
@@ -146,12 +146,12 @@ class FolderLock:
     """
 
     def __init__(self, folder, wait: float = 0.0):
-        self.folder, self.wait, self._file = Path(folder), wait, None
+        self.folder, self.wait = Path(folder), wait
 
     def __enter__(self):
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._file = open(self.folder / ".lock", "a")
+            self._file = (self.folder / ".lock").open("a")
         except OSError as error:
             raise CannotWrite(
                 f"Cannot write to {self.folder}: {error.strerror}; choose another folder "

@@ -72,6 +72,10 @@ def _parse(source: str, where: str) -> dict[str, Parameter]:
     found = {}
     for node in ast.parse(source).body:
         try:
+            if not isinstance(node, ast.AnnAssign) or node.value is None:
+                raise ValueError("no annotated assignment")
+            if not isinstance(node.target, ast.Name):
+                raise ValueError("no plain name")
             name, kind, value = (
                 node.target.id,
                 ast.unparse(node.annotation),
@@ -84,7 +88,7 @@ def _parse(source: str, where: str) -> dict[str, Parameter]:
                 "literal` "
                 f"with a type out of {', '.join(TYPES)}."
             ) from error
-        found[name] = Parameter(name, kind, value, comments.get(node.end_lineno, ""))
+        found[name] = Parameter(name, kind, value, comments.get(node.end_lineno or 0, ""))
     return found
 
 

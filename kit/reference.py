@@ -20,7 +20,7 @@ from kit.report import page
 
 NAME = "reference"
 LEFT_OUT = shutil.ignore_patterns(
-    "*.keras", "*.npz", "trial_*", ".lock*", ".tmp-*", "*.ipynb", "*.log", "index.html"
+    *("*.keras", "*.npz", "trial_*", ".lock*", ".tmp-*", "*.ipynb", "*.log", "index.html")
 )
 
 

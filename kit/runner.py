@@ -183,7 +183,7 @@ def collect(job: Job) -> list[dict]:
     for wanted in report_artefacts.expected(job.name):
         folder = paths.results_dir() / job.profile / wanted["paper"]
         entries = files_module.read_json(folder / "artefacts.json", default={}).get("artefacts", [])
-        entry = next((e for e in entries if e["id"] == wanted["id"]), {})
+        entry: dict = next((e for e in entries if e["id"] == wanted["id"]), {})
         complete = entry.get("status") == "written" and all(
             (folder / f).is_file() for f in entry["files"]
         )
@@ -295,7 +295,7 @@ def _papermill(job: Job, parameters: Path, say) -> tuple[int, int]:
         "MPLBACKEND": "agg",
         "TF_CPP_MIN_LOG_LEVEL": "2",
     }
-    with open(job.folder / f"{job.name}.log", "w", encoding="utf-8") as log:
+    with (job.folder / f"{job.name}.log").open("w", encoding="utf-8") as log:
         process = subprocess.Popen(
             command,
             env=environment,
@@ -305,6 +305,7 @@ def _papermill(job: Job, parameters: Path, say) -> tuple[int, int]:
             start_new_session=True,
             preexec_fn=_die_with_parent,
         )
+        assert process.stdout is not None  # a pipe, as asked for
         for line in process.stdout:
             log.write(line)
             log.flush()
@@ -385,8 +386,8 @@ def summary(jobs: list[Job]) -> str:
     for job in jobs:
         written = sum(a["status"] == "written" for a in job.artefacts)
         lines.append(
-            f"{job.name:<32}{job.state:<12}{f'{written}/{len(job.artefacts)}':>10}{job.seconds:>8.0f} "
-            f"s{job.peak_mb:>11.0f} MB"
+            f"{job.name:<32}{job.state:<12}{f'{written}/{len(job.artefacts)}':>10}"
+            f"{job.seconds:>8.0f} s{job.peak_mb:>11.0f} MB"
         )
     for job in jobs:
         lines += [

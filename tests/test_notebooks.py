@@ -131,7 +131,8 @@ def test_every_notebook_runs_and_every_artefact_is_written(smoke, monkeypatch):
         missing = [a for a in runner.collect(job) if a["status"] != "written"]
         assert not missing, (notebook.stem, missing)
         status = files_module.read_json(job.status_file)
-        assert status["state"] == "finished" and status["exit_code"] == 0, status
+        assert status["state"] == "finished", status
+        assert status["exit_code"] == 0, status
     assert (smoke / "index.html").stat().st_size > 10_000
 
 
@@ -145,7 +146,8 @@ def test_nbmake_finds_every_notebook(tmp_path):
 def test_nbmake_runs_a_notebook_outside_the_repository(smoke, tmp_path, monkeypatch):
     notebook = paths.notebooks_dir() / f"{BY_NBMAKE}.ipynb"
     done = by_nbmake(tmp_path, [notebook])
-    assert done.returncode == 0 and "1 passed" in done.stdout, done.stdout[-4000:]
+    assert done.returncode == 0, done.stdout[-4000:]
+    assert "1 passed" in done.stdout, done.stdout[-4000:]
     monkeypatch.setenv("KIT_RESULTS", str(tmp_path / "results"))
     missing = [
         a for a in runner.collect(runner.Job(notebook, "smoke", {})) if a["status"] != "written"

@@ -106,7 +106,9 @@ def wilson(k: int, n: int, level: float = 0.95) -> Interval:
     if not (n > 0 and 0 <= k <= n):
         raise BadSample(f"A proportion needs 0 <= k <= n and n > 0, but k = {k} and n = {n}.")
     low, high = sps.binomtest(int(k), int(n)).proportion_ci(level, method="wilson")
-    return Interval(k / n, float(low), float(high), level, int(n), "Wilson")
+    return Interval(
+        estimate=k / n, low=float(low), high=float(high), level=level, n=int(n), method="Wilson"
+    )
 
 
 def mean_t(values, level: float = 0.95) -> Interval:
@@ -114,12 +116,12 @@ def mean_t(values, level: float = 0.95) -> Interval:
     values = _sample(values)
     half = sps.t.ppf((1 + level) / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
     return Interval(
-        values.mean().item(),
-        (values.mean() - half).item(),
-        (values.mean() + half).item(),
-        level,
-        len(values),
-        "t",
+        estimate=values.mean().item(),
+        low=(values.mean() - half).item(),
+        high=(values.mean() + half).item(),
+        level=level,
+        n=len(values),
+        method="t",
     )
 
 
@@ -191,7 +193,13 @@ def _percentile(point: float, values: np.ndarray, level: float, n: int, method: 
         else (np.nan, np.nan)
     )
     return Interval(
-        float(point), float(low), float(high), level, n, method, len(values) - len(defined)
+        estimate=float(point),
+        low=float(low),
+        high=float(high),
+        level=level,
+        n=n,
+        method=method,
+        undefined=len(values) - len(defined),
     )
 
 
@@ -226,7 +234,13 @@ def bootstrap(
     there.
     """
     point, values, n = _resampled(
-        [predictions], metric, resamples, seed, by_group, stratified, **options
+        [predictions],
+        metric,
+        resamples=resamples,
+        seed=seed,
+        by_group=by_group,
+        stratified=stratified,
+        **options,
     )
     return _percentile(
         point[0], values[0], level, n, "bootstrap by group" if by_group else "bootstrap"
@@ -248,7 +262,15 @@ def bootstrap_difference(
     resampled together.
     """
     b = _aligned(a, b)
-    point, values, n = _resampled([a, b], metric, resamples, seed, by_group, stratified, **options)
+    point, values, n = _resampled(
+        [a, b],
+        metric,
+        resamples=resamples,
+        seed=seed,
+        by_group=by_group,
+        stratified=stratified,
+        **options,
+    )
     return _percentile(
         point[0] - point[1],
         values[0] - values[1],
@@ -274,15 +296,22 @@ def _t_of(name: str, difference: float, error: float, df: float, n: int) -> Test
     if error == 0:
         return Test(
             name,
-            np.nan,
-            df,
-            np.nan,
-            difference,
-            n,
-            "The differences do not vary, so the test is undefined.",
+            statistic=np.nan,
+            df=df,
+            p=np.nan,
+            estimate=difference,
+            n=n,
+            note="The differences do not vary, so the test is undefined.",
         )
     t = difference / error
-    return Test(name, float(t), float(df), float(2 * sps.t.sf(abs(t), df)), float(difference), n)
+    return Test(
+        name,
+        statistic=float(t),
+        df=float(df),
+        p=float(2 * sps.t.sf(abs(t), df)),
+        estimate=float(difference),
+        n=n,
+    )
 
 
 def paired_t(a, b) -> Test:
@@ -334,7 +363,13 @@ def t_from_summary(mean1, sd1, n1, mean2, sd2, n2, equal_var: bool = True) -> Te
 def _independent(a, b, equal_var: bool) -> Test:
     a, b = _sample(a), _sample(b)
     return t_from_summary(
-        a.mean(), a.std(ddof=1), len(a), b.mean(), b.std(ddof=1), len(b), equal_var
+        a.mean(),
+        a.std(ddof=1),
+        n1=len(a),
+        mean2=b.mean(),
+        sd2=b.std(ddof=1),
+        n2=len(b),
+        equal_var=equal_var,
     )
 
 
@@ -358,21 +393,21 @@ def wilcoxon(a, b) -> Test:
     if np.array_equal(a, b):
         return Test(
             "Wilcoxon",
-            np.nan,
-            None,
-            np.nan,
-            0.0,
-            len(a),
-            "All differences are 0, so the test is undefined.",
+            statistic=np.nan,
+            df=None,
+            p=np.nan,
+            estimate=0.0,
+            n=len(a),
+            note="All differences are 0, so the test is undefined.",
         )
     result = sps.wilcoxon(a, b)
     return Test(
         "Wilcoxon",
-        float(result.statistic),
-        None,
-        float(result.pvalue),
-        float(np.median(a - b)),
-        len(a),
+        statistic=float(result.statistic),
+        df=None,
+        p=float(result.pvalue),
+        estimate=float(np.median(a - b)),
+        n=len(a),
     )
 
 
@@ -396,12 +431,12 @@ def mcnemar_exact(correct_a, correct_b) -> Test:
     note = f"{only_a} images only the first model gets right, {only_b} only the second."
     return Test(
         "McNemar exact",
-        only_a,
-        None,
-        _mcnemar_p(only_a, only_b),
-        (only_a - only_b) / len(a),
-        len(a),
-        note,
+        statistic=only_a,
+        df=None,
+        p=_mcnemar_p(only_a, only_b),
+        estimate=(only_a - only_b) / len(a),
+        n=len(a),
+        note=note,
     )
 
 
@@ -421,7 +456,7 @@ def mcnemar_bounds(errors_a: int, errors_b: int, n: int) -> McNemarBounds:
         shared: _mcnemar_p(errors_b - shared, errors_a - shared)
         for shared in range(max(0, errors_a + errors_b - n), min(errors_a, errors_b) + 1)
     }
-    low, high = min(p, key=p.get), max(p, key=p.get)
+    low, high = min(p, key=lambda k: p[k]), max(p, key=lambda k: p[k])
     return McNemarBounds(p[low], p[high], low, high)
 
 
@@ -434,7 +469,14 @@ def fisher(errors_a: int, n_a: int, errors_b: int, n_b: int) -> Test:
             f"Error counts must lie in 0..n, but are {errors_a} of {n_a} and {errors_b} of {n_b}."
         )
     ratio, p = sps.fisher_exact([[errors_a, n_a - errors_a], [errors_b, n_b - errors_b]])
-    return Test("Fisher exact", float(ratio), None, float(p), float(ratio), n_a + n_b)
+    return Test(
+        "Fisher exact",
+        statistic=float(ratio),
+        df=None,
+        p=float(p),
+        estimate=float(ratio),
+        n=n_a + n_b,
+    )
 
 
 def delong(labels, scores_a, scores_b) -> Test:
@@ -461,20 +503,20 @@ def delong(labels, scores_a, scores_b) -> Test:
     if error == 0:
         return Test(
             "DeLong",
-            np.nan,
-            None,
-            np.nan,
-            float(difference),
-            m + n,
-            "Both models rank every image alike, so the test is undefined.",
+            statistic=np.nan,
+            df=None,
+            p=np.nan,
+            estimate=float(difference),
+            n=m + n,
+            note="Both models rank every image alike, so the test is undefined.",
         )
     return Test(
         "DeLong",
-        float(difference / error),
-        None,
-        float(2 * sps.norm.sf(abs(difference / error))),
-        float(difference),
-        m + n,
+        statistic=float(difference / error),
+        df=None,
+        p=float(2 * sps.norm.sf(abs(difference / error))),
+        estimate=float(difference),
+        n=m + n,
     )
 
 

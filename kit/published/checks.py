@@ -7,6 +7,7 @@ together; "inconsistent": two statements of the publication exclude each other; 
 values hold together but not in the way that the publication says or implies.
 """
 
+from collections.abc import Callable
 from fnmatch import fnmatchcase
 
 import numpy as np
@@ -15,7 +16,7 @@ from kit.errors import KitError
 from kit.evaluation import metrics, stats
 from kit.published import numbers
 
-KINDS = {}
+KINDS: dict[str, Callable] = {}
 IMPOSSIBLE, INCONSISTENT, UNEXPLAINED = "impossible", "inconsistent", "unexplained"
 CLASS_COLUMNS = ("precision", "recall", "f1")
 TRIPLE = ("accuracy", "sensitivity", "specificity")
@@ -209,8 +210,13 @@ def confusion(paper, rows, joint=False, balanced=None, columns=TRIPLE):
     matrices = {}
     for row in rows:
         acc, sens, spec = entries = cells(paper, row, columns)
-        percent = [e.value * 100 / scale(e) for e in entries]
-        matrices[row] = numbers.reconstruct(*percent, acc.n, acc.decimals - (scale(acc) == 1) * 2)
+        matrices[row] = numbers.reconstruct(
+            acc.value * 100 / scale(acc),
+            sens.value * 100 / scale(sens),
+            spec.value * 100 / scale(spec),
+            n=acc.n,
+            decimals=acc.decimals - (scale(acc) == 1) * 2,
+        )
         if not matrices[row]:
             yield (
                 IMPOSSIBLE,

@@ -4,6 +4,8 @@ the printed values that they summarise.
 Severities and the form of a kind are those of `kit.published.checks`.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 
 from kit.evaluation import stats
@@ -18,7 +20,11 @@ def t_test(paper, a, b, printed, means=None, summary=None, test_to_train=None):
     """
     a, b, t = select(paper, a), select(paper, b), one(paper, printed)
     x, y, decimals = [e.value for e in a], [e.value for e in b], a[0].decimals
-    tests = {"paired": stats.paired_t, "pooled": stats.pooled_t, "Welch": stats.welch_t}
+    tests: dict[str, Callable] = {
+        "paired": stats.paired_t,
+        "pooled": stats.pooled_t,
+        "Welch": stats.welch_t,
+    }
     if test_to_train:
         tests["corrected resampled"] = lambda p, q: stats.corrected_resampled_t(
             np.subtract(p, q), test_to_train
@@ -50,9 +56,9 @@ def _from_summary(paper, summary, t, n):
     if not summary:
         return ""
     (m1, s1), (m2, s2) = [[one(paper, i) for i in pair] for pair in summary]
-    test = stats.t_from_summary(m1.value, s1.value, n, m2.value, s2.value, n)
+    test = stats.t_from_summary(m1.value, s1.value, n, mean2=m2.value, sd2=s2.value, n2=n)
     ends = [
-        stats.t_from_summary(m1.value, r1, n, m2.value, r2, n).statistic
+        stats.t_from_summary(m1.value, r1, n, mean2=m2.value, sd2=r2, n2=n).statistic
         for r1, r2 in zip(range_of(s1), range_of(s2), strict=False)
     ]
     verb = "gives" if numbers.Range(*sorted(ends)).meets(range_of(t)) else "does not give"

@@ -97,7 +97,7 @@ def impossible_ids(paper):
     dict of str to str
         Value id to sentence; for the verdict "impossible as published".
     """
-    sentences = {}
+    sentences: dict[str, str] = {}
     for finding in run(paper):
         if finding.severity == IMPOSSIBLE:
             for value_id in finding.value_ids:

@@ -8,6 +8,7 @@ quantities are taken over those intervals, so that nothing is called impossible 
 """
 
 import math
+from functools import partial
 from itertools import product
 from typing import NamedTuple
 
@@ -123,18 +124,18 @@ def reconstruct(accuracy, sensitivity, specificity, n, decimals=2):
     for positives in range(1, n):
         negatives = n - positives
         for hits in _counts(sensitivity, decimals, positives):
-            for rejections in _counts(specificity, decimals, negatives):
-                if hits + rejections in right:
-                    found.append(
-                        Confusion(
-                            positives,
-                            negatives,
-                            hits,
-                            positives - hits,
-                            rejections,
-                            negatives - rejections,
-                        )
-                    )
+            found += [
+                Confusion(
+                    P=positives,
+                    N=negatives,
+                    TP=hits,
+                    FN=positives - hits,
+                    TN=rejections,
+                    FP=negatives - rejections,
+                )
+                for rejections in _counts(specificity, decimals, negatives)
+                if hits + rejections in right
+            ]
     return found
 
 
@@ -272,25 +273,28 @@ def statistic_range(statistic, samples, decimals, means=None):
         np.concatenate([np.asarray(s, float) for s in samples]),
         half(decimals),
     )
-    split = lambda x: (x[: sizes[0]], x[sizes[0] :])
-    inside = [
-        {
-            "type": "ineq",
-            "fun": lambda x, i=i, m=m: [split(x)[i].mean() - m.low, m.high - split(x)[i].mean()],
-        }
-        for i, m in enumerate(means or ())
-    ]
+
+    def split(x):
+        return x[: sizes[0]], x[sizes[0] :]
+
+    def room(x, i, mean):
+        return [split(x)[i].mean() - mean.low, mean.high - split(x)[i].mean()]
+
+    def signed(x, sign):
+        return sign * statistic(*split(x))
+
+    inside = [partial(room, i=i, mean=mean) for i, mean in enumerate(means or ())]
     found = [float(statistic(*split(x0)))]
     for sign, side in product((1, -1), (0.0, 0.9, -0.9)):
         start = x0 + side * h * np.concatenate([np.ones(sizes[0]), -np.ones(sizes[1])])
         result = optimize.minimize(
-            lambda x: sign * statistic(*split(x)),
+            partial(signed, sign=sign),
             start,
             bounds=list(zip(x0 - h, x0 + h, strict=False)),
-            constraints=inside,
+            constraints=[{"type": "ineq", "fun": fun} for fun in inside],
             method="SLSQP",
             options={"ftol": 1e-12, "maxiter": 300},
         )
-        if all((np.asarray(c["fun"](result.x)) > -1e-7).all() for c in inside):
+        if all((np.asarray(fun(result.x)) > -1e-7).all() for fun in inside):
             found.append(float(sign * result.fun))
     return Range(min(found), max(found))

@@ -16,6 +16,7 @@ import json
 import math
 import re
 
+import matplotlib.pyplot as plt
 import pandas as pd
 
 from kit import files as files_module
@@ -258,7 +259,8 @@ class Artefacts:
         self.folder = paths.results_dir() / profile / paper
         self._data, self._own = data, {"stand_in": stand_in, "reductions": list(reductions)}
         self._listed = [e for e in all_expected() if e["paper"] == paper]
-        self._ids = papers.load(paper).values if paper in papers.keys() else None
+        known = papers.keys()
+        self._ids = papers.load(paper).values if paper in known else None
         self._merge({}, fresh=True)
 
     def table(self, id, dataframe, note="", *, data=None, title=None, decimals=None):
@@ -312,8 +314,6 @@ class Artefacts:
 
         The caveats are printed under the figure. Arguments as for `table`.
         """
-        import matplotlib.pyplot as plt
-
         entry = self._entry(id, "figure", note, data, title)
         if caveat(entry):
             fig.set_layout_engine(fig.get_layout_engine() or "constrained")

@@ -71,7 +71,8 @@ def build(profile: str) -> Path:
 def context(profile: str) -> dict:
     """Everything the template shows, as plain values."""
     expected = artefacts.all_expected()
-    own = [key for key in dict.fromkeys(e["paper"] for e in expected) if key not in papers.keys()]
+    published = set(papers.keys())
+    own = [key for key in dict.fromkeys(e["paper"] for e in expected) if key not in published]
     sections = [own_section(key, profile, expected) for key in own if key != "summary"]
     sections += [paper_section(paper, profile, expected) for paper in artefacts.all_papers()]
     counts = verdicts.coverage(profile)

@@ -9,6 +9,7 @@ are reachable from here.
 """
 
 import textwrap
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -242,12 +243,12 @@ def metric_bars(
             ax,
             x,
             values[number] - start,
-            low[number],
-            high[number],
-            start,
-            0.92 * width,
-            number,
-            str(model),
+            low=low[number],
+            high=high[number],
+            start=start,
+            width=0.92 * width,
+            number=number,
+            label=str(model),
         )
         for place, value, top in zip(
             x, values[number], np.fmax(values[number], high[number]), strict=True
@@ -291,7 +292,9 @@ def metric_bars(
     return fig
 
 
-def _bars(ax, x, heights, low, high, start, width, number, label) -> None:
+def _bars(  # noqa: PLR0913  what one call of Axes.bar and one of errorbar need
+    ax, x, heights, *, low, high, start, width, number, label
+) -> None:
     errors = np.clip([heights + start - low, high - heights - start], 0, None)
     ax.bar(
         x,
@@ -345,7 +348,9 @@ def confusion_matrix(matrix, names, normalise: bool = False, title: str = "") ->
     if len(names) <= 20:
         _cell_texts(ax, matrix, shown, normalise)
         fits = 0.075 * max(map(len, names)) < (side - 0.6) / len(names) - 0.05  # inches
-        slanted = {} if fits else {"rotation": 40, "ha": "right", "rotation_mode": "anchor"}
+        slanted: dict[str, Any] = (
+            {} if fits else {"rotation": 40, "ha": "right", "rotation_mode": "anchor"}
+        )
         ax.set_xticks(range(len(names)), names, **slanted)
         ax.set_yticks(range(len(names)), names)
     ax.set(xlabel="Predicted class", ylabel="True class", title=title)
@@ -532,7 +537,7 @@ def heatmap_panel(
 # --- verdicts -------------------------------------------------------------------------------------
 
 
-_OURS = (
+_OURS: tuple[tuple[str, str, dict[str, Any], str, float], ...] = (
     ("ours", "", {"fmt": "o", "color": BLUE}, "ours, 95 % interval", 0.0),
     ("leak_free", "leak_free_", {"fmt": "s", "color": VERMILION}, "ours, leak-free test set", 0.22),
 )

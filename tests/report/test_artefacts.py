@@ -222,10 +222,10 @@ def test_extras_of_an_earlier_run_leave_the_list_but_not_those_of_another_notebo
 
 def test_unknown_ids_are_refused_with_the_nearest_one(folders):
     out = writer()
-    with pytest.raises(artefacts.UnknownArtefact, match="did you mean 'table-1'"):
+    with pytest.raises(artefacts.UnknownArtefact, match=r"did you mean 'table-1'"):
         out.table("table1", small())
     with pytest.raises(
-        artefacts.UnknownArtefact, match="did you mean 'table-1/cnn.fold1/accuracy'"
+        artefacts.UnknownArtefact, match=r"did you mean 'table-1/cnn\.fold1/accuracy'"
     ):
         out.value("table-1/cnn.fold1/acuracy", 1.0)
     assert not (folders / "quick/br35h/values.json").exists()

@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, replace
 
 import psutil
 
-from kit import peak
+from kit import processes
 from kit.search.nas2d import audience as audiences
 from kit.search.nas2d import supernet
 from kit.training.predictions import OutOfMemory
@@ -385,7 +385,7 @@ def measured(needed: Estimate) -> int:
     TooLarge
         If that process does not end well.
     """
-    found = peak.of_each(
+    found = processes.peaks(
         "kit.search.nas2d.memory:take_steps", [{**asdict(needed), "space": asdict(needed.space)}]
     )[0]
     if found is None:

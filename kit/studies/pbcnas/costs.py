@@ -10,7 +10,7 @@ from concurrent import futures
 
 import numpy as np
 
-from kit import compat, files, paths, peak, record
+from kit import compat, files, paths, processes, record
 from kit.evaluation import timing
 from kit.search.nas3d import final, space
 from kit.search.nas3d import networks as nas3d_networks
@@ -106,10 +106,10 @@ def memory(plan, chosen: dict, loaded: dict):
             waiting[title] = file, step
     asked = "kit.studies.pbcnas.costs:train_twice", [step for _, step in waiting.values()]
     with futures.ThreadPoolExecutor(1) as pool:
-        early = None if compat.use_xla() else pool.submit(peak.of_each, *asked)
+        early = None if compat.use_xla() else pool.submit(processes.peaks, *asked)
         yield found
         for (title, (file, step)), size in zip(
-            waiting.items(), early.result() if early else peak.of_each(*asked), strict=True
+            waiting.items(), early.result() if early else processes.peaks(*asked), strict=True
         ):
             found[title] = size
             files.write_json(
