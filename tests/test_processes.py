@@ -10,7 +10,6 @@ from pathlib import Path
 
 import psutil
 import pytest
-import tensorflow as tf
 
 from kit import files, paths, processes
 
@@ -103,6 +102,8 @@ def test_a_system_that_does_not_tell_gives_none(monkeypatch):
 
 
 def test_on_a_gpu_the_allocator_is_asked(monkeypatch):
+    import tensorflow as tf
+
     held = {"current": 5, "peak": 5}
 
     def work(size):

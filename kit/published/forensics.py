@@ -16,7 +16,13 @@ from dataclasses import dataclass
 import pandas as pd
 
 from kit.errors import KitError
-from kit.published import folds, papers, tables  # noqa: F401  (the first two register their kinds)
+from kit.published import (  # noqa: F401  (all but papers register their kinds)
+    class_metrics,
+    folds,
+    papers,
+    proportions,
+    tables,
+)
 from kit.published.checks import IMPOSSIBLE, INCONSISTENT, KINDS, UNEXPLAINED, BadCheck
 
 SEVERITIES = (IMPOSSIBLE, INCONSISTENT, UNEXPLAINED)

@@ -14,7 +14,7 @@ import pandas as pd
 
 from kit import files, paths
 from kit.published import forensics, papers
-from kit.report import artefacts
+from kit.report import artefacts, cells
 
 KINDS = ("reproduced", "not reproduced", "not comparable", "impossible as published", "missing")
 TIMES = {"ns", "us", "ms", "s", "min", "h", "d"}
@@ -368,13 +368,13 @@ def printed(table: pd.DataFrame) -> pd.DataFrame:
         ("ours", "low", "high"),
         ("leak_free", "leak_free_low", "leak_free_high"),
     ):
-        cells = [
-            [artefacts.shown(number, places) for number in row]
+        said = [
+            [cells.shown(number, places) for number in row]
             for *row, places in table[[name, low, high, "decimals"]].itertuples(index=False)
         ]
-        text[name] = [cell for cell, _, _ in cells]
+        text[name] = [cell for cell, _, _ in said]
         text["interval" if name == "ours" else f"{name}_interval"] = [
-            "–" if "–" in ends else " to ".join(ends) for _, *ends in cells
+            "–" if "–" in ends else " to ".join(ends) for _, *ends in said
         ]
     return text[
         [
