@@ -40,7 +40,9 @@ def use_xla() -> bool:
 
 
 def onednn() -> bool:
-    """Whether TensorFlow calculates with oneDNN's CPU kernels, as it says itself."""
+    """Whether TensorFlow calculates with oneDNN's CPU kernels, as it says itself; what it is asked
+    for, without importing it, says :func:`kit.kernels.onednn`.
+    """
     from tensorflow.python.util import _pywrap_util_port  # there is no public way to ask
 
     return _pywrap_util_port.IsMklEnabled()

@@ -35,6 +35,7 @@ VARIABLES = (
     ("KERASTUNER_ORACLE_PORT", "port of a search's chief; set by it", "not set"),
     ("KERASTUNER_TUNER_ID", "name of a process of a search; set by it", "not set"),
     ("TF_CPP_MIN_LOG_LEVEL", "how much TensorFlow logs; 0 is all", "2"),
+    ("TF_ENABLE_ONEDNN_OPTS", "1 or 0: oneDNN's kernels on a processor", "1 in cpu and paper"),
     ("TF_NUM_INTEROP_THREADS", "threads between operations; set for workers", "TensorFlow's"),
     ("TF_NUM_INTRAOP_THREADS", "threads within operations; set for workers", "TensorFlow's"),
     ("CUDA_VISIBLE_DEVICES", "GPUs that may be used; empty for none", "all"),

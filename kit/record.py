@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from kit import files, paths
+from kit import files, kernels, paths
 from kit.errors import KitError
 from kit.files import FolderLock
 
@@ -64,6 +64,7 @@ def environment(seed: int | None = None) -> dict:
         "platform": platform.platform(),
         "versions": versions,
         "device": device_name(),
+        "onednn": kernels.onednn(),
         "cpu_count": os.cpu_count(),
         "code": code_digest()[:12],
         "seed": seed,
@@ -102,7 +103,7 @@ class Run:
     """
 
     def __init__(self, parent, name: str, config: dict):
-        self.config, self.key = config, files.digest(config)
+        self.config, self.key = config, files.digest(kernels.keyed(config))
         self.folder = Path(parent) / f"{name}-{self.key[:10]}"
 
     @property

@@ -24,7 +24,7 @@ import psutil
 import yaml
 
 from kit import files as files_module
-from kit import params, paths, record
+from kit import kernels, params, paths, record
 from kit.data import registry
 from kit.errors import KitError
 from kit.report import artefacts as report_artefacts
@@ -95,6 +95,8 @@ class Job:
             _digest_files(paths.papers_dir().glob("*.yml")),
             _data_fingerprints(self.values),
         ]
+        if kernels.chosen(self.profile) or kernels.onednn():
+            inputs.append("onednn")
         if is_summary(self.name):
             inputs.append(
                 _digest_files(
@@ -288,6 +290,7 @@ def _papermill(job: Job, parameters: Path, say) -> tuple[int, int]:
     ]
     environment = {
         **os.environ,
+        **kernels.chosen(job.profile),
         "KIT_BATCH": "1",
         "KIT_DATA": str(paths.data_dir()),
         "KIT_RESULTS": str(paths.results_dir()),

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from kit import files, paths
+from kit import files, kernels, paths
 from kit.data import duplicates, imageio, registry, split
 from kit.data import inputs as data_inputs
 from kit.data.inputs import Inputs
@@ -160,7 +160,8 @@ def with_features(inputs: Inputs, tag: dict, compute: Callable[[np.ndarray], np.
         (n, H, W, C) uint8 -> (n, h, w, C') float; called on blocks of at most 256 images.
     """
     facts = {**inputs.facts, "features": tag}
-    file = paths.cache_dir() / "features" / f"{inputs.name}-{files.digest(facts)[:16]}.npy"
+    key = files.digest(kernels.keyed(facts))[:16]
+    file = paths.cache_dir() / "features" / f"{inputs.name}-{key}.npy"
     if not file.exists():
         with files.atomic_write(file) as temporary:
             first = compute(inputs.x[:1])

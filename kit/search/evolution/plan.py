@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from kit import files
+from kit import files, kernels
 from kit.errors import KitError
 from kit.search.evolution import tasks
 from kit.search.evolution.genetic import GASettings
@@ -118,7 +118,10 @@ class Plan:
 
     def key(self) -> str:
         """Digest of all settings, which names folders: the same wherever the modules lie."""
-        return files.digest(tasks.historic(asdict(self)))
+        return files.digest(kernels.keyed(self._settings()))
+
+    def _settings(self) -> dict:
+        return tasks.historic(asdict(self))
 
     def write(self, folder) -> None:
         """Write the plan into its folder, or check that the one there is the same.
@@ -131,7 +134,7 @@ class Plan:
         there = files.read_json(file, default=None)
         if there is None:
             files.write_json(file, asdict(self))
-        elif files.digest(tasks.historic(there)) != self.key():
+        elif files.digest(tasks.historic(there)) != files.digest(self._settings()):
             raise OtherSearch(
                 f"{folder} holds a search with other settings; delete it or choose another folder."
             )

@@ -15,7 +15,7 @@ from dataclasses import asdict
 import numpy as np
 import pandas as pd
 
-from kit import files, paths, record
+from kit import files, kernels, paths, record
 from kit import processes as processes_module
 from kit.data import images, preprocess, registry
 from kit.data import inputs as data_inputs
@@ -248,7 +248,7 @@ def measure(plan: Plan, name: str, image_ids, repeats: int = 1, model=None) -> t
         / plan.profile
         / "cad"
         / "timings"
-        / f"{name}-{files.digest(key)[:10]}.json"
+        / f"{name}-{files.digest(kernels.keyed(key))[:10]}.json"
     )
     if not file.exists():
         root = registry.root(plan.dataset)

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from kit import files, paths, record
+from kit import files, kernels, paths, record
 from kit.data import images as data_images
 from kit.data import inputs as data_inputs
 from kit.data import registry
@@ -249,10 +249,8 @@ def rival(plan: Plan, method: str, dataset: str, seed: int) -> Found:
         "population": plan.convergence_individuals,
         "epochs": plan.epochs if method == "hyperband" else None,
     }
-    folder = (
-        searches_folder(plan)
-        / f"{method}-{dataset}-seed{seed}-{files.digest([asdict(plan.genome()), told, settings])[:10]}"
-    )
+    key = files.digest([asdict(plan.genome()), told, kernels.keyed(settings)])[:10]
+    folder = searches_folder(plan) / f"{method}-{dataset}-seed{seed}-{key}"
     trace = rivals.search(
         method, plan.genome(), functools.partial(evaluate, **told), folder=folder, **settings
     )

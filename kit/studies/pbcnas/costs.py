@@ -10,7 +10,7 @@ from concurrent import futures
 
 import numpy as np
 
-from kit import compat, files, paths, processes, record
+from kit import compat, files, kernels, paths, processes, record
 from kit.evaluation import timing
 from kit.search.nas3d import final, space
 from kit.search.nas3d import networks as nas3d_networks
@@ -119,5 +119,9 @@ def memory(plan, chosen: dict, loaded: dict):
 
 def _measurement(plan, key: dict):
     return (
-        paths.results_dir() / plan.profile / "pbcnas" / "timings" / f"{files.digest(key)[:10]}.json"
+        paths.results_dir()
+        / plan.profile
+        / "pbcnas"
+        / "timings"
+        / f"{files.digest(kernels.keyed(key))[:10]}.json"
     )
