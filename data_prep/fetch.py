@@ -5,6 +5,7 @@ network says no.
 import contextlib
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import requests
@@ -12,6 +13,7 @@ from tqdm import tqdm
 
 from data_prep import sources
 from data_prep.archive import check_space
+from kit.data import registry
 from kit.errors import KitError
 from kit.files import read_json, write_json
 
@@ -29,7 +31,9 @@ class Interrupted(Exception):
     """A transfer broke off and may be continued."""
 
 
-def obtain(data, to: Path, say=print):
+def obtain(
+    data: registry.DataSet, to: Path, say: Callable[[str], object] = print
+) -> tuple[list[Path], Path | None]:
     """Files of a data set, from ``<to>/downloads`` or from the network.
 
     Returns
@@ -78,7 +82,12 @@ def _download(file: dict, folder: Path, say) -> Path:
 
 
 def download(
-    url: str, target: Path, known: dict, say=print, attempts: int = ATTEMPTS, pause: float = PAUSE
+    url: str,
+    target: Path,
+    known: dict,
+    say: Callable[[str], object] = print,
+    attempts: int = ATTEMPTS,
+    pause: float = PAUSE,
 ) -> Path:
     """Fetch `url` into `target`, going on where an earlier attempt or an earlier process broke off.
 

@@ -7,6 +7,7 @@ an error leaves nothing behind, and two runs at once are kept apart by a lock.
 
 import errno
 import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -37,7 +38,14 @@ class ChecksumMismatch(KitError):
     """A file that its source publishes with a checksum has another one."""
 
 
-def prepare(data, to, archives=(), accept_incomplete: bool = False, say=print, extra=None) -> dict:
+def prepare(
+    data: registry.DataSet,
+    to: Path | str,
+    archives: Sequence[Path | str] = (),
+    accept_incomplete: bool = False,
+    say: Callable[[str], object] = print,
+    extra: dict | None = None,
+) -> dict:
     """Make the data set `data` in ``<to>/<name>``.
 
     Parameters
@@ -113,7 +121,7 @@ def _prepare_locked(
     return facts
 
 
-def disk_error(error: OSError, folder) -> KitError:
+def disk_error(error: OSError, folder: Path | str) -> KitError:
     """The sentence for an error of the file system."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return archive.NoSpace(
@@ -245,7 +253,7 @@ def _finish(
 
 
 def write_facts(  # noqa: PLR0913  one argument a fact
-    data,
+    data: registry.DataSet,
     folder: Path,
     *,
     manifest: pd.DataFrame,
@@ -253,8 +261,8 @@ def write_facts(  # noqa: PLR0913  one argument a fact
     origins: list,
     missing: list,
     notes: dict,
-    skipped=(),
-    say=print,
+    skipped: Sequence[str] = (),
+    say: Callable[[str], object] = print,
     **more,
 ) -> dict:
     """Write manifest.csv and, last, dataset.json; returns the content of the latter."""
@@ -284,7 +292,7 @@ def write_facts(  # noqa: PLR0913  one argument a fact
     return facts
 
 
-def data_set(name: str):
+def data_set(name: str) -> registry.DataSet:
     """The registered real data set `name`.
 
     Raises

@@ -35,12 +35,12 @@ def manifest(name: str) -> dict:
     }
 
 
-def expected(data) -> dict:
+def expected(data: registry.DataSet) -> dict:
     """Image id -> SHA-256 or None of the complete set; empty where no list of names is known."""
     return manifest(data.source["manifest"]) if data.source.get("manifest") else {}
 
 
-def checksums(path) -> dict:
+def checksums(path: Path | str) -> dict:
     """SHA-256, MD5 and length of a file."""
     sha256, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
     with Path(path).open("rb") as file:
@@ -54,7 +54,7 @@ def checksums(path) -> dict:
     }
 
 
-def known_files(data) -> list[dict]:
+def known_files(data: registry.DataSet) -> list[dict]:
     """Files that the source publishes (``files``) and other copies whose checksum is known
     (``copies``).
     """
@@ -80,7 +80,7 @@ def describe_file(known: dict) -> str:
     )
 
 
-def instructions(data, to) -> str:
+def instructions(data: registry.DataSet, to: Path | str) -> str:
     """What to do by hand: page, files, folder, checksum, and the command that follows."""
     source, lines = data.source, [f"To fetch {data.name} by hand:"]
     if source.get("kaggle"):

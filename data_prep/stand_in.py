@@ -12,6 +12,7 @@ no draw of the publication has to be matched.
 
 import re
 import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,13 @@ BR35H_NUMBERS = {"Training": range(395, 1595), "Testing": range(105, 405)}
 TUMOURS = ("glioma", "meningioma", "pituitary")
 
 
-def make(data, to, archives=(), accept_incomplete: bool = False, say=print) -> dict:
+def make(
+    data: registry.DataSet,
+    to: Path | str,
+    archives: Sequence[Path | str] = (),
+    accept_incomplete: bool = False,
+    say: Callable[[str], object] = print,
+) -> dict:
     """Make the stand-in set from the prepared `nickparvar` in `to`, which is prepared first if need
     be.
 

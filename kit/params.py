@@ -39,7 +39,7 @@ class Parameter:
     help: str
 
 
-def declared(notebook) -> dict[str, Parameter]:
+def declared(notebook: Path | str) -> dict[str, Parameter]:
     """The parameters that a notebook declares, by name.
 
     Parameters
@@ -145,7 +145,9 @@ def profile_values(profile: str, notebook: str) -> dict:
     return values
 
 
-def resolve(notebook, profile: str, assignments=(), ignore_unknown: bool = False) -> dict:
+def resolve(
+    notebook: Path | str, profile: str, assignments=(), ignore_unknown: bool = False
+) -> dict:
     """All parameters of a notebook: its defaults, overlaid by the profile, overlaid by ``--set``.
 
     Parameters

@@ -79,7 +79,7 @@ def _replace(staged: Path, target: Path, whole: bool) -> None:
     shutil.rmtree(staged)
 
 
-def main(arguments=None) -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Command line; the return value is the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m kit.reference",

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -227,7 +228,7 @@ def install_kernel() -> None:
         files_module.write_json(folder / "kernel.json", spec)
 
 
-def run_job(job: Job, say, stop: threading.Event) -> None:
+def run_job(job: Job, say: Callable[[str], object], stop: threading.Event) -> None:
     """Run one notebook and fill in `job`; a failure is recorded, not raised. Nothing is recorded
     once `stop` is set.
     """
@@ -479,7 +480,7 @@ def _interrupted(*_) -> None:
     raise KeyboardInterrupt
 
 
-def main(arguments=None) -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Entry point; the return value is the exit code: 0 all written, 1 something missing, 2
     refused, 130 interrupted.
     """

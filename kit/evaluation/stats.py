@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 from scipy import stats as sps
 
 from kit.errors import KitError
@@ -111,7 +112,7 @@ def wilson(k: int, n: int, level: float = 0.95) -> Interval:
     )
 
 
-def mean_t(values, level: float = 0.95) -> Interval:
+def mean_t(values: ArrayLike, level: float = 0.95) -> Interval:
     """Mean of independent runs (seeds) with its t interval."""
     values = _sample(values)
     half = sps.t.ppf((1 + level) / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
@@ -205,7 +206,7 @@ def _percentile(point: float, values: np.ndarray, level: float, n: int, method: 
 
 def bootstrap(
     predictions: pd.DataFrame,
-    metric="accuracy",
+    metric: str | Callable[..., float] = "accuracy",
     resamples: int = 2000,
     seed: int = 0,
     level: float = 0.95,
@@ -250,7 +251,7 @@ def bootstrap(
 def bootstrap_difference(
     a: pd.DataFrame,
     b: pd.DataFrame,
-    metric="accuracy",
+    metric: str | Callable[..., float] = "accuracy",
     resamples: int = 2000,
     seed: int = 0,
     level: float = 0.95,
@@ -314,14 +315,14 @@ def _t_of(name: str, difference: float, error: float, df: float, n: int) -> Test
     )
 
 
-def paired_t(a, b) -> Test:
+def paired_t(a: ArrayLike, b: ArrayLike) -> Test:
     """Paired t test of a - b; one value per shared fold, df = n - 1."""
     a, b = _pair(a, b)
     return corrected_resampled_t(a - b, 0.0, "paired t")
 
 
 def corrected_resampled_t(
-    differences, test_over_train: float, name: str = "corrected resampled t"
+    differences: ArrayLike, test_over_train: float, name: str = "corrected resampled t"
 ) -> Test:
     """Nadeau and Bengio's t test of differences over k resampled splits.
 
@@ -342,7 +343,9 @@ def corrected_resampled_t(
     return _t_of(name, d.mean(), spread * np.sqrt(1 / len(d) + test_over_train), len(d) - 1, len(d))
 
 
-def t_from_summary(mean1, sd1, n1, mean2, sd2, n2, equal_var: bool = True) -> Test:
+def t_from_summary(
+    mean1: float, sd1: float, n1: int, mean2: float, sd2: float, n2: int, equal_var: bool = True
+) -> Test:
     """Independent two-sample t test from means and sample standard deviations (ddof 1): pooled, or
     Welch's if not `equal_var`.
     """
@@ -353,7 +356,7 @@ def t_from_summary(mean1, sd1, n1, mean2, sd2, n2, equal_var: bool = True) -> Te
         )
     v1, v2 = sd1**2 / n1, sd2**2 / n2
     if equal_var:
-        df = n1 + n2 - 2
+        df: float = n1 + n2 - 2
         error = np.sqrt(((n1 - 1) * sd1**2 + (n2 - 1) * sd2**2) / df * (1 / n1 + 1 / n2))
         return _t_of("pooled t", mean1 - mean2, error, df, n1 + n2)
     df = (v1 + v2) ** 2 / (v1**2 / (n1 - 1) + v2**2 / (n2 - 1)) if v1 + v2 else np.nan
@@ -373,19 +376,19 @@ def _independent(a, b, equal_var: bool) -> Test:
     )
 
 
-def pooled_t(a, b) -> Test:
+def pooled_t(a: ArrayLike, b: ArrayLike) -> Test:
     """Student's independent two-sample t test of a - b (equal variances); the authors' variant for
     fold accuracies.
     """
     return _independent(a, b, True)
 
 
-def welch_t(a, b) -> Test:
+def welch_t(a: ArrayLike, b: ArrayLike) -> Test:
     """Welch's independent two-sample t test of a - b."""
     return _independent(a, b, False)
 
 
-def wilcoxon(a, b) -> Test:
+def wilcoxon(a: ArrayLike, b: ArrayLike) -> Test:
     """Wilcoxon's signed-rank test of a - b, exact for small samples; with k pairs p cannot fall
     below 2 / 2^k.
     """
@@ -414,7 +417,7 @@ def wilcoxon(a, b) -> Test:
 # --- tests on images ------------------------------------------------------------------------------
 
 
-def mcnemar_exact(correct_a, correct_b) -> Test:
+def mcnemar_exact(correct_a: ArrayLike, correct_b: ArrayLike) -> Test:
     """Exact McNemar test of two models on the same images.
 
     Parameters
@@ -479,7 +482,7 @@ def fisher(errors_a: int, n_a: int, errors_b: int, n_b: int) -> Test:
     )
 
 
-def delong(labels, scores_a, scores_b) -> Test:
+def delong(labels: ArrayLike, scores_a: ArrayLike, scores_b: ArrayLike) -> Test:
     """DeLong's z test of AUC(a) - AUC(b) on the same images; ties count one half.
 
     Parameters
@@ -520,7 +523,7 @@ def delong(labels, scores_a, scores_b) -> Test:
     )
 
 
-def holm(p_values) -> np.ndarray:
+def holm(p_values: ArrayLike) -> np.ndarray:
     """Holm's step-down adjusted p values, in the given order; nan stays nan and is not counted as a
     test.
     """

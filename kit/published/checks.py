@@ -8,9 +8,11 @@ values hold together but not in the way that the publication says or implies.
 
 from collections.abc import Callable
 from fnmatch import fnmatchcase
+from typing import Any
 
 from kit.errors import KitError
 from kit.published import numbers
+from kit.published.papers import Paper, Published
 
 KINDS: dict[str, Callable] = {}
 IMPOSSIBLE, INCONSISTENT, UNEXPLAINED = "impossible", "inconsistent", "unexplained"
@@ -22,7 +24,7 @@ class BadCheck(KitError):
     """A check in a publication's file names an unknown kind or value."""
 
 
-def kind(function):
+def kind(function: Callable) -> Callable:
     """Register a check kind under the function's name, without a trailing underscore."""
     KINDS[function.__name__.rstrip("_")] = function
     return function
@@ -31,7 +33,7 @@ def kind(function):
 # --- selection and wording ------------------------------------------------------------------------
 
 
-def select(paper, patterns):
+def select(paper: Paper, patterns) -> list:
     """The numbers whose ids match the patterns (``*`` allowed), in the order of the file, each
     once.
 
@@ -57,12 +59,12 @@ def select(paper, patterns):
     return list(found.values())
 
 
-def one(paper, value_id):
+def one(paper: Paper, value_id: str) -> Any:
     """The number of one id; raises BadCheck where it does not exist."""
     return select(paper, value_id)[0]
 
 
-def rows_of(paper, patterns, columns):
+def rows_of(paper: Paper, patterns, columns):
     """Row ids that match the patterns and have a number in every one of the columns."""
     return list(
         dict.fromkeys(
@@ -71,29 +73,29 @@ def rows_of(paper, patterns, columns):
     )
 
 
-def cells(paper, row, columns):
+def cells(paper: Paper, row: str, columns) -> list:
     """The numbers of a row."""
     return [one(paper, f"{row}/{c}") for c in columns]
 
 
-def scale(entry):
+def scale(entry: Published):
     """Units of the printed value in a proportion of 1."""
     return 100.0 if entry.unit in ("%", "pp") else 1.0
 
 
-def says(entry, short=False):
+def says(entry: Published, short=False) -> str:
     """The printed value with unit, and with its id unless `short`."""
     unit = "" if entry.unit in ("", "fraction", "count", "parameters") else f" {entry.unit}"
     text = f"{entry.value:,.{entry.decimals}f}{unit}"
     return text if short else f"{entry.id} = {text}"
 
 
-def spread(range_, digits=4):
+def spread(range_, digits=4) -> str:
     """A range in words."""
     return f"{range_.low:.{digits}f} to {range_.high:.{digits}f}"
 
 
-def range_of(entry, scaled_to=None):
+def range_of(entry: Published, scaled_to=None):
     """What the printed value may have been, optionally in another scale (100: percent)."""
     r = numbers.printed_range(entry.value, entry.decimals)
     return r if scaled_to is None else r.scaled(scaled_to / scale(entry))

@@ -4,6 +4,8 @@ matrix.
 Severities and the form of a kind are those of `kit.published.checks`.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from kit.evaluation import metrics
@@ -23,10 +25,13 @@ from kit.published.checks import (
     select,
     spread,
 )
+from kit.published.papers import Paper
 
 
 @kind
-def harmonic(paper, rows, macro=False, columns=CLASS_COLUMNS):
+def harmonic(
+    paper: Paper, rows, macro=False, columns=CLASS_COLUMNS
+) -> Iterator[tuple[str, list[str], str]]:
     """F1 against precision and recall. `macro`: averages over classes, where a mean of class F1 may
     lie below the harmonic mean, never above.
     """
@@ -74,7 +79,7 @@ def _class_table(paper, pattern, labels):
 
 
 @kind
-def report(paper, matrices, table, labels):
+def report(paper: Paper, matrices, table, labels) -> Iterator[tuple[str, list[str], str]]:
     """A table of class metrics against the printed confusion matrices: `matrices` maps the table's
     model to the matrix rows (``{}``: class).
     """
@@ -109,7 +114,7 @@ def report(paper, matrices, table, labels):
 
 
 @kind
-def matrix_metric(paper, matrix, labels, values):
+def matrix_metric(paper: Paper, matrix, labels, values) -> Iterator[tuple[str, list[str], str]]:
     """Numbers in prose against a confusion matrix: `values` lists [value id, metric, class];
     metrics of `report`, "errors" or "accuracy".
     """
@@ -141,7 +146,7 @@ def _errors(entry):
 
 
 @kind
-def recall(paper, rows, supports):
+def recall(paper: Paper, rows, supports) -> Iterator[tuple[str, list[str], str]]:
     """Macro recall outside what the accuracy allows for these class sizes."""
     sizes = [int(e.value) for e in select(paper, supports)]
     for row in rows_of(paper, rows, ("accuracy",)):
@@ -165,7 +170,7 @@ def recall(paper, rows, supports):
 
 
 @kind
-def specificity(paper, rows, supports):
+def specificity(paper: Paper, rows, supports) -> Iterator[tuple[str, list[str], str]]:
     """One-against-rest specificity outside what the accuracy allows, for each way of averaging."""
     sizes = [int(e.value) for e in select(paper, supports)]
     for row in rows_of(paper, rows, ("accuracy",)):
@@ -193,7 +198,9 @@ def specificity(paper, rows, supports):
 
 
 @kind
-def balanced_mcc(paper, accuracy, mcc, over, classes, tolerance=None):
+def balanced_mcc(
+    paper: Paper, accuracy, mcc, over, classes, tolerance=None
+) -> Iterator[tuple[str, list[str], str]]:
     """MCC against accuracy on equally large classes: below the smallest or above the largest
     possible, or `tolerance` above the smallest.
     """

@@ -4,17 +4,20 @@ the printed values that they summarise.
 Severities and the form of a kind are those of `kit.published.checks`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
 from kit.evaluation import stats
 from kit.published import numbers
 from kit.published.checks import INCONSISTENT, kind, one, range_of, says, select, spread
+from kit.published.papers import Paper
 
 
 @kind
-def t_test(paper, a, b, printed, means=None, summary=None, test_to_train=None):
+def t_test(
+    paper: Paper, a, b, printed, means=None, summary=None, test_to_train=None
+) -> Iterator[tuple[str, list[str], str]]:
     """A t statistic against the printed folds (paired, pooled, Welch, corrected) and against
     printed means and standard deviations.
     """
@@ -76,7 +79,7 @@ def _columns(paper, of, printed, columns):
 
 
 @kind
-def mean(paper, of, printed, columns=None):
+def mean(paper: Paper, of, printed, columns=None) -> Iterator[tuple[str, list[str], str]]:
     """A printed mean against the mean of the printed values."""
     for values, entries, e in _columns(paper, of, printed, columns):
         allowed = numbers.mean_range(values, entries[0].decimals)
@@ -90,7 +93,7 @@ def mean(paper, of, printed, columns=None):
 
 
 @kind
-def variance(paper, of, printed, columns=None):
+def variance(paper: Paper, of, printed, columns=None) -> Iterator[tuple[str, list[str], str]]:
     """A printed variance against sample and population variance of the printed values, and its
     unit.
     """
@@ -125,7 +128,7 @@ def _square(unit):
 
 
 @kind
-def deviation(paper, of, printed):
+def deviation(paper: Paper, of, printed) -> Iterator[tuple[str, list[str], str]]:
     """A printed standard deviation against those of the printed values."""
     for values, entries, e in _columns(paper, of, printed, None):
         ranges = [

@@ -11,6 +11,7 @@ nothing is a check that the publication passes. Errors in prose that no arithmet
 
 import inspect
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import pandas as pd
@@ -55,7 +56,7 @@ class Finding:
     sentence: str
 
 
-def run(paper):
+def run(paper: papers.Paper | str) -> list[Finding]:
     """Every finding of one publication, worst first, in the order of its checks otherwise.
 
     Parameters
@@ -95,7 +96,7 @@ def _check(paper, check):
     ]
 
 
-def impossible_ids(paper):
+def impossible_ids(paper: papers.Paper | str) -> dict[str, str]:
     """Printed numbers that no data can give, each with the first sentence that says why.
 
     Returns
@@ -111,7 +112,7 @@ def impossible_ids(paper):
     return sentences
 
 
-def table(findings):
+def table(findings: Iterable[Finding]) -> pd.DataFrame:
     """The findings as a DataFrame with the columns paper, severity, kind, values (ids joined by
     blanks) and sentence.
     """
@@ -121,7 +122,7 @@ def table(findings):
     )
 
 
-def main(arguments=None):
+def main(arguments: list[str] | None = None) -> int:
     """Print the findings of the named publications, or of all."""
     try:
         for key in (sys.argv[1:] if arguments is None else arguments) or papers.keys():

@@ -87,12 +87,12 @@ class Published:
     literature: bool = False
 
     @property
-    def id(self):
+    def id(self) -> str:
         """``artefact/row/column`` or ``claims/id``."""
         return "/".join(part for part in (self.artefact, self.row, self.column) if part)
 
     @property
-    def printed(self):
+    def printed(self) -> str:
         """The value with its published number of decimals, as text."""
         return f"{self.value:.{self.decimals}f}"
 
@@ -162,7 +162,7 @@ class Paper:
     recorded: dict = field(default_factory=dict, repr=False)
     note: str = ""
 
-    def number(self, value_id):
+    def number(self, value_id: str) -> Published:
         """The `Published` number of an id, printed or recorded; raises UnknownValue."""
         found = self.values.get(value_id) or self.recorded.get(value_id)
         if found is None:
@@ -172,7 +172,7 @@ class Paper:
             )
         return found
 
-    def artefact(self, artefact_id):
+    def artefact(self, artefact_id: str) -> Artefact:
         """The `Artefact` of an id; raises UnknownValue."""
         for item in self.artefacts:
             if item.id == artefact_id:
@@ -183,13 +183,13 @@ class Paper:
         )
 
 
-def keys():
+def keys() -> list[str]:
     """Keys of all publications, sorted."""
     return sorted(path.stem for path in paths.papers_dir().glob("*.yml"))
 
 
 @cache
-def load(key):
+def load(key: str) -> Paper:
     """Read and check one publication.
 
     Parameters
@@ -214,7 +214,7 @@ def load(key):
     return read(path)
 
 
-def read(path):
+def read(path: Path) -> Paper:
     """Like `load`, from any file."""
     path = Path(path)
     try:
@@ -423,7 +423,7 @@ def _claims(items, notebooks, values, path):
     return tuple(found)
 
 
-def departures(paper, used):
+def departures(paper: Paper, used: dict):
     """What a run does otherwise than the publication states.
 
     Parameters
@@ -457,7 +457,7 @@ def departures(paper, used):
     ]
 
 
-def shared(lines):
+def shared(lines: dict[str, list[str]]) -> list[str]:
     """Notes of several systems as one list, for an artefact that shows them all: what holds for all
     once, the rest with the system's name.
 

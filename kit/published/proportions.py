@@ -4,6 +4,8 @@ need.
 Severities and the form of a kind are those of `kit.published.checks`.
 """
 
+from collections.abc import Iterator
+
 from kit.evaluation import stats
 from kit.published import numbers
 from kit.published.checks import (
@@ -19,10 +21,13 @@ from kit.published.checks import (
     scale,
     select,
 )
+from kit.published.papers import Paper
 
 
 @kind
-def fraction(paper, values, n=None, runs=1, common=True):
+def fraction(
+    paper: Paper, values, n=None, runs=1, common=True
+) -> Iterator[tuple[str, list[str], str]]:
     """Accuracies that are no k / n; with `runs` means over runs, so k / (n runs). `common`: look
     for an n that serves them all.
 
@@ -85,7 +90,7 @@ def _no_size(entries, cases):
 
 
 @kind
-def identity(paper, rows, negatives, derived=()):
+def identity(paper: Paper, rows, negatives, derived=()) -> Iterator[tuple[str, list[str], str]]:
     """Sensitivity printed like the accuracy with another specificity, which needs almost no
     negative cases.
 
@@ -118,7 +123,9 @@ def identity(paper, rows, negatives, derived=()):
 
 
 @kind
-def confusion(paper, rows, joint=False, balanced=None, columns=TRIPLE):
+def confusion(
+    paper: Paper, rows, joint=False, balanced=None, columns=TRIPLE
+) -> Iterator[tuple[str, list[str], str]]:
     """Accuracy, sensitivity and specificity that no confusion matrix of n cases has; `joint`: all
     rows share the class counts.
     """
@@ -174,7 +181,7 @@ def _matrix(c):
 
 
 @kind
-def gap(paper, rows, columns, level=1e-6):
+def gap(paper: Paper, rows, columns, level=1e-6) -> Iterator[tuple[str, list[str], str]]:
     """Two parts of one data set whose accuracies differ more than random parts do (Fisher's exact
     test).
     """
@@ -201,7 +208,7 @@ def gap(paper, rows, columns, level=1e-6):
 
 
 @kind
-def significance(paper, rows, level, claimed):
+def significance(paper: Paper, rows, level, claimed) -> Iterator[tuple[str, list[str], str]]:
     """Fisher's exact test of two error counts, and the bounds of McNemar's, against what the text
     says.
     """
