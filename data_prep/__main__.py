@@ -4,6 +4,7 @@ verify it, lay it out.
 
 import argparse
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from data_prep import folder, ingest, stand_in, verify
@@ -12,7 +13,7 @@ from kit.data import registry
 from kit.errors import KitError
 
 
-def main(arguments=None) -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit code (0 done, 1 refused with one sentence)."""
     options = _parser().parse_args(arguments)
     try:
@@ -105,7 +106,13 @@ def known(name: str, to: Path):
     return folder.from_entry(name, facts["entry"]) if "entry" in facts else ingest.data_set(name)
 
 
-def make(name: str, to, archives=(), accept_incomplete: bool = False, say=print) -> dict:
+def make(
+    name: str,
+    to: Path | str,
+    archives: Sequence[Path | str] = (),
+    accept_incomplete: bool = False,
+    say: Callable[[str], object] = print,
+) -> dict:
     """Prepare the registered data set `name`; see :func:`data_prep.ingest.prepare`."""
     data = ingest.data_set(name)
     if data.source.get("derived_from"):

@@ -15,6 +15,7 @@ import stat
 import tarfile
 import zipfile
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -127,7 +128,7 @@ class ZipSource(Source):
                 if not info.is_dir():
                     yield Member(name, info.file_size, info.CRC)
 
-    def each(self, wanted):
+    def each(self, wanted: set[str]) -> Iterator[tuple[Member, Iterator[bytes]]]:
         """Yield (member, blocks of bytes) for the `wanted` names in the archive's order."""
         with self._reading(), zipfile.ZipFile(self.path) as file:
             for info in file.infolist():
@@ -151,7 +152,7 @@ class TarSource(Source):
                     )
                 yield Member(name, info.size)
 
-    def each(self, wanted):
+    def each(self, wanted: set[str]) -> Iterator[tuple[Member, Iterator[bytes]]]:
         """Yield (member, blocks of bytes) for the `wanted` names in the archive's order."""
         with self._reading(), tarfile.open(self.path, "r:*") as file:
             for info in file:
@@ -170,10 +171,10 @@ class FolderSource(Source):
             if path.is_file():
                 yield Member(path.relative_to(self.path).as_posix(), path.stat().st_size)
 
-    def each(self, wanted):
+    def each(self, wanted: set[str]) -> Iterator[tuple[Member, Iterator[bytes]]]:
         """Yield (member, blocks of bytes) for the `wanted` names."""
         for name in sorted(wanted & set(self.members)):
-            with open(self.path / name, "rb") as stream:
+            with (self.path / name).open("rb") as stream:
                 yield self.members[name], self._blocks(stream)
 
 
@@ -183,10 +184,10 @@ class FileSource(Source):
     def _list(self):
         yield Member(self.path.name, self.path.stat().st_size)
 
-    def each(self, wanted):
+    def each(self, wanted: set[str]) -> Iterator[tuple[Member, Iterator[bytes]]]:
         """Yield (member, blocks of bytes) of the file."""
         if self.path.name in wanted:
-            with open(self.path, "rb") as stream:
+            with self.path.open("rb") as stream:
                 yield self.members[self.path.name], self._blocks(stream)
 
 
@@ -199,13 +200,13 @@ class Bundle(Source):
             name: member for source in self.sources for name, member in source.members.items()
         }
 
-    def each(self, wanted):
+    def each(self, wanted: set[str]) -> Iterator[tuple[Member, Iterator[bytes]]]:
         """Yield (member, blocks of bytes) for the `wanted` names, source by source."""
         for source in self.sources:
             yield from source.each(wanted & set(source.members))
 
 
-def open_source(path, max_bytes: int = 64 << 30) -> Source:
+def open_source(path: Path | str, max_bytes: int = 64 << 30) -> Source:
     """The right :class:`Source` for a folder, a zip, a tar (compressed or not) or a single .npz or
     .csv file.
 
@@ -227,7 +228,7 @@ def open_source(path, max_bytes: int = 64 << 30) -> Source:
     return kind(path, max_bytes)
 
 
-def safe_name(raw: str, archive) -> str:
+def safe_name(raw: str, archive: object) -> str:
     """A member's name as a clean posix path; refuses absolute names, drive letters and `..`."""
     name = raw.replace("\\", "/")
     parts = name.split("/")
@@ -239,7 +240,7 @@ def safe_name(raw: str, archive) -> str:
     return "/".join(part for part in parts if part not in ("", "."))
 
 
-def check_space(folder, needed: int) -> None:
+def check_space(folder: Path | str, needed: int) -> None:
     """Refuse if the disk of `folder` has less than `needed` bytes and some to spare."""
     free = shutil.disk_usage(folder).free
     if free < needed + SPARE:
@@ -249,7 +250,7 @@ def check_space(folder, needed: int) -> None:
         )
 
 
-def unpack(source: Source, targets: dict, folder) -> int:
+def unpack(source: Source, targets: dict, folder: Path | str) -> int:
     """Write members of `source` below `folder`; what already lies there complete is kept.
 
     Parameters
@@ -283,15 +284,16 @@ def unpack(source: Source, targets: dict, folder) -> int:
     return len(todo)
 
 
-def link_or_copy(origin, target) -> None:
+def link_or_copy(origin: Path | str, target: Path | str) -> None:
     """Hard link `target` to `origin`, or copy where the file system cannot."""
-    temporary = Path(target).with_name(f".tmp-{Path(target).name}")
+    target = Path(target)
+    temporary = target.with_name(f".tmp-{target.name}")
     temporary.unlink(missing_ok=True)
     try:
         os.link(Path(origin).resolve(), temporary)
     except OSError:
         shutil.copyfile(origin, temporary)
-    os.replace(temporary, target)
+    temporary.replace(target)
     temporary.unlink(missing_ok=True)
 
 
@@ -303,7 +305,7 @@ def _complete(path: Path, member: Member) -> bool:
 
 def _write(path: Path, blocks, member: Member, archive) -> None:
     temporary, written = path.with_name(f".tmp-{path.name}"), 0
-    with open(temporary, "wb") as file:
+    with temporary.open("wb") as file:
         for block in blocks:
             file.write(block)
             written += len(block)
@@ -312,4 +314,4 @@ def _write(path: Path, blocks, member: Member, archive) -> None:
             f"{archive} is damaged ({member.name} has {written} of {member.size} bytes); fetch it "
             "again."
         )
-    os.replace(temporary, path)
+    temporary.replace(path)

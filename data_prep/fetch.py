@@ -5,6 +5,7 @@ network says no.
 import contextlib
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import requests
@@ -12,6 +13,7 @@ from tqdm import tqdm
 
 from data_prep import sources
 from data_prep.archive import check_space
+from kit.data import registry
 from kit.errors import KitError
 from kit.files import read_json, write_json
 
@@ -29,7 +31,9 @@ class Interrupted(Exception):
     """A transfer broke off and may be continued."""
 
 
-def obtain(data, to: Path, say=print):
+def obtain(
+    data: registry.DataSet, to: Path, say: Callable[[str], object] = print
+) -> tuple[list[Path], Path | None]:
     """Files of a data set, from ``<to>/downloads`` or from the network.
 
     Returns
@@ -78,7 +82,12 @@ def _download(file: dict, folder: Path, say) -> Path:
 
 
 def download(
-    url: str, target: Path, known: dict, say=print, attempts: int = ATTEMPTS, pause: float = PAUSE
+    url: str,
+    target: Path,
+    known: dict,
+    say: Callable[[str], object] = print,
+    attempts: int = ATTEMPTS,
+    pause: float = PAUSE,
 ) -> Path:
     """Fetch `url` into `target`, going on where an earlier attempt or an earlier process broke off.
 
@@ -125,7 +134,7 @@ def download(
             f"{url} came with {kind.upper()} {found[kind]} instead of {known[kind]}; it was thrown "
             "away."
         )
-    os.replace(part, target)
+    part.replace(target)
     _mark(part).unlink(missing_ok=True)
     return target
 
@@ -184,7 +193,7 @@ def _receive(answer, part: Path, start: int, length: int | None) -> None:
     total = length or (start + announced if announced else None)
     check_space(part.parent, (total or start) - start)
     with (
-        open(part, "ab" if start else "wb") as file,
+        part.open("ab" if start else "wb") as file,
         tqdm(total=total, initial=start, unit="B", unit_scale=True, disable=None) as bar,
     ):
         for block in answer.iter_content(BLOCK):

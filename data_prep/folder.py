@@ -3,6 +3,7 @@ data set that every notebook accepts.
 """
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 from data_prep import archive, ingest, layout, verify
@@ -26,7 +27,13 @@ class BadFolder(KitError):
     """The folder cannot be made into a data set."""
 
 
-def register(origin, name, to, accept_incomplete: bool = False, say=print) -> dict:
+def register(
+    origin: Path | str,
+    name: str,
+    to: Path | str,
+    accept_incomplete: bool = False,
+    say: Callable[[str], object] = print,
+) -> dict:
     """Make the data set `name` from the folder `origin`, whose files are hard-linked or copied,
     never changed.
 
@@ -69,10 +76,12 @@ def register(origin, name, to, accept_incomplete: bool = False, say=print) -> di
     data = describe(origin, name)
     if origin == to / name and not (origin / "dataset.json").exists():
         return _in_place(data, origin, to, accept_incomplete, say)
-    return ingest.prepare(data, to, [origin], accept_incomplete, say, {"entry": entry(data)})
+    return ingest.prepare(
+        data, to, [origin], accept_incomplete, say=say, extra={"entry": entry(data)}
+    )
 
 
-def describe(origin: Path, name: str):
+def describe(origin: Path, name: str) -> registry.DataSet:
     """The registry entry that a folder amounts to.
 
     Raises
@@ -107,7 +116,7 @@ def describe(origin: Path, name: str):
     )
 
 
-def entry(data) -> dict:
+def entry(data: registry.DataSet) -> dict:
     """What ``kit.data.registry.get`` needs to know of one's own data set."""
     return {
         "title": data.title,
@@ -119,7 +128,7 @@ def entry(data) -> dict:
     }
 
 
-def from_entry(name: str, facts: dict):
+def from_entry(name: str, facts: dict) -> registry.DataSet:
     """The :class:`kit.data.registry.DataSet` of a prepared set of one's own, from the ``entry`` in
     its dataset.json.
     """
@@ -153,12 +162,12 @@ def _in_place(data, root: Path, to: Path, accept_incomplete: bool, say) -> dict:
         return ingest.write_facts(
             data,
             root,
-            manifest,
-            labels,
-            [],
-            [f"{n} (unreadable)" for n in dropped],
-            notes,
-            plan.skipped,
-            say,
+            manifest=manifest,
+            labels=labels,
+            origins=[],
+            missing=[f"{n} (unreadable)" for n in dropped],
+            notes=notes,
+            skipped=plan.skipped,
+            say=say,
             entry=entry(data),
         )

@@ -6,9 +6,11 @@ an error leaves nothing behind, and two runs at once are kept apart by a lock.
 """
 
 import errno
-import os
 import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
+
+import pandas as pd
 
 from data_prep import archive, fetch, layout, sources, verify
 from kit import files, record
@@ -36,7 +38,14 @@ class ChecksumMismatch(KitError):
     """A file that its source publishes with a checksum has another one."""
 
 
-def prepare(data, to, archives=(), accept_incomplete: bool = False, say=print, extra=None) -> dict:
+def prepare(
+    data: registry.DataSet,
+    to: Path | str,
+    archives: Sequence[Path | str] = (),
+    accept_incomplete: bool = False,
+    say: Callable[[str], object] = print,
+    extra: dict | None = None,
+) -> dict:
     """Make the data set `data` in ``<to>/<name>``.
 
     Parameters
@@ -80,9 +89,9 @@ def prepare(data, to, archives=(), accept_incomplete: bool = False, say=print, e
                 data,
                 to,
                 [Path(a).expanduser() for a in archives],
-                accept_incomplete,
-                say,
-                extra or {},
+                accept_incomplete=accept_incomplete,
+                say=say,
+                extra=extra or {},
             )
     except files.FolderBusy:
         raise PrepBusy(
@@ -91,15 +100,17 @@ def prepare(data, to, archives=(), accept_incomplete: bool = False, say=print, e
 
 
 def _prepare_locked(
-    data, to: Path, archives: list, accept_incomplete: bool, say, extra: dict
+    data, to: Path, archives: list, *, accept_incomplete: bool, say, extra: dict
 ) -> dict:
     partial, root = to / f"{data.name}.partial", to / data.name
     if (root / "dataset.json").exists():
         return files.read_json(root / "dataset.json")
     try:
         found, temporary = (archives, None) if archives else fetch.obtain(data, to, say)
-        facts = _build(data, partial, found, accept_incomplete, say, extra)
-        os.replace(partial, root)
+        facts = _build(
+            data, partial, found, accept_incomplete=accept_incomplete, say=say, extra=extra
+        )
+        partial.replace(root)
     except Exception as error:
         shutil.rmtree(partial, ignore_errors=True)
         if isinstance(error, OSError):
@@ -110,7 +121,7 @@ def _prepare_locked(
     return facts
 
 
-def disk_error(error: OSError, folder) -> KitError:
+def disk_error(error: OSError, folder: Path | str) -> KitError:
     """The sentence for an error of the file system."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return archive.NoSpace(
@@ -122,7 +133,9 @@ def disk_error(error: OSError, folder) -> KitError:
     )
 
 
-def _build(data, partial: Path, archives: list, accept_incomplete: bool, say, extra: dict) -> dict:
+def _build(
+    data, partial: Path, archives: list, *, accept_incomplete: bool, say, extra: dict
+) -> dict:
     origins = [_verify_file(data, path, say) for path in archives]
     limit = int(data.source.get("max_gb", 2) * GIGABYTE)
     opened = [archive.open_source(path, limit) for path in archives]
@@ -139,7 +152,16 @@ def _build(data, partial: Path, archives: list, accept_incomplete: bool, say, ex
         f"unpacked {written} of {len(plan.targets)} files"
         + (f", left out {', '.join(plan.skipped[:3])}" if plan.skipped else "")
     )
-    return _finish(data, partial, plan, origins, missing, accept_incomplete, say, extra)
+    return _finish(
+        data,
+        partial,
+        plan,
+        origins=origins,
+        missing=missing,
+        accept_incomplete=accept_incomplete,
+        say=say,
+        extra=extra,
+    )
 
 
 def _verify_file(data, path: Path, say) -> dict:
@@ -189,6 +211,7 @@ def _finish(
     data,
     partial: Path,
     plan,
+    *,
     origins: list,
     missing: list,
     accept_incomplete: bool,
@@ -218,27 +241,28 @@ def _finish(
     return write_facts(
         data,
         partial,
-        manifest,
-        labels,
-        origins,
-        missing + [f"{name} (unreadable)" for name in dropped],
-        notes,
-        plan.skipped,
-        say,
+        manifest=manifest,
+        labels=labels,
+        origins=origins,
+        missing=missing + [f"{name} (unreadable)" for name in dropped],
+        notes=notes,
+        skipped=plan.skipped,
+        say=say,
         **extra,
     )
 
 
-def write_facts(
-    data,
+def write_facts(  # noqa: PLR0913  one argument a fact
+    data: registry.DataSet,
     folder: Path,
-    manifest,
+    *,
+    manifest: pd.DataFrame,
     labels: dict,
     origins: list,
     missing: list,
     notes: dict,
-    skipped=(),
-    say=print,
+    skipped: Sequence[str] = (),
+    say: Callable[[str], object] = print,
     **more,
 ) -> dict:
     """Write manifest.csv and, last, dataset.json; returns the content of the latter."""
@@ -268,7 +292,7 @@ def write_facts(
     return facts
 
 
-def data_set(name: str):
+def data_set(name: str) -> registry.DataSet:
     """The registered real data set `name`.
 
     Raises

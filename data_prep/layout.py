@@ -21,7 +21,8 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from data_prep.archive import CorruptArchive
+from data_prep.archive import CorruptArchive, Source
+from kit.data import registry
 from kit.data.imageio import SUFFIXES
 from kit.errors import KitError
 
@@ -33,7 +34,7 @@ class WrongArchive(KitError):
     """The archive is readable but holds another data set."""
 
 
-@dataclass
+@dataclass(frozen=True, kw_only=True)
 class Plan:
     """What to unpack where.
 
@@ -52,7 +53,7 @@ class Plan:
     skipped: list = field(default_factory=list)
 
 
-def class_folders(data) -> dict:
+def class_folders(data: registry.DataSet) -> dict:
     """Folder below the root, as a tuple of names -> (split, class)."""
     nested = data.source.get("class_folders", {})
     return {
@@ -65,7 +66,7 @@ def class_folders(data) -> dict:
     }
 
 
-def plan_folders(data, source) -> Plan:
+def plan_folders(data: registry.DataSet, source: Source) -> Plan:
     """One folder a class, below whatever folders the archive wraps around them.
 
     Raises
@@ -83,7 +84,7 @@ def plan_folders(data, source) -> Plan:
             "has another layout."
         )
     best = max(tops, key=lambda top: (tops[top], -len(top)))
-    plan = Plan({})
+    plan = Plan(targets={})
     for name, (top, label, below) in found.items():
         if top != best:
             continue
@@ -116,7 +117,7 @@ def _is_image(name: str) -> bool:
     )
 
 
-def plan_table(data, source) -> Plan:
+def plan_table(data: registry.DataSet, source: Source) -> Plan:
     """Images in one folder, classes in a one-hot CSV (ISIC-2019); both files are needed."""
     tables = [name for name in source.members if name.endswith(data.source["table"])]
     if not tables:
@@ -130,7 +131,7 @@ def plan_table(data, source) -> Plan:
         for row in rows
     }
     folder = data.layout["all"]
-    plan = Plan({tables[0]: data.source["table"]})
+    plan = Plan(targets={tables[0]: data.source["table"]})
     for name in source.members:
         if not _is_image(name):
             continue
@@ -150,7 +151,7 @@ def plan_table(data, source) -> Plan:
     return plan
 
 
-def plan_records(data, source) -> Plan:
+def plan_records(data: registry.DataSet, source: Source) -> Plan:
     """CIFAR: the official binary archive, or a copy with one folder a class."""
     files = {
         PurePosixPath(name).name: name
@@ -163,10 +164,10 @@ def plan_records(data, source) -> Plan:
     absent = [file for file in needed if file not in files]
     if absent:
         raise CorruptArchive(f"{source.path} lacks {', '.join(absent)}; fetch it again.")
-    return Plan({files[file]: f".records/{file}" for file in needed})
+    return Plan(targets={files[file]: f".records/{file}" for file in needed})
 
 
-def expand_records(data, root: Path) -> dict:
+def expand_records(data: registry.DataSet, root: Path) -> dict:
     """Write the unpacked CIFAR records as images; returns path below the root -> (split, class)."""
     labels, skip = {}, data.source["label_bytes"]
     for split, files in data.source["records"].items():
@@ -188,7 +189,7 @@ def expand_records(data, root: Path) -> dict:
     return labels
 
 
-def plan_volumes(data, source) -> Plan:
+def plan_volumes(data: registry.DataSet, source: Source) -> Plan:
     """MedMNIST3D: one .npz with the arrays <split>_images and <split>_labels."""
     files = [name for name in source.members if name.endswith(".npz")]
     if len(files) != 1:
@@ -196,10 +197,10 @@ def plan_volumes(data, source) -> Plan:
             f"{source.path} is no single .npz file; {data.name} comes as "
             f"{data.source['files'][0]['file']}."
         )
-    return Plan({files[0]: data.source["files"][0]["file"]})
+    return Plan(targets={files[0]: data.source["files"][0]["file"]})
 
 
-def volumes_manifest(data, root: Path) -> pd.DataFrame:
+def volumes_manifest(data: registry.DataSet, root: Path) -> pd.DataFrame:
     """One row a volume, image_id ``<split>/<index in the array, from 000000>``; sha256 over the
     volume's uint8 voxels in C order.
 

@@ -35,15 +35,15 @@ def manifest(name: str) -> dict:
     }
 
 
-def expected(data) -> dict:
+def expected(data: registry.DataSet) -> dict:
     """Image id -> SHA-256 or None of the complete set; empty where no list of names is known."""
     return manifest(data.source["manifest"]) if data.source.get("manifest") else {}
 
 
-def checksums(path) -> dict:
+def checksums(path: Path | str) -> dict:
     """SHA-256, MD5 and length of a file."""
     sha256, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
-    with open(path, "rb") as file:
+    with Path(path).open("rb") as file:
         while block := file.read(BLOCK):
             sha256.update(block)
             md5.update(block)
@@ -54,7 +54,7 @@ def checksums(path) -> dict:
     }
 
 
-def known_files(data) -> list[dict]:
+def known_files(data: registry.DataSet) -> list[dict]:
     """Files that the source publishes (``files``) and other copies whose checksum is known
     (``copies``).
     """
@@ -80,7 +80,7 @@ def describe_file(known: dict) -> str:
     )
 
 
-def instructions(data, to) -> str:
+def instructions(data: registry.DataSet, to: Path | str) -> str:
     """What to do by hand: page, files, folder, checksum, and the command that follows."""
     source, lines = data.source, [f"To fetch {data.name} by hand:"]
     if source.get("kaggle"):
@@ -92,11 +92,10 @@ def instructions(data, to) -> str:
         )
     elif source.get("page"):
         lines.append(f"  - on a machine with internet open {source['page']}")
-    for file in source.get("files", []):
-        lines.append(
-            f"  - download {describe_file(file)}"
-            + (f" from {file['url']}" if file.get("url") else "")
-        )
+    lines += [
+        f"  - download {describe_file(file)}" + (f" from {file['url']}" if file.get("url") else "")
+        for file in source.get("files", [])
+    ]
     lines += [
         f"  - a copy known to be good: {describe_file(copy)}, {copy['title']}"
         for copy in source.get("copies", [])

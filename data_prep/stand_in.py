@@ -10,9 +10,9 @@ Near-twins are kept among the negatives, as Br35H has them, and avoided among th
 no draw of the publication has to be matched.
 """
 
-import os
 import re
 import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +28,13 @@ BR35H_NUMBERS = {"Training": range(395, 1595), "Testing": range(105, 405)}
 TUMOURS = ("glioma", "meningioma", "pituitary")
 
 
-def make(data, to, archives=(), accept_incomplete: bool = False, say=print) -> dict:
+def make(
+    data: registry.DataSet,
+    to: Path | str,
+    archives: Sequence[Path | str] = (),
+    accept_incomplete: bool = False,
+    say: Callable[[str], object] = print,
+) -> dict:
     """Make the stand-in set from the prepared `nickparvar` in `to`, which is prepared first if need
     be.
 
@@ -45,14 +51,16 @@ def make(data, to, archives=(), accept_incomplete: bool = False, say=print) -> d
         with files.FolderLock(to / ".locks" / data.name):
             shutil.rmtree(partial, ignore_errors=True)
             result = _build(data, to / origin.name, facts, partial, say)
-            os.replace(partial, root)
+            partial.replace(root)
     except files.FolderBusy:
         raise ingest.PrepBusy(
             f"Another process is making {data.name} in {to}; wait until it has finished."
         ) from None
     except Exception as error:
         shutil.rmtree(partial, ignore_errors=True)
-        raise ingest.disk_error(error, to) if isinstance(error, OSError) else error
+        if isinstance(error, OSError):
+            raise ingest.disk_error(error, to) from error
+        raise
     return result
 
 
@@ -76,11 +84,11 @@ def _build(data, origin: Path, facts: dict, partial: Path, say) -> dict:
     return ingest.write_facts(
         data,
         partial,
-        manifest,
-        labels,
-        [],
-        missing,
-        notes,
+        manifest=manifest,
+        labels=labels,
+        origins=[],
+        missing=missing,
+        notes=notes,
         say=say,
         seed=SEED,
         made_from={"name": facts["name"], "fingerprint": facts["fingerprint"]},

@@ -7,6 +7,7 @@ classes that the set does not have (refused).
 """
 
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
@@ -14,7 +15,7 @@ import pandas as pd
 from data_prep import sources
 from data_prep.layout import COLUMNS, WrongArchive
 from kit import files, record
-from kit.data import imageio
+from kit.data import imageio, registry
 from kit.errors import KitError
 
 NAMED = 20
@@ -36,12 +37,12 @@ class DamagedSet(KitError):
     """A prepared data set has changed since it was made."""
 
 
-def folder_of(data, split: str, name: str) -> str:
+def folder_of(data: registry.DataSet, split: str, name: str) -> str:
     """Key of a class in ``counts``: "<split folder>/<class>", or the split for volumes."""
     return split if data.kind == "volumes" else f"{data.layout[split]}/{name}".strip("/")
 
 
-def count(data, labels) -> dict:
+def count(data: registry.DataSet, labels: Iterable[tuple[str, str]]) -> dict:
     """Images per class folder (volumes: per split), in the layout's order, classes without images
     included.
     """
@@ -52,7 +53,7 @@ def count(data, labels) -> dict:
     return {key: found.get(key, 0) for key in keys}
 
 
-def published_counts(data) -> dict:
+def published_counts(data: registry.DataSet) -> dict:
     """``counts`` of the registry entry, or ``source: each`` (one number a split) spelt out."""
     each = data.source.get("each", {})
     return data.counts or {
@@ -62,7 +63,7 @@ def published_counts(data) -> dict:
     }
 
 
-def check_classes(data, labels) -> None:
+def check_classes(data: registry.DataSet, labels: Iterable[tuple[str, str]]) -> None:
     """Refuse a class without images.
 
     Raises
@@ -85,7 +86,7 @@ def check_classes(data, labels) -> None:
             )
 
 
-def absent(data, labels: dict) -> list[str]:
+def absent(data: registry.DataSet, labels: dict) -> list[str]:
     """What the published set has and this copy lacks.
 
     Parameters
@@ -152,7 +153,7 @@ def _absent_names(data, labels: dict, names: dict) -> list[str]:
     return [name for name in missing if lacking[name.rpartition("/")[0]] <= NAMED] + many
 
 
-def refuse_incomplete(data, missing: list, accepted: bool) -> None:
+def refuse_incomplete(data: registry.DataSet, missing: list, accepted: bool) -> None:
     """Raise :class:`IncompleteSet` unless nothing is missing or it was accepted."""
     if missing and not accepted:
         raise IncompleteSet(
@@ -168,7 +169,7 @@ def shown(names: list, most: int = 5) -> str:
 
 
 def images_manifest(
-    data, root: Path, labels: dict, accept_bad: bool = False
+    data: registry.DataSet, root: Path, labels: dict, accept_bad: bool = False
 ) -> tuple[pd.DataFrame, dict, list]:
     """Decode every image and list it.
 
@@ -232,7 +233,7 @@ def images_manifest(
     )
 
 
-def compare_bytes(data, manifest: pd.DataFrame) -> str:
+def compare_bytes(data: registry.DataSet, manifest: pd.DataFrame) -> str:
     """One line on how the bytes compare with the checksummed manifest of a known copy."""
     known = {image_id: digest for image_id, digest in sources.expected(data).items() if digest}
     fingerprint = record.fingerprint(manifest)
@@ -248,7 +249,7 @@ def compare_bytes(data, manifest: pd.DataFrame) -> str:
     return f"{equal} of {len(manifest)} images are byte for byte those of the checksummed manifest"
 
 
-def check_prepared(data, root: Path) -> int:
+def check_prepared(data: registry.DataSet, root: Path) -> int:
     """Compare a prepared set with its own manifest; returns the number of images.
 
     Raises

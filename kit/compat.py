@@ -54,9 +54,7 @@ def seed_generators(model: keras.Model) -> list:
     """
     found = []
     for layer in model._flatten_layers(include_self=False):
-        for value in vars(layer).values():
-            if isinstance(value, keras.random.SeedGenerator):
-                found.append(value)
+        found += [v for v in vars(layer).values() if isinstance(v, keras.random.SeedGenerator)]
     return found
 
 

@@ -81,20 +81,19 @@ def gpu() -> list[tuple[str, str, str]]:
     if shutil.which("nvidia-smi"):
         reply = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True)
         driver = reply.stdout.strip() if reply.returncode == 0 else None
-    from kit import compat
+    import tensorflow as tf
 
-    seen = compat.tf.config.list_physical_devices("GPU")
+    seen = tf.config.list_physical_devices("GPU")
     if seen:
         details = [
-            compat.tf.config.experimental.get_device_details(g).get("device_name", g.name)
-            for g in seen
+            tf.config.experimental.get_device_details(g).get("device_name", g.name) for g in seen
         ]
         return [("ok", "GPU", ", ".join(details))]
     if driver is None:
         return [
             ("note", "GPU", "none: no NVIDIA driver answers (nvidia-smi -L); the processor is used")
         ]
-    if not compat.tf.test.is_built_with_cuda():
+    if not tf.test.is_built_with_cuda():
         return [
             (
                 "note",

@@ -9,8 +9,10 @@ import json
 import os
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -31,7 +33,7 @@ class DamagedRecord(KitError):
 
 
 @contextlib.contextmanager
-def atomic_write(path):
+def atomic_write(path: Path | str) -> Iterator[Path]:
     """Give a temporary path beside `path`; on success it becomes `path`, on any error it is
     removed.
 
@@ -54,8 +56,8 @@ def atomic_write(path):
         os.close(handle)
         temporary = Path(name)
         yield temporary
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(path)
         temporary = None
     except OSError as error:
         raise CannotWrite(
@@ -73,20 +75,20 @@ def _umask() -> int:
     return mask
 
 
-def write_text(path, text: str) -> None:
+def write_text(path: Path | str, text: str) -> None:
     """Write a UTF-8 text file atomically."""
     with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
-def write_json(path, value) -> None:
+def write_json(path: Path | str, value: object) -> None:
     """Write `value` as indented JSON, atomically; numpy scalars and arrays, paths and dataclasses
     are understood.
     """
     write_text(path, json.dumps(value, indent=1, default=_plain) + "\n")
 
 
-def write_csv(path, table: pd.DataFrame) -> None:
+def write_csv(path: Path | str, table: pd.DataFrame) -> None:
     """Write a data frame without its index as CSV, atomically; floats are written with the digits
     that restore them exactly.
     """
@@ -95,7 +97,7 @@ def write_csv(path, table: pd.DataFrame) -> None:
 
 
 def _plain(value):
-    if is_dataclass(value):
+    if is_dataclass(value) and not isinstance(value, type):
         return asdict(value)
     if isinstance(value, np.generic):
         return value.item()
@@ -106,7 +108,7 @@ def _plain(value):
     raise TypeError(f"{type(value).__name__} is not JSON")
 
 
-def read_json(path, default=...):
+def read_json(path: Path | str, default: Any = ...) -> Any:
     """Read a JSON file; `default`, where given, is returned if the file is absent.
 
     Raises
@@ -123,7 +125,7 @@ def read_json(path, default=...):
         raise DamagedRecord(f"{path} cannot be read ({error}); delete it and run again.") from error
 
 
-def digest(value) -> str:
+def digest(value: object) -> str:
     """SHA-256 of the canonical JSON of `value`, as 64 hex digits."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=_plain)
     return hashlib.sha256(text.encode()).hexdigest()
@@ -146,12 +148,12 @@ class FolderLock:
     """
 
     def __init__(self, folder, wait: float = 0.0):
-        self.folder, self.wait, self._file = Path(folder), wait, None
+        self.folder, self.wait = Path(folder), wait
 
     def __enter__(self):
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._file = open(self.folder / ".lock", "a")
+            self._file = (self.folder / ".lock").open("a")
         except OSError as error:
             raise CannotWrite(
                 f"Cannot write to {self.folder}: {error.strerror}; choose another folder "

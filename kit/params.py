@@ -39,7 +39,7 @@ class Parameter:
     help: str
 
 
-def declared(notebook) -> dict[str, Parameter]:
+def declared(notebook: Path | str) -> dict[str, Parameter]:
     """The parameters that a notebook declares, by name.
 
     Parameters
@@ -72,6 +72,10 @@ def _parse(source: str, where: str) -> dict[str, Parameter]:
     found = {}
     for node in ast.parse(source).body:
         try:
+            if not isinstance(node, ast.AnnAssign) or node.value is None:
+                raise ValueError("no annotated assignment")
+            if not isinstance(node.target, ast.Name):
+                raise ValueError("no plain name")
             name, kind, value = (
                 node.target.id,
                 ast.unparse(node.annotation),
@@ -84,7 +88,7 @@ def _parse(source: str, where: str) -> dict[str, Parameter]:
                 "literal` "
                 f"with a type out of {', '.join(TYPES)}."
             ) from error
-        found[name] = Parameter(name, kind, value, comments.get(node.end_lineno, ""))
+        found[name] = Parameter(name, kind, value, comments.get(node.end_lineno or 0, ""))
     return found
 
 
@@ -141,7 +145,9 @@ def profile_values(profile: str, notebook: str) -> dict:
     return values
 
 
-def resolve(notebook, profile: str, assignments=(), ignore_unknown: bool = False) -> dict:
+def resolve(
+    notebook: Path | str, profile: str, assignments=(), ignore_unknown: bool = False
+) -> dict:
     """All parameters of a notebook: its defaults, overlaid by the profile, overlaid by ``--set``.
 
     Parameters

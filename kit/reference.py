@@ -20,7 +20,7 @@ from kit.report import page
 
 NAME = "reference"
 LEFT_OUT = shutil.ignore_patterns(
-    "*.keras", "*.npz", "trial_*", ".lock*", ".tmp-*", "*.ipynb", "*.log", "index.html"
+    *("*.keras", "*.npz", "trial_*", ".lock*", ".tmp-*", "*.ipynb", "*.log", "index.html")
 )
 
 
@@ -79,7 +79,7 @@ def _replace(staged: Path, target: Path, whole: bool) -> None:
     shutil.rmtree(staged)
 
 
-def main(arguments=None) -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Command line; the return value is the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m kit.reference",

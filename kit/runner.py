@@ -16,6 +16,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -185,7 +186,7 @@ def collect(job: Job) -> list[dict]:
     for wanted in report_artefacts.expected(job.name):
         folder = paths.results_dir() / job.profile / wanted["paper"]
         entries = files_module.read_json(folder / "artefacts.json", default={}).get("artefacts", [])
-        entry = next((e for e in entries if e["id"] == wanted["id"]), {})
+        entry: dict = next((e for e in entries if e["id"] == wanted["id"]), {})
         complete = entry.get("status") == "written" and all(
             (folder / f).is_file() for f in entry["files"]
         )
@@ -227,7 +228,7 @@ def install_kernel() -> None:
         files_module.write_json(folder / "kernel.json", spec)
 
 
-def run_job(job: Job, say, stop: threading.Event) -> None:
+def run_job(job: Job, say: Callable[[str], object], stop: threading.Event) -> None:
     """Run one notebook and fill in `job`; a failure is recorded, not raised. Nothing is recorded
     once `stop` is set.
     """
@@ -298,7 +299,7 @@ def _papermill(job: Job, parameters: Path, say) -> tuple[int, int]:
         "MPLBACKEND": "agg",
         "TF_CPP_MIN_LOG_LEVEL": "2",
     }
-    with open(job.folder / f"{job.name}.log", "w", encoding="utf-8") as log:
+    with (job.folder / f"{job.name}.log").open("w", encoding="utf-8") as log:
         process = subprocess.Popen(
             command,
             env=environment,
@@ -308,6 +309,7 @@ def _papermill(job: Job, parameters: Path, say) -> tuple[int, int]:
             start_new_session=True,
             preexec_fn=_die_with_parent,
         )
+        assert process.stdout is not None  # a pipe, as asked for
         for line in process.stdout:
             log.write(line)
             log.flush()
@@ -388,8 +390,8 @@ def summary(jobs: list[Job]) -> str:
     for job in jobs:
         written = sum(a["status"] == "written" for a in job.artefacts)
         lines.append(
-            f"{job.name:<32}{job.state:<12}{f'{written}/{len(job.artefacts)}':>10}{job.seconds:>8.0f} "
-            f"s{job.peak_mb:>11.0f} MB"
+            f"{job.name:<32}{job.state:<12}{f'{written}/{len(job.artefacts)}':>10}"
+            f"{job.seconds:>8.0f} s{job.peak_mb:>11.0f} MB"
         )
     for job in jobs:
         lines += [
@@ -478,7 +480,7 @@ def _interrupted(*_) -> None:
     raise KeyboardInterrupt
 
 
-def main(arguments=None) -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Entry point; the return value is the exit code: 0 all written, 1 something missing, 2
     refused, 130 interrupted.
     """

@@ -76,7 +76,7 @@ def smoke(request, tmp_path_factory):
     base = tmp_path_factory.getbasetemp()
     home = (base.parent if hasattr(request.config, "workerinput") else base) / "notebooks-smoke"
     home.mkdir(exist_ok=True)
-    with open(home / "lock", "w") as lock:
+    with (home / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (home / "outcome.json").exists():
             files.write_json(home / "outcome.json", run_notebooks(home))

@@ -179,7 +179,10 @@ def test_settings_send_and_open_nothing():
 
 
 def test_without_a_browser_there_is_a_reason_and_the_pages_still_speak(
-    tmp_path, monkeypatch, model_folder, slices
+    tmp_path,
+    monkeypatch,
+    model_folder,  # noqa: F811  the fixture
+    slices,  # noqa: F811
 ):
     path = tmp_path / "a.png"
     path.write_bytes(encode(Image.fromarray(slices[0]), "PNG"))

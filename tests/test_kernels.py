@@ -1,4 +1,4 @@
-"""Which kernels a run calculates with: chosen by profile, asked for by the user, part of its key."""
+"""Kernels that a run calculates with: chosen by profile, asked for by the user, in its key."""
 
 import os
 import subprocess

@@ -106,12 +106,12 @@ def test_profile_file_overlays_defaults_and_is_checked(tmp_path, profiles):
     (profiles / "77_test.yml").write_text("epochs: 9\n")
     assert params.resolve(notebook(tmp_path), "quick")["epochs"] == 9
     (profiles / "77_test.yml").write_text("epochs: nine\n")
-    with pytest.raises(params.BadParameter, match="profiles/quick/77_test.yml: epochs is int"):
+    with pytest.raises(params.BadParameter, match=r"profiles/quick/77_test\.yml: epochs is int"):
         params.resolve(notebook(tmp_path), "quick")
 
 
 def test_an_unknown_profile_names_the_known_ones(tmp_path, profiles):
-    with pytest.raises(params.BadParameter, match="'fast'.*quick"):
+    with pytest.raises(params.BadParameter, match=r"'fast'.*quick"):
         params.resolve(notebook(tmp_path), "fast")
 
 

@@ -1,11 +1,15 @@
-"""The second process: its work, its words, its end."""
+"""The second process: its work, its words, its end; and the peak memory of work, which is that of
+the work alone, however often it is measured.
+"""
 
 import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import psutil
+import pytest
 
 from kit import files, paths, processes
 
@@ -67,10 +71,52 @@ def test_it_ends_with_a_killed_parent(tmp_path):
 def until_over(folder):
     """Ends only once the first process has left its block."""
     processes.over.wait(60)
-    files.write_json(f"{folder}/done.json", {"left": (paths.Path(folder) / "left").exists()})
+    files.write_json(f"{folder}/done.json", {"left": (Path(folder) / "left").exists()})
 
 
 def test_it_knows_when_the_block_has_ended(tmp_path):
     with processes.running("tests.test_processes:until_over", folder=str(tmp_path)):
         (tmp_path / "left").touch()
     assert files.read_json(tmp_path / "done.json") == {"left": True}
+
+
+def test_each_piece_of_work_is_measured_by_itself():
+    found = processes.peaks(
+        "numpy:ones", [{"shape": [size]} for size in (40_000_000, 10_000_000, 40_000_000)]
+    )
+    assert found == pytest.approx([320e6, 80e6, 320e6], rel=0.1)
+
+
+def test_what_fails_or_is_killed_has_no_peak_and_the_rest_has():
+    found = processes.peaks("numpy:ones", [{"shape": [-1]}, {"shape": [10_000_000]}])
+    assert found[0] is None
+    assert found[1] > 60e6
+    assert processes.peaks("os:_exit", [{"status": 9}]) == [None]
+    assert processes.peaks("no_such_module:x", [{}, {}]) == [None, None]
+    assert processes.peaks("numpy:ones", []) == []
+
+
+def test_a_system_that_does_not_tell_gives_none(monkeypatch):
+    monkeypatch.setattr(processes, "FIELDS", Path("/no/such/file"))
+    assert processes.peaks("numpy:ones", [{"shape": [2]}]) == [None]
+
+
+def test_on_a_gpu_the_allocator_is_asked(monkeypatch):
+    import tensorflow as tf
+
+    held = {"current": 5, "peak": 5}
+
+    def work(size):
+        if size > 99:
+            raise tf.errors.ResourceExhaustedError(None, None, "too much")
+        held["peak"] = held["current"] + size
+
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [kind])
+    monkeypatch.setattr(
+        tf.config.experimental,
+        "reset_memory_stats",
+        lambda device: held.update(peak=held["current"]),
+    )
+    monkeypatch.setattr(tf.config.experimental, "get_memory_info", lambda device: dict(held))
+    monkeypatch.setattr(processes, "named", lambda function: work)
+    assert processes.peaks("some:work", [{"size": 30}, {"size": 7}, {"size": 100}]) == [30, 7, None]

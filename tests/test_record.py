@@ -11,9 +11,13 @@ from kit import files, record
 
 
 def test_atomic_write_leaves_nothing_behind_on_an_error(tmp_path):
-    with pytest.raises(ZeroDivisionError), files.atomic_write(tmp_path / "a.txt") as temporary:
-        temporary.write_text("half")
-        1 / 0
+    def breaks_off():
+        with files.atomic_write(tmp_path / "a.txt") as temporary:
+            temporary.write_text("half")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        breaks_off()
     assert list(tmp_path.iterdir()) == []
 
 
@@ -33,7 +37,7 @@ def test_atomic_write_keeps_the_old_file_when_the_disk_is_full(tmp_path, monkeyp
 
 def test_no_write_permission_is_one_sentence(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(files.CannotWrite, match="Cannot write .*choose another folder"):
+    with pytest.raises(files.CannotWrite, match=r"Cannot write .*choose another folder"):
         files.write_text(
             tmp_path / "file" / "b.txt", "x"
         )  # a file where a folder should be: refused for root too
@@ -59,7 +63,7 @@ def test_lock_is_refused_to_a_second_process_and_free_after_a_kill(tmp_path):
 
 def test_damaged_json_names_the_file(tmp_path):
     (tmp_path / "a.json").write_text("{")
-    with pytest.raises(files.DamagedRecord, match="a.json cannot be read"):
+    with pytest.raises(files.DamagedRecord, match=r"a\.json cannot be read"):
         files.read_json(tmp_path / "a.json")
     assert files.read_json(tmp_path / "absent.json", default=None) is None
 

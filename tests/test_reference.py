@@ -70,7 +70,7 @@ def test_publishing_twice_gives_the_same_files(results):
 
 @pytest.mark.parametrize("profile", ["paper", "reference"])
 def test_nothing_to_publish_is_one_sentence(results, profile, capsys):
-    with pytest.raises(page.NoResults, match="run_all.sh"):
+    with pytest.raises(page.NoResults, match=r"run_all\.sh"):
         reference.publish(profile)
     assert reference.main([profile]) == 2
     assert capsys.readouterr().err.count("\n") == 1

@@ -13,8 +13,10 @@ from kit import files, paths, runner
 WRITE = """from kit import files, paths
 folder = paths.results_dir() / profile / "trial"
 files.write_text(folder / "tables/table-1.csv", str(number))
-entry = {"id": "table-1", "title": "t", "status": "written", "files": ["tables/table-1.csv"], "data": None, "reason": None}
-files.write_json(folder / "artefacts.json", {"paper": "trial", "profile": profile, "artefacts": [entry]})
+entry = {"id": "table-1", "title": "t", "status": "written", "files": ["tables/table-1.csv"]}
+entry |= {"data": None, "reason": None}
+listed = {"paper": "trial", "profile": profile, "artefacts": [entry]}
+files.write_json(folder / "artefacts.json", listed)
 print("epoch 1/1")
 """
 PARAMETERS = 'profile: str = "smoke"  # results folder\nnumber: int = 1  # what is written\n'

@@ -55,7 +55,8 @@ def tiny(folder, *arguments, limit="0.4"):
 )
 def test_a_test_above_the_limit_fails_unless_it_is_slow(tmp_path, arguments):
     said, code = tiny(tmp_path, *arguments)
-    assert code == 1 and "4 failed, 3 passed" in said, said
+    assert code == 1, said
+    assert "4 failed, 3 passed" in said, said
     assert "test_long_call passed, but its call took 0.6 s (limit 0.4 s)" in said
     assert "test_long_setup passed, but its setup took 0.6 s" in said
     assert "test_shared_and_late passed, but its setup took 0.6 s" in said
@@ -66,7 +67,8 @@ def test_a_test_above_the_limit_fails_unless_it_is_slow(tmp_path, arguments):
 def test_the_limit_can_be_raised_and_switched_off(tmp_path):
     for limit in ("30", "0"):
         said, code = tiny(tmp_path, limit=limit)
-        assert code == 1 and "1 failed, 6 passed" in said, said
+        assert code == 1, said
+        assert "1 failed, 6 passed" in said, said
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 from scipy import stats as sps
 
 from kit.errors import KitError
@@ -106,20 +107,22 @@ def wilson(k: int, n: int, level: float = 0.95) -> Interval:
     if not (n > 0 and 0 <= k <= n):
         raise BadSample(f"A proportion needs 0 <= k <= n and n > 0, but k = {k} and n = {n}.")
     low, high = sps.binomtest(int(k), int(n)).proportion_ci(level, method="wilson")
-    return Interval(k / n, float(low), float(high), level, int(n), "Wilson")
+    return Interval(
+        estimate=k / n, low=float(low), high=float(high), level=level, n=int(n), method="Wilson"
+    )
 
 
-def mean_t(values, level: float = 0.95) -> Interval:
+def mean_t(values: ArrayLike, level: float = 0.95) -> Interval:
     """Mean of independent runs (seeds) with its t interval."""
     values = _sample(values)
     half = sps.t.ppf((1 + level) / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
     return Interval(
-        values.mean().item(),
-        (values.mean() - half).item(),
-        (values.mean() + half).item(),
-        level,
-        len(values),
-        "t",
+        estimate=values.mean().item(),
+        low=(values.mean() - half).item(),
+        high=(values.mean() + half).item(),
+        level=level,
+        n=len(values),
+        method="t",
     )
 
 
@@ -191,13 +194,19 @@ def _percentile(point: float, values: np.ndarray, level: float, n: int, method: 
         else (np.nan, np.nan)
     )
     return Interval(
-        float(point), float(low), float(high), level, n, method, len(values) - len(defined)
+        estimate=float(point),
+        low=float(low),
+        high=float(high),
+        level=level,
+        n=n,
+        method=method,
+        undefined=len(values) - len(defined),
     )
 
 
 def bootstrap(
     predictions: pd.DataFrame,
-    metric="accuracy",
+    metric: str | Callable[..., float] = "accuracy",
     resamples: int = 2000,
     seed: int = 0,
     level: float = 0.95,
@@ -226,7 +235,13 @@ def bootstrap(
     there.
     """
     point, values, n = _resampled(
-        [predictions], metric, resamples, seed, by_group, stratified, **options
+        [predictions],
+        metric,
+        resamples=resamples,
+        seed=seed,
+        by_group=by_group,
+        stratified=stratified,
+        **options,
     )
     return _percentile(
         point[0], values[0], level, n, "bootstrap by group" if by_group else "bootstrap"
@@ -236,7 +251,7 @@ def bootstrap(
 def bootstrap_difference(
     a: pd.DataFrame,
     b: pd.DataFrame,
-    metric="accuracy",
+    metric: str | Callable[..., float] = "accuracy",
     resamples: int = 2000,
     seed: int = 0,
     level: float = 0.95,
@@ -248,7 +263,15 @@ def bootstrap_difference(
     resampled together.
     """
     b = _aligned(a, b)
-    point, values, n = _resampled([a, b], metric, resamples, seed, by_group, stratified, **options)
+    point, values, n = _resampled(
+        [a, b],
+        metric,
+        resamples=resamples,
+        seed=seed,
+        by_group=by_group,
+        stratified=stratified,
+        **options,
+    )
     return _percentile(
         point[0] - point[1],
         values[0] - values[1],
@@ -274,25 +297,32 @@ def _t_of(name: str, difference: float, error: float, df: float, n: int) -> Test
     if error == 0:
         return Test(
             name,
-            np.nan,
-            df,
-            np.nan,
-            difference,
-            n,
-            "The differences do not vary, so the test is undefined.",
+            statistic=np.nan,
+            df=df,
+            p=np.nan,
+            estimate=difference,
+            n=n,
+            note="The differences do not vary, so the test is undefined.",
         )
     t = difference / error
-    return Test(name, float(t), float(df), float(2 * sps.t.sf(abs(t), df)), float(difference), n)
+    return Test(
+        name,
+        statistic=float(t),
+        df=float(df),
+        p=float(2 * sps.t.sf(abs(t), df)),
+        estimate=float(difference),
+        n=n,
+    )
 
 
-def paired_t(a, b) -> Test:
+def paired_t(a: ArrayLike, b: ArrayLike) -> Test:
     """Paired t test of a - b; one value per shared fold, df = n - 1."""
     a, b = _pair(a, b)
     return corrected_resampled_t(a - b, 0.0, "paired t")
 
 
 def corrected_resampled_t(
-    differences, test_over_train: float, name: str = "corrected resampled t"
+    differences: ArrayLike, test_over_train: float, name: str = "corrected resampled t"
 ) -> Test:
     """Nadeau and Bengio's t test of differences over k resampled splits.
 
@@ -313,7 +343,9 @@ def corrected_resampled_t(
     return _t_of(name, d.mean(), spread * np.sqrt(1 / len(d) + test_over_train), len(d) - 1, len(d))
 
 
-def t_from_summary(mean1, sd1, n1, mean2, sd2, n2, equal_var: bool = True) -> Test:
+def t_from_summary(
+    mean1: float, sd1: float, n1: int, mean2: float, sd2: float, n2: int, equal_var: bool = True
+) -> Test:
     """Independent two-sample t test from means and sample standard deviations (ddof 1): pooled, or
     Welch's if not `equal_var`.
     """
@@ -324,7 +356,7 @@ def t_from_summary(mean1, sd1, n1, mean2, sd2, n2, equal_var: bool = True) -> Te
         )
     v1, v2 = sd1**2 / n1, sd2**2 / n2
     if equal_var:
-        df = n1 + n2 - 2
+        df: float = n1 + n2 - 2
         error = np.sqrt(((n1 - 1) * sd1**2 + (n2 - 1) * sd2**2) / df * (1 / n1 + 1 / n2))
         return _t_of("pooled t", mean1 - mean2, error, df, n1 + n2)
     df = (v1 + v2) ** 2 / (v1**2 / (n1 - 1) + v2**2 / (n2 - 1)) if v1 + v2 else np.nan
@@ -334,23 +366,29 @@ def t_from_summary(mean1, sd1, n1, mean2, sd2, n2, equal_var: bool = True) -> Te
 def _independent(a, b, equal_var: bool) -> Test:
     a, b = _sample(a), _sample(b)
     return t_from_summary(
-        a.mean(), a.std(ddof=1), len(a), b.mean(), b.std(ddof=1), len(b), equal_var
+        a.mean(),
+        a.std(ddof=1),
+        n1=len(a),
+        mean2=b.mean(),
+        sd2=b.std(ddof=1),
+        n2=len(b),
+        equal_var=equal_var,
     )
 
 
-def pooled_t(a, b) -> Test:
+def pooled_t(a: ArrayLike, b: ArrayLike) -> Test:
     """Student's independent two-sample t test of a - b (equal variances); the authors' variant for
     fold accuracies.
     """
     return _independent(a, b, True)
 
 
-def welch_t(a, b) -> Test:
+def welch_t(a: ArrayLike, b: ArrayLike) -> Test:
     """Welch's independent two-sample t test of a - b."""
     return _independent(a, b, False)
 
 
-def wilcoxon(a, b) -> Test:
+def wilcoxon(a: ArrayLike, b: ArrayLike) -> Test:
     """Wilcoxon's signed-rank test of a - b, exact for small samples; with k pairs p cannot fall
     below 2 / 2^k.
     """
@@ -358,28 +396,28 @@ def wilcoxon(a, b) -> Test:
     if np.array_equal(a, b):
         return Test(
             "Wilcoxon",
-            np.nan,
-            None,
-            np.nan,
-            0.0,
-            len(a),
-            "All differences are 0, so the test is undefined.",
+            statistic=np.nan,
+            df=None,
+            p=np.nan,
+            estimate=0.0,
+            n=len(a),
+            note="All differences are 0, so the test is undefined.",
         )
     result = sps.wilcoxon(a, b)
     return Test(
         "Wilcoxon",
-        float(result.statistic),
-        None,
-        float(result.pvalue),
-        float(np.median(a - b)),
-        len(a),
+        statistic=float(result.statistic),
+        df=None,
+        p=float(result.pvalue),
+        estimate=float(np.median(a - b)),
+        n=len(a),
     )
 
 
 # --- tests on images ------------------------------------------------------------------------------
 
 
-def mcnemar_exact(correct_a, correct_b) -> Test:
+def mcnemar_exact(correct_a: ArrayLike, correct_b: ArrayLike) -> Test:
     """Exact McNemar test of two models on the same images.
 
     Parameters
@@ -396,12 +434,12 @@ def mcnemar_exact(correct_a, correct_b) -> Test:
     note = f"{only_a} images only the first model gets right, {only_b} only the second."
     return Test(
         "McNemar exact",
-        only_a,
-        None,
-        _mcnemar_p(only_a, only_b),
-        (only_a - only_b) / len(a),
-        len(a),
-        note,
+        statistic=only_a,
+        df=None,
+        p=_mcnemar_p(only_a, only_b),
+        estimate=(only_a - only_b) / len(a),
+        n=len(a),
+        note=note,
     )
 
 
@@ -421,7 +459,7 @@ def mcnemar_bounds(errors_a: int, errors_b: int, n: int) -> McNemarBounds:
         shared: _mcnemar_p(errors_b - shared, errors_a - shared)
         for shared in range(max(0, errors_a + errors_b - n), min(errors_a, errors_b) + 1)
     }
-    low, high = min(p, key=p.get), max(p, key=p.get)
+    low, high = min(p, key=lambda k: p[k]), max(p, key=lambda k: p[k])
     return McNemarBounds(p[low], p[high], low, high)
 
 
@@ -434,10 +472,17 @@ def fisher(errors_a: int, n_a: int, errors_b: int, n_b: int) -> Test:
             f"Error counts must lie in 0..n, but are {errors_a} of {n_a} and {errors_b} of {n_b}."
         )
     ratio, p = sps.fisher_exact([[errors_a, n_a - errors_a], [errors_b, n_b - errors_b]])
-    return Test("Fisher exact", float(ratio), None, float(p), float(ratio), n_a + n_b)
+    return Test(
+        "Fisher exact",
+        statistic=float(ratio),
+        df=None,
+        p=float(p),
+        estimate=float(ratio),
+        n=n_a + n_b,
+    )
 
 
-def delong(labels, scores_a, scores_b) -> Test:
+def delong(labels: ArrayLike, scores_a: ArrayLike, scores_b: ArrayLike) -> Test:
     """DeLong's z test of AUC(a) - AUC(b) on the same images; ties count one half.
 
     Parameters
@@ -461,24 +506,24 @@ def delong(labels, scores_a, scores_b) -> Test:
     if error == 0:
         return Test(
             "DeLong",
-            np.nan,
-            None,
-            np.nan,
-            float(difference),
-            m + n,
-            "Both models rank every image alike, so the test is undefined.",
+            statistic=np.nan,
+            df=None,
+            p=np.nan,
+            estimate=float(difference),
+            n=m + n,
+            note="Both models rank every image alike, so the test is undefined.",
         )
     return Test(
         "DeLong",
-        float(difference / error),
-        None,
-        float(2 * sps.norm.sf(abs(difference / error))),
-        float(difference),
-        m + n,
+        statistic=float(difference / error),
+        df=None,
+        p=float(2 * sps.norm.sf(abs(difference / error))),
+        estimate=float(difference),
+        n=m + n,
     )
 
 
-def holm(p_values) -> np.ndarray:
+def holm(p_values: ArrayLike) -> np.ndarray:
     """Holm's step-down adjusted p values, in the given order; nan stays nan and is not counted as a
     test.
     """

@@ -2,13 +2,12 @@
 
 The authors time the second of two ``model.predict`` calls on each prepared image; reading,
 cropping, filtering and colouring are left out and so is the device, which must have been a
-processor (card sections 4.4, 5.2). ``predict`` here does the same. Most of such a time is the
-overhead of `model.predict`, so that Table 6 says little about small networks; ``compiled``
-therefore times one compiled function that is used again for every image, and ``end to end`` adds
-all that lies between a file's bytes and the probabilities. The two run every image once, after a
-few untimed images in place of one before each. The clock is monotonic and stops when the result is
-in main memory. Medians are reported beside the published minimum, maximum and mean: one
-interruption by the machine moves the last two.
+processor. ``predict`` here does the same. Most of such a time is the overhead of `model.predict`,
+so that Table 6 says little about small networks; ``compiled`` therefore times one compiled function
+that is used again for every image, and ``end to end`` adds all that lies between a file's bytes and
+the probabilities. The two run every image once, after a few untimed images in place of one before
+each. The clock is monotonic and stops when the result is in main memory. Medians are reported
+beside the published minimum, maximum and mean: one interruption by the machine moves the last two.
 """
 
 import time

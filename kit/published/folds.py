@@ -4,21 +4,30 @@ the printed values that they summarise.
 Severities and the form of a kind are those of `kit.published.checks`.
 """
 
+from collections.abc import Callable, Iterator
+
 import numpy as np
 
 from kit.evaluation import stats
 from kit.published import numbers
 from kit.published.checks import INCONSISTENT, kind, one, range_of, says, select, spread
+from kit.published.papers import Paper
 
 
 @kind
-def t_test(paper, a, b, printed, means=None, summary=None, test_to_train=None):
+def t_test(
+    paper: Paper, a, b, printed, means=None, summary=None, test_to_train=None
+) -> Iterator[tuple[str, list[str], str]]:
     """A t statistic against the printed folds (paired, pooled, Welch, corrected) and against
     printed means and standard deviations.
     """
     a, b, t = select(paper, a), select(paper, b), one(paper, printed)
     x, y, decimals = [e.value for e in a], [e.value for e in b], a[0].decimals
-    tests = {"paired": stats.paired_t, "pooled": stats.pooled_t, "Welch": stats.welch_t}
+    tests: dict[str, Callable] = {
+        "paired": stats.paired_t,
+        "pooled": stats.pooled_t,
+        "Welch": stats.welch_t,
+    }
     if test_to_train:
         tests["corrected resampled"] = lambda p, q: stats.corrected_resampled_t(
             np.subtract(p, q), test_to_train
@@ -50,9 +59,9 @@ def _from_summary(paper, summary, t, n):
     if not summary:
         return ""
     (m1, s1), (m2, s2) = [[one(paper, i) for i in pair] for pair in summary]
-    test = stats.t_from_summary(m1.value, s1.value, n, m2.value, s2.value, n)
+    test = stats.t_from_summary(m1.value, s1.value, n, mean2=m2.value, sd2=s2.value, n2=n)
     ends = [
-        stats.t_from_summary(m1.value, r1, n, m2.value, r2, n).statistic
+        stats.t_from_summary(m1.value, r1, n, mean2=m2.value, sd2=r2, n2=n).statistic
         for r1, r2 in zip(range_of(s1), range_of(s2), strict=False)
     ]
     verb = "gives" if numbers.Range(*sorted(ends)).meets(range_of(t)) else "does not give"
@@ -70,7 +79,7 @@ def _columns(paper, of, printed, columns):
 
 
 @kind
-def mean(paper, of, printed, columns=None):
+def mean(paper: Paper, of, printed, columns=None) -> Iterator[tuple[str, list[str], str]]:
     """A printed mean against the mean of the printed values."""
     for values, entries, e in _columns(paper, of, printed, columns):
         allowed = numbers.mean_range(values, entries[0].decimals)
@@ -84,7 +93,7 @@ def mean(paper, of, printed, columns=None):
 
 
 @kind
-def variance(paper, of, printed, columns=None):
+def variance(paper: Paper, of, printed, columns=None) -> Iterator[tuple[str, list[str], str]]:
     """A printed variance against sample and population variance of the printed values, and its
     unit.
     """
@@ -119,7 +128,7 @@ def _square(unit):
 
 
 @kind
-def deviation(paper, of, printed):
+def deviation(paper: Paper, of, printed) -> Iterator[tuple[str, list[str], str]]:
     """A printed standard deviation against those of the printed values."""
     for values, entries, e in _columns(paper, of, printed, None):
         ranges = [

@@ -11,12 +11,19 @@ nothing is a check that the publication passes. Errors in prose that no arithmet
 
 import inspect
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import pandas as pd
 
 from kit.errors import KitError
-from kit.published import folds, papers, tables  # noqa: F401  (the first two register their kinds)
+from kit.published import (  # noqa: F401  (all but papers register their kinds)
+    class_metrics,
+    folds,
+    papers,
+    proportions,
+    tables,
+)
 from kit.published.checks import IMPOSSIBLE, INCONSISTENT, KINDS, UNEXPLAINED, BadCheck
 
 SEVERITIES = (IMPOSSIBLE, INCONSISTENT, UNEXPLAINED)
@@ -49,7 +56,7 @@ class Finding:
     sentence: str
 
 
-def run(paper):
+def run(paper: papers.Paper | str) -> list[Finding]:
     """Every finding of one publication, worst first, in the order of its checks otherwise.
 
     Parameters
@@ -89,7 +96,7 @@ def _check(paper, check):
     ]
 
 
-def impossible_ids(paper):
+def impossible_ids(paper: papers.Paper | str) -> dict[str, str]:
     """Printed numbers that no data can give, each with the first sentence that says why.
 
     Returns
@@ -97,7 +104,7 @@ def impossible_ids(paper):
     dict of str to str
         Value id to sentence; for the verdict "impossible as published".
     """
-    sentences = {}
+    sentences: dict[str, str] = {}
     for finding in run(paper):
         if finding.severity == IMPOSSIBLE:
             for value_id in finding.value_ids:
@@ -105,7 +112,7 @@ def impossible_ids(paper):
     return sentences
 
 
-def table(findings):
+def table(findings: Iterable[Finding]) -> pd.DataFrame:
     """The findings as a DataFrame with the columns paper, severity, kind, values (ids joined by
     blanks) and sentence.
     """
@@ -115,7 +122,7 @@ def table(findings):
     )
 
 
-def main(arguments=None):
+def main(arguments: list[str] | None = None) -> int:
     """Print the findings of the named publications, or of all."""
     try:
         for key in (sys.argv[1:] if arguments is None else arguments) or papers.keys():

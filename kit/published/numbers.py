@@ -8,6 +8,7 @@ quantities are taken over those intervals, so that nothing is called impossible 
 """
 
 import math
+from functools import partial
 from itertools import product
 from typing import NamedTuple
 
@@ -23,11 +24,11 @@ class Range(NamedTuple):
     low: float
     high: float
 
-    def meets(self, other):
+    def meets(self, other: "Range") -> bool:
         """Whether the two intervals share a point."""
         return self.low <= other.high + SLACK and other.low <= self.high + SLACK
 
-    def scaled(self, factor):
+    def scaled(self, factor: float) -> "Range":
         """The interval in another unit (`factor` > 0)."""
         return Range(self.low * factor, self.high * factor)
 
@@ -43,19 +44,19 @@ class Confusion(NamedTuple):
     FP: int
 
 
-def half(decimals):
+def half(decimals: int) -> float:
     """Half a unit of the last printed digit."""
     return 0.5 * 10.0**-decimals
 
 
-def printed_range(value, decimals, units=0.5):
+def printed_range(value: float, decimals: int, units=0.5):
     """What the exact value may have been, `units` of the last digit to either side (0.5: rounded;
     1: rounded or truncated).
     """
     return Range(value - 2 * units * half(decimals), value + 2 * units * half(decimals))
 
 
-def prints_as(exact, value, decimals):
+def prints_as(exact: float, value: float, decimals: int) -> str | None:
     """How `exact` becomes the printed `value`: "rounded", "truncated", "rounded twice", or None if
     in no way.
 
@@ -72,7 +73,7 @@ def prints_as(exact, value, decimals):
 # --- proportions ----------------------------------------------------------------------------------
 
 
-def reach(value, decimals, n, scale=100.0):
+def reach(value: float, decimals: int, n: int, scale: float = 100.0) -> tuple[str | None, int]:
     """Whether a proportion of n cases prints as `value`.
 
     Parameters
@@ -93,7 +94,9 @@ def reach(value, decimals, n, scale=100.0):
     return None, min(max(nearest, 0), n)
 
 
-def common_denominators(values, decimals, start, stop, scale=100.0):
+def common_denominators(
+    values, decimals: int, start: int, stop: int, scale: float = 100.0
+) -> np.ndarray:
     """Every n in start..stop for which all `values` are k / n after rounding, as an int array."""
     n = np.arange(start, stop + 1)[:, None]
     v = np.asarray(values, dtype=float)[None, :]
@@ -109,7 +112,9 @@ def _counts(value, decimals, total):
     return range(max(0, math.ceil(low - SLACK)), min(total, math.floor(high + SLACK)) + 1)
 
 
-def reconstruct(accuracy, sensitivity, specificity, n, decimals=2):
+def reconstruct(
+    accuracy: float, sensitivity: float, specificity: float, n: int, decimals: int = 2
+) -> list[Confusion]:
     """Every confusion matrix of n cases that gives the three printed percentages, by exhaustive
     search over all splits into P and N.
 
@@ -123,22 +128,24 @@ def reconstruct(accuracy, sensitivity, specificity, n, decimals=2):
     for positives in range(1, n):
         negatives = n - positives
         for hits in _counts(sensitivity, decimals, positives):
-            for rejections in _counts(specificity, decimals, negatives):
-                if hits + rejections in right:
-                    found.append(
-                        Confusion(
-                            positives,
-                            negatives,
-                            hits,
-                            positives - hits,
-                            rejections,
-                            negatives - rejections,
-                        )
-                    )
+            found += [
+                Confusion(
+                    P=positives,
+                    N=negatives,
+                    TP=hits,
+                    FN=positives - hits,
+                    TN=rejections,
+                    FP=negatives - rejections,
+                )
+                for rejections in _counts(specificity, decimals, negatives)
+                if hits + rejections in right
+            ]
     return found
 
 
-def largest_negative_share(accuracy, sensitivity, specificity, decimals=2):
+def largest_negative_share(
+    accuracy: float, sensitivity: float, specificity: float, decimals: int = 2
+):
     """Largest share of negative cases at which a sensitivity printed like the accuracy goes with
     another specificity.
 
@@ -151,7 +158,7 @@ def largest_negative_share(accuracy, sensitivity, specificity, decimals=2):
     return 1.0 if distance <= room else room / distance
 
 
-def harmonic_range(precision, recall, decimals, units=0.5):
+def harmonic_range(precision: float, recall: float, decimals: int, units=0.5):
     """Range of the F1 of one class from its printed precision and recall, each uncertain by `units`
     of the last digit (1: also truncated).
     """
@@ -201,7 +208,7 @@ def specificity_bounds(errors, supports):
     return {**bounds, "micro": Range(micro, micro)}
 
 
-def balanced_mcc(accuracy, classes):
+def balanced_mcc(accuracy: float, classes: int):
     """Smallest and largest multiclass MCC at an accuracy, on equally large classes.
 
     MCC = (a - 1/K) / sqrt((1 - 1/K)(1 - sum q^2)) with q the predicted shares: smallest for
@@ -221,12 +228,12 @@ def balanced_mcc(accuracy, classes):
 # --- means, spreads, changes ----------------------------------------------------------------------
 
 
-def mean_range(values, decimals):
+def mean_range(values, decimals: int) -> "Range":
     """Range of the mean of printed values."""
     return printed_range(float(np.mean(values)), decimals)
 
 
-def variance_range(values, decimals, ddof=1):
+def variance_range(values, decimals: int, ddof: int = 1) -> "Range":
     """Range of the variance (ddof 1: sample) of printed values: largest at a corner of the box,
     smallest with all drawn to one point.
     """
@@ -243,7 +250,7 @@ def variance_range(values, decimals, ddof=1):
     return Range(float(drawn.fun), float(largest))
 
 
-def change_range(before, after, decimals, relative=True):
+def change_range(before: float, after: float, decimals: int, relative: bool = True) -> "Range":
     """Range of after - before, in percent of `before` if `relative`."""
     h = half(decimals)
     if not relative:
@@ -251,7 +258,7 @@ def change_range(before, after, decimals, relative=True):
     return Range(100 * ((after - h) / (before + h) - 1), 100 * ((after + h) / (before - h) - 1))
 
 
-def statistic_range(statistic, samples, decimals, means=None):
+def statistic_range(statistic, samples, decimals: int, means=None) -> "Range":
     """Range of a statistic of two samples over the rounding of their values.
 
     Parameters
@@ -272,25 +279,28 @@ def statistic_range(statistic, samples, decimals, means=None):
         np.concatenate([np.asarray(s, float) for s in samples]),
         half(decimals),
     )
-    split = lambda x: (x[: sizes[0]], x[sizes[0] :])
-    inside = [
-        {
-            "type": "ineq",
-            "fun": lambda x, i=i, m=m: [split(x)[i].mean() - m.low, m.high - split(x)[i].mean()],
-        }
-        for i, m in enumerate(means or ())
-    ]
+
+    def split(x):
+        return x[: sizes[0]], x[sizes[0] :]
+
+    def room(x, i, mean):
+        return [split(x)[i].mean() - mean.low, mean.high - split(x)[i].mean()]
+
+    def signed(x, sign):
+        return sign * statistic(*split(x))
+
+    inside = [partial(room, i=i, mean=mean) for i, mean in enumerate(means or ())]
     found = [float(statistic(*split(x0)))]
     for sign, side in product((1, -1), (0.0, 0.9, -0.9)):
         start = x0 + side * h * np.concatenate([np.ones(sizes[0]), -np.ones(sizes[1])])
         result = optimize.minimize(
-            lambda x: sign * statistic(*split(x)),
+            partial(signed, sign=sign),
             start,
             bounds=list(zip(x0 - h, x0 + h, strict=False)),
-            constraints=inside,
+            constraints=[{"type": "ineq", "fun": fun} for fun in inside],
             method="SLSQP",
             options={"ftol": 1e-12, "maxiter": 300},
         )
-        if all((np.asarray(c["fun"](result.x)) > -1e-7).all() for c in inside):
+        if all((np.asarray(fun(result.x)) > -1e-7).all() for fun in inside):
             found.append(float(sign * result.fun))
     return Range(min(found), max(found))

@@ -13,6 +13,7 @@ import re
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -86,12 +87,12 @@ class Published:
     literature: bool = False
 
     @property
-    def id(self):
+    def id(self) -> str:
         """``artefact/row/column`` or ``claims/id``."""
         return "/".join(part for part in (self.artefact, self.row, self.column) if part)
 
     @property
-    def printed(self):
+    def printed(self) -> str:
         """The value with its published number of decimals, as text."""
         return f"{self.value:.{self.decimals}f}"
 
@@ -161,7 +162,7 @@ class Paper:
     recorded: dict = field(default_factory=dict, repr=False)
     note: str = ""
 
-    def number(self, value_id):
+    def number(self, value_id: str) -> Published:
         """The `Published` number of an id, printed or recorded; raises UnknownValue."""
         found = self.values.get(value_id) or self.recorded.get(value_id)
         if found is None:
@@ -171,7 +172,7 @@ class Paper:
             )
         return found
 
-    def artefact(self, artefact_id):
+    def artefact(self, artefact_id: str) -> Artefact:
         """The `Artefact` of an id; raises UnknownValue."""
         for item in self.artefacts:
             if item.id == artefact_id:
@@ -182,13 +183,13 @@ class Paper:
         )
 
 
-def keys():
+def keys() -> list[str]:
     """Keys of all publications, sorted."""
     return sorted(path.stem for path in paths.papers_dir().glob("*.yml"))
 
 
 @cache
-def load(key):
+def load(key: str) -> Paper:
     """Read and check one publication.
 
     Parameters
@@ -213,7 +214,7 @@ def load(key):
     return read(path)
 
 
-def read(path):
+def read(path: Path) -> Paper:
     """Like `load`, from any file."""
     path = Path(path)
     try:
@@ -251,8 +252,12 @@ def _build(raw, path):
     settings = raw["hyperparameters"]
     flat = isinstance(settings, dict) and not any(isinstance(v, dict) for v in settings.values())
     _demand(flat, path, "hyperparameters must be a flat mapping of names to values")
-    plain = {k: raw[k] for k in ("key", "title", "venue", "year", "doi", "hyperparameters")}
-    lists = {k: tuple(raw[k]) for k in ("authors", "data", "notebooks", "checks", "slips")}
+    plain: dict[str, Any] = {
+        k: raw[k] for k in ("key", "title", "venue", "year", "doi", "hyperparameters")
+    }
+    lists: dict[str, Any] = {
+        k: tuple(raw[k]) for k in ("authors", "data", "notebooks", "checks", "slips")
+    }
     return Paper(
         **plain,
         **lists,
@@ -279,7 +284,9 @@ def _listed(items, fields, name, path):
 def _artefacts(items, notebooks, path):
     fields = {"id", "title"} if notebooks is None else {"id", "kind", "title", "notebook"}
     _listed(items, fields, "records" if notebooks is None else "artefacts", path)
-    found, values, texts = [], {}, {}
+    found: list[Artefact] = []
+    values: dict[str, Published] = {}
+    texts: dict[str, str] = {}
     for item in items:
         _demand(
             ID.fullmatch(str(item["id"])),
@@ -333,15 +340,15 @@ def _block(artefact, block, values, texts, path):
             _demand(named, path, f"{artefact}/{row}/{column} is no valid value id")
             note = notes.get(f"{row}/{column}", notes.get(row, notes.get(column, "")))
             entry = Published(
-                cell,
-                block.get("unit", ""),
-                block.get("decimals", 0),
-                block.get("n"),
-                artefact,
-                row,
-                str(column),
-                note,
-                block.get("literature", False),
+                value=cell,
+                unit=block.get("unit", ""),
+                decimals=block.get("decimals", 0),
+                n=block.get("n"),
+                artefact=artefact,
+                row=row,
+                column=str(column),
+                note=note,
+                literature=block.get("literature", False),
             )
             _demand(
                 entry.id not in values and entry.id not in texts, path, f"{entry.id} is given twice"
@@ -379,7 +386,7 @@ def _number(entry, path):
 
 def _claims(items, notebooks, values, path):
     _listed(items, {"id", "text"}, "claims", path)
-    found = []
+    found: list[Claim] = []
     for item in items:
         unknown = set(item) - set(Claim.__dataclass_fields__)
         _demand(
@@ -400,15 +407,15 @@ def _claims(items, notebooks, values, path):
         )
         if claim.value is not None:
             entry = Published(
-                claim.value,
-                claim.unit,
-                claim.decimals or 0,
-                claim.n,
-                "claims",
-                claim.id,
-                "",
-                claim.note,
-                claim.literature,
+                value=claim.value,
+                unit=claim.unit,
+                decimals=claim.decimals or 0,
+                n=claim.n,
+                artefact="claims",
+                row=claim.id,
+                column="",
+                note=claim.note,
+                literature=claim.literature,
             )
             _number(entry, path)
             values[entry.id] = entry
@@ -416,7 +423,7 @@ def _claims(items, notebooks, values, path):
     return tuple(found)
 
 
-def departures(paper, used):
+def departures(paper: Paper, used: dict):
     """What a run does otherwise than the publication states.
 
     Parameters
@@ -450,7 +457,7 @@ def departures(paper, used):
     ]
 
 
-def shared(lines):
+def shared(lines: dict[str, list[str]]) -> list[str]:
     """Notes of several systems as one list, for an artefact that shows them all: what holds for all
     once, the rest with the system's name.
 
@@ -459,7 +466,7 @@ def shared(lines):
     lines : dict of str to list of str
         Name of a system -> its notes, e.g. from :func:`departures`.
     """
-    owners = {}
+    owners: dict[str, list[str]] = {}
     for name, own in lines.items():
         for line in own:
             owners.setdefault(line, []).append(name)

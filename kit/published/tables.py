@@ -4,6 +4,7 @@ or follow from one another.
 Severities and the form of a kind are those of `kit.published.checks`.
 """
 
+from collections.abc import Iterator
 from itertools import combinations
 
 from kit.published import numbers
@@ -17,6 +18,7 @@ from kit.published.checks import (
     select,
     spread,
 )
+from kit.published.papers import Paper
 
 
 def _base(paper, value_id):
@@ -25,7 +27,7 @@ def _base(paper, value_id):
 
 
 @kind
-def same(paper, groups):
+def same(paper: Paper, groups) -> Iterator[tuple[str, list[str], str]]:
     """The same quantity printed (or recorded) more than once with values that exclude each
     other.
     """
@@ -46,7 +48,9 @@ def same(paper, groups):
 
 
 @kind
-def order(paper, pairs, over=("",), severity=INCONSISTENT):
+def order(
+    paper: Paper, pairs, over=("",), severity=INCONSISTENT
+) -> Iterator[tuple[str, list[str], str]]:
     """Two pairs of values that should be ordered alike but are not, beyond rounding; for each name
     that `over` puts in place of ``{}``.
     """
@@ -65,7 +69,7 @@ def order(paper, pairs, over=("",), severity=INCONSISTENT):
 
 
 @kind
-def less(paper, pairs, claim):
+def less(paper: Paper, pairs, claim) -> Iterator[tuple[str, list[str], str]]:
     """Pairs of which the publication says that the first value is the smaller one."""
     for pair in pairs:
         (a, ra), (b, rb) = (_base(paper, i) for i in pair)
@@ -74,7 +78,9 @@ def less(paper, pairs, claim):
 
 
 @kind
-def extreme(paper, value, among, claim, sense="largest"):
+def extreme(
+    paper: Paper, value, among, claim, sense="largest"
+) -> Iterator[tuple[str, list[str], str]]:
     """A value that the publication calls the largest (or smallest) of several."""
     e, r = _base(paper, value)
     sign = 1 if sense == "largest" else -1
@@ -93,7 +99,7 @@ def extreme(paper, value, among, claim, sense="largest"):
 
 
 @kind
-def outside(paper, values, within):
+def outside(paper: Paper, values, within) -> Iterator[tuple[str, list[str], str]]:
     """A value outside the range of values that should be alike (a hold-out result beyond every
     fold).
     """
@@ -112,7 +118,7 @@ def outside(paper, values, within):
 
 
 @kind
-def sum_(paper, totals):
+def sum_(paper: Paper, totals) -> Iterator[tuple[str, list[str], str]]:
     """A total against its parts: `totals` maps the total's id to patterns of the parts (the total
     itself is left out).
     """
@@ -132,7 +138,9 @@ def sum_(paper, totals):
 
 
 @kind
-def delta(paper, rows, before, after, printed, relative=True):
+def delta(
+    paper: Paper, rows, before, after, printed, relative=True
+) -> Iterator[tuple[str, list[str], str]]:
     """A printed change against the two values that it is the change of; percent of the first if
     `relative`.
     """
@@ -150,7 +158,9 @@ def delta(paper, rows, before, after, printed, relative=True):
 
 
 @kind
-def bounds(paper, values, what, low=None, high=None, severity=INCONSISTENT):
+def bounds(
+    paper: Paper, values, what, low=None, high=None, severity=INCONSISTENT
+) -> Iterator[tuple[str, list[str], str]]:
     """Values outside stated bounds; `low` and `high` are numbers or ids of numbers, in the values'
     unit.
     """
@@ -176,7 +186,9 @@ def _interval(ends):
 
 
 @kind
-def ratio(paper, printed, top, bottom, factor=1.0, round_first=None, note=""):
+def ratio(
+    paper: Paper, printed, top, bottom, factor=1.0, round_first=None, note=""
+) -> Iterator[tuple[str, list[str], str]]:
     """A printed ratio against the two numbers behind it; `round_first` ([unit, decimals]) names a
     rounding of both that may explain it.
     """
@@ -198,7 +210,9 @@ def ratio(paper, printed, top, bottom, factor=1.0, round_first=None, note=""):
 
 
 @kind
-def near(paper, pairs, tolerance, divide=1.0, over=("",), note=""):
+def near(
+    paper: Paper, pairs, tolerance, divide=1.0, over=("",), note=""
+) -> Iterator[tuple[str, list[str], str]]:
     """Printed values that differ from recorded ones (over `divide`) by more than a relative
     tolerance.
     """
@@ -216,7 +230,7 @@ def near(paper, pairs, tolerance, divide=1.0, over=("",), note=""):
 
 
 @kind
-def matches(paper, alternatives, divide=1.0):
+def matches(paper: Paper, alternatives, divide=1.0) -> Iterator[tuple[str, list[str], str]]:
     """A printed column against several exact ones, rounded or truncated: which one is it?
     `alternatives` maps a name to [[printed, exact], ...].
     """
@@ -247,7 +261,9 @@ def _prints(exact, entry, how):
 
 
 @kind
-def steps(paper, rows, columns, length, start, step, claim=None):
+def steps(
+    paper: Paper, rows, columns, length, start, step, claim=None
+) -> Iterator[tuple[str, list[str], str]]:
     """A path in several columns that moves by at most `step` a row from `start`; `claim`: the text
     says that one column moves at a time.
     """
@@ -279,7 +295,7 @@ def steps(paper, rows, columns, length, start, step, claim=None):
 
 
 @kind
-def missing_unit(paper, value, below, units):
+def missing_unit(paper: Paper, value, below, units) -> Iterator[tuple[str, list[str], str]]:
     """A value printed without unit that is said to lie below another one: which units allow that?
     `units` maps a unit to its size in seconds.
     """

@@ -14,8 +14,8 @@ that is copied out of the results folder keeps its caveat.
 import difflib
 import json
 import math
-import re
 
+import matplotlib.pyplot as plt
 import pandas as pd
 
 from kit import files as files_module
@@ -23,11 +23,10 @@ from kit import paths
 from kit.data import registry
 from kit.errors import KitError
 from kit.published import papers
-from kit.report import style
+from kit.report import cells, style
 
 ORDER = ("br35h", "cad", "lease", "gencnn", "astrocytes", "gensoup", "pbcnas")
 KINDS = {"table": ("csv", "md", "tex"), "figure": ("png", "pdf")}
-PAGE_ROWS = 45  # a longer LaTeX table becomes a longtable
 
 
 class UnknownArtefact(KitError):
@@ -154,61 +153,6 @@ def caveat(entry: dict) -> str:
     return " ".join(said)
 
 
-def shown(cell, places: int | None = None) -> str:
-    """A cell as a reader wants it: a float with `places` decimals (default: one to four, by size),
-    a dash for no value.
-    """
-    if cell is None or cell is pd.NA or (isinstance(cell, float) and math.isnan(cell)):
-        return "–"
-    if not isinstance(cell, float):
-        return str(cell)
-    if math.isinf(cell):
-        return "∞" if cell > 0 else "−∞"
-    places = _places([cell]) if places is None else places
-    return f"{cell:.1e}" if cell and abs(cell) < 0.5 * 10.0**-places else f"{cell:.{places}f}"
-
-
-def _places(numbers) -> int:
-    """Decimals that suit the largest of `numbers` (percentages: two); none if all are whole."""
-    finite = [abs(x) for x in numbers if math.isfinite(x)]
-    if all(x == int(x) for x in finite):
-        return 0
-    return sum(max(finite) < limit for limit in (1, 10, 1000)) + 1
-
-
-def readable(table: pd.DataFrame, places: int | None = None) -> pd.DataFrame:
-    """Every cell as text, the floats of a column with the same number of decimals (`places`, or
-    what its largest value asks for).
-    """
-    text = {}
-    for name in table:
-        floats = [cell for cell in table[name] if isinstance(cell, float) and math.isfinite(cell)]
-        digits = _places(floats) if places is None and floats else places
-        text[name] = [shown(cell, digits) for cell in table[name]]
-    return pd.DataFrame(text, columns=table.columns, dtype=object)
-
-
-def _latex(text: str) -> str:
-    table = {
-        "\\": r"\textbackslash{}",
-        "~": r"\textasciitilde{}",
-        "^": r"\textasciicircum{}",
-        **{c: "\\" + c for c in "&%$#_{}"},
-    }
-    return "".join(table.get(character, character) for character in str(text))
-
-
-def _flat(table: pd.DataFrame) -> pd.DataFrame:
-    """The table with a meaningful index as ordinary columns and one-level column names."""
-    named = table if isinstance(table.index, pd.RangeIndex) else table.reset_index()
-    flat = named.copy()
-    flat.columns = [
-        " ".join(str(part) for part in c if str(part)) if isinstance(c, tuple) else str(c)
-        for c in named.columns
-    ]
-    return flat
-
-
 def origin(entry: dict) -> str:
     """The data set of an artefact with its caveats as tags, e.g. "phantom4 (embedded, reduced)":
     the last column of a CSV table.
@@ -258,7 +202,8 @@ class Artefacts:
         self.folder = paths.results_dir() / profile / paper
         self._data, self._own = data, {"stand_in": stand_in, "reductions": list(reductions)}
         self._listed = [e for e in all_expected() if e["paper"] == paper]
-        self._ids = papers.load(paper).values if paper in papers.keys() else None
+        known = papers.keys()
+        self._ids = papers.load(paper).values if paper in known else None
         self._merge({}, fresh=True)
 
     def table(self, id, dataframe, note="", *, data=None, title=None, decimals=None):
@@ -282,8 +227,8 @@ class Artefacts:
             Places of floats in Markdown and LaTeX.
         """
         entry = self._entry(id, "table", note, data, title)
-        flat = _flat(dataframe)
-        text = readable(flat, decimals)
+        flat = cells.flat(dataframe)
+        text = cells.readable(flat, decimals)
         title, rest = (
             entry["title"].rstrip(".") + ".",
             " ".join(filter(None, [note, caveat(entry)])),
@@ -297,11 +242,11 @@ class Artefacts:
         files_module.write_csv(self.folder / f"tables/{id}.csv", full)
         files_module.write_text(
             self.folder / f"tables/{id}.md",
-            f"{f'**{title}** {rest}'.strip()}\n\n{_markdown_table(text, sides)}\n",
+            f"{f'**{title}** {rest}'.strip()}\n\n{cells.markdown_table(text, sides)}\n",
         )
         files_module.write_text(
             self.folder / f"tables/{id}.tex",
-            _latex_table(text, sides, f"{title} {rest}".strip(), f"{self.paper}:{id}"),
+            cells.latex_table(text, sides, f"{title} {rest}".strip(), f"{self.paper}:{id}"),
         )
         self._merge({id: {**entry, "decimals": decimals}})
         return dataframe
@@ -312,8 +257,6 @@ class Artefacts:
 
         The caveats are printed under the figure. Arguments as for `table`.
         """
-        import matplotlib.pyplot as plt
-
         entry = self._entry(id, "figure", note, data, title)
         if caveat(entry):
             fig.set_layout_engine(fig.get_layout_engine() or "constrained")
@@ -498,51 +441,6 @@ class Artefacts:
 def _number(number):
     """A finite float, or None: JSON has no NaN."""
     return None if number is None or not math.isfinite(number) else float(number)
-
-
-def _markdown_table(text: pd.DataFrame, sides) -> str:
-    piped = text.map(lambda cell: re.sub(r"\s*\n\s*", " ", cell).replace("|", "\\|"))
-    return piped.to_markdown(
-        index=False, disable_numparse=True, colalign=sides if len(piped) else None
-    )
-
-
-def _latex_table(text: pd.DataFrame, sides, caption: str, label: str) -> str:
-    rows = [
-        " & ".join(_latex(cell) for cell in row) + r" \\"
-        for row in [text.columns, *text.itertuples(index=False)]
-    ]
-    columns, named = (
-        "".join(side[0] for side in sides),
-        rf"\caption{{{_latex(caption)}}}\label{{tab:{label}}}",
-    )
-    if len(text) > PAGE_ROWS:
-        lines = [
-            rf"\begin{{longtable}}{{{columns}}}",
-            named + r"\\",
-            r"\toprule",
-            rows[0],
-            r"\midrule",
-            r"\endhead",
-            *rows[1:],
-            r"\bottomrule",
-            r"\end{longtable}",
-        ]
-        return "\n".join(lines) + "\n"
-    lines = [
-        r"\begin{table}",
-        r"\centering",
-        named,
-        rf"\begin{{tabular}}{{{columns}}}",
-        r"\toprule",
-        rows[0],
-        r"\midrule",
-        *rows[1:],
-        r"\bottomrule",
-        r"\end{tabular}",
-        r"\end{table}",
-    ]
-    return "\n".join(lines) + "\n"
 
 
 def _unknown(what, id, known, paper) -> str:

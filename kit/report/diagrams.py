@@ -126,7 +126,9 @@ def _block(ax, y, row) -> None:
 # --- schemes --------------------------------------------------------------------------------------
 
 
-def box(ax, x, y, width, height, heading, lines=(), colour=STEP, dashed=False) -> None:
+def box(  # noqa: PLR0913  a place, a size and a text
+    ax, x, y, width, height, heading, lines=(), colour=STEP, dashed=False
+) -> None:
     """A block whose upper left corner is (x, y), y downwards, in inches."""
     look = {"fc": colour, "ec": "0.2", "ls": "--" if dashed else "-"}
     ax.add_patch(FancyBboxPatch((x, y), width, height, "round,pad=0,rounding_size=0.06", **look))

@@ -19,7 +19,7 @@ from kit import files as files_module
 from kit import paths
 from kit.errors import KitError
 from kit.published import forensics, papers
-from kit.report import artefacts, verdicts
+from kit.report import artefacts, cells, verdicts
 
 SYMBOLS = {
     "reproduced": "✓",
@@ -59,7 +59,7 @@ def build(profile: str) -> Path:
         lstrip_blocks=True,
     )
     environment.globals.update(
-        symbols=SYMBOLS, shown=artefacts.shown, slug=slug, place=place, repeated=repeated
+        symbols=SYMBOLS, shown=cells.shown, slug=slug, place=place, repeated=repeated
     )
     target = paths.results_dir() / profile / "index.html"
     files_module.write_text(
@@ -71,7 +71,8 @@ def build(profile: str) -> Path:
 def context(profile: str) -> dict:
     """Everything the template shows, as plain values."""
     expected = artefacts.all_expected()
-    own = [key for key in dict.fromkeys(e["paper"] for e in expected) if key not in papers.keys()]
+    published = set(papers.keys())
+    own = [key for key in dict.fromkeys(e["paper"] for e in expected) if key not in published]
     sections = [own_section(key, profile, expected) for key in own if key != "summary"]
     sections += [paper_section(paper, profile, expected) for paper in artefacts.all_papers()]
     counts = verdicts.coverage(profile)
@@ -271,7 +272,7 @@ def preview(path: Path, entry: dict) -> dict:
     for name in numeric:
         if table[name].str.contains("[.e]").any():
             table[name] = table[name].replace("", "nan").astype(float)
-    text = artefacts.readable(table.head(MOST_ROWS), entry.get("decimals")).replace("", "–")
+    text = cells.readable(table.head(MOST_ROWS), entry.get("decimals")).replace("", "–")
     columns = [{"name": name, "number": name in numeric} for name in table]
     return {
         "columns": columns,

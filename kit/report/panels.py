@@ -10,6 +10,7 @@ import textwrap
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
+from matplotlib.font_manager import FontProperties
 from matplotlib.patches import Circle
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from matplotlib.transforms import Bbox
@@ -112,7 +113,7 @@ def curve_grid(histories: dict, columns: int = 2, best: bool = False) -> Figure:
         ax.set_axis_off()
     legend_above(fig, *axes[0, 0].get_legend_handles_labels())
     if len(histories) == 1:
-        fig.legends[0].set_title(next(iter(histories)), {"size": 10})
+        fig.legends[0].set_title(next(iter(histories)), FontProperties(size=10))
     return fig
 
 
@@ -213,9 +214,9 @@ def scatter_named(table: pd.DataFrame, x: str, label: str, log: bool = False) ->
         ax,
         table[x].to_numpy(float),
         table["accuracy"].to_numpy(float),
-        low,
-        high,
-        table["model"],
+        low=low,
+        high=high,
+        names=table["model"],
     )
     return fig
 
@@ -229,7 +230,7 @@ _PLACES = [(far * dx, far * dy) for far in (1, 1.6, 2.4) for dx, dy in _NEAR] + 
 _LINE = 17  # points; a label farther from its point gets a line
 
 
-def _name_points(fig, ax, x, y, low, high, names) -> None:
+def _name_points(fig, ax, x, y, *, low, high, names) -> None:
     """Put each name at the first place around its point that covers no point, interval or other
     name, is nearest to its own point and inside the axes.
     """
@@ -242,7 +243,8 @@ def _name_points(fig, ax, x, y, low, high, names) -> None:
     ]
     taken += [Bbox([p - 6 * scale, p + 6 * scale]) for p in points]
     for own in np.argsort(x, kind="stable"):
-        name, found = "\n".join(textwrap.wrap(str(names.iloc[own]), 20)), []
+        name = "\n".join(textwrap.wrap(str(names.iloc[own]), 20))
+        found: list[tuple] = []
         for place in _PLACES:
             text = _label(ax, name, (x[own], y[own]), place)
             area = text.get_window_extent(fig.canvas.get_renderer())
@@ -333,7 +335,8 @@ def venn(counts: pd.DataFrame, names, totals=None, what: str = "errors") -> Figu
     fig = new_figure(5.6, 4.9)
     ax = fig.add_subplot(xlim=(-2.6, 2.6), ylim=(-2.2, 2.2), aspect="equal")
     ax.set_axis_off()
-    centres = [0.72 * np.array((np.cos(a), np.sin(a))) for a in np.radians((150, 30, 270))]
+    angles = np.radians((150, 30, 270))
+    centres = [(0.72 * float(np.cos(a)), 0.72 * float(np.sin(a))) for a in angles]
     for number, (centre, place) in enumerate(
         zip(centres, ((-1.35, 1.78), (1.35, 1.78), (0, -2.1)), strict=False)
     ):
@@ -353,11 +356,17 @@ def venn(counts: pd.DataFrame, names, totals=None, what: str = "errors") -> Figu
             else totals[number]
         )
         ax.text(
-            *place, f"{names[number]}: {size} {what}", ha="center", va="center", fontweight="bold"
+            place[0],
+            place[1],
+            f"{names[number]}: {size} {what}",
+            ha="center",
+            va="center",
+            fontweight="bold",
         )
     for region, row in zip(_REGIONS, counts.itertuples(), strict=False):
-        at = sum(centres[k] for k in region) / len(region) * {1: 1.6, 2: 2.0, 3: 1}[len(region)]
-        ax.text(*at, str(row.images), ha="center", va="center", fontsize=13)
+        stretch = {1: 1.6, 2: 2.0, 3: 1}[len(region)]
+        at = np.mean([centres[k] for k in region], axis=0) * stretch
+        ax.text(at[0], at[1], str(row.images), ha="center", va="center", fontsize=13)
         if row.distinct != row.images:
             ax.text(
                 at[0],

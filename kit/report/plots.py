@@ -4,22 +4,21 @@ state knows of.
 What differs from the publications: every figure carries units, an interval where there is one, and
 more than colour to tell series apart; axes that do not start at 0 say so; Grad-CAM overlays use
 viridis with a colour bar in place of JET, whose bright bands suggest borders that the map does not
-have. Style and footer come from `kit.report.style`, block diagrams from `kit.report.diagrams`; both
-are reachable from here.
+have. Style and footer come from `kit.report.style`, block diagrams from `kit.report.diagrams`,
+grids of images from `kit.report.images`, verdicts from `kit.report.verdict_plots`; all are
+reachable from here.
 """
 
-import textwrap
+from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.ticker import FixedLocator, MaxNLocator
 
 from kit.evaluation import metrics, stats
-from kit.report import style as report_style
 from kit.report.diagrams import architecture
+from kit.report.images import heatmap_panel, image_grid
 from kit.report.style import (
-    BLACK,
     BLUE,
     HATCHES,
     LINES,
@@ -35,11 +34,13 @@ from kit.report.style import (
     require,
     style,
 )
+from kit.report.verdict_plots import bars, forest
 
 __all__ = [
     "Figure",
     "NothingToPlot",
     "architecture",
+    "bars",
     "confusion_matrix",
     "forest",
     "group_sizes",
@@ -242,12 +243,12 @@ def metric_bars(
             ax,
             x,
             values[number] - start,
-            low[number],
-            high[number],
-            start,
-            0.92 * width,
-            number,
-            str(model),
+            low=low[number],
+            high=high[number],
+            start=start,
+            width=0.92 * width,
+            number=number,
+            label=str(model),
         )
         for place, value, top in zip(
             x, values[number], np.fmax(values[number], high[number]), strict=True
@@ -291,7 +292,9 @@ def metric_bars(
     return fig
 
 
-def _bars(ax, x, heights, low, high, start, width, number, label) -> None:
+def _bars(  # noqa: PLR0913  what one call of Axes.bar and one of errorbar need
+    ax, x, heights, *, low, high, start, width, number, label
+) -> None:
     errors = np.clip([heights + start - low, high - heights - start], 0, None)
     ax.bar(
         x,
@@ -345,7 +348,9 @@ def confusion_matrix(matrix, names, normalise: bool = False, title: str = "") ->
     if len(names) <= 20:
         _cell_texts(ax, matrix, shown, normalise)
         fits = 0.075 * max(map(len, names)) < (side - 0.6) / len(names) - 0.05  # inches
-        slanted = {} if fits else {"rotation": 40, "ha": "right", "rotation_mode": "anchor"}
+        slanted: dict[str, Any] = (
+            {} if fits else {"rotation": 40, "ha": "right", "rotation_mode": "anchor"}
+        )
         ax.set_xticks(range(len(names)), names, **slanted)
         ax.set_yticks(range(len(names)), names)
     ax.set(xlabel="Predicted class", ylabel="True class", title=title)
@@ -440,217 +445,4 @@ def group_sizes(groups, title: str = "") -> Figure:
         ylabel="Groups (log scale)",
         title=title,
     )
-    return fig
-
-
-# --- images ---------------------------------------------------------------------------------------
-
-
-def _show(ax, image, cmap="gray") -> None:
-    image = np.squeeze(np.asarray(image))
-    top = 255 if image.dtype == np.uint8 else max(1.0, float(image.max()))
-    ax.imshow(
-        image / 255 if image.ndim == 3 and image.dtype == np.uint8 else image,
-        cmap=cmap,
-        vmin=min(0, float(image.min())),
-        vmax=top,
-    )
-    ax.set_axis_off()
-
-
-@style()
-def image_grid(images, titles, cmap: str = "gray", columns: int | None = None) -> Figure:
-    """Images in rows of `columns` (4 unless told), each under its title.
-
-    Parameters
-    ----------
-    images : list of (H, W), (H, W, 1) or (H, W, 3); uint8 in 0..255 or float in 0..1
-    titles : list of str
-    cmap : str
-        For one-channel images.
-    """
-    require(len(images), "An image grid needs at least one image.")
-    columns = min(columns or 4, len(images))
-    titles = ["\n".join(textwrap.wrap(str(title), 26)) for title in titles]
-    most = max(title.count("\n") + 1 if title else 0 for title in titles)
-    rows = -(-len(images) // columns)
-    fig = new_figure(1.9 * columns, (1.9 + 0.17 * most) * rows, layout="compressed")
-    for number, (image, title) in enumerate(zip(images, titles, strict=True)):
-        ax = fig.add_subplot(rows, columns, number + 1)
-        _show(ax, image, cmap)
-        ax.set_title(title, fontsize=8)
-    return fig
-
-
-@style()
-def heatmap_panel(
-    image,
-    maps,
-    title: str = "MRI",
-    mask=None,
-    label: str = "Grad-CAM, scaled to its maximum\n(fades out below 0.3)",
-    alpha: float = 0.55,
-) -> Figure:
-    """The image, then the image under each heat map, with one colour bar (Figures 6 and 7 of the
-    Br35H paper).
-
-    Parameters
-    ----------
-    image : (H, W), (H, W, 1) or (H, W, 3)
-    maps : list of (str, array)
-        Title and map in [0, 1] of any size; a smaller map is enlarged bilinearly.
-        Below 0.3 the overlay fades out, so that the anatomy stays visible.
-    title : str
-        Of the image itself.
-    mask : (H, W) bool or None
-        True area (e.g. the lesion of a phantom), drawn as an outline.
-    """
-    require(len(maps), "A heat-map panel needs at least one map.")
-    fig = new_figure(2.3 * (len(maps) + 1) + 0.7, 2.8, layout="compressed")
-    axes = fig.subplots(1, len(maps) + 1)
-    height, width = np.shape(image)[:2]
-    for letter, ax, (name, values) in zip(
-        "abcdefghijklmnop", axes, [(title, None), *maps], strict=False
-    ):
-        _show(ax, image)
-        if values is not None:
-            values = np.squeeze(np.asarray(values, float))
-            extent = (-0.5, width - 0.5, height - 0.5, -0.5)
-            fading = alpha * np.clip(values / 0.3, 0, 1)
-            overlay = ax.imshow(
-                values, vmin=0, vmax=1, alpha=fading, extent=extent, interpolation="bilinear"
-            )
-        if mask is not None and np.any(mask):
-            ax.contour(np.squeeze(mask), levels=[0.5], colors="w", linewidths=1.4)
-            ax.contour(np.squeeze(mask), levels=[0.5], colors="k", linewidths=0.7, linestyles="--")
-        ax.set_title("\n".join(textwrap.wrap(f"({letter}) {name}", 32)), fontsize=9)
-    overlay = mpl.cm.ScalarMappable(mpl.colors.Normalize(0, 1), overlay.cmap)
-    fig.colorbar(overlay, ax=axes, shrink=0.9).set_label(label, fontsize=8)
-    return fig
-
-
-# --- verdicts -------------------------------------------------------------------------------------
-
-
-_OURS = (
-    ("ours", "", {"fmt": "o", "color": BLUE}, "ours, 95 % interval", 0.0),
-    ("leak_free", "leak_free_", {"fmt": "s", "color": VERMILION}, "ours, leak-free test set", 0.22),
-)
-
-
-@style()
-def forest(table: pd.DataFrame, unit: str = "%", title: str = "") -> Figure:
-    """Published value, our value with its interval and the leak-free one, a row each.
-
-    Parameters
-    ----------
-    table : DataFrame
-        The index names the rows; columns published, ours, low, high and optionally leak_free,
-        leak_free_low, leak_free_high; nan = not there.
-    unit : str
-    title : str
-    """
-    require(len(table), "A forest plot needs at least one row.")
-    fig = new_figure(6.6, 1.2 + 0.36 * len(table))
-    ax = fig.add_subplot()
-    y, missing = np.arange(len(table)), pd.Series(np.nan, table.index)
-    ax.plot(
-        table.get("published", missing),
-        y - 0.22,
-        "D",
-        ms=6,
-        mfc="w",
-        mec=BLACK,
-        mew=1.3,
-        ls="none",
-        label="published",
-    )
-    for value, prefix, look, label, shift in _OURS:
-        centre = table.get(value, missing).astype(float)
-        errors = np.array(
-            [
-                centre - table.get(f"{prefix}low", centre),
-                table.get(f"{prefix}high", centre) - centre,
-            ],
-            float,
-        )
-        if centre.notna().any():
-            ax.errorbar(
-                centre,
-                y + shift,
-                xerr=np.clip(np.nan_to_num(errors), 0, None),
-                ms=5,
-                capsize=2.5,
-                lw=1.3,
-                label=label,
-                **look,
-            )
-    for row in y[::2]:
-        ax.axhspan(row - 0.5, row + 0.5, color="0.95", zorder=0, lw=0)
-    ax.set(
-        ylim=(len(table) - 0.5, -0.5), xlabel=f"Value ({unit})" if unit else "Value", title=title
-    )
-    ax.set_yticks(y, ["\n".join(textwrap.wrap(str(name), 44)) for name in table.index])
-    ax.tick_params(axis="y", length=0)
-    ax.grid(axis="x")
-    legend_above(fig, *ax.get_legend_handles_labels())
-    return fig
-
-
-LOOKS = {
-    "reproduced": (report_style.BLUE, "", "white"),
-    "not reproduced": (report_style.VERMILION, "///", "white"),
-    "not comparable": ("#9AA3AF", "...", "black"),
-    "impossible as published": (report_style.PURPLE, "xx", "black"),
-    "no value": ("#E8EBEF", "", "black"),
-}
-
-
-@report_style.style()
-def bars(counts: pd.DataFrame) -> report_style.Figure:
-    """The verdicts of every publication as stacked horizontal bars, told apart by colour, hatch and
-    the number on them.
-
-    Parameters
-    ----------
-    counts : pandas.DataFrame
-        From `coverage`; sections without published numbers and the row "all" are left out.
-    """
-    counts = counts[(counts["numbers"] > 0) & (counts["paper"] != "all")]
-    report_style.require(
-        len(counts), "There is no publication in papers/; add one to see its verdicts."
-    )
-    fig = report_style.new_figure(7.2, 1.1 + 0.36 * len(counts))
-    ax, left = fig.add_subplot(), pd.Series(0.0, counts.index)
-    for kind, (colour, hatch, ink) in LOOKS.items():
-        share = 100 * counts[kind] / counts["numbers"]
-        ax.barh(
-            counts["paper"],
-            share,
-            left=left,
-            color=colour,
-            hatch=hatch,
-            edgecolor="white",
-            lw=0.5,
-            label=kind,
-        )
-        for place, number, start, width in zip(
-            range(len(counts)), counts[kind], left, share, strict=False
-        ):
-            if width >= 4:
-                ax.text(
-                    start + width / 2,
-                    place,
-                    f"{number}",
-                    ha="center",
-                    va="center",
-                    fontsize=8,
-                    color=ink,
-                    bbox={"facecolor": colour, "edgecolor": "none", "pad": 1.5},
-                )
-        left = left + share
-    ax.set(xlim=(0, 100), xlabel="Share of the published numbers (%)")
-    ax.invert_yaxis()
-    ax.tick_params(axis="y", length=0)
-    report_style.legend_above(fig, *ax.get_legend_handles_labels())
     return fig

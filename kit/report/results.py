@@ -12,7 +12,6 @@ import pandas as pd
 from kit.data import duplicates, registry
 from kit.evaluation import metrics, stats
 from kit.published import papers
-from kit.studies.br35h import tables
 
 COUNTS = {"accuracy": ("TP", "TN"), "sensitivity": ("TP", "FN"), "specificity": ("TN", "FP")}
 BINARY = ("accuracy", "sensitivity", "specificity", "auc")
@@ -77,9 +76,6 @@ def _one_class(predictions: pd.DataFrame) -> dict:
         "TN": misses * (1 - label),
         "n": len(predictions),
     }
-
-
-tables.test_results.__test__ = False  # not a pytest function
 
 
 def binary_table(results: dict, name: str, chosen=BINARY) -> pd.DataFrame:
@@ -154,10 +150,10 @@ def store(writers: dict, artefact: str, table: pd.DataFrame) -> None:
             out.value(
                 value_id,
                 row.value,
-                (row.low, row.high),
-                row.leak_free,
-                (row.leak_free_low, row.leak_free_high),
-                row.n,
+                interval=(row.low, row.high),
+                leak_free=row.leak_free,
+                leak_free_interval=(row.leak_free_low, row.leak_free_high),
+                n=row.n,
             )
 
 
@@ -203,7 +199,7 @@ def bars(table: pd.DataFrame, names: dict) -> pd.DataFrame:
     """A :func:`binary_table` in the layout of ``plots.metric_bars``: models as rows, a metric and
     its interval as columns.
     """
-    wide = {}
+    wide: dict[str, dict] = {}
     for row in table.itertuples():
         wide.setdefault(names[row.row], {}).update(
             {row.metric: row.value, f"{row.metric}_low": row.low, f"{row.metric}_high": row.high}

@@ -8,10 +8,11 @@ style, marker or hatch too.
 import contextlib
 import io
 import textwrap
+from typing import Literal
 
-import matplotlib as mpl
 import matplotlib.figure
 import matplotlib.style
+from cycler import cycler
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from kit.errors import KitError
@@ -46,7 +47,7 @@ _STYLE = {
     "savefig.facecolor": "white",
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "axes.prop_cycle": mpl.cycler(color=OKABE_ITO),
+    "axes.prop_cycle": cycler(color=OKABE_ITO),
     "image.cmap": "viridis",
     "axes.grid": False,
     "grid.color": "0.88",
@@ -79,7 +80,11 @@ def style():
         yield
 
 
-def new_figure(width: float, height: float, layout: str = "constrained") -> Figure:
+def new_figure(
+    width: float,
+    height: float,
+    layout: Literal["constrained", "compressed", "tight"] = "constrained",
+) -> Figure:
     """An empty figure of `width` x `height` inches; the layout "compressed" suits grids of
     images.
     """

@@ -14,7 +14,7 @@ import pandas as pd
 
 from kit import files, paths
 from kit.published import forensics, papers
-from kit.report import artefacts
+from kit.report import artefacts, cells
 
 KINDS = ("reproduced", "not reproduced", "not comparable", "impossible as published", "missing")
 TIMES = {"ns", "us", "ms", "s", "min", "h", "d"}
@@ -29,7 +29,7 @@ class Verdict:
     why: str
 
 
-def verdict(
+def verdict(  # noqa: PLR0913  one argument a fact that the rules ask for
     published,
     ours=None,
     low=None,
@@ -88,7 +88,14 @@ def verdict(
         return Verdict("impossible as published", impossible)
     if ours is None:
         return Verdict("missing", _sentence(missing or "no value was stored"))
-    hurdles = _hurdles(unit, data_embedded, data, other_data, stand_in, reductions)
+    hurdles = _hurdles(
+        unit,
+        embedded=data_embedded,
+        data=data,
+        other_data=other_data,
+        stand_in=stand_in,
+        reductions=reductions,
+    )
     if hurdles:
         return Verdict("not comparable", _sentence("; ".join(hurdles)))
     number = _Printed(published, decimals, unit, relation)
@@ -103,7 +110,7 @@ def verdict(
     return Verdict("reproduced" if holds else "not reproduced", why)
 
 
-def _hurdles(unit, embedded, data, other_data, stand_in, reductions) -> list[str]:
+def _hurdles(unit, *, embedded, data, other_data, stand_in, reductions) -> list[str]:
     found = []
     if embedded:
         found.append(f"measured on embedded data ({data}), not on the published data")
@@ -209,8 +216,8 @@ def _why_missing(published, notebook: str, listed: dict, profile: str) -> str:
     )
     if entry.get("status") == "failed":
         return f"{published.artefact} failed in notebook {notebook}: {entry['reason']}"
-    if failure(notebook, profile):
-        return failure(notebook, profile)
+    if failed := failure(notebook, profile):
+        return failed
     if entry.get("status") == "written" or status.get("state") == "finished":
         timed = published.unit in TIMES or published.row.startswith("time-per-")
         return (
@@ -277,7 +284,9 @@ def verdict_table(paper_key: str, profile: str) -> pd.DataFrame:
                 impossible=flagged.get(key),
                 missing=_why_missing(number, notebook, listed, profile),
             )
-            rows.append(_row(key, number, stored.get(key, {}), found, notebook, claim))
+            rows.append(
+                _row(key, number, stored.get(key, {}), found, notebook=notebook, claim=claim)
+            )
     columns = [
         "artefact",
         "value",
@@ -324,7 +333,7 @@ def _relation(claim) -> str:
     return {"above": ">", "below": "<"}.get(ending, "=")
 
 
-def _row(key, number, entry, found, notebook, claim) -> dict:
+def _row(key, number, entry, found, *, notebook, claim) -> dict:
     numbers = {name: math.nan if entry.get(name) is None else entry[name] for name in NUMBERS}
     note = "; ".join(filter(None, [claim.text if claim else "", number.note]))
     return {
@@ -359,13 +368,13 @@ def printed(table: pd.DataFrame) -> pd.DataFrame:
         ("ours", "low", "high"),
         ("leak_free", "leak_free_low", "leak_free_high"),
     ):
-        cells = [
-            [artefacts.shown(number, places) for number in row]
+        said = [
+            [cells.shown(number, places) for number in row]
             for *row, places in table[[name, low, high, "decimals"]].itertuples(index=False)
         ]
-        text[name] = [cell for cell, _, _ in cells]
+        text[name] = [cell for cell, _, _ in said]
         text["interval" if name == "ours" else f"{name}_interval"] = [
-            "–" if "–" in ends else " to ".join(ends) for _, *ends in cells
+            "–" if "–" in ends else " to ".join(ends) for _, *ends in said
         ]
     return text[
         [
@@ -415,7 +424,8 @@ def coverage(profile: str) -> pd.DataFrame:
 def _progress(key: str, profile: str, ids: set) -> dict:
     listed, _ = results(key, profile)
     state = [listed.get(i, {}).get("status", "missing") for i in sorted(ids)]
-    kinds = list(verdict_table(key, profile)["verdict"]) if key in papers.keys() else []
+    published = papers.keys()
+    kinds = list(verdict_table(key, profile)["verdict"]) if key in published else []
     return {
         "paper": key,
         "artefacts": len(ids),

@@ -90,7 +90,7 @@ def test_corrected_resampled_t_and_wilcoxon_oracles():
     assert stats.wilcoxon(TRANSFER, CNN).p == 1.0
 
 
-# --- oracle, section 3 and the card's section 6.2 -------------------------------------------------
+# --- intervals and tests of the Br35H paper's hold-out and folds ----------------------------------
 
 
 @pytest.mark.parametrize(("k", "low", "high"), [(598, 98.79, 99.91), (588, 96.54, 98.85)])

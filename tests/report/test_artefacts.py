@@ -11,7 +11,7 @@ import pytest
 
 from kit import files, paths
 from kit.published import papers
-from kit.report import artefacts
+from kit.report import artefacts, cells
 
 NOTEBOOK = "10_br35h_cnn_vs_resnet50v2"
 VALUE = "table-1/cnn.fold1/accuracy"
@@ -222,10 +222,10 @@ def test_extras_of_an_earlier_run_leave_the_list_but_not_those_of_another_notebo
 
 def test_unknown_ids_are_refused_with_the_nearest_one(folders):
     out = writer()
-    with pytest.raises(artefacts.UnknownArtefact, match="did you mean 'table-1'"):
+    with pytest.raises(artefacts.UnknownArtefact, match=r"did you mean 'table-1'"):
         out.table("table1", small())
     with pytest.raises(
-        artefacts.UnknownArtefact, match="did you mean 'table-1/cnn.fold1/accuracy'"
+        artefacts.UnknownArtefact, match=r"did you mean 'table-1/cnn\.fold1/accuracy'"
     ):
         out.value("table-1/cnn.fold1/acuracy", 1.0)
     assert not (folders / "quick/br35h/values.json").exists()
@@ -330,11 +330,11 @@ def test_a_folder_of_no_publication_takes_any_value(folders):
     ],
 )
 def test_shown(cell, text):
-    assert artefacts.shown(cell) == text
+    assert cells.shown(cell) == text
 
 
 def test_readable_gives_a_column_one_number_of_decimals():
-    text = artefacts.readable(
+    text = cells.readable(
         pd.DataFrame({"p": [0.5, 3e-6, np.nan], "acc": [97.5, 100.0, 9.123], "n": [1, 2, 3]})
     )
     assert text["p"].tolist() == ["0.5000", "3.0e-06", "–"]

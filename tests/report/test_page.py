@@ -94,7 +94,7 @@ def built(tmp_path_factory):
 class Parsed(html.parser.HTMLParser):
     """Start tags with their attributes, and a check that elements are closed in order."""
 
-    VOID = {"meta", "img", "input", "br", "wbr", "line", "circle", "link"}
+    VOID = frozenset({"meta", "img", "input", "br", "wbr", "line", "circle", "link"})
 
     def __init__(self, text):
         super().__init__()
@@ -440,8 +440,16 @@ CONTRAST = """
 const channel = c => { c /= 255; return c <= 0.03928 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4; };
 const light = rgb => 0.2126 * channel(rgb[0]) + 0.7152 * channel(rgb[1]) + 0.0722 * channel(rgb[2]);
 const parse = text => text.match(/[\\d.]+/g).map(Number);
-const ground = e => { for (; e; e = e.parentElement) { const c = parse(getComputedStyle(e).backgroundColor); if (c.length < 4 || c[3] > 0) return c; } return [255, 255, 255]; };
-return [...document.querySelectorAll('.badge, .banner, .caveat, .meta, .why, small, .links, td, th, h3')].filter(e => !e.classList.contains('zero')).map(e => {
+const ground = e => {
+  for (; e; e = e.parentElement) {
+    const c = parse(getComputedStyle(e).backgroundColor);
+    if (c.length < 4 || c[3] > 0) return c;
+  }
+  return [255, 255, 255];
+};
+const texts = '.badge, .banner, .caveat, .meta, .why, small, .links, td, th, h3';
+const seen = [...document.querySelectorAll(texts)].filter(e => !e.classList.contains('zero'));
+return seen.map(e => {
   const a = light(parse(getComputedStyle(e).color)), b = light(ground(e));
   return [(Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05), e.className || e.tagName];
 }).sort((x, y) => x[0] - y[0])[0];

@@ -257,4 +257,5 @@ def test_bars_show_every_count(results):
 
 
 def papers_in(counts):
-    return [key for key in counts["paper"] if key in papers.keys()]
+    known = papers.keys()
+    return [key for key in counts["paper"] if key in known]

@@ -22,7 +22,7 @@ import numpy as np
 import psutil
 import tensorflow as tf
 
-from kit import peak
+from kit import processes
 from kit.search.nas2d import audience as audiences
 from kit.search.nas2d import hypergradient, supernet
 from kit.search.nas2d import lease as nas_lease
@@ -388,7 +388,7 @@ def measured(needed: Estimate) -> int:
     TooLarge
         If that process does not end well.
     """
-    found = peak.of_each(
+    found = processes.peaks(
         "kit.search.nas2d.memory:take_steps", [{**asdict(needed), "space": asdict(needed.space)}]
     )[0]
     if found is None:

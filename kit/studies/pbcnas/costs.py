@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kit import compat, files, kernels, paths, peak, record
+from kit import compat, files, kernels, paths, processes, record
 from kit.evaluation import timing
 from kit.search.nas3d import final, space
 from kit.search.nas3d import networks as nas3d_networks
@@ -113,10 +113,10 @@ def memory(plan: pbcnas_plan.Plan, chosen: dict, loaded: dict) -> Iterator[dict]
             waiting[title] = file, step
     asked = "kit.studies.pbcnas.costs:train_twice", [step for _, step in waiting.values()]
     with futures.ThreadPoolExecutor(1) as pool:
-        early = None if compat.use_xla() else pool.submit(peak.of_each, *asked)
+        early = None if compat.use_xla() else pool.submit(processes.peaks, *asked)
         yield found
         for (title, (file, step)), size in zip(
-            waiting.items(), early.result() if early else peak.of_each(*asked), strict=True
+            waiting.items(), early.result() if early else processes.peaks(*asked), strict=True
         ):
             found[title] = size
             files.write_json(

@@ -172,7 +172,7 @@ def test_time_and_memory_are_measured_once_and_kept(plan, done, monkeypatch):
         assert peaks == {}
     assert list(peaks) == ["balls, found 1", "ResNet-18 (3D)"]
     assert all(5e6 < size < 1e9 for size in peaks.values())
-    monkeypatch.setattr(pbcnas_costs.peak, "of_each", lambda *_: [])
+    monkeypatch.setattr(pbcnas_costs.processes, "peaks", lambda *_: [])
     times = pbcnas_costs.latency(plan, chosen)
     monkeypatch.setattr(pbcnas_costs, "made", None)
     with pbcnas_costs.memory(plan, chosen, loaded) as again:
