@@ -34,7 +34,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from kit import files, paths
-from kit.data import imageio, registry
+from kit.data import imageio, registry, voxels
 from kit.errors import KitError
 
 LEVELS = ("byte", "pixel", "near")
@@ -68,8 +68,6 @@ def groups(name: str, near_cosine: float = NEAR_COSINE) -> pd.DataFrame:
         As :func:`duplicate_groups`. Volumes have no files of their own: byte and pixel are equal
         voxels, and thumbnails are those of :func:`kit.data.voxels.thumbnails`.
     """
-    from kit.data import voxels
-
     key = files.digest(
         {
             "fingerprint": registry.facts(name)["fingerprint"],

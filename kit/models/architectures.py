@@ -14,7 +14,7 @@ images.
 import keras
 from keras import layers
 
-from kit.models import architecture_catalog, ported_networks, seeds
+from kit.models import architecture_catalog, ported_networks, ported_weights, seeds
 from kit.models import macs as macs_module
 from kit.models.architecture_catalog import Architecture, UnsuitableInput
 from kit.models.lite0 import efficientnet_lite0
@@ -83,8 +83,6 @@ def build(
             inputs, _head(known, _body(known, inputs, scaled), classes, head_seed), name=name
         )
     if weights is not None:
-        from kit.models import ported_weights
-
         ported_weights.start(model, name, weights)
     if bn_momentum is not None:
         for layer in model.layers:

@@ -14,7 +14,8 @@ results must carry.
 import keras
 from keras import layers
 
-from kit.models import backbone_catalog, seeds
+from kit.models import backbone_catalog, heads, pretrained, seeds
+from kit.models import weights as weights_module
 from kit.models.backbone_catalog import InputTooSmall
 from kit.models.lite0 import efficientnet_lite0
 
@@ -104,9 +105,6 @@ def fine_tuned(
     kit.models.weights.WeightsUnavailable
         Only if "imagenet" is asked for.
     """
-    from kit.models import heads, pretrained
-    from kit.models import weights as weights_module
-
     size = input_size or backbone_catalog.entry(name).input_size
     start = weights_module.initialisation(name, weights)
     inputs = layers.Input((size, size, 3), name="image")

@@ -12,6 +12,7 @@ trained on them, which is the same function of the image because the backbone ne
 
 import keras
 import numpy as np
+import pandas as pd
 
 from kit.models import backbones, heads, scaling
 from kit.models import pretrained as pretrained_module
@@ -144,8 +145,6 @@ def layer_table(model: keras.Model, collapse: keras.Model | None = None):
     pandas.DataFrame
         Columns layer, type, output_shape (tuple without the batch axis), parameters, trainable.
     """
-    import pandas as pd
-
     inside = {layer.name for layer in collapse.layers[1:]} if collapse is not None else set()
     rows = []
     for layer in model.layers:
@@ -179,7 +178,7 @@ def pretrained(name: str, input_size: int):
     Parameters
     ----------
     name : str
-        Key of `kit.models.transfer.BACKBONES`.
+        Key of `kit.models.backbone_catalog.BACKBONES`.
     input_size : int
         Side of the square input in pixels.
 

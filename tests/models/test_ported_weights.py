@@ -45,8 +45,7 @@ TORCH_ZIP = (
 @pytest.fixture
 def nothing_here(tmp_path, monkeypatch):
     """A machine without files of weights or a network."""
-    monkeypatch.setattr(ported_weights, "folders", lambda: [tmp_path / "weights"])
-    monkeypatch.setattr(weights, "_keras_models", lambda: tmp_path / "keras")
+    monkeypatch.setattr(weights, "folders", lambda: [tmp_path / "weights", tmp_path / "keras"])
     monkeypatch.setattr(weights, "_failures", {})
     monkeypatch.setenv("KIT_OFFLINE", "1")
     (tmp_path / "weights").mkdir()

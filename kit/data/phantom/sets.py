@@ -26,6 +26,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import pandas as pd
 from PIL import Image
+from sklearn.datasets import load_digits
 
 from kit import files, record
 from kit.data.phantom import anatomy
@@ -465,8 +466,6 @@ def _write_volumes(name, variant, root, n, size, seed, run):
 
 
 def _write_digits(name, variant, root, n, size, seed, run):
-    from sklearn.datasets import load_digits
-
     digits, rows, wanted = load_digits(), [], _counts(variant, n)[""]
     images = np.round(digits.images * (255 / 16)).astype(np.uint8)
     for label, count in enumerate(wanted):
