@@ -255,7 +255,9 @@ def holdout_and_folds(
         Parts fold1 ... foldk and test.
     """
     index, groups = registry.index(name), duplicates.groups(name) if grouped else None
-    rest, test = holdout(index, groups, test_size, seed, stratified, grouped)
+    rest, test = holdout(
+        index, groups, test_size=test_size, seed=seed, stratified=stratified, grouped=grouped
+    )
     labels = index.set_index("image_id")["label"].loc[rest].to_numpy() if stratified else None
     folds = kfold(rest, k, seed, labels, duplicates.group_of(groups, rest) if grouped else None)
     rule = (
@@ -268,10 +270,10 @@ def holdout_and_folds(
     return Split(
         name,
         registry.facts(name)["fingerprint"],
-        f"hold-out of {len(test)} and {k} folds, {rule}",
-        seed,
-        parts,
-        "near" if grouped else None,
+        protocol=f"hold-out of {len(test)} and {k} folds, {rule}",
+        seed=seed,
+        parts=parts,
+        level="near" if grouped else None,
     )
 
 
@@ -381,7 +383,7 @@ def check_classes(split: Split, index: pd.DataFrame) -> None:
 
 def three_way_counts(images: int, fractions=(0.6, 0.2, 0.2)) -> tuple[int, int, int]:
     """Sizes of the training, validation and test part of one class as the thesis' code rounds them
-    (thesis card 2.3, Table 3.2).
+    (its Table 3.2).
 
     Training takes round(f1 n), validation round((n - training) f2 / (f2 + f3)), test the rest, all
     in floating point with halves rounded to even, so that 101 images divide into 51 and 50.
@@ -496,5 +498,10 @@ def three_way_split(
         f"{'near-duplicates kept together' if grouped else 'copies ignored'}"
     )
     return Split(
-        name, registry.facts(name)["fingerprint"], rule, seed, parts, "near" if grouped else None
+        name,
+        registry.facts(name)["fingerprint"],
+        protocol=rule,
+        seed=seed,
+        parts=parts,
+        level="near" if grouped else None,
     )

@@ -70,7 +70,7 @@ VARIANTS = {
 }
 
 
-def gradcam(
+def gradcam(  # noqa: PLR0913 - one call a map: what is explained, and the choices of the method
     model,
     images,
     layer=None,

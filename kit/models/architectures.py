@@ -20,7 +20,7 @@ from kit.models.architecture_catalog import Architecture, UnsuitableInput
 from kit.models.lite0 import efficientnet_lite0
 
 
-def build(
+def build(  # noqa: PLR0913 - what a gene, a data set and a training each decide of a network
     name: str,
     classes: int,
     size: int | None = None,
@@ -75,7 +75,7 @@ def build(
         The former only if "imagenet" or a file is asked for.
     """
     known = architecture_catalog.entry(name)
-    _check(known, classes, size, channels, weights, images)
+    _check(known, classes, size=size, channels=channels, weights=weights, images=images)
     inputs = layers.Input((size, size, channels), name="image")
     with seeds._seeded(seed):
         scaled = _coded(inputs, images, known.coding) if channels == 3 else inputs

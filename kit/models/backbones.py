@@ -1,7 +1,7 @@
 """The six ImageNet networks of the CAD paper, fully fine-tuned, and the two other backbones of the
 kit.
 
-Built as the authors' code builds them (card sections 4.1, 4.2): no layer is frozen although the
+Built as the authors' code builds them: no layer is frozen although the
 paper speaks of freezing, the head is global average pooling, dropout 0.4 and four softmax units,
 and images enter as blue, green, red in [0, 1] whatever the ImageNet weights were trained on. Three
 things differ. The softmax is a layer of its own, ``probability``, after the linear ``logit`` that
@@ -68,7 +68,7 @@ def fine_tuned(
     bn_momentum=None,
     matched=False,
 ) -> keras.Model:
-    """Build a network of the CAD paper for full fine-tuning (card section 4.1): GAP, dropout, one
+    """Build a network of the CAD paper for full fine-tuning: GAP, dropout, one
     dense layer, softmax; nothing frozen.
 
     Parameters
@@ -122,7 +122,9 @@ def fine_tuned(
                 layer.momentum = float(bn_momentum)
     return keras.Model(
         inputs,
-        heads.classifier_head(base.output, "gap", None, dropout, classes, seed),
+        heads.classifier_head(
+            base.output, "gap", dense=None, dropout=dropout, classes=classes, seed=seed
+        ),
         name=f"{name}_fine_tuned",
     )
 

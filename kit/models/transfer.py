@@ -14,7 +14,7 @@ import keras
 import numpy as np
 import pandas as pd
 
-from kit.models import backbones, heads, scaling
+from kit.models import backbones, scaling
 from kit.models import pretrained as pretrained_module
 from kit.models import weights as models_weights
 
@@ -53,43 +53,6 @@ def backbone(name: str, input_size: int = 240, weights: str | None = "imagenet")
     model = backbones.build(name, input_size)
     model.trainable = False
     return model
-
-
-def transfer_model(
-    base="resnet50v2",
-    input_size=240,
-    head="flatten",
-    dense=500,
-    dropout=0.0,
-    classes=1,
-    weights="imagenet",
-    seed=None,
-):
-    """Build the transfer model of the Br35H paper: frozen backbone, flatten, dense 500 ReLU, one
-    sigmoid unit (card section 2.2).
-
-    Parameters
-    ----------
-    base : str or keras.Model
-        Key of `BACKBONES`, or a model that `backbone` made (`input_size` and `weights` are then not
-        used).
-    input_size, weights
-        As in `backbone`.
-    head, dense, dropout, classes, seed
-        As in `head_model`.
-
-    Returns
-    -------
-    keras.Model
-        Flat functional model whose only trainable tensors are the kernels and biases of the head.
-    """
-    base = backbone(base, input_size, weights) if isinstance(base, str) else base
-    base.trainable = False
-    return keras.Model(
-        base.input,
-        heads.classifier_head(base.output, head, dense, dropout, classes, seed),
-        name=f"{base.name}_transfer",
-    )
 
 
 def features(base: keras.Model, images, batch: int = 32, mode: str | None = None) -> np.ndarray:

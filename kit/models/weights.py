@@ -98,8 +98,8 @@ def resolve_backbone(choice: str = "auto") -> Choice:
     Parameters
     ----------
     choice : str
-        A key of `kit.models.backbone_catalog.BACKBONES`, or "auto": ResNet50V2 if its ImageNet weights are
-        here or can be downloaded, else EfficientNet-Lite0.
+        A key of `kit.models.backbone_catalog.BACKBONES`, or "auto": ResNet50V2 if its ImageNet
+        weights are here or can be downloaded, else EfficientNet-Lite0.
 
     Raises
     ------
@@ -187,8 +187,9 @@ def find(name: str, download: bool = True) -> Path:
     """Return the file of a backbone's ImageNet weights, checked against its published checksum;
     download it if need be.
 
-    Looked for in `folders`; a download goes to the last of them. Nothing is downloaded if the environment variable ``KIT_OFFLINE`` is set (to
-    anything but 0), and a host that did not answer is not asked again in this process.
+    Looked for in `folders`; a download goes to the last of them. Nothing is downloaded if the
+    environment variable ``KIT_OFFLINE`` is set (to anything but 0), and a host that did not answer
+    is not asked again in this process.
 
     Raises
     ------

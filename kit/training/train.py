@@ -184,7 +184,7 @@ def fit(
         )
     with files.FolderLock(run.folder, wait=20):
         if not _reusable(run, config):
-            _train(run, config, build, inputs, parts, watch)
+            _train(run, config, build=build, inputs=inputs, parts=parts, watch=watch)
             _LAST["run"] = run.folder
     return run
 
@@ -253,7 +253,9 @@ def _train(run, config, build, inputs, parts, watch) -> None:
     started = time.perf_counter()
     try:
         with predictions.memory(config.name, config.batch_size):
-            keeper = _train_and_predict(run, config, build, inputs, parts, watch)
+            keeper = _train_and_predict(
+                run, config, build=build, inputs=inputs, parts=parts, watch=watch
+            )
     except (Diverged, OutOfMemory) as error:
         run.close("failed", time.perf_counter() - started, str(error))
         raise
@@ -268,8 +270,8 @@ def _train_and_predict(run, config, build, inputs, parts, watch):
     compat.deterministic(config.seed)
     model = _compiled(config, build())
     keeper = EpochKeeper(run, config)
-    _fit_epochs(model, keeper, config, inputs, parts, watch)
-    predictions.write(run, model, keeper, config, inputs, parts)
+    _fit_epochs(model, keeper, config=config, inputs=inputs, parts=parts, watch=watch)
+    predictions.write(run, model, keeper=keeper, config=config, inputs=inputs, parts=parts)
     return keeper
 
 
@@ -341,11 +343,11 @@ def _fit_epochs(model, keeper, config, inputs, parts, watch) -> None:
     stream = batches.epochs(
         inputs,
         parts["train"],
-        config.batch_size,
-        config.seed,
-        keeper.first_epoch,
-        config.augmentation,
-        config.augmenter,
+        batch_size=config.batch_size,
+        seed=config.seed,
+        first_epoch=keeper.first_epoch,
+        augment=config.augmentation,
+        augmenter=config.augmenter,
     )
     watched = (
         batches.in_order(inputs, parts[watch], 2 * config.batch_size) if watch in parts else None

@@ -222,7 +222,7 @@ def cad_names(letters, count):
 
 
 def test_cad_split_equals_the_published_one():
-    """Positions, names and counts of the CAD card's split oracle (Table 2 of the paper)."""
+    """Positions, names and counts of the CAD paper's split (Table 2), from the authors' code."""
     counts = {"glioma": 1321, "meningioma": 1339, "notumor": 1595, "pituitary": 1457}
     rows = [
         (f"Training/{c}/{f}", label)

@@ -274,7 +274,7 @@ def test_truncated_empty_and_foreign_files_are_refused(tmp_path, write_torch):
         pickle.dumps(3),
     ):
         (tmp_path / "bad.pth").write_bytes(content)
-        with pytest.raises(weights.DamagedWeights, match="bad.pth"):
+        with pytest.raises(weights.DamagedWeights, match=r"bad\.pth"):
             torchfile.read_torch(tmp_path / "bad.pth")
 
 
@@ -345,7 +345,7 @@ def test_without_network_auto_falls_back_and_says_so(empty_machine):
     )
     with pytest.raises(
         weights.WeightsUnavailable,
-        match="put resnet50v2_weights_tf_dim_ordering_tf_kernels_notop.h5 from",
+        match=r"put resnet50v2_weights_tf_dim_ordering_tf_kernels_notop\.h5 from",
     ):
         weights.resolve_backbone("resnet50v2")
     assert time.monotonic() - start < 10
@@ -449,7 +449,7 @@ def test_a_dead_host_is_asked_once_a_process(empty_machine, monkeypatch):
     assert {(start.weights, start.stand_in) for start in starts.values()} == {
         (None, "random initialisation: ImageNet weights could not be fetched")
     }
-    with pytest.raises(weights.WeightsUnavailable, match="xception.*tried once in this process"):
+    with pytest.raises(weights.WeightsUnavailable, match=r"xception.*tried once in this process"):
         weights.initialisation("xception", "imagenet")
 
 
