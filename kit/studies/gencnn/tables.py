@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from kit import files, record
-from kit.data import duplicates, registry, split
+from kit.data import duplicates, registry, three_parts
 from kit.evaluation import metrics, stats
 from kit.models import architecture_catalog
 from kit.published import papers
@@ -144,7 +144,7 @@ def split_rule() -> pd.DataFrame:
             (path.rsplit("/", 1)[-1], count) for path, count in registry.get(name).counts.items()
         ]
         parts = [
-            (label.lower().replace("_", "-"), *split.three_way_counts(count))
+            (label.lower().replace("_", "-"), *three_parts.three_way_counts(count))
             for label, count in counts
         ]
         parts.append(("total", *(sum(part[i] for part in parts) for i in (1, 2, 3))))
