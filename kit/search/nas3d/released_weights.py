@@ -14,7 +14,7 @@ import keras
 import numpy as np
 
 from kit import files, record
-from kit.models import ported_weights, weights
+from kit.models import weights
 from kit.models.weights import WeightsUnavailable
 from kit.search.nas3d import networks
 from kit.search.nas3d.released import RELEASED
@@ -91,7 +91,7 @@ def find(name: str) -> Path:
         raise WeightsUnavailable(
             f"No weights of {name} were released; there are those of {', '.join(FILES)}."
         )
-    (below, checksum), folders = FILES[name], ported_weights.folders()
+    (below, checksum), folders = FILES[name], weights.folders()
     if path := weights.here((folder / f"{name}.pt" for folder in folders), checksum):
         return path
     path = folders[-1] / f"{name}.pt"

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from kit import record
-from kit.data import duplicates, images, registry, split
+from kit.data import duplicates, images, registry, split, three_parts
 from kit.data import inputs as data_inputs
 from kit.data.augment import crop_rotate
 from kit.published import papers
@@ -57,7 +57,7 @@ def parts(name: str) -> dict:
     """
     index = registry.index(name)
     if "test" not in set(index["split"]):
-        return split.three_way_split(name).parts
+        return three_parts.three_way_split(name).parts
     train, val = split.holdout(index[index["split"] == "train"], test_size=0.1, stratified=True)
     return {
         "train": train,

@@ -10,7 +10,7 @@ leaves open is answered by :mod:`kit.studies.gencnn.answers`. The final networks
 import numpy as np
 import pandas as pd
 
-from kit.data import duplicates, registry, split
+from kit.data import duplicates, registry, three_parts
 from kit.evaluation import stats
 from kit.models import architecture_catalog
 from kit.published import papers
@@ -130,7 +130,7 @@ def split_rule() -> pd.DataFrame:
             (path.rsplit("/", 1)[-1], count) for path, count in registry.get(name).counts.items()
         ]
         parts = [
-            (label.lower().replace("_", "-"), *split.three_way_counts(count))
+            (label.lower().replace("_", "-"), *three_parts.three_way_counts(count))
             for label, count in counts
         ]
         parts.append(("total", *(sum(part[i] for part in parts) for i in (1, 2, 3))))

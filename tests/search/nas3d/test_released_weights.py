@@ -11,7 +11,7 @@ from conftest import write_balls
 
 from kit import paths
 from kit.evaluation import metrics
-from kit.models import ported_weights, weights
+from kit.models import weights
 from kit.search.nas3d import networks, released_weights
 from kit.search.nas3d.released import RELEASED
 from kit.studies.pbcnas import plan as pbcnas_plan
@@ -103,7 +103,7 @@ def test_a_download_lands_where_weights_are_looked_for(file, monkeypatch):
     monkeypatch.setattr(weights, "fetch", fetch)
     found = [released_weights.find("adrenal-90") for _ in range(2)]
     assert found[0] == found[1]
-    assert found[0].parent in ported_weights.folders()
+    assert found[0].parent in weights.folders()
     assert asked == [
         (
             released_weights.ADDRESS + "a/b.pt",

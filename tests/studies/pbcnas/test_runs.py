@@ -202,7 +202,7 @@ def test_what_is_looked_at(plan, done):
 
 
 def test_a_second_call_trains_nothing(plan, done, monkeypatch):
-    monkeypatch.setattr(pbcnas_runs.train, "_train", lambda *a: pytest.fail("trained again"))
+    monkeypatch.setattr(pbcnas_runs.train, "_train", lambda *a, **k: pytest.fail("trained again"))
     monkeypatch.setattr("kit.search.nas3d.proxy.judge", lambda *a: pytest.fail("judged again"))
     again = pbcnas_runs.search_all(plan)
     assert again["adrenal"]["ode"][42].history.equals(done[1]["adrenal"]["ode"][42].history)
