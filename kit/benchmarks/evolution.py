@@ -11,6 +11,7 @@ that.
 
 import argparse
 import functools
+import itertools
 import tempfile
 from pathlib import Path
 
@@ -21,7 +22,6 @@ from kit.search.evolution import workers
 from kit.search.evolution.genetic import GASettings
 from kit.search.evolution.genome import Gene, Genome
 from kit.search.evolution.plan import Plan
-import itertools
 
 CREWS = ((1, 1), (2, 1), (1, 2))  # workers, threads of each
 

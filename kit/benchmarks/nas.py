@@ -37,18 +37,17 @@ images, 32 px, 8 channels), forward and backward:
 Measured on two hyperthreads of an EPYC, everything else stopped, PyTorch 2.15; ratios of medians,
 ours over PyTorch eager, or over our first-order step:
 
-===================================================  =====
-=================================================================
-8 channels, 4 cells, 32 px, batch 32                 0.32   weights and architecture; 0.68 s against
-2.12 s; traced in 12 s
-16 channels, 8 cells, 64 px, batch 12                0.33   4.6 s against 14.2 s; 32 s to the end of
-the first step; of 32 images both at once need over 24 GB
-second order, exact                                  2.55   first step 27 s
-second order, by differences                         2.61   first step 14 s
-LeaSE, exact, ResNet-18 with the 7x7 stem            4.66   first step 58 s
-LeaSE, exact, ResNet-18 with the 3x3 stem            7.22   that audience alone has more
-multiply-accumulates than this supernet ===================================================  =====
-=================================================================
+=========================================  ====  ==================================================
+8 channels, 4 cells, 32 px, batch 32       0.32  weights and architecture; 0.68 s against 2.12 s;
+                                                 traced in 12 s
+16 channels, 8 cells, 64 px, batch 12      0.33  4.6 s against 14.2 s; 32 s to the end of the first
+                                                 step; of 32 images both at once need over 24 GB
+second order, exact                        2.55  first step 27 s
+second order, by differences               2.61  first step 14 s
+LeaSE, exact, ResNet-18 with the 7x7 stem  4.66  first step 58 s
+LeaSE, exact, ResNet-18 with the 3x3 stem  7.22  that audience alone has more multiply-accumulates
+                                                 than this supernet
+=========================================  ====  ==================================================
 
 `torch.compile` had not compiled this supernet after nine minutes. Where both ran beside other work
 the ratios were the same within a tenth.

@@ -32,17 +32,14 @@ matrix product of unfolded volumes           39.0 + 380.5                    381
 Measured on two hyperthreads of an EPYC, everything else stopped, PyTorch 2.15 eager, 28^3, batches
 of 32; seconds, ours over PyTorch's:
 
-===========================================================  ===================
-====================
-network                                                      training step        evaluation
-===========================================================  ===================
-====================
-adrenal-90 (8 filters, two 5^3, one 3^3)                     0.60 / 1.79 = 0.33   0.22 / 0.26 = 0.83
-three (8 and 16 filters, 3^3 only, 2 x 2 cells)              0.56 / 1.22 = 0.46   0.19 / 0.28 = 0.66
-wide (16 filters, one 3^3 with norm, one 5^3)                0.91 / 1.48 = 0.62   0.28 / 0.61 = 0.46
-seven (8 filters, one 7^3 with norm)                         0.62 / 1.86 = 0.33   0.18 / 0.27 = 0.69
-===========================================================  ===================
-====================
+=============================================  ==================  ==================
+network                                        training step       evaluation
+=============================================  ==================  ==================
+adrenal-90 (8 filters, two 5^3, one 3^3)       0.60 / 1.79 = 0.33  0.22 / 0.26 = 0.83
+three (8 and 16 filters, 3^3 only, 2 x 2)      0.56 / 1.22 = 0.46  0.19 / 0.28 = 0.66
+wide (16 filters, one 3^3 with norm, one 5^3)  0.91 / 1.48 = 0.62  0.28 / 0.61 = 0.46
+seven (8 filters, one 7^3 with norm)           0.62 / 1.86 = 0.33  0.18 / 0.27 = 0.69
+=============================================  ==================  ==================
 
 Before pairing, adrenal-90 took 0.46 and 0.94 of PyTorch's time, seven 0.45 and 1.04, three 0.45 and
 0.74; with Keras' own layers throughout adrenal-90 took 0.78 s a step, three 0.62, seven 0.87, wide

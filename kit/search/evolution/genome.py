@@ -203,7 +203,8 @@ def chapter5(
     astrocytes: bool = True, scale: str = "linear", architectures=architecture_catalog.TABLE_5_2
 ) -> Genome:
     """The genes of Gen-Soup (Table 5.2): five, and with astrocytes the factors Str and Weak, all in
-    the order of Table 3.4 (see card 5.10).
+    the order of Table 3.4: in that of Table 5.1's caption its probabilities of crossover would
+    blend loss and optimizer, and never the rates.
     """
     plain = _ordered(
         ORDERS["table-3.4"],

@@ -27,6 +27,7 @@ A search cut off goes on: its evaluations are in the folder as they end, the met
 from its seed and takes known results from there.
 """
 
+import contextlib
 import json
 import logging
 import math
@@ -197,7 +198,7 @@ class Ledger:
         return pd.concat([table[columns], values], axis=1)
 
 
-def search(
+def search(  # noqa: PLR0913 a search has nine parts that its folder answers for, each by name
     method: str,
     genome: Genome,
     evaluate,
@@ -268,11 +269,9 @@ def search(
                 "genetic": genetic,
             },
         )
-        ledger = Ledger(genome, evaluate, budget, seed, folder, epochs)
-        try:
+        ledger = Ledger(genome, evaluate, budget, seed, folder, epochs=epochs)
+        with contextlib.suppress(_Spent):
             METHODS[method](ledger, population, genetic or {})
-        except _Spent:
-            pass
         table = ledger.trace()
         files.write_csv(folder / "trace.csv", table.assign(genes=table["genes"].map(json.dumps)))
     return table

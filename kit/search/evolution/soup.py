@@ -1,8 +1,8 @@
 """Gen-Soup, chapter 5 of the thesis: a genetic algorithm whose individuals go on training, and
 whose offspring inherit their parents' averaged weights.
 
-No code of chapter 5 is public; what the text leaves open is settled as the thesis card, section 5,
-recommends, and each choice is a setting: all individuals of an architecture start from the same
+No code of chapter 5 is public; what the text leaves open is settled here, and each choice is a
+setting: all individuals of an architecture start from the same
 weights, head included; moving statistics are averaged with the weights and may be measured anew;
 every generation has a new optimizer; the elite trains on like the others; the cosine falls over all
 epochs of the search; images grow by a rounded line and stay at full size for the last generations.
@@ -76,7 +76,8 @@ class SoupSettings:
     decay_mode : str
         See :func:`kit.training.optimizers.decayed`.
     crossover, mutation : tuple of float
-        By gene in the order of chapter 3 (card 5.10); without astrocytes the first five count.
+        By gene in the order of chapter 3 (see
+        :func:`kit.search.evolution.genome.chapter5`); without astrocytes the first five count.
     opponents : int
         Of the tournament.
     seed : int
@@ -146,7 +147,7 @@ class SoupSettings:
 
 def image_sizes(generations: int, start: int = 224, end: int = 302, at_end: int = 10) -> tuple:
     """Side of the images by generation: a rounded line from `start` to `end`, which the last
-    `at_end` generations have (card 5.8, oracle 6.4).
+    `at_end` generations have; no constant step in whole pixels fits both experiments.
     """
     growing = generations - at_end
     return tuple(

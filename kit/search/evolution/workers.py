@@ -138,7 +138,7 @@ class _Crew:
             **environment(self.threads),
             **({"CUDA_VISIBLE_DEVICES": ""} if role == "chief" else {}),
         }
-        with open(self._log(name), "a") as log:
+        with self._log(name).open("a") as log:
             self.processes[name] = subprocess.Popen(
                 command,
                 cwd=paths.ROOT,

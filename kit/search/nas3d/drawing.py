@@ -1,13 +1,13 @@
 """Pictures of found 3D networks: the pruned cell as a stair from input to output, and the skeleton
 that the cell is stacked into.
 
-The publication shows no cells; its code keeps adjacency matrices (card 1). Here every vertex that
-pruning left is a box that says what it does, one step further down and to the right than the vertex
-before it; a state's line leaves its box downwards and has a dot wherever it is read. Lines are
-level or upright, each edge has its own level before the box that it enters, and no line passes a
-box, whatever the cell. The dashed line is the residual connection that every cell has; where the
-cell also has the direct edge from input to output both are drawn, because both are added (card
-1.4). Fill repeats the kernel that the text names.
+The publication shows no cells; its code keeps adjacency matrices. Here every vertex that pruning
+left is a box that says what it does, one step further down and to the right than the vertex before
+it; a state's line leaves its box downwards and has a dot wherever it is read. Lines are level or
+upright, each edge has its own level before the box that it enters, and no line passes a box,
+whatever the cell. The dashed line is the residual connection that every cell has; where the cell
+also has the direct edge from input to output both are drawn, because both are added. Fill repeats
+the kernel that the text names.
 """
 
 import textwrap

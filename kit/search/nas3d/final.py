@@ -1,12 +1,12 @@
 """Final trainings in 3D: found networks, the benchmark's ResNets beside them, and networks of one
 data set fine-tuned on another.
 
-Found networks train as in the released code (card 4): the whole official training part, Adam at a
-constant rate, no augmentation, the first epoch of the highest validation accuracy counts. Two
-departures. Its validation accuracy is a mean over batches, which gives the images of a small last
-batch too much weight; here it is that of the images. And its script hands over the biases and
-normalisations of the searched network; here everything is drawn anew unless `warm` weights are
-given. The benchmark's own protocol for ResNets (card 11) is another: batches of 32, a rate that
+Found networks train as in the released code: the whole official training part, Adam at a constant
+rate, no augmentation, the first epoch of the highest validation accuracy counts. Two departures.
+Its validation accuracy is a mean over batches, which gives the images of a small last batch too
+much weight; here it is that of the images. And its script hands over the biases and normalisations
+of the searched network; here everything is drawn anew unless `warm` weights are given. The
+benchmark's own protocol for ResNets (MedMNIST's experiments) is another: batches of 32, a rate that
 falls tenfold twice, the epoch of the highest validation AUC; both are offered, so that networks can
 be compared under one protocol. Runs are those of `kit.training.train`: seeded, resumable, never
 repeated.
@@ -135,7 +135,7 @@ def traced(recipe: Recipe3D, images: int) -> bool:
     return recipe.epochs * -(-images // recipe.batch_size) >= EAGER_STEPS
 
 
-def fit(
+def fit(  # noqa: PLR0913 five parts of a training, and the five words of its run by name
     make: Callable,
     description: dict,
     recipe: Recipe3D,

@@ -1,9 +1,9 @@
 """Candidates of the publication's searches whose architecture is known: the winners that were
 released, and two that its training script names.
 
-Only architectures, as the 29 choices of their genomes (card 7 and oracle 1). organ-58, synapse-190,
-fracture-125 and vessel-247, which the authors trained as well, cannot be reconstructed from what
-they released.
+Only architectures, as the 29 choices of their genomes, read from the released files.
+organ-58, synapse-190, fracture-125 and vessel-247, which the authors trained as well, cannot be
+reconstructed from what they released.
 """
 
 from dataclasses import dataclass

@@ -359,7 +359,7 @@ def released_tests(plan: Plan) -> dict:
         try:
             path = released_weights.find(name)
             inputs, parts = load(replace(plan, edge=released_weights.EDGE), names[key])
-            found[name] = released_weights.test(
+            found[name] = released_weights.predicted(
                 name,
                 path,
                 inputs,

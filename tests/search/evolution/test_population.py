@@ -145,9 +145,9 @@ def test_a_killed_chief_and_a_killed_worker_lose_nothing(network, tmp_path):  # 
 
 
 def test_searches_without_a_result_are_errors(tmp_path):
-    with pytest.raises(AllFailed, match="candidates that were tried failed.*no memory left"):
+    with pytest.raises(AllFailed, match=r"candidates that were tried failed.*no memory left"):
         workers.run(a_plan(fail=True), tmp_path / "s")
-    with pytest.raises(AllFailed, match="could be trained.*above 1e"):
+    with pytest.raises(AllFailed, match=r"could be trained.*above 1e"):
         workers.run(
             a_plan(settings=ODESettings(population=5, budget=5, most_cost=1e3, patience=3)),
             tmp_path / "t",

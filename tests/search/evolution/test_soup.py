@@ -1,4 +1,4 @@
-"""Gen-Soup without images: averages against the thesis card's numbers, inheritance, failures,
+"""Gen-Soup without images: averages against known numbers, inheritance, failures,
 resume, and what stays on disk.
 """
 
@@ -246,7 +246,7 @@ def test_offspring_inherit_as_the_text_says(tmp_path):
     ways = set()
     for i, row in kept.items():
         seed = int(np.random.SeedSequence([SETTINGS.seed, 1, i]).generate_state(1)[0] % 2**31)
-        parents = list((row["first"], row["second"]))
+        parents = [row["first"], row["second"]]
         better = max(parents, key=lambda p: before[p]["evaluation"])
         assert row["architecture"] == before[better]["architecture"]
         if seed not in given:

@@ -147,7 +147,7 @@ def test_what_fails_is_worst_with_a_reason(tmp_path):
 
 
 def test_when_all_fail_it_is_an_error(tmp_path, capsys):
-    with pytest.raises(AllFailed, match="All 5 individuals failed.*LBFGS"):
+    with pytest.raises(AllFailed, match=r"All 5 individuals failed.*LBFGS"):
         workers.run(a_plan(fail="all"), tmp_path / "s")
     assert tuner.main(["alone", str(tmp_path / "s")]) == 1
     assert "LBFGS" in capsys.readouterr().err
