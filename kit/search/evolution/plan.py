@@ -46,7 +46,7 @@ class SearchBroken(KitError):
     """The processes of a search ended before the search."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Plan:
     """A search by the genetic algorithm.
 
@@ -141,10 +141,11 @@ class Plan:
         """The plan of a folder; a :class:`SpacePlan` if it names a space."""
         told = files.read_json(Path(folder) / PLAN)
         kind, settings = (SpacePlan, ODESettings) if "space" in told else (Plan, GASettings)
-        return kind(Genome(**told.pop("genome")), settings(**told.pop("settings")), **told)
+        given = {"genome": Genome(**told["genome"]), "settings": settings(**told["settings"])}
+        return kind(**told | given)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SpacePlan(Plan):
     """A search by differential evolution, or at random with the same books; its settings are
     :class:`kit.search.evolution.opposition_settings.ODESettings`.

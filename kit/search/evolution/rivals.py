@@ -6,16 +6,16 @@ beside published results of a genetic algorithm, a particle swarm and an artific
 tuned six other hyperparameters of one AlexNet, and leaves out random search. Here all methods
 search the same genome with the same evaluation, seed by seed and training for training.
 
-==========
-============================================================================================================
+=========  =======================================================================================
 random     uniform genes, the baseline that a search must beat
 genetic    :mod:`kit.search.evolution.genetic`
 swarm      particle swarm with inertia (NiaPy): genes are positions, categories their bins
 bees       artificial bee colony (NiaPy), likewise
 bayesian   Gaussian process and confidence bound (KerasTuner): categories are bin centres on the
-axis of a gene hyperband  successive halving (KerasTuner): many short trainings, the better half
-longer; counts epochs, so it makes more but shorter evaluations ==========
-============================================================================================================
+           axis of a gene
+hyperband  successive halving (KerasTuner): many short trainings, the better half longer; counts
+           epochs, so it makes more but shorter evaluations
+=========  =======================================================================================
 
 NiaPy (MIT, releases every year) was chosen for the last two published rivals because it follows the
 original papers, seeds a generator of its own and is of the kit's licence; Indago (MIT) draws from

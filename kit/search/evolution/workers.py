@@ -16,6 +16,7 @@ from pathlib import Path
 
 from kit import files, paths
 from kit.search.evolution import plan as plans
+from kit.search.evolution import tuner
 from kit.search.evolution.plan import AllFailed, Plan, SearchBroken
 from kit.search.evolution.population import ended
 
@@ -53,8 +54,6 @@ def run(plan: Plan, folder, workers: int = 0, threads: int | None = None) -> pla
     plan.function()
     plan.write(folder)
     if not workers:
-        from kit.search.evolution import tuner
-
         return tuner.alone(folder)
     if not _over(folder):
         with _Crew(folder, workers, threads or max((os.cpu_count() or 1) // workers, 1)) as crew:

@@ -22,10 +22,10 @@ from kit import compat, files, record
 from kit.data import registry
 from kit.errors import KitError
 from kit.models import saved
-from kit.search.nas3d import networks, space
+from kit.search.nas3d import networks, resnet, space
 from kit.search.nas3d.proxy import EAGER_STEPS, EPSILON
 from kit.search.nas3d.space import Network3D
-from kit.training import train
+from kit.training import predictions, train
 
 
 class BadFinal(KitError):
@@ -270,8 +270,6 @@ def fit_resnet(
     }
 
     def make():
-        from kit.search.nas3d import resnet
-
         return resnet.build(network, variant, seed=seed, **shape)
 
     return fit(
@@ -312,8 +310,6 @@ def fine_tune(
     BadFinal
         If the source is of another network, or did not keep its weights.
     """
-    from kit.training import predictions
-
     shape = {"classes": _classes(inputs), "edge": inputs.x.shape[1], "channels": inputs.x.shape[4]}
     if (
         source.config["model"]["network"] != space.to_json(network)

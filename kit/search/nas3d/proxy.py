@@ -177,11 +177,11 @@ def judge(network: Network3D, inputs: Inputs, rows: dict, proxy: Proxy) -> Judge
     with predictions.memory("this candidate", proxy.batch_size):
         model = networks.build(
             network,
-            len(registry.get(inputs.name).classes),
-            inputs.x.shape[1],
-            inputs.x.shape[4],
-            proxy.seed,
-            proxy.biases,
+            classes=len(registry.get(inputs.name).classes),
+            edge=inputs.x.shape[1],
+            channels=inputs.x.shape[4],
+            seed=proxy.seed,
+            biases=proxy.biases,
         )
         return _train(
             model,

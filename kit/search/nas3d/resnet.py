@@ -247,7 +247,7 @@ def build(
     ------
     BadResNet
     """
-    _check(name, variant, classes, edge, channels, width, seed)
+    _check(name, variant, classes=classes, edge=edge, channels=channels, width=width, seed=seed)
     make, inputs = _Maker(variant, seed), layers.Input((edge, edge, edge, channels), name="volume")
     x = make.body(inputs, name, width)
     x = layers.GlobalAveragePooling3D(name="gap")(x)
@@ -262,7 +262,7 @@ def build(
     )
 
 
-def _check(name, variant, classes, edge, channels, width, seed) -> None:
+def _check(name, variant, *, classes, edge, channels, width, seed) -> None:
     if name not in BLOCKS or variant not in VARIANTS:
         raise BadResNet(
             f"There is no {name!r} in {variant!r}; choose one of {', '.join(BLOCKS)} in one of "
@@ -310,7 +310,7 @@ def costs(
     ------
     BadResNet
     """
-    _check(name, variant, classes, edge, channels, width, 0)
+    _check(name, variant, classes=classes, edge=edge, channels=channels, width=width, seed=0)
     counter = _Counter(variant)
     last = counter.body(_Shape(edge, channels), name, width).channels
     return counter.weights + (last + 1) * classes, counter.macs + last * classes

@@ -88,10 +88,10 @@ def search(plan: Plan, name: str, method: str, seed: int) -> plans.Result:
         "proxy": proxy,
     }
     asked = plans.SpacePlan(
-        plans.numbers(nas3d_space.GENES),
-        plan.settings(method, seed),
-        "pbcnas.proxy",
-        arguments,
+        genome=plans.numbers(nas3d_space.GENES),
+        settings=plan.settings(method, seed),
+        evaluate="pbcnas.proxy",
+        arguments=arguments,
         space="pbcnas.space",
         space_arguments=space,
     )

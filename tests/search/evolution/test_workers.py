@@ -54,7 +54,11 @@ def expected():
 
 def a_plan(function="judge", **arguments):
     return Plan(
-        SPACE, SETTINGS, f"tests.search.evolution.test_workers:{function}", arguments, lease=10.0
+        genome=SPACE,
+        settings=SETTINGS,
+        evaluate=f"tests.search.evolution.test_workers:{function}",
+        arguments=arguments,
+        lease=10.0,
     )
 
 
