@@ -120,7 +120,7 @@ class Plan:
         """Digest of all settings, which names folders: the same wherever the modules lie."""
         return files.digest(tasks.historic(asdict(self)))
 
-    def write(self, folder) -> None:
+    def write(self, folder: Path | str) -> None:
         """Write the plan into its folder, or check that the one there is the same.
 
         Raises
@@ -137,7 +137,7 @@ class Plan:
             )
 
     @staticmethod
-    def read(folder) -> "Plan":
+    def read(folder: Path | str) -> "Plan":
         """The plan of a folder; a :class:`SpacePlan` if it names a space."""
         told = files.read_json(Path(folder) / PLAN)
         kind, settings = (SpacePlan, ODESettings) if "space" in told else (Plan, GASettings)
@@ -208,7 +208,7 @@ def _imported(name: str):
         ) from error
 
 
-def trial_folder(folder, number: int) -> Path:
+def trial_folder(folder: Path | str, number: int) -> Path:
     """Folder of the n-th training of a search, counted from 0 over all generations."""
     return Path(folder) / f"trial_{number:04d}"
 
@@ -253,7 +253,7 @@ class Result:
         }
 
 
-def result(folder) -> Result:
+def result(folder: Path | str) -> Result:
     """Read what a search has found so far.
 
     Raises

@@ -34,6 +34,7 @@ import math
 import tempfile
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -201,10 +202,10 @@ class Ledger:
 def search(  # noqa: PLR0913 a search has nine parts that its folder answers for, each by name
     method: str,
     genome: Genome,
-    evaluate,
+    evaluate: Callable,
     budget: int,
     seed: int,
-    folder,
+    folder: Path | str,
     *,
     population: int = 10,
     epochs: int | None = None,

@@ -18,6 +18,7 @@ best individual are kept.
 import hashlib
 import shutil
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,6 +26,7 @@ import numpy as np
 import pandas as pd
 
 from kit import files
+from kit.data.inputs import Inputs
 from kit.errors import KitError
 from kit.search.evolution import averaging
 from kit.search.evolution.genetic import GeneticAlgorithm
@@ -55,11 +57,11 @@ class Nursery:
     settings : SoupSettings
     """
 
-    def __init__(self, network, inputs, parts: dict, settings: SoupSettings):
+    def __init__(self, network: short.Network, inputs: Inputs, parts: dict, settings: SoupSettings):
         self.network, self.inputs, self.parts, self.settings = network, inputs, parts, settings
         self.failures = (train_module.Diverged, predictions.OutOfMemory, RefusedRule)
 
-    def trainer(self, architecture: str):
+    def trainer(self, architecture: str) -> short.Trainer:
         """The trainer of an architecture."""
         return short.trainer(replace(self.network, architecture=architecture))
 
@@ -338,19 +340,19 @@ class Search:
         )
 
 
-def save(path, weights) -> None:
+def save(path: Path | str, weights: list) -> None:
     """Write weights as npz with the arrays "0", "1", ..., atomically."""
     with files.atomic_write(path) as temporary:
         np.savez(temporary, **{str(k): w for k, w in enumerate(weights)})
 
 
-def load(path) -> list:
+def load(path: Path | str) -> list[np.ndarray]:
     """Weights that :func:`save` wrote."""
     with np.load(path) as arrays:
         return [arrays[str(k)] for k in range(len(arrays.files))]
 
 
-def digest(weights) -> str:
+def digest(weights: list[np.ndarray]) -> str:
     """Sixteen hex digits that tell weights apart."""
     total = hashlib.sha256()
     for array in weights:
@@ -358,7 +360,7 @@ def digest(weights) -> str:
     return total.hexdigest()[:16]
 
 
-def soups(members, scores, score_of) -> dict:
+def soups(members: list[list[np.ndarray]], scores: Sequence[float], score_of: Callable) -> dict:
     """The three soups of a population and what they consist of: name -> (weights, shares).
 
     Parameters

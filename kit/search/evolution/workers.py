@@ -23,7 +23,9 @@ from kit.search.evolution.population import ended
 FRUITLESS = 3  # deaths of a worker in a row between which no individual ended
 
 
-def run(plan: Plan, folder, workers: int = 0, threads: int | None = None) -> plans.Result:
+def run(
+    plan: Plan, folder: Path | str, workers: int = 0, threads: int | None = None
+) -> plans.Result:
     """Run a search, or go on with the one in the folder.
 
     Parameters

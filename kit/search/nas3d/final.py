@@ -20,6 +20,7 @@ import numpy as np
 
 from kit import compat, files, record
 from kit.data import registry
+from kit.data.inputs import Inputs
 from kit.errors import KitError
 from kit.models import saved
 from kit.search.nas3d import networks, resnet, space
@@ -89,7 +90,7 @@ class MeanAUC(keras.metrics.Metric):
             else keras.metrics.AUC(1000, multi_label=True, num_labels=classes)
         )
 
-    def update_state(self, y_true, y_pred, sample_weight=None):
+    def update_state(self, y_true, y_pred, sample_weight=None) -> None:
         """Labels (N, 1) of two classes or one-hot (N, C); probabilities (N, C)."""
         self.area.update_state(y_true, y_pred[:, 1:] if self.classes == 2 else y_pred)
 
@@ -97,11 +98,11 @@ class MeanAUC(keras.metrics.Metric):
         """The area so far."""
         return self.area.result()
 
-    def reset_state(self):
+    def reset_state(self) -> None:
         """Forget all images."""
         self.area.reset_state()
 
-    def get_config(self):
+    def get_config(self) -> dict:
         """Constructor arguments."""
         return {**super().get_config(), "classes": self.classes}
 
@@ -139,7 +140,7 @@ def fit(  # noqa: PLR0913 five parts of a training, and the five words of its ru
     make: Callable,
     description: dict,
     recipe: Recipe3D,
-    inputs,
+    inputs: Inputs,
     parts: dict,
     *,
     name: str,
@@ -205,7 +206,7 @@ def fit(  # noqa: PLR0913 five parts of a training, and the five words of its ru
 def fit_network(
     network: Network3D,
     recipe: Recipe3D,
-    inputs,
+    inputs: Inputs,
     parts: dict,
     *,
     warm: list | None = None,
@@ -247,7 +248,7 @@ def fit_resnet(
     network: str,
     variant: str,
     recipe: Recipe3D,
-    inputs,
+    inputs: Inputs,
     parts: dict,
     *,
     width: float = 1.0,
@@ -287,7 +288,7 @@ def fine_tune(
     network: Network3D,
     source: record.Run,
     recipe: Recipe3D,
-    inputs,
+    inputs: Inputs,
     parts: dict,
     *,
     seed: int = 0,
