@@ -212,10 +212,10 @@ def search(
     kit.search.evolution.plan.AllFailed
     """
     asked = plans.Plan(
-        plan.genome(),
-        plan.settings(generations, individuals, seed),
-        "gencnn.fitness",
-        task(plan, dataset, fitness),
+        genome=plan.genome(),
+        settings=plan.settings(generations, individuals, seed),
+        evaluate="gencnn.fitness",
+        arguments=task(plan, dataset, fitness),
     )
     result = workers.run(
         asked,

@@ -7,7 +7,7 @@ from kit.models import architecture_catalog, ported_weights
 from kit.models.weights import Initialisation
 from kit.published import papers
 from kit.search.evolution import genome as evolution_genome
-from kit.search.evolution.soup import SoupSettings
+from kit.search.evolution.soup_settings import SoupSettings
 
 EXPERIMENTS = (
     "1",
@@ -55,7 +55,8 @@ class Plan:
     generations : tuple of int
         Of experiments 1 and 2.
     first, decrement, smallest, start, end, at_end, epochs, batch_size, recalibrate
-        See :class:`kit.search.evolution.soup.SoupSettings`; `recalibrate` holds for soups too.
+        See :class:`kit.search.evolution.soup_settings.SoupSettings`; `recalibrate` holds for
+        soups too.
     mixing : str
         "choice": CutMix or MixUp, as published.
     augmentation : bool

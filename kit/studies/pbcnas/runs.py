@@ -90,10 +90,10 @@ def search(plan: Plan, name: str, method: str, seed: int) -> plans.Result:
         "proxy": proxy,
     }
     asked = plans.SpacePlan(
-        plans.numbers(nas3d_space.GENES),
-        plan.settings(method, seed),
-        "pbcnas.proxy",
-        arguments,
+        genome=plans.numbers(nas3d_space.GENES),
+        settings=plan.settings(method, seed),
+        evaluate="pbcnas.proxy",
+        arguments=arguments,
         space="pbcnas.space",
         space_arguments=space,
     )
@@ -372,7 +372,7 @@ def released_tests(plan: Plan) -> dict:
         try:
             path = released_weights.find(name)
             inputs, parts = load(replace(plan, edge=released_weights.EDGE), names[key])
-            found[name] = released_weights.test(
+            found[name] = released_weights.predicted(
                 name,
                 path,
                 inputs,

@@ -119,7 +119,7 @@ def test_released_weights_are_tested_once_at_full_size(file, plan, monkeypatch):
     monkeypatch.setitem(
         released_weights.LOGITS,
         "adrenal-90",
-        tuple(map(tuple, known + [[0, 0], [0, 0.25], [0, 0]])),
+        tuple(map(tuple, np.add(known, [[0, 0], [0, 0.25], [0, 0]]))),
     )
     found = runs.released_tests(plan)
     assert found["nodule-197"] == "Not tested: nodulemnist3d is not used here."
