@@ -28,7 +28,8 @@ LEVELS = {
     "benchmarks": 6,
     "doors": 7,
 }
-LATE = ("tensorflow", "keras", "selenium")  # may be imported inside a function: they take seconds
+# may be imported inside a function: they take seconds, or few need them
+LATE = ("tensorflow", "keras", "selenium", "keras_tuner", "niapy", "pydicom", "streamlit")
 
 
 def module_name(path: Path) -> str:
