@@ -35,12 +35,19 @@ def affine(size: int = 200, images: int = 512, rounds: int = 3, seed: int = 0) -
     targets = np.zeros((images, 4), np.float32)
     fused = iter(
         batches.augmented(
-            x, targets, np.arange(images), 1 / 255, 32, seed, 0, augment_affine.Augmentation()
+            x,
+            targets,
+            np.arange(images),
+            scale=1 / 255,
+            batch_size=32,
+            seed=seed,
+            first_epoch=0,
+            settings=augment_affine.Augmentation(),
         )
     )
     streams = {
         "keras_generator": augment_affine.generator_batches(
-            x, targets, 1 / 255, 32, augment_affine.Augmentation(), seed
+            x, targets, 1 / 255, 32, augment_affine.Augmentation(), seed=seed
         ),
         "fused": fused,
     }
@@ -91,7 +98,16 @@ def auto(
     for settings in (autoaugment.AutoAugment(name, cutout=16) for name in autoaugment.ENCODINGS):
         streams["one thread", settings.encoding] = alone(settings)
         streams["tf.data", settings.encoding] = iter(
-            batches.augmented(x, targets, rows, 1 / 255, batch_size, seed, 0, settings)
+            batches.augmented(
+                x,
+                targets,
+                rows,
+                scale=1 / 255,
+                batch_size=batch_size,
+                seed=seed,
+                first_epoch=0,
+                settings=settings,
+            )
         )
     rates = {key: [] for key in streams}
     for _, (key, stream) in itertools.product(range(rounds), streams.items()):

@@ -82,10 +82,10 @@ def measure(
     for crew, threads in crews:
         with tempfile.TemporaryDirectory() as folder:
             plan = Plan(
-                genome,
-                GASettings(generations, individuals, (0.9,), (0.2,), worst=-100.0),
-                "benchmark.training",
-                {"steps": steps},
+                genome=genome,
+                settings=GASettings(generations, individuals, (0.9,), (0.2,), worst=-100.0),
+                evaluate="benchmark.training",
+                arguments={"steps": steps},
             )
             workers.run(plan, folder, crew, threads)
             last = [

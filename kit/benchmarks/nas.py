@@ -37,44 +37,42 @@ images, 32 px, 8 channels), forward and backward:
 Measured on two hyperthreads of an EPYC, everything else stopped, PyTorch 2.15; ratios of medians,
 ours over PyTorch eager, or over our first-order step:
 
-===================================================  =====
-=================================================================
-8 channels, 4 cells, 32 px, batch 32                 0.32   weights and architecture; 0.68 s against
-2.12 s; traced in 12 s
-16 channels, 8 cells, 64 px, batch 12                0.33   4.6 s against 14.2 s; 32 s to the end of
-the first step; of 32 images both at once need over 24 GB
-second order, exact                                  2.55   first step 27 s
-second order, by differences                         2.61   first step 14 s
-LeaSE, exact, ResNet-18 with the 7x7 stem            4.66   first step 58 s
-LeaSE, exact, ResNet-18 with the 3x3 stem            7.22   that audience alone has more
-multiply-accumulates than this supernet ===================================================  =====
-=================================================================
+=========================================  ====  ==================================================
+8 channels, 4 cells, 32 px, batch 32       0.32  weights and architecture; 0.68 s against 2.12 s;
+                                                 traced in 12 s
+16 channels, 8 cells, 64 px, batch 12      0.33  4.6 s against 14.2 s; 32 s to the end of the first
+                                                 step; of 32 images both at once need over 24 GB
+second order, exact                        2.55  first step 27 s
+second order, by differences               2.61  first step 14 s
+LeaSE, exact, ResNet-18 with the 7x7 stem  4.66  first step 58 s
+LeaSE, exact, ResNet-18 with the 3x3 stem  7.22  that audience alone has more multiply-accumulates
+                                                 than this supernet
+=========================================  ====  ==================================================
 
 `torch.compile` had not compiled this supernet after nine minutes. Where both ran beside other work
 the ratios were the same within a tenth.
 """
 
 import argparse
-import contextlib
 import functools
-import json
-import subprocess
 import sys
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import tensorflow as tf
 
 from kit import files, record
+from kit.benchmarks.sides import Torch, alternate, limit_threads
 from kit.errors import KitError
+from kit.search.nas2d import audience, search_step, supernet
+from kit.search.nas2d.lease_settings import LeaseSettings
+from kit.training import rules
 
 SCRIPT = Path(__file__).with_name("nas_torch.py")
-
-
-class NoTorch(KitError):
-    """PyTorch did not start or ended early."""
 
 
 @dataclass(frozen=True)
@@ -96,63 +94,6 @@ class Settings:
     mode: str = "exact"
 
 
-class Torch:
-    """PyTorch's side: a process that makes one step whenever asked; a context manager.
-
-    Parameters
-    ----------
-    python : str
-        Interpreter that has PyTorch.
-    settings : Settings
-        A dataclass of what the program reads.
-    script : path-like, optional
-        The program; None is this benchmark's.
-
-    Raises
-    ------
-    NoTorch
-    """
-
-    def __init__(self, python: str, settings: Settings, script=None):
-        try:
-            self.process = subprocess.Popen(
-                [python, str(script or SCRIPT), json.dumps(asdict(settings))],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                text=True,
-            )
-        except OSError as error:
-            raise NoTorch(
-                f"{python} could not be started ({error.strerror}); give --torch an interpreter "
-                "that has PyTorch."
-            ) from error
-        self.facts = self._answer()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.process.stdin.close()
-        self.process.terminate()
-        self.process.wait()
-
-    def _answer(self) -> dict:
-        line = self.process.stdout.readline()
-        if not line:
-            self.process.wait()
-            raise NoTorch(
-                f"PyTorch's side ended with status {self.process.returncode}; give --torch an "
-                "interpreter that has PyTorch (dependency group `benchmark`)."
-            )
-        return json.loads(line)
-
-    def step(self) -> dict:
-        """Seconds of a step: "weights" and "arch"."""
-        self.process.stdin.write("\n")
-        self.process.stdin.flush()
-        return self._answer()
-
-
 class Ours:
     """Our side: the steps of a search on one batch of random images.
 
@@ -164,13 +105,7 @@ class Ours:
         and "lease" (on the first order, ResNet-18).
     """
 
-    def __init__(self, settings: Settings, also=()):
-        import tensorflow as tf
-
-        from kit.search.nas2d import search_step, supernet
-        from kit.search.nas2d.lease_settings import LeaseSettings
-        from kit.training import rules
-
+    def __init__(self, settings: Settings, also: Sequence[str] = ()):
         options = {"stem": settings.audience_stem, "width": settings.audience_width}
         rng, self.space = (
             np.random.default_rng(0),
@@ -218,8 +153,6 @@ class Ours:
         )
         self.told, self.delta = None, tf.zeros((settings.batch, settings.size, settings.size, 3))
         if "lease" in also:
-            from kit.search.nas2d import audience
-
             self.told = [
                 tf.constant(weight)
                 for weight in audience.initial_weights(
@@ -230,47 +163,45 @@ class Ours:
 
     def step(self) -> dict:
         """Seconds of a step: "weights", "arch" and what else was asked for."""
-        from kit.search.nas2d import search_step
-
         kind, times = self.kinds["arch"], {}
         times["weights"] = self._timed(
             search_step.weight_step(kind),
-            self.weights,
-            self.buffers,
-            self.arch,
-            self.batch,
-            self.rates,
+            (self.weights, self.buffers, self.arch, self.batch, self.rates),
         )
         for name, kind in self.kinds.items():
             if name == "lease":
                 times[name] = self._timed(
                     search_step.lease_step(kind),
-                    self.weights,
-                    self.buffers,
-                    self.arch,
-                    self.moments,
-                    self.told,
-                    [0 * part for part in self.told],
-                    self.batch,
-                    self.batch,
-                    self.batch,
-                    self.delta,
-                    self.rates,
+                    (
+                        self.weights,
+                        self.buffers,
+                        self.arch,
+                        self.moments,
+                        self.told,
+                        [0 * part for part in self.told],
+                        self.batch,
+                        self.batch,
+                        self.batch,
+                        self.delta,
+                        self.rates,
+                    ),
                 )
             else:
                 times[name] = self._timed(
                     search_step.arch_step(kind),
-                    self.weights,
-                    self.buffers,
-                    self.arch,
-                    self.moments,
-                    self.batch,
-                    self.batch,
-                    self.rates,
+                    (
+                        self.weights,
+                        self.buffers,
+                        self.arch,
+                        self.moments,
+                        self.batch,
+                        self.batch,
+                        self.rates,
+                    ),
                 )
         return times
 
-    def _timed(self, step, *arguments) -> float:
+    def _timed(self, step: Callable, arguments: tuple) -> float:
         start = time.perf_counter()
         for tensor in _tensors(step(*arguments)):
             tensor.numpy()
@@ -278,49 +209,11 @@ class Ours:
 
 
 def _tensors(result):
-    import tensorflow as tf
-
     return [part for part in tf.nest.flatten(result) if part.shape.rank == 0]
 
 
-def alternate(steps: dict, rounds: int) -> pd.DataFrame:
-    """Time sides in turn; the first step of each, which traces or compiles, is told apart.
-
-    Parameters
-    ----------
-    steps : dict
-        Side -> callable () -> {part: seconds}.
-    rounds : int
-        Steps of each side after the first.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Columns side, part, first (seconds of the first step), then median, low and high over the
-        rounds, in seconds.
-    """
-    times = {name: [] for name in steps}
-    for _ in range(rounds + 1):
-        for name, step in steps.items():
-            times[name].append(step())
-    rows = [
-        {
-            "side": name,
-            "part": part,
-            "first": found[0][part],
-            "median": np.median(later),
-            "low": min(later),
-            "high": max(later),
-        }
-        for name, found in times.items()
-        for part in found[0]
-        for later in ([one[part] for one in found[1:]],)
-    ]
-    return pd.DataFrame(rows)
-
-
 def compare(
-    settings: Settings, python: str | None = None, rounds: int = 5, also=()
+    settings: Settings, python: str | None = None, rounds: int = 5, also: Sequence[str] = ()
 ) -> pd.DataFrame:
     """Time both sides in turn.
 
@@ -341,9 +234,12 @@ def compare(
 
     Raises
     ------
-    NoTorch
+    kit.benchmarks.sides.NoTorch
     """
-    sides, torch = {"ours": Ours(settings, also)}, Torch(python, settings) if python else None
+    sides, torch = (
+        {"ours": Ours(settings, also)},
+        Torch(python, settings, SCRIPT) if python else None,
+    )
     try:
         if torch:
             sides["pytorch compiled" if settings.compiled else "pytorch eager"] = torch
@@ -379,16 +275,7 @@ def ratios(table: pd.DataFrame) -> dict:
     }
 
 
-def limit_threads(threads: int) -> None:
-    """Give TensorFlow so many threads, unless it has started."""
-    import tensorflow as tf
-
-    with contextlib.suppress(RuntimeError):  # TensorFlow has started already; it keeps its threads
-        tf.config.threading.set_intra_op_parallelism_threads(threads)
-        tf.config.threading.set_inter_op_parallelism_threads(threads)
-
-
-def main(arguments=None) -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Command line; prints the table and the ratios, and writes them with --out."""
     parser = argparse.ArgumentParser(
         prog="python -m kit.benchmarks.nas",

@@ -32,17 +32,14 @@ matrix product of unfolded volumes           39.0 + 380.5                    381
 Measured on two hyperthreads of an EPYC, everything else stopped, PyTorch 2.15 eager, 28^3, batches
 of 32; seconds, ours over PyTorch's:
 
-===========================================================  ===================
-====================
-network                                                      training step        evaluation
-===========================================================  ===================
-====================
-adrenal-90 (8 filters, two 5^3, one 3^3)                     0.60 / 1.79 = 0.33   0.22 / 0.26 = 0.83
-three (8 and 16 filters, 3^3 only, 2 x 2 cells)              0.56 / 1.22 = 0.46   0.19 / 0.28 = 0.66
-wide (16 filters, one 3^3 with norm, one 5^3)                0.91 / 1.48 = 0.62   0.28 / 0.61 = 0.46
-seven (8 filters, one 7^3 with norm)                         0.62 / 1.86 = 0.33   0.18 / 0.27 = 0.69
-===========================================================  ===================
-====================
+=============================================  ==================  ==================
+network                                        training step       evaluation
+=============================================  ==================  ==================
+adrenal-90 (8 filters, two 5^3, one 3^3)       0.60 / 1.79 = 0.33  0.22 / 0.26 = 0.83
+three (8 and 16 filters, 3^3 only, 2 x 2)      0.56 / 1.22 = 0.46  0.19 / 0.28 = 0.66
+wide (16 filters, one 3^3 with norm, one 5^3)  0.91 / 1.48 = 0.62  0.28 / 0.61 = 0.46
+seven (8 filters, one 7^3 with norm)           0.62 / 1.86 = 0.33  0.18 / 0.27 = 0.69
+=============================================  ==================  ==================
 
 Before pairing, adrenal-90 took 0.46 and 0.94 of PyTorch's time, seven 0.45 and 1.04, three 0.45 and
 0.74; with Keras' own layers throughout adrenal-90 took 0.78 s a step, three 0.62, seven 0.87, wide
@@ -53,17 +50,20 @@ in place of 0.56, three 6.7 in place of 0.42.
 
 import argparse
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import perf_counter
 
+import keras
 import numpy as np
 import pandas as pd
+import tensorflow as tf
 
 from kit import files, record
-from kit.benchmarks import nas
+from kit.benchmarks.sides import Torch, alternate, limit_threads
 from kit.errors import KitError
-from kit.search.nas3d import networks, space
+from kit.search.nas3d import layers, networks, space
 from kit.search.nas3d.released import RELEASED
 
 SCRIPT = Path(__file__).with_name("nas3d_torch.py")
@@ -131,9 +131,6 @@ class Ours:
     """
 
     def __init__(self, chosen: Settings, plain: bool = False, xla: bool = False):
-        import keras
-        import tensorflow as tf
-
         rng = np.random.default_rng(0)
         model = networks.build(space.Network3D(**chosen.network), chosen.classes, chosen.edge)
         self.model = keras.models.clone_model(model, clone_function=_plain) if plain else model
@@ -163,9 +160,6 @@ def _plain(layer):
     """Keras' counterpart of a layer of `kit.search.nas3d.layers` or `kit.search.nas3d.convolution`;
     other layers are copied.
     """
-    import keras
-
-    from kit.search.nas3d import layers
 
     class Pair(keras.layers.Layer):
         """A normalisation and an activation as two operations."""
@@ -197,7 +191,9 @@ def _plain(layer):
     ).from_config(layer.get_config())
 
 
-def compare(chosen: Settings, python: str | None = None, rounds: int = 5, also=()) -> pd.DataFrame:
+def compare(
+    chosen: Settings, python: str | None = None, rounds: int = 5, also: Sequence[str] = ()
+) -> pd.DataFrame:
     """Time the sides in turn.
 
     Parameters
@@ -218,14 +214,14 @@ def compare(chosen: Settings, python: str | None = None, rounds: int = 5, also=(
 
     Raises
     ------
-    kit.benchmarks.nas.NoTorch
+    kit.benchmarks.sides.NoTorch
     """
     sides = {"ours": Ours(chosen)} | {name: Ours(chosen, **{name: True}) for name in also}
-    torch = nas.Torch(python, chosen, SCRIPT) if python else None
+    torch = Torch(python, chosen, SCRIPT) if python else None
     try:
         if torch:
             sides["pytorch"] = torch
-        table = nas.alternate({name: side.step for name, side in sides.items()}, rounds)
+        table = alternate({name: side.step for name, side in sides.items()}, rounds)
     finally:
         if torch:
             torch.__exit__()
@@ -233,7 +229,7 @@ def compare(chosen: Settings, python: str | None = None, rounds: int = 5, also=(
     return table.assign(ratio=table["part"].map(ours) / table["median"])
 
 
-def main(arguments=None) -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Command line; prints a table for every network and writes them with --out."""
     parser = argparse.ArgumentParser(
         prog="python -m kit.benchmarks.nas3d",
@@ -264,7 +260,7 @@ def main(arguments=None) -> int:
     )
     parser.add_argument("--out", type=Path, help="JSON file for the settings and times")
     told = vars(parser.parse_args(arguments))
-    nas.limit_threads(told["threads"])
+    limit_threads(told["threads"])
     found = {}
     try:
         for name in told["networks"]:

@@ -31,9 +31,9 @@ def separable(channels, size, stride, dilation):
         channels,
         channels,
         size,
-        stride,
-        dilation * (size // 2),
-        dilation,
+        stride=stride,
+        padding=dilation * (size // 2),
+        dilation=dilation,
         groups=channels,
         bias=False,
     )

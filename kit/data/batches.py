@@ -61,8 +61,25 @@ def epochs(
         settings = AUGMENTERS[augmenter].of(augment)
         _augmenter(settings).check_images(x)
         if augmenter == "keras_generator":
-            return _generated(x, y, inputs.scale, batch_size, seed, first_epoch, settings)
-        return augmented(x, y, place, inputs.scale, batch_size, seed, first_epoch, settings)
+            return _generated(
+                x,
+                y,
+                scale=inputs.scale,
+                batch_size=batch_size,
+                seed=seed,
+                first_epoch=first_epoch,
+                settings=settings,
+            )
+        return augmented(
+            x,
+            y,
+            image_rows=place,
+            scale=inputs.scale,
+            batch_size=batch_size,
+            seed=seed,
+            first_epoch=first_epoch,
+            settings=settings,
+        )
     x, y = tf.constant(np.ascontiguousarray(inputs.x[place])), tf.constant(_targets(inputs, place))
 
     def gather(chosen, _):
@@ -130,7 +147,18 @@ def _generated(x, y, scale: float, batch_size: int, seed: int, first_epoch: int,
     import tensorflow as tf
 
     signature = tuple(tf.TensorSpec((None, *a.shape[1:]), tf.float32) for a in (x, y))
-    batches = lambda: affine.generator_batches(x, y, scale, batch_size, settings, seed, first_epoch)  # noqa: E731
+
+    def batches():
+        return affine.generator_batches(
+            x,
+            y,
+            scale=scale,
+            batch_size=batch_size,
+            augmentation=settings,
+            seed=seed,
+            first_epoch=first_epoch,
+        )
+
     return (
         tf.data.Dataset.from_generator(batches, output_signature=signature)
         .prefetch(2)

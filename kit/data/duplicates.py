@@ -12,7 +12,7 @@ levels, each of which contains the one before it:
     counts as grey;
 ``near``
     cosine similarity above 0.999 between the two 32 x 32 grey thumbnails, each with its mean
-    subtracted (Br35H card, section 6B). The thumbnail is the plain average over each of the 32 x 32
+    subtracted. The thumbnail is the plain average over each of the 32 x 32
     cells (Pillow's box filter). That filter, and none of the others tried, gives all the known
     counts of the 7,023-image set (466 test images; 1,111 Br35H negatives in 739 groups): Lanczos
     466 and 1,121, bicubic 469 and 1,125, bilinear 470 and 1,141, bilinear without antialiasing
@@ -34,7 +34,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from kit import files, paths
-from kit.data import imageio, registry
+from kit.data import imageio, registry, voxels
 from kit.errors import KitError
 
 LEVELS = ("byte", "pixel", "near")
@@ -68,8 +68,6 @@ def groups(name: str, near_cosine: float = NEAR_COSINE) -> pd.DataFrame:
         As :func:`duplicate_groups`. Volumes have no files of their own: byte and pixel are equal
         voxels, and thumbnails are those of :func:`kit.data.voxels.thumbnails`.
     """
-    from kit.data import voxels
-
     key = files.digest(
         {
             "fingerprint": registry.facts(name)["fingerprint"],

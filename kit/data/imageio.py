@@ -149,11 +149,11 @@ def inspect(path, max_pixels: int = MAX_PIXELS) -> ImageFacts:
     return ImageFacts(
         image.width,
         image.height,
-        image.format,
-        image.mode,
-        hashlib.sha256(content).hexdigest(),
-        len(content),
-        notes,
+        format=image.format,
+        mode=image.mode,
+        sha256=hashlib.sha256(content).hexdigest(),
+        bytes=len(content),
+        notes=notes,
     )
 
 

@@ -15,7 +15,7 @@ import pandas as pd
 from PIL import Image
 
 from kit import files, kernels, paths
-from kit.data import duplicates, imageio, registry, split
+from kit.data import duplicates, imageio, registry, three_parts
 from kit.data import inputs as data_inputs
 from kit.data.inputs import Inputs
 from kit.errors import KitError
@@ -179,7 +179,7 @@ def in_three(
     name: str, size: int, images: int = 0, seed: int = 0, grouped: bool = False
 ) -> tuple[Inputs, dict]:
     """Images of a registered set, three channels, and row numbers of "train", "val" and "test" by
-    :func:`kit.data.split.three_way_split`.
+    :func:`kit.data.three_parts.three_way_split`.
 
     Parameters
     ----------
@@ -194,7 +194,7 @@ def in_three(
     inputs = load(name, size, channels=3)
     parts = {
         part: inputs.rows(ids)
-        for part, ids in split.three_way_split(name, seed, grouped=grouped).parts.items()
+        for part, ids in three_parts.three_way_split(name, seed, grouped=grouped).parts.items()
     }
     total = len(inputs.index)
     if 0 < images < total:

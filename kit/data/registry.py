@@ -14,6 +14,7 @@ import pandas as pd
 import yaml
 
 from kit import files, paths
+from kit.data.phantom import sets
 from kit.errors import KitError
 
 INDEX_COLUMNS = ["image_id", "split", "label", "class_name", "sha256"]
@@ -128,8 +129,6 @@ def ensure(name: str):
             f"run `python -m data_prep {name} --to {paths.data_dir()}` (with --archive FILE if you "
             "have it)."
         )
-    from kit.data.phantom import sets
-
     with files.FolderLock(paths.data_dir() / f".{name}.making", wait=300):
         if not (folder / "dataset.json").exists():
             shutil.rmtree(folder, ignore_errors=True)

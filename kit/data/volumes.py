@@ -4,7 +4,7 @@ cached.
 The publication trains on the official 28-voxel files, divided by 255 and nothing else. Where a file
 has another edge, here its volumes are sampled trilinearly at the centres of the new voxels. Sets
 that are binary masks (AdrenalMNIST3D, VesselMNIST3D) are cut at one half afterwards: left grey,
-they keep the AUC of the released networks and lose their accuracy (card section 10: 85 % becomes 75
+they keep the AUC of the released networks and lose their accuracy (AdrenalMNIST3D: 85 % becomes 75
 %).
 """
 
@@ -45,6 +45,6 @@ def load(name: str, edge: int) -> Inputs:
     }
     file = paths.cache_dir() / "decoded" / f"{name}-{files.digest(facts)[:16]}.npy"
     if not file.exists():
-        with files.atomic_write(file) as temporary, open(temporary, "wb") as opened:
+        with files.atomic_write(file) as temporary, temporary.open("wb") as opened:
             np.save(opened, voxels.resized(voxels.stored(name), edge)[..., None])
     return Inputs(name, index, np.load(file, mmap_mode="r"), 1 / 255, facts)

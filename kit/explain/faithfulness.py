@@ -1,19 +1,18 @@
 """Scores that tell whether a class activation map deserves trust.
 
 Differences from the Br35H paper (Jardim et al. 2024): it judges two pictures by eye. Here maps are
-judged by what the prediction does when the marked pixels are removed or brought back, by the lesion
-masks of phantoms, and by whether they depend on what the model has learnt at all; always beside
-random or centred maps, because a map of the middle of the head alone finds many lesions.
+judged by what the prediction does when the marked pixels are removed or brought back, and by the
+lesion masks of phantoms; always beside random or centred maps, because a map of the middle of the
+head alone finds many lesions.
 """
 
 import numpy as np
 import pandas as pd
 from PIL import Image
-from scipy import ndimage, stats
+from scipy import ndimage
 
 from kit.data import registry
 from kit.data.phantom import sets
-from kit.explain import gradcam
 from kit.explain.gradcam import normalise, resize
 
 
@@ -112,7 +111,13 @@ def faithfulness(
             {
                 f"{kind}{suffix}": curve_area(
                     *deletion_curve(
-                        scorer, image, values, steps, baseline, kind == "insertion", seed
+                        scorer,
+                        image,
+                        heat=values,
+                        steps=steps,
+                        baseline=baseline,
+                        insertion=kind == "insertion",
+                        seed=seed,
                     )
                 )
                 for suffix, values in (("", heat), ("_random", other))
@@ -224,70 +229,6 @@ def localisation(maps, masks, seed: int = 0) -> pd.DataFrame:
         for name, function in (("pointing", pointing_game), ("energy", energy_inside))
     }
     return pd.DataFrame(table | {"energy_uniform": energy_inside(np.ones(masks.shape), masks)})
-
-
-def randomisation_check(
-    model, images, target, parts: int = 5, seed: int = 0, **options
-) -> pd.DataFrame:
-    """Compare maps before and after the model's weights are shuffled from the top down (Adebayo et
-    al. 2018, cascading).
-
-    A map that survives shows the image, not what the model has learnt. Weights are shuffled within
-    each tensor, which keeps their scale, where Adebayo draws new ones. The model gets its weights
-    back.
-
-    Parameters
-    ----------
-    model, images, target
-        As in `kit.explain.gradcam.gradcam`; the target must be given, since a shuffled model
-        predicts anything.
-    parts : int
-        In how many equal groups of layers the cascade goes down.
-    seed : int
-        For the shuffling.
-    **options
-        Further arguments of `kit.explain.gradcam.gradcam`.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Columns layers (number shuffled), down_to (name of the lowest) and similarity (mean Spearman
-        correlation with the intact model's maps; constant maps count 0).
-    """
-    rng = np.random.default_rng(seed)
-    intact = gradcam.gradcam(model, images, target=target, **options)
-    weighted = [layer for _, layer in gradcam.leaves(model) if layer.weights][::-1]
-    saved = [layer.get_weights() for layer in weighted]
-    rows = [{"layers": 0, "down_to": "", "similarity": 1.0}]
-    try:
-        for group in np.array_split(np.arange(len(weighted)), min(parts, len(weighted))):
-            for i in group:
-                weighted[i].set_weights(
-                    [rng.permuted(values.ravel()).reshape(values.shape) for values in saved[i]]
-                )
-            similarity = _similarity(
-                intact, gradcam.gradcam(model, images, target=target, **options)
-            )
-            rows.append(
-                {
-                    "layers": int(group[-1]) + 1,
-                    "down_to": weighted[group[-1]].name,
-                    "similarity": similarity,
-                }
-            )
-    finally:
-        for layer, values in zip(weighted, saved, strict=True):
-            layer.set_weights(values)
-    return pd.DataFrame(rows)
-
-
-def _similarity(a, b) -> float:
-    pairs = [(x.ravel(), y.ravel()) for x, y in zip(a, b, strict=True)]
-    return float(
-        np.mean(
-            [stats.spearmanr(x, y).statistic if np.ptp(x) and np.ptp(y) else 0.0 for x, y in pairs]
-        )
-    )
 
 
 def lesion(name: str, inputs, rows, size: int) -> np.ndarray | None:

@@ -11,6 +11,7 @@ Sequential models; here the model runs once, eagerly, and the layer's output is 
 import contextlib
 import threading
 
+import matplotlib
 import numpy as np
 from scipy import ndimage
 
@@ -69,7 +70,7 @@ VARIANTS = {
 }
 
 
-def gradcam(
+def gradcam(  # noqa: PLR0913 - one call a map: what is explained, and the choices of the method
     model,
     images,
     layer=None,
@@ -318,8 +319,6 @@ def overlay(image, heat, alpha: float = 0.4, cmap: str = "inferno") -> np.ndarra
     numpy.ndarray
         uint8 (H, W, 3).
     """
-    import matplotlib
-
     image = np.asarray(image)
     image = image / 255 if image.dtype == np.uint8 else image.astype(float)
     image = image[..., None] if image.ndim == 2 else image

@@ -14,13 +14,13 @@ images.
 import keras
 from keras import layers
 
-from kit.models import architecture_catalog, ported_networks, seeds
+from kit.models import architecture_catalog, ported_networks, ported_weights, seeds
 from kit.models import macs as macs_module
 from kit.models.architecture_catalog import Architecture, UnsuitableInput
 from kit.models.lite0 import efficientnet_lite0
 
 
-def build(
+def build(  # noqa: PLR0913 - what a gene, a data set and a training each decide of a network
     name: str,
     classes: int,
     size: int | None = None,
@@ -75,7 +75,7 @@ def build(
         The former only if "imagenet" or a file is asked for.
     """
     known = architecture_catalog.entry(name)
-    _check(known, classes, size, channels, weights, images)
+    _check(known, classes, size=size, channels=channels, weights=weights, images=images)
     inputs = layers.Input((size, size, channels), name="image")
     with seeds._seeded(seed):
         scaled = _coded(inputs, images, known.coding) if channels == 3 else inputs
@@ -83,8 +83,6 @@ def build(
             inputs, _head(known, _body(known, inputs, scaled), classes, head_seed), name=name
         )
     if weights is not None:
-        from kit.models import ported_weights
-
         ported_weights.start(model, name, weights)
     if bn_momentum is not None:
         for layer in model.layers:

@@ -1,7 +1,7 @@
 """The six ImageNet networks of the CAD paper, fully fine-tuned, and the two other backbones of the
 kit.
 
-Built as the authors' code builds them (card sections 4.1, 4.2): no layer is frozen although the
+Built as the authors' code builds them: no layer is frozen although the
 paper speaks of freezing, the head is global average pooling, dropout 0.4 and four softmax units,
 and images enter as blue, green, red in [0, 1] whatever the ImageNet weights were trained on. Three
 things differ. The softmax is a layer of its own, ``probability``, after the linear ``logit`` that
@@ -14,7 +14,8 @@ results must carry.
 import keras
 from keras import layers
 
-from kit.models import backbone_catalog, seeds
+from kit.models import backbone_catalog, heads, pretrained, seeds
+from kit.models import weights as weights_module
 from kit.models.backbone_catalog import InputTooSmall
 from kit.models.lite0 import efficientnet_lite0
 
@@ -67,7 +68,7 @@ def fine_tuned(
     bn_momentum=None,
     matched=False,
 ) -> keras.Model:
-    """Build a network of the CAD paper for full fine-tuning (card section 4.1): GAP, dropout, one
+    """Build a network of the CAD paper for full fine-tuning: GAP, dropout, one
     dense layer, softmax; nothing frozen.
 
     Parameters
@@ -104,9 +105,6 @@ def fine_tuned(
     kit.models.weights.WeightsUnavailable
         Only if "imagenet" is asked for.
     """
-    from kit.models import heads, pretrained
-    from kit.models import weights as weights_module
-
     size = input_size or backbone_catalog.entry(name).input_size
     start = weights_module.initialisation(name, weights)
     inputs = layers.Input((size, size, 3), name="image")
@@ -124,7 +122,9 @@ def fine_tuned(
                 layer.momentum = float(bn_momentum)
     return keras.Model(
         inputs,
-        heads.classifier_head(base.output, "gap", None, dropout, classes, seed),
+        heads.classifier_head(
+            base.output, "gap", dense=None, dropout=dropout, classes=classes, seed=seed
+        ),
         name=f"{name}_fine_tuned",
     )
 

@@ -48,7 +48,9 @@ def head_model(
     """
     inputs = layers.Input(tuple(feature_shape), name="features")
     return keras.Model(
-        inputs, classifier_head(inputs, head, dense, dropout, classes, seed), name="head"
+        inputs,
+        classifier_head(inputs, head, dense=dense, dropout=dropout, classes=classes, seed=seed),
+        name="head",
     )
 
 

@@ -55,7 +55,12 @@ def efficientnet_lite0(
     for expansion, filters, repeats, stride, kernel in LITE0_STAGES:
         for repeat in range(repeats):
             x = _inverted_residual(
-                x, f"block{number}", expansion, filters, stride if repeat == 0 else 1, kernel
+                x,
+                f"block{number}",
+                expansion=expansion,
+                filters=filters,
+                stride=stride if repeat == 0 else 1,
+                kernel=kernel,
             )
             number += 1
     x = _conv_bn(x, "top", layers.Conv2D(1280, 1, use_bias=False, name="top_conv"))

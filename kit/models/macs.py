@@ -3,6 +3,7 @@
 import math
 
 import keras
+import pandas as pd
 from keras import layers
 
 from kit.errors import KitError
@@ -52,8 +53,6 @@ def macs(model: keras.Model, table: bool = False):
     counts = [_layer_macs(layer) for layer in model.layers]
     if not table:
         return sum(counts)
-    import pandas as pd
-
     return pd.DataFrame(
         [
             {

@@ -95,7 +95,7 @@ class GroupedConv2D(layers.Conv2D):
         )
 
 
-def conv(
+def conv(  # noqa: PLR0913 - PyTorch's arguments of a convolution
     x,
     name: str,
     filters: int,
@@ -151,11 +151,11 @@ def regnet(x, name: str):
             x = _regnet_block(
                 x,
                 path,
-                width,
-                1 if number else 2,
-                width // settings["group_width"],
-                settings["squeeze"],
-                "features" if final else None,
+                width=width,
+                stride=1 if number else 2,
+                groups=width // settings["group_width"],
+                squeeze=settings["squeeze"],
+                last="features" if final else None,
             )
     return x
 
@@ -169,7 +169,11 @@ def _regnet_block(
             conv(x, f"{name}.proj.0", width, 1, stride), f"{name}.proj.1", "regnet", relu=False
         )
     x = _norm(conv(x, f"{name}.f.a.0", width), f"{name}.f.a.1", "regnet")
-    x = _norm(conv(x, f"{name}.f.b.0", width, 3, stride, groups), f"{name}.f.b.1", "regnet")
+    x = _norm(
+        conv(x, f"{name}.f.b.0", filters=width, kernel=3, stride=stride, groups=groups),
+        f"{name}.f.b.1",
+        "regnet",
+    )
     if squeeze:
         x = _squeeze_excite(x, f"{name}.f.se", round(squeeze * entering))
     x = _norm(conv(x, f"{name}.f.c.0", width), f"{name}.f.c.1", "regnet", relu=False)
@@ -206,7 +210,9 @@ def _shuffle_unit(x, name: str, half: int, stride: int):
         kept, x = ops.split(x, 2, axis=-1)
     else:
         kept = _norm(
-            conv(x, f"{name}.branch1.0", x.shape[-1], 3, 2, x.shape[-1]),
+            conv(
+                x, f"{name}.branch1.0", filters=x.shape[-1], kernel=3, stride=2, groups=x.shape[-1]
+            ),
             f"{name}.branch1.1",
             "shufflenet",
             relu=False,
@@ -214,7 +220,7 @@ def _shuffle_unit(x, name: str, half: int, stride: int):
         kept = _norm(conv(kept, f"{name}.branch1.2", half), f"{name}.branch1.3", "shufflenet")
     x = _norm(conv(x, f"{name}.branch2.0", half), f"{name}.branch2.1", "shufflenet")
     x = _norm(
-        conv(x, f"{name}.branch2.3", half, 3, stride, half),
+        conv(x, f"{name}.branch2.3", filters=half, kernel=3, stride=stride, groups=half),
         f"{name}.branch2.4",
         "shufflenet",
         relu=False,
@@ -228,17 +234,17 @@ def mnasnet(x, name: str):
     w/32, 1280), layer ``features``.
     """
     x = _norm(conv(x, "layers.0", 32, 3, 2), "layers.1", "mnasnet")
-    x = _norm(conv(x, "layers.3", 32, 3, 1, 32), "layers.4", "mnasnet")
+    x = _norm(conv(x, "layers.3", filters=32, kernel=3, stride=1, groups=32), "layers.4", "mnasnet")
     x = _norm(conv(x, "layers.6", 16), "layers.7", "mnasnet", relu=False)
     for stack, (kernel, stride, expansion, filters, blocks) in enumerate(MNASNET_STACKS, 8):
         for block in range(blocks):
             x = _inverted_residual(
                 x,
                 f"layers.{stack}.{block}.layers",
-                kernel,
-                1 if block else stride,
-                expansion,
-                filters,
+                kernel=kernel,
+                stride=1 if block else stride,
+                expansion=expansion,
+                filters=filters,
             )
     return _norm(conv(x, "layers.14", 1280), "layers.15", "mnasnet", last="features")
 
@@ -247,7 +253,11 @@ def _inverted_residual(inputs, name: str, kernel: int, stride: int, expansion: i
     entering = inputs.shape[-1]
     wide = entering * expansion
     x = _norm(conv(inputs, f"{name}.0", wide), f"{name}.1", "mnasnet")
-    x = _norm(conv(x, f"{name}.3", wide, kernel, stride, wide), f"{name}.4", "mnasnet")
+    x = _norm(
+        conv(x, f"{name}.3", filters=wide, kernel=kernel, stride=stride, groups=wide),
+        f"{name}.4",
+        "mnasnet",
+    )
     x = _norm(conv(x, f"{name}.6", filters), f"{name}.7", "mnasnet", relu=False)
     return layers.Add(name=f"{name}.add")([inputs, x]) if stride == 1 and entering == filters else x
 

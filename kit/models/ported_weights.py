@@ -10,15 +10,14 @@ EfficientNetV2 get Keras' own, and SqueezeNet 1.1 may come from its authors' Caf
 blue-green-red input in 0..255 is folded into the first convolution.
 """
 
-import os
 import pickle
 import zipfile
 from pathlib import Path
 
+import h5py
 import keras
 import numpy as np
 
-from kit import paths
 from kit.models import pretrained, torchfile, weights
 from kit.models.architecture_catalog import CODINGS, HEAD, entry
 from kit.models.torchfile import DamagedWeights
@@ -55,20 +54,12 @@ _ENDINGS = (".npz", ".h5", ".pth", ".pt")
 _BN_PARTS = ("weight", "bias", "running_mean", "running_var")
 
 
-def folders() -> list[Path]:
-    """Where files of weights are looked for: ``KIT_WEIGHTS`` if set, ``weights`` beside the
-    package, Keras' cache.
-    """
-    own = [Path(os.environ["KIT_WEIGHTS"])] if os.environ.get("KIT_WEIGHTS") else []
-    return [*own, paths.ROOT / "weights", weights._keras_models()]
-
-
 def find(name: str, download: bool = True) -> Path:
     """Return the file of an architecture's ImageNet weights; download it if it is one of Keras'
     own.
 
     Looked for as ``<name>.npz``, ``.h5``, ``.pth`` or ``.pt`` and under the published name (Keras'
-    file, checked against its checksum) in `folders`.
+    file, checked against its checksum) in `kit.models.weights.folders`.
 
     Raises
     ------
@@ -82,7 +73,9 @@ def find(name: str, download: bool = True) -> Path:
         list(CAFFE) if name == "squeezenet_1.1" else []
     )
     published = KERAS_FILES.get(name, ("", "", ""))[1]
-    for path in (folder / file for folder in folders() for file in names if file != published):
+    for path in (
+        folder / file for folder in weights.folders() for file in names if file != published
+    ):
         if path.is_file():
             return path
     if published:
@@ -90,15 +83,15 @@ def find(name: str, download: bool = True) -> Path:
     raise WeightsUnavailable(
         f"There are no ImageNet weights of {known.title} here: save torchvision's state dict as "
         f"{name}.pth or {name}.npz in "
-        f"{folders()[0]}, or start at random."
+        f"{weights.folders()[0]}, or start at random."
     )
 
 
 def _keras_file(name: str, download: bool) -> Path:
     below, file, checksum = KERAS_FILES[name]
-    if path := weights.here((folder / file for folder in folders()), checksum):
+    if path := weights.here((folder / file for folder in weights.folders()), checksum):
         return path
-    address, path = weights.KERAS_URL + below + file, weights._keras_models() / file
+    address, path = weights.KERAS_URL + below + file, weights.folders()[-1] / file
     if (
         reason := weights.fetch(address, path, checksum, weights.KERAS_URL)
         if download
@@ -106,7 +99,7 @@ def _keras_file(name: str, download: bool) -> Path:
     ):
         raise WeightsUnavailable(
             f"The ImageNet weights of {name} are unavailable ({reason}): put {file} from {address} "
-            f"into {folders()[0]}, or start at random."
+            f"into {weights.folders()[0]}, or start at random."
         )
     return path
 
@@ -360,10 +353,8 @@ def read(path) -> dict:
 
 
 def _read_h5(path: Path) -> dict:
-    import h5py
-
     with h5py.File(path) as file:
-        root = file["model_weights"] if "model_weights" in file else file
+        root = file.get("model_weights", file)
         if "layer_names" not in root.attrs:
             raise ValueError("no list of layers")
         groups = {_text(layer): root[_text(layer)] for layer in root.attrs["layer_names"]}

@@ -4,7 +4,7 @@ import contextlib
 from functools import lru_cache
 from pathlib import Path
 
-from kit.models import weights
+from kit.models import backbone_catalog, weights
 from kit.models.torchfile import DamagedWeights, read_torch
 
 
@@ -17,7 +17,7 @@ def load(model, name: str) -> dict:
         Made by `kit.models.backbones.build`, without classifier; layers without weights may precede
         it.
     name : str
-        Key of `kit.models.transfer.BACKBONES`.
+        Key of `kit.models.backbone_catalog.BACKBONES`.
 
     Returns
     -------
@@ -28,8 +28,6 @@ def load(model, name: str) -> dict:
     ------
     WeightsUnavailable, DamagedWeights
     """
-    from kit.models import transfer
-
     path = weights.find(name)
     if name == "efficientnet_lite0":
         load_lite0(model, lite0_state(path))
@@ -46,7 +44,7 @@ def load(model, name: str) -> dict:
             weights._address(name),
             "Keras Applications (weights ported by the Keras authors), Apache-2.0",
         )
-    title = transfer.entry(name).title
+    title = backbone_catalog.entry(name).title
     return {
         "backbone": name,
         "title": title,

@@ -8,6 +8,7 @@ else. Nothing here belongs to a publication.
 import math
 import pickle
 from collections import OrderedDict
+from pathlib import Path
 
 import numpy as np
 
@@ -67,7 +68,7 @@ def read_torch(path) -> dict:
         If the file is cut short, of another format, or holds anything but tensors.
     """
     try:
-        with open(path, "rb") as file:
+        with Path(path).open("rb") as file:
             if (
                 _Unpickler(file).load() != _MAGIC
                 or _Unpickler(file).load() != _PROTOCOL

@@ -12,8 +12,9 @@ trained on them, which is the same function of the image because the backbone ne
 
 import keras
 import numpy as np
+import pandas as pd
 
-from kit.models import backbones, heads, scaling
+from kit.models import backbones, scaling
 from kit.models import pretrained as pretrained_module
 from kit.models import weights as models_weights
 
@@ -52,43 +53,6 @@ def backbone(name: str, input_size: int = 240, weights: str | None = "imagenet")
     model = backbones.build(name, input_size)
     model.trainable = False
     return model
-
-
-def transfer_model(
-    base="resnet50v2",
-    input_size=240,
-    head="flatten",
-    dense=500,
-    dropout=0.0,
-    classes=1,
-    weights="imagenet",
-    seed=None,
-):
-    """Build the transfer model of the Br35H paper: frozen backbone, flatten, dense 500 ReLU, one
-    sigmoid unit (card section 2.2).
-
-    Parameters
-    ----------
-    base : str or keras.Model
-        Key of `BACKBONES`, or a model that `backbone` made (`input_size` and `weights` are then not
-        used).
-    input_size, weights
-        As in `backbone`.
-    head, dense, dropout, classes, seed
-        As in `head_model`.
-
-    Returns
-    -------
-    keras.Model
-        Flat functional model whose only trainable tensors are the kernels and biases of the head.
-    """
-    base = backbone(base, input_size, weights) if isinstance(base, str) else base
-    base.trainable = False
-    return keras.Model(
-        base.input,
-        heads.classifier_head(base.output, head, dense, dropout, classes, seed),
-        name=f"{base.name}_transfer",
-    )
 
 
 def features(base: keras.Model, images, batch: int = 32, mode: str | None = None) -> np.ndarray:
@@ -144,8 +108,6 @@ def layer_table(model: keras.Model, collapse: keras.Model | None = None):
     pandas.DataFrame
         Columns layer, type, output_shape (tuple without the batch axis), parameters, trainable.
     """
-    import pandas as pd
-
     inside = {layer.name for layer in collapse.layers[1:]} if collapse is not None else set()
     rows = []
     for layer in model.layers:
@@ -179,7 +141,7 @@ def pretrained(name: str, input_size: int):
     Parameters
     ----------
     name : str
-        Key of `kit.models.transfer.BACKBONES`.
+        Key of `kit.models.backbone_catalog.BACKBONES`.
     input_size : int
         Side of the square input in pixels.
 

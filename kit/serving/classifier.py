@@ -9,7 +9,6 @@ is computed for the uploaded image. Added: all four probabilities, and a warning
 not look like the training data (:mod:`kit.serving.familiarity`).
 """
 
-import hashlib
 import os
 import time
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from kit import paths
 from kit.data import preprocess
 from kit.errors import KitError
 from kit.explain import gradcam
-from kit.models import saved
+from kit.models import saved, weights
 from kit.serving import familiarity, uploads
 
 DISCLAIMER = (
@@ -177,10 +176,10 @@ def save_model(folder, model, info: dict, statistics: familiarity.Statistics | N
     _check_info(model, info)
     with files_module.atomic_write(folder / MODEL) as temporary:
         model.save(temporary)
-    files = {MODEL: _sha256(folder / MODEL)}
+    files = {MODEL: weights.checksum(folder / MODEL)}
     if statistics is not None:
         statistics.save(folder / STATISTICS)
-        files[STATISTICS] = _sha256(folder / STATISTICS)
+        files[STATISTICS] = weights.checksum(folder / STATISTICS)
     described = {"familiarity": statistics.summary()} if statistics is not None else {}
     files_module.write_json(folder / CARD, {**info, **described, "files": files})
     return folder
@@ -243,11 +242,6 @@ def _check_info(model, info: dict) -> None:
             "names."
         )
     gradcam.find_layer(model, info["gradcam_layer"])
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 _LOADED = {}  # the classifier loaded last: loading and its first call take seconds
@@ -349,16 +343,18 @@ class Classifier:
         return Prediction(
             upload.name,
             self.classes[best],
-            self.display[best],
-            float(probabilities[best]),
-            {shown: float(p) for shown, p in zip(self.display, probabilities, strict=True)},
-            upload.pixels,
-            prepared.image,
-            self.explain(prepared.image, best) if heat else np.zeros((0, 0), np.float32),
-            upload.notes + ((prepared.note,) if prepared.note else ()),
-            not reason,
-            reason,
-            seconds,
+            display=self.display[best],
+            confidence=float(probabilities[best]),
+            probabilities={
+                shown: float(p) for shown, p in zip(self.display, probabilities, strict=True)
+            },
+            picture=upload.pixels,
+            image=prepared.image,
+            heat=self.explain(prepared.image, best) if heat else np.zeros((0, 0), np.float32),
+            notes=upload.notes + ((prepared.note,) if prepared.note else ()),
+            familiar=not reason,
+            reason=reason,
+            seconds=seconds,
         )
 
     def explain(self, image, target: int) -> np.ndarray:
@@ -462,7 +458,7 @@ def _check_files(folder: Path, info: dict) -> None:
             "run_all.sh --only 20 --fresh`."
         )
     for name, expected in info.get("files", {}).items():
-        if not (folder / name).is_file() or _sha256(folder / name) != expected:
+        if not (folder / name).is_file() or weights.checksum(folder / name) != expected:
             raise DamagedModel(
                 f"{folder / name} is not the file that {CARD} describes; make the model again with "
                 "`bash run_all.sh --only 20 --fresh`."

@@ -208,10 +208,10 @@ def statistics(
     start = Statistics(
         ((looks[kept, 1:] - centre) / scale).astype(np.float32),
         centre.astype(np.float32),
-        scale.astype(np.float32),
-        _unit(features[kept]).astype(np.float16),
-        np.full(3, np.inf),
-        np.zeros(4),
+        scale=scale.astype(np.float32),
+        features=_unit(features[kept]).astype(np.float16),
+        limits=np.full(3, np.inf),
+        facts=np.zeros(4),
     )
     found = start.distances(held_looks, held_features)
     limits = np.quantile(found, 1 - (1 - quantile) / len(CHECKS), axis=0, method="higher")
@@ -219,7 +219,14 @@ def statistics(
     facts = np.array(
         [quantile, (found <= limits).all(axis=1).mean(), len(looks), len(held_looks)], float
     )
-    return Statistics(start.looks, start.centre, start.scale, start.features, limits, facts)
+    return Statistics(
+        start.looks,
+        start.centre,
+        scale=start.scale,
+        features=start.features,
+        limits=limits,
+        facts=facts,
+    )
 
 
 def _unit(rows):

@@ -25,31 +25,42 @@ SPLIT = pd.DataFrame(
 )
 
 HOME = """
-This page belongs to a reproduction of the paper *Empowering brain tumor diagnosis through explainable deep learning*. A network that was trained
-on single MR slices says which of four groups a slice resembles most: glioma, meningioma, pituitary tumour, or no tumour. Gliomas are usually
-malignant; most meningiomas and pituitary tumours are benign, and yet may press on what lies around them. The network knows these four groups
+This page belongs to a reproduction of the paper *Empowering brain tumor diagnosis through
+explainable deep learning*. A network that was trained
+on single MR slices says which of four groups a slice resembles most: glioma, meningioma, pituitary
+tumour, or no tumour. Gliomas are usually
+malignant; most meningiomas and pituitary tumours are benign, and yet may press on what lies around
+them. The network knows these four groups
 only: it cannot say "something else".
 
 #### How it works
 
-1. **Choose a picture** on the page *Disease Recognition*: one slice as JPEG, PNG or DICOM, or several at once.
-2. **Analysis.** The slice is cropped to the head, smoothed and coloured exactly as the training images were, and the network gives a probability to each group.
-3. **Results.** You see all four probabilities, the regions that spoke for the answer (Grad-CAM), and a warning if the picture does not look like the training data.
+1. **Choose a picture** on the page *Disease Recognition*: one slice as JPEG, PNG or DICOM, or
+   several at once.
+2. **Analysis.** The slice is cropped to the head, smoothed and coloured exactly as the training
+   images were, and the network gives a probability to each group.
+3. **Results.** You see all four probabilities, the regions that spoke for the answer (Grad-CAM),
+   and a warning if the picture does not look like the training data.
 
-Everything happens on this machine. Pictures stay in memory, are sent nowhere and are gone when the page is closed.
+Everything happens on this machine. Pictures stay in memory, are sent nowhere and are gone when the
+page is closed.
 
 Choose *Disease Recognition* in the sidebar to begin.
 """
 
 ABOUT = """
-The paper used the *Brain Tumor MRI Dataset* of Nickparvar: 7,023 slices of four classes, collected from three earlier sets (figshare, SARTAJ and Br35H).
+The paper used the *Brain Tumor MRI Dataset* of Nickparvar: 7,023 slices of four classes, collected
+from three earlier sets (figshare, SARTAJ and Br35H).
 It was divided as follows; the test images are the set's own folder *Testing*.
 """
 
 ABOUT_LIMITS = """
-What to know of these data: slices are not marked with their patients, so that one patient may be on both sides of the division. 216 of the 1,311
-test images are also, byte for byte, among those for training, and more are nearly the same; accuracies are therefore given twice, on all test
-images and on those without a twin in training. Slices without a tumour come from other sources than those with one, which a network can notice.
+What to know of these data: slices are not marked with their patients, so that one patient may be on
+both sides of the division. 216 of the 1,311
+test images are also, byte for byte, among those for training, and more are nearly the same;
+accuracies are therefore given twice, on all test
+images and on those without a twin in training. Slices without a tumour come from other sources than
+those with one, which a network can notice.
 """
 
 HEAT = (

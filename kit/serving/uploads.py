@@ -10,6 +10,7 @@ sentence each, is refused.
 """
 
 import io
+import warnings
 from dataclasses import dataclass
 from pathlib import PurePath
 
@@ -147,8 +148,6 @@ def _picture(content: bytes, name: str, max_pixels: int) -> tuple[np.ndarray, li
 
 
 def _dicom(content: bytes, name: str, max_pixels: int) -> tuple[np.ndarray, list]:
-    import warnings
-
     import pydicom
 
     if _DEFLATED in content:

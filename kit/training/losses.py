@@ -1,7 +1,7 @@
 """The five losses that Gen-CNN and Gen-Soup choose among, one value a sample, on logits and one-hot
 or soft targets.
 
-The thesis names the losses but prints no formulas; these follow its released code (card 3.8), whose
+The thesis names the losses but prints no formulas; these follow its released code, whose
 constants they keep. Three things differ. The released code takes exponentials of the logits as they
 are, which is infinite from logits of 89 on in float32; here nothing overflows that is finite. Its
 logit normalisation divides by zero when all logits are 0; here the norm is kept above
@@ -157,7 +157,10 @@ def selected(number, targets, logits, compat: bool = False) -> tf.Tensor:
         )
     targets, logits = _checked(targets, logits)
     branches = [lambda name=name: _named(name, targets, logits, compat) for name in NAMES]
-    nothing = lambda: tf.fill(tf.shape(logits)[:1], tf.constant(float("nan"), logits.dtype))  # noqa: E731
+
+    def nothing():
+        return tf.fill(tf.shape(logits)[:1], tf.constant(float("nan"), logits.dtype))
+
     return tf.switch_case(
         tf.cast(tf.convert_to_tensor(number), tf.int32), branches, default=nothing
     )

@@ -95,7 +95,7 @@ def _place(name: str, names: tuple, what: str) -> int:
 
 def cosine(step, total, minimum: float = 0.1):
     """Factor of the learning rate after `step` of `total` steps: a cosine from 1 to `minimum`,
-    which it keeps from there on (card 3.21).
+    which it keeps from there on, as in the thesis' released code.
 
     Parameters
     ----------
@@ -288,7 +288,7 @@ def _as(value, like):
 
 
 def decayed(theta, gradient, biases, rule, mode, lr, weight_decay):
-    """Apply weight decay (card 3.5, 3.6) to the parameters or to their gradient, before the rule.
+    """Apply weight decay to the parameters or to their gradient, before the rule.
 
     Parameters
     ----------
@@ -460,11 +460,11 @@ class Switched(keras.optimizers.Optimizer):
         theta, gradient = decayed(
             self._join(variables),
             gradient,
-            self.biases,
-            rule,
-            mode,
-            lr,
-            tf.cast(decay, self.precision),
+            biases=self.biases,
+            rule=rule,
+            mode=mode,
+            lr=lr,
+            weight_decay=tf.cast(decay, self.precision),
         )
         theta, memory = self._switch(
             rule, theta, gradient, [tf.convert_to_tensor(s) for s in slots], lr
@@ -483,9 +483,11 @@ class Switched(keras.optimizers.Optimizer):
     def _switch(self, number, theta, gradient, slots, lr):
         step, settings = tf.convert_to_tensor(self.iterations) + 1, SETTINGS[self.settings]
         branches = [
-            lambda rule=rule: rule(theta, gradient, slots, step, lr, settings)
+            lambda rule=rule: rule(theta, gradient, slots, step=step, lr=lr, settings=settings)
             for rule in RULES.values()
         ]
-        # a number that is no rule must not pass for the last one
-        broken = lambda: (theta * float("nan"), slots)  # noqa: E731
+
+        def broken():  # a number that is no rule must not pass for the last one
+            return theta * float("nan"), slots
+
         return tf.switch_case(number, branches, default=broken)

@@ -67,13 +67,17 @@ def write(run, model, keeper, config, inputs, parts) -> None:
     config : kit.training.train.TrainConfig
     inputs, parts : see :func:`kit.training.train.fit`
     """
-    outcome = best = _write_weights(run, model, config, inputs, parts, "last")
+    outcome = best = _write_weights(
+        run, model, config=config, inputs=inputs, parts=parts, weights="last"
+    )
     if config.keep_best:
         if keeper.best_epoch() == config.epochs:
             _same_as_last(run, config)
         else:
             keeper.restore_best(model)
-            best = _write_weights(run, model, config, inputs, parts, "best")
+            best = _write_weights(
+                run, model, config=config, inputs=inputs, parts=parts, weights="best"
+            )
         outcome = {**outcome, "best_epoch": keeper.best_epoch(), "best": best}
     trainable = sum(int(np.prod(weight.shape)) for weight in model.trainable_weights)
     files.write_json(run.folder / "metrics.json", {**outcome, "trainable_parameters": trainable})
@@ -165,24 +169,30 @@ def recalibrate(model, batches, seed: int = 0) -> None:
     for layer in layers:
         layer.momentum = 0.0  # after one batch the moving statistics are that batch's
     try:
-        forward, total, seen = (
-            tf.function(lambda x: model(x, training=True), reduce_retracing=True),
-            [0.0] * len(moving),
-            0,
-        )
-        for x, _ in batches:
-            forward(x)
-            total, seen = (
-                [
-                    t + len(x) * np.asarray(v, np.float64)
-                    for t, v in zip(total, moving, strict=False)
-                ],
-                seen + len(x),
-            )
+        forward = tf.function(lambda x: model(x, training=True), reduce_retracing=True)
+        assign_means(moving, ((forward(x), len(x))[1] for x, _ in batches))
     finally:
         for layer, momentum in zip(layers, kept, strict=False):
             layer.momentum = momentum
-    for variable, value in zip(moving, total, strict=False):
+
+
+def assign_means(variables, visits) -> None:
+    """Set variables to the mean of the values that they take, summed in float64.
+
+    Parameters
+    ----------
+    variables : list of keras.Variable
+        Moving statistics that a forward pass overwrites with its batch's.
+    visits : iterable of int
+        Makes one forward pass an item and gives its number of images, by which it counts.
+    """
+    total, seen = [0.0] * len(variables), 0
+    for images in visits:
+        total = [
+            t + images * np.asarray(v, np.float64) for t, v in zip(total, variables, strict=True)
+        ]
+        seen += images
+    for variable, value in zip(variables, total, strict=True):
         variable.assign((value / seen).astype(np.float32))
 
 

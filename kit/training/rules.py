@@ -4,7 +4,7 @@ of the searches.
 The publication and the authors of DARTS train with PyTorch. Keras' optimisers of the same name
 differ: its SGD keeps the learning rate inside the momentum buffer, its weight decay is decoupled,
 its Adam adds epsilon at another place and 1e-7 of it. Here the gradient is clipped by its global
-norm first, then L2 is added to it, then the moments are updated (card sections 2 and 3); a step
+norm first, then L2 is added to it, then the moments are updated; a step
 equals PyTorch's to rounding. Nothing is stored: what goes in comes out changed, so that a step can
 be part of one traced graph, or be taken virtually.
 """

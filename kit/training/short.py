@@ -6,7 +6,7 @@ changes (loss, optimizer, learning rate, weight decay, the astrocytes' factors, 
 tensor, so that a network is built and traced once for hundreds of trainings. A training depends on
 its settings, its seed and the images alone, not on what the process did before: weights, optimizer,
 dropout masks and astrocytes start afresh or from what is handed over. Otherwise as the released
-code trains (cards 2.7, 3.5 to 3.12): the augmentation of `kit.data.augment.crop_rotate`, torch's
+code trains: the augmentation of `kit.data.augment.crop_rotate`, torch's
 optimizers (`kit.training.optimizers`), no epoch selected. Departure: a last batch of a single image
 is left out, because batch normalisation cannot use it.
 """
@@ -14,7 +14,7 @@ is left out, because batch normalisation cannot use it.
 import functools
 import math
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import keras
 import numpy as np
@@ -24,86 +24,31 @@ import tensorflow as tf
 from kit import compat, record
 from kit.data.augment import crop_rotate, mixing
 from kit.data.inputs import Inputs
-from kit.errors import KitError
 from kit.evaluation import metrics
 from kit.models import architectures
 from kit.models.astrocytes import Astrocytes
 from kit.training import losses, optimizers
 from kit.training import predictions as training_predictions
-from kit.training.train import Diverged
+from kit.training.config import Diverged
+from kit.training.short_network import BadShortTraining, Network, Trained
 
 KEPT = 16  # trainers that a process holds at most
 
 
-class BadShortTraining(KitError):
-    """A setting of a short training is out of range, or weights of another network are
-    handed over.
+@dataclass(frozen=True, kw_only=True)
+class _Course:
+    """What holds for all epochs of a training: images, batches, sides of the crop and before it,
+    place of the loss, rate.
     """
 
-
-@dataclass(frozen=True)
-class Network:
-    """What a traced step depends on.
-
-    Attributes
-    ----------
-    architecture : str
-        Key of `kit.models.architecture_catalog.ARCHITECTURES`.
-    classes, channels : int
-    weights : None, "auto", "imagenet" or path
-        Initial weights, see :func:`kit.models.architectures.build`; the head is random and shared
-        by all trainings.
-    seed : int
-        Of the random initial weights.
-    bn_momentum : float or None
-        Of every BatchNormalization; the networks' own need thousands of steps (card 6.5).
-    augmentation : bool
-        The thesis' augmentation on training images.
-    mixing : {"off", "choice", "cutmix", "mixup"}
-        CutMix or MixUp of the batches (:func:`kit.data.augment.mixing.mix`).
-    astrocytes : {"off", "algorithm", "released"}
-    decisions : int
-        NG, batches to a decision of the astrocytes.
-    threshold : float
-        AS, counter beyond which a filter is scaled.
-    settings : {"code", "text"}
-        Nominal learning rates and momenta, see `kit.training.optimizers.SETTINGS`.
-    """
-
-    architecture: str
-    classes: int
-    channels: int = 3
-    weights: str | None = "auto"
-    seed: int = 0
-    bn_momentum: float | None = 0.9
-    augmentation: bool = True
-    mixing: str = "off"
-    astrocytes: str = "off"
-    decisions: int = 4
-    threshold: float = 2.0
-    settings: str = "code"
-
-
-@dataclass
-class Trained:
-    """Outcome of one training.
-
-    Attributes
-    ----------
-    weights : list of numpy.ndarray
-        As ``model.get_weights()``, moving statistics included.
-    history : list of dict
-        One an epoch: epoch (from 1), loss, seconds, and what `watch` gave.
-    tally : list of int
-        Decisions of the astrocytes: filters that met Str, Weak and neither.
-    zeroed : int
-        Filters whose kernel is zero everywhere at the end.
-    """
-
-    weights: list
-    history: list
-    tally: list = field(default_factory=list)
-    zeroed: int = 0
+    inputs: Inputs
+    rows: np.ndarray
+    batches: list
+    seed: int
+    sides: tuple
+    loss: int
+    rate: float
+    of_epochs: int | None
 
 
 class Trainer:
@@ -120,10 +65,10 @@ class Trainer:
         self.model = architectures.build(
             network.architecture,
             network.classes,
-            None,
-            network.channels,
-            network.seed,
-            network.weights,
+            size=None,
+            channels=network.channels,
+            head_seed=network.seed,
+            weights=network.weights,
             seed=network.seed,
             images=images,
             bn_momentum=network.bn_momentum,
@@ -240,7 +185,7 @@ class Trainer:
             )
         self.model.set_weights(weights)
 
-    def train(
+    def train(  # noqa: PLR0913 - a candidate's values, and what a search decides of its training
         self,
         values: dict,
         inputs: Inputs,
@@ -314,14 +259,22 @@ class Trainer:
             if factors is not None
             else [(values.get("strong", 1.0), values.get("weak", 1.0))] * epochs
         )
-        history, batches = [], _batches(len(rows), batch_size)
         resized = crop_rotate.resized_side(size) if resized is None else resized
+        course = _Course(
+            inputs=inputs,
+            rows=rows,
+            batches=_batches(len(rows), batch_size),
+            seed=seed,
+            sides=(size, resized),
+            loss=loss,
+            rate=rate,
+            of_epochs=of_epochs,
+        )
+        history = []
         with training_predictions.memory(self.network.architecture, batch_size):
             for number, pair in enumerate(pairs):
                 epoch, started = first_epoch + number, time.perf_counter()
-                found = self._epoch(
-                    inputs, rows, batches, epoch, seed, (size, resized), loss, pair, rate, of_epochs
-                )
+                found = self._epoch(course, epoch, pair)
                 if not math.isfinite(found):
                     raise Diverged(
                         f"{self.network.architecture}: the loss is {found} in epoch {epoch + 1}; "
@@ -358,26 +311,27 @@ class Trainer:
             self.astrocytes.reset()
         return loss, rate
 
-    def _epoch(
-        self, inputs, rows, batches, epoch, seed, sides, loss, pair, rate, of_epochs
-    ) -> float:
-        """One pass over the images; returns the mean loss."""
+    def _epoch(self, course: _Course, epoch: int, pair) -> float:
+        """One pass over the images, astrocytes scaling by `pair`; returns the mean loss."""
+        inputs, rows, batches, seed = course.inputs, course.rows, course.batches, course.seed
         compat.reseed(self.model, seed, epoch)
         order = np.random.default_rng([seed, epoch]).permutation(len(rows))
         units = tf.gather(crop_rotate.draw(seed, epoch, len(rows)), order)
         size, resized, pair = (
-            tf.constant(sides[0], tf.int32),
-            tf.constant(sides[1], tf.int32),
+            tf.constant(course.sides[0], tf.int32),
+            tf.constant(course.sides[1], tf.int32),
             tf.constant(pair, tf.float32),
         )
         labels, total, seen = inputs.labels[rows], 0.0, 0
         eye = np.eye(self.network.classes, dtype=np.float32)
         for step, (start, end) in enumerate(batches):
             chosen = order[start:end]
-            if of_epochs:
+            if course.of_epochs:
                 self.optimizer.configure(
-                    learning_rate=rate
-                    * optimizers.cosine(epoch * len(batches) + step, of_epochs * len(batches))
+                    learning_rate=course.rate
+                    * optimizers.cosine(
+                        epoch * len(batches) + step, course.of_epochs * len(batches)
+                    )
                 )
             drawn = tf.constant([(seed * 1_000_003 + epoch) % 2**31, step], tf.int32)
             value = float(
@@ -385,11 +339,11 @@ class Trainer:
                     inputs.x[rows[chosen]],
                     eye[labels[chosen]],
                     units[start:end],
-                    size,
-                    resized,
-                    loss,
-                    pair,
-                    drawn,
+                    size=size,
+                    resized=resized,
+                    loss_index=course.loss,
+                    factors=pair,
+                    seed=drawn,
                 )
             )
             total, seen = total + value * len(chosen), seen + len(chosen)
@@ -430,8 +384,8 @@ class Trainer:
     def features(
         self, inputs: Inputs, rows, size: int, batch_size: int = 128, weights: list | None = None
     ) -> np.ndarray:
-        """The last feature maps, averaged over space: float32 (N, C); the layer is the thesis'
-        (card 4.26).
+        """The last feature maps, averaged over space: float32 (N, C); the layer is the one
+        that the thesis compares.
         """
         if weights is not None:
             self.load(weights)
@@ -441,7 +395,7 @@ class Trainer:
         self, inputs: Inputs, rows, size: int, batch_size: int = 128, weights: list | None = None
     ) -> list:
         """Replace the moving statistics by the mean over the images, as averaging of weights needs
-        it (card 5.4); returns the new weights.
+        it; returns the new weights.
         """
         if weights is not None:
             self.load(weights)
@@ -450,16 +404,12 @@ class Trainer:
         ]
         if variables:
             compat.reseed(self.model, 0, 0)
-            total, rows = [0.0] * len(variables), np.asarray(rows)
-            batches = _batches(len(rows), batch_size)
-            for start, end in batches:
-                self._moments(inputs.x[rows[start:end]], tf.constant(size, tf.int32))
-                total = [
-                    t + (end - start) * np.asarray(v, np.float64)
-                    for t, v in zip(total, variables, strict=True)
-                ]
-            for variable, value in zip(variables, total, strict=True):
-                variable.assign((value / batches[-1][1]).astype(np.float32))
+            rows = np.asarray(rows)
+            parts = [rows[start:end] for start, end in _batches(len(rows), batch_size)]
+            side = tf.constant(size, tf.int32)
+            training_predictions.assign_means(
+                variables, ((self._moments(inputs.x[part], side), len(part))[1] for part in parts)
+            )
         return self.model.get_weights()
 
     def _over(self, function, inputs, rows, size, batch_size) -> np.ndarray:

@@ -8,131 +8,22 @@ beside them, since one bad last epoch can hide what a model has learnt (the CAD 
 without augmentation falls from 97 % to 45 % and ends at 91 %).
 """
 
-import json
-import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, replace
 
 import numpy as np
-import pandas as pd
 
 from kit import compat, files, paths, record
 from kit.data import batches
 from kit.data import inputs as data_inputs
 from kit.data.augment import affine
-from kit.errors import KitError
 from kit.training import predictions
+from kit.training.config import LATER, BadConfig, Diverged, TrainConfig
+from kit.training.epochs import EpochKeeper
 
 # what one does with a finished run
 from kit.training.predictions import OutOfMemory, best_predictions, predict  # noqa: F401
-
-
-class BadConfig(KitError):
-    """A training setting is out of range."""
-
-
-class Diverged(KitError):
-    """The loss became NaN or infinite."""
-
-
-# settings that are part of a run's key only where they differ from these, so that adding one leaves
-# earlier runs valid
-LATER = {
-    "augmentation": None,
-    "keep_best": False,
-    "best_by": "val_loss",
-    "recalibrate_batchnorm": False,
-    "graph": True,
-}
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """How to train; printed as a table, validated when made.
-
-    Attributes
-    ----------
-    paper, profile : str
-        Where the run folder goes: ``results/<profile>/<paper>/runs``.
-    name : str
-        Start of the run folder's name.
-    model : dict
-        The builder's name and options, as they shall stand in config.json.
-    epochs, batch_size : int
-        At least 1.
-    learning_rate : float
-        Above 0; Adam's other settings are Keras' defaults (epsilon 1e-7).
-    optimizer, loss : str
-        Keras names.
-    seed : int
-        Initial weights, batch order and dropout.
-    keep_weights : bool
-        Save the trained model as ``model.keras``, and with `keep_best` the other as
-        ``model_best.keras``. Not part of the run's key.
-    augmentation : dict or None
-        Settings of :class:`kit.data.augment.affine.Augmentation`, or of
-        :class:`kit.data.augment.autoaugment.AutoAugment` (absent ones take its defaults), for the
-        training images only.
-    augmenter : {"fused", "keras_generator", "autoaugment"}
-        Which transform and implementation; see :func:`kit.data.batches.epochs`.
-    keep_best : bool
-        Also predict with the weights of the best epoch (the earliest of several).
-    best_by : str
-        Column of the history that names the best epoch: the lowest if it is a loss, else the
-        highest.
-    recalibrate_batchnorm : bool
-        Before predicting, replace the moving statistics of BatchNorm by those of the training
-        images, not augmented. Where Keras' backbones forget slowly (momentum 0.999 in MobileNet),
-        the moving statistics lag behind the weights after a short training.
-    graph : bool
-        Trace a graph of the training step, as Keras does; False runs layer by layer, which is
-        slower from the tenth step or so on, but tracing a network of hundreds of layers takes 10 s
-        to a minute.
-    """
-
-    paper: str
-    profile: str
-    name: str
-    model: dict = field(default_factory=dict)
-    epochs: int = 30
-    batch_size: int = 32
-    learning_rate: float = 1e-4
-    optimizer: str = "adam"
-    loss: str = "binary_crossentropy"
-    seed: int = 0
-    keep_weights: bool = True
-    augmentation: dict | None = None
-    augmenter: str = "fused"
-    keep_best: bool = False
-    best_by: str = "val_loss"
-    recalibrate_batchnorm: bool = False
-    graph: bool = True
-
-    def __post_init__(self):
-        for name in ("epochs", "batch_size"):
-            if getattr(self, name) < 1:
-                raise BadConfig(f"{name} is {getattr(self, name)}; it must be 1 or more.")
-        if not 0 < self.learning_rate < 10:
-            raise BadConfig(
-                f"learning_rate is {self.learning_rate}; it must be above 0 and below 10."
-            )
-        if self.augmenter not in batches.AUGMENTERS:
-            raise BadConfig(
-                f"augmenter is {self.augmenter!r}; choose one of {', '.join(batches.AUGMENTERS)}."
-            )
-        if (
-            self.augmentation is not None
-        ):  # spelt out, so that the key does not depend on which defaults were written down
-            object.__setattr__(
-                self,
-                "augmentation",
-                asdict(batches.AUGMENTERS[self.augmenter].of(self.augmentation)),
-            )
-
-    def __str__(self):
-        width = max(len(f.name) for f in fields(self))
-        return "\n".join(f"{f.name:<{width}}  {getattr(self, f.name)}" for f in fields(self))
 
 
 def fit(
@@ -184,7 +75,7 @@ def fit(
         )
     with files.FolderLock(run.folder, wait=20):
         if not _reusable(run, config):
-            _train(run, config, build, inputs, parts, watch)
+            _train(run, config, build=build, inputs=inputs, parts=parts, watch=watch)
             _LAST["run"] = run.folder
     return run
 
@@ -253,7 +144,9 @@ def _train(run, config, build, inputs, parts, watch) -> None:
     started = time.perf_counter()
     try:
         with predictions.memory(config.name, config.batch_size):
-            keeper = _train_and_predict(run, config, build, inputs, parts, watch)
+            keeper = _train_and_predict(
+                run, config, build=build, inputs=inputs, parts=parts, watch=watch
+            )
     except (Diverged, OutOfMemory) as error:
         run.close("failed", time.perf_counter() - started, str(error))
         raise
@@ -268,8 +161,8 @@ def _train_and_predict(run, config, build, inputs, parts, watch):
     compat.deterministic(config.seed)
     model = _compiled(config, build())
     keeper = EpochKeeper(run, config)
-    _fit_epochs(model, keeper, config, inputs, parts, watch)
-    predictions.write(run, model, keeper, config, inputs, parts)
+    _fit_epochs(model, keeper, config=config, inputs=inputs, parts=parts, watch=watch)
+    predictions.write(run, model, keeper=keeper, config=config, inputs=inputs, parts=parts)
     return keeper
 
 
@@ -341,11 +234,11 @@ def _fit_epochs(model, keeper, config, inputs, parts, watch) -> None:
     stream = batches.epochs(
         inputs,
         parts["train"],
-        config.batch_size,
-        config.seed,
-        keeper.first_epoch,
-        config.augmentation,
-        config.augmenter,
+        batch_size=config.batch_size,
+        seed=config.seed,
+        first_epoch=keeper.first_epoch,
+        augment=config.augmentation,
+        augmenter=config.augmenter,
     )
     watched = (
         batches.in_order(inputs, parts[watch], 2 * config.batch_size) if watch in parts else None
@@ -360,147 +253,6 @@ def _fit_epochs(model, keeper, config, inputs, parts, watch) -> None:
         shuffle=False,
         callbacks=[keeper.callback()],
     )
-
-
-class EpochKeeper:
-    """Keeps the state after every epoch on disk and puts it back after an interruption.
-
-    ``keras.callbacks.BackupAndRestore`` does not keep the random state of dropout layers nor the
-    position in the data, so a resumed run differs from an uninterrupted one; here both follow from
-    (seed, epoch). Weights, optimizer state and history go into one file, replaced atomically. The
-    best epoch's weights have a file of their own, named by the epoch and written before the state
-    that makes it the best, so that whatever moment a run is killed at, the file that the history
-    points to is there.
-
-    Parameters
-    ----------
-    run : record.Run
-    config : TrainConfig
-    """
-
-    def __init__(self, run, config):
-        self.file, self.run, self.config = run.folder / "state.npz", run, config
-        self.first_epoch, self.rows = 0, []
-
-    def restore(self, model) -> None:
-        """Put the last finished epoch's weights, optimizer state and history back, if there
-        is one.
-        """
-        if not self.file.exists():
-            return
-        try:
-            with np.load(self.file) as state:
-                self.rows = json.loads(str(state["history"]))
-                for number, variable in enumerate(self._variables(model)):
-                    variable.assign(state[f"v{number}"])
-        except (OSError, ValueError, KeyError) as error:
-            raise files.DamagedRecord(
-                f"{self.file} cannot be read ({error}); delete it and run again."
-            ) from error
-        self.first_epoch = len(self.rows)
-        print(
-            f"{self.config.name}: goes on after epoch {self.first_epoch} of {self.config.epochs}",
-            flush=True,
-        )
-
-    @staticmethod
-    def _variables(model) -> list:
-        return [*model.weights, *model.optimizer.variables]
-
-    def keep(self, model, logs: dict, seconds: float) -> None:
-        """Append an epoch to the history and write the state."""
-        self.rows.append(
-            {
-                "epoch": len(self.rows) + 1,
-                **{k: float(v) for k, v in logs.items()},
-                "seconds": round(seconds, 3),
-            }
-        )
-        if self.config.keep_best and self.config.best_by not in logs:
-            raise BadConfig(
-                f"best_by is {self.config.best_by!r}, but the history has {', '.join(logs)}."
-            )
-        if not np.isfinite(logs["loss"]):
-            raise Diverged(
-                f"{self.config.name}: the loss is {logs['loss']} in epoch {len(self.rows)}; lower "
-                f"learning_rate ({self.config.learning_rate})."
-            )
-        if self.config.keep_best and self.best_epoch() == len(self.rows) < self.config.epochs:
-            with files.atomic_write(self._best_file()) as temporary:
-                np.savez(temporary, **{f"v{n}": np.asarray(v) for n, v in enumerate(model.weights)})
-        if len(self.rows) < self.config.epochs:
-            with files.atomic_write(self.file) as temporary:
-                np.savez(
-                    temporary,
-                    history=json.dumps(self.rows),
-                    **{f"v{n}": np.asarray(v) for n, v in enumerate(self._variables(model))},
-                )
-            if self.config.keep_best:
-                self._remove_best(but=self._best_file())
-        files.write_csv(self.run.folder / "history.csv", pd.DataFrame(self.rows))
-
-    def best_epoch(self) -> int:
-        """Number (from 1) of the best epoch so far by `best_by`, the earliest of several; NaN never
-        wins.
-        """
-        sign = 1 if self.config.best_by.endswith("loss") else -1
-        found = sign * np.array([row.get(self.config.best_by, np.nan) for row in self.rows])
-        return int(np.argmin(np.where(np.isnan(found), np.inf, found))) + 1
-
-    def restore_best(self, model) -> None:
-        """Put the best epoch's weights into the model."""
-        try:
-            with np.load(self._best_file()) as state:
-                for number, variable in enumerate(model.weights):
-                    variable.assign(state[f"v{number}"])
-        except (OSError, ValueError, KeyError) as error:
-            raise files.DamagedRecord(
-                f"{self._best_file()} cannot be read ({error}); delete the folder "
-                f"{self.run.folder} and run again."
-            ) from error
-
-    def discard(self) -> None:
-        """Remove what only an interrupted run needs."""
-        self.file.unlink(missing_ok=True)
-        self._remove_best()
-
-    def _best_file(self):
-        return self.run.folder / f"best-{self.best_epoch()}.npz"
-
-    def _remove_best(self, but=None) -> None:
-        for file in self.run.folder.glob("best-*.npz"):
-            if file != but:
-                file.unlink()
-
-    def line(self) -> str:
-        """The last epoch in one line, for logs."""
-        last = self.rows[-1]
-        numbers = "  ".join(
-            f"{k} {v:.4f}" for k, v in last.items() if k not in ("epoch", "seconds")
-        )
-        return (
-            f"{self.config.name}  epoch {last['epoch']}/{self.config.epochs}  {numbers}  "
-            f"{last['seconds']:.1f} s"
-        )
-
-    def callback(self):
-        """This keeper as a Keras callback."""
-        import keras
-
-        keeper = self
-
-        class Keep(keras.callbacks.Callback):
-            def on_epoch_begin(self, epoch, logs=None):
-                compat.reseed(self.model, keeper.config.seed, epoch)
-                self.started = time.perf_counter()
-
-            def on_epoch_end(self, epoch, logs=None):
-                keeper.keep(self.model, logs, time.perf_counter() - self.started)
-                if compat.in_batch():
-                    print(keeper.line(), flush=True)
-                    sys.stdout.flush()
-
-        return Keep()
 
 
 def attempted(jobs: dict) -> dict:

@@ -6,7 +6,7 @@ import sys
 import pandas as pd
 import pytest
 
-from kit.benchmarks import nas
+from kit.benchmarks import nas, sides
 
 TINY = nas.Settings(channels=2, cells=3, size=8, batch=2)
 
@@ -42,10 +42,10 @@ def test_both_sides_in_turn(tmp_path, monkeypatch):
 
 def test_torch_that_ends_is_told(tmp_path, monkeypatch, capsys):
     fake_torch(tmp_path, monkeypatch, "sys.exit(3)\n")
-    with pytest.raises(nas.NoTorch, match="status 3"):
-        nas.Torch(sys.executable, TINY)
-    with pytest.raises(nas.NoTorch, match="could not be started"):
-        nas.Torch(str(tmp_path / "absent"), TINY)
+    with pytest.raises(sides.NoTorch, match="status 3"):
+        sides.Torch(sys.executable, TINY, nas.SCRIPT)
+    with pytest.raises(sides.NoTorch, match="could not be started"):
+        sides.Torch(str(tmp_path / "absent"), TINY, nas.SCRIPT)
 
 
 def test_our_side_alone(tmp_path, capsys):

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from kit.benchmarks import nas, nas3d
+from kit.benchmarks import nas3d, sides
 
 TINY = nas3d.settings("seven", batch=2, edge=4)
 
@@ -41,7 +41,7 @@ def test_both_sides_in_turn(tmp_path, monkeypatch):
 
 def test_torch_that_ends_is_told(tmp_path, monkeypatch, capsys):
     fake_torch(tmp_path, monkeypatch, "sys.exit(3)\n")
-    with pytest.raises(nas.NoTorch, match="status 3"):
+    with pytest.raises(sides.NoTorch, match="status 3"):
         nas3d.compare(TINY, sys.executable, 1)
     assert nas3d.main(["nine"]) == 1
     assert "no network 'nine'" in capsys.readouterr().err

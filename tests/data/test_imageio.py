@@ -112,7 +112,7 @@ def test_shapes_and_plain_conversions():
     assert grey.dtype == np.uint8
     assert grey.shape == (40, 30, 3)
     assert (grey == np.asarray(GREY)[..., None]).all()
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="must be 1 or 3"):
         imageio.read_image(PNG, 4)
 
 
@@ -174,5 +174,5 @@ def test_inspect_all_keeps_the_order_and_goes_on_after_bad_files(tmp_path):
 
 
 def test_missing_file_is_named(tmp_path):
-    with pytest.raises(imageio.UnreadableImage, match="nowhere.png"):
+    with pytest.raises(imageio.UnreadableImage, match=r"nowhere\.png"):
         imageio.read_image(tmp_path / "nowhere.png")

@@ -87,7 +87,7 @@ def test_a_damaged_image_is_named(private_folders):
     root = private_folders / "data" / "bad"
     write_set(root, "bad", ("dark", "bright"), 3, 12)
     (root / "dark" / "001.png").write_bytes(b"")
-    with pytest.raises(imageio.UnreadableImage, match="001.png"):
+    with pytest.raises(imageio.UnreadableImage, match=r"001\.png"):
         images.load("bad", 12)
 
 
@@ -100,9 +100,9 @@ def test_an_empty_part_is_refused(discs):
 
 def test_targets_are_columns_for_two_classes_and_one_hot_for_more(private_folders, discs):
     write_set(private_folders / "data" / "three", "three", ("a", "b", "c"), 4, 12)
-    ((x, y),) = batches.in_order(images.load("three", 12), np.array([0, 5, 11]), 8)
+    ((_, y),) = batches.in_order(images.load("three", 12), np.array([0, 5, 11]), 8)
     assert y.numpy().tolist() == np.eye(3).tolist()
-    ((_x, y),) = batches.in_order(images.load(discs, 24), np.array([0, 59]), 8)
+    ((_, y),) = batches.in_order(images.load(discs, 24), np.array([0, 59]), 8)
     assert sorted(y.numpy()[:, 0].tolist()) == [0.0, 1.0]
     assert y.shape == (2, 1)
 
@@ -171,7 +171,7 @@ def test_one_bad_image_ends_preparing_early_with_its_own_error(discs):
     def fails(path):
         raise imageio.DamagedImage(f"{path} is damaged")
 
-    with pytest.raises(imageio.DamagedImage, match="000.png is damaged"):
+    with pytest.raises(imageio.DamagedImage, match=r"000\.png is damaged"):
         images.prepared(discs, {"chain": "fails"}, fails, 10)
     assert not list((paths.cache_dir() / "prepared").glob(".tmp*"))
 

@@ -1,5 +1,5 @@
-"""The CAD framework's chain: cases A to G of the card's oracle on drawn images, and its boxes and
-colours on four real files.
+"""The CAD framework's chain: cases A to G, known from the authors' code, on drawn images, and
+its boxes and colours on four real files.
 """
 
 import hashlib
@@ -235,7 +235,7 @@ def test_unknown_modes_and_unreadable_files_are_refused(head, tmp_path):
     with pytest.raises(preprocess.UnknownMode, match="faithful, safe"):
         preprocess.cad(head, mode="fast")
     (tmp_path / "text.jpg").write_text("no image")
-    with pytest.raises(imageio.NotAnImage, match="text.jpg"):
+    with pytest.raises(imageio.NotAnImage, match=r"text\.jpg"):
         preprocess.cad(tmp_path / "text.jpg")
 
 

@@ -19,14 +19,15 @@ def test_every_entry_can_be_read():
     } <= set(registry.names())
     for name in registry.names():
         data = registry.get(name)
-        assert len(data.display) == len(data.classes) >= 2 and data.title and data.licence, name
-        assert data.task == (
-            "binary" if len(data.classes) == 2 else "multiclass"
-        ) and data.kind in ("images", "volumes"), name
+        assert len(data.display) == len(data.classes) >= 2, name
+        assert data.title, name
+        assert data.licence, name
+        assert data.task == ("binary" if len(data.classes) == 2 else "multiclass"), name
+        assert data.kind in ("images", "volumes"), name
 
 
 def test_an_unknown_name_lists_the_known_ones():
-    with pytest.raises(registry.UnknownDataSet, match="'brtumor'.*phantom4.*data_prep folder"):
+    with pytest.raises(registry.UnknownDataSet, match=r"'brtumor'.*phantom4.*data_prep folder"):
         registry.get("brtumor")
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from kit import files
-from kit.data import duplicates, registry, split
+from kit.data import duplicates, registry, split, three_parts
 from kit.studies.cad import split as cad_split
 
 
@@ -222,7 +222,7 @@ def cad_names(letters, count):
 
 
 def test_cad_split_equals_the_published_one():
-    """Positions, names and counts of the CAD card's split oracle (Table 2 of the paper)."""
+    """Positions, names and counts of the CAD paper's split (Table 2), from the authors' code."""
     counts = {"glioma": 1321, "meningioma": 1339, "notumor": 1595, "pituitary": 1457}
     rows = [
         (f"Training/{c}/{f}", label)
@@ -290,11 +290,13 @@ BREAKHIS = {
 
 
 def test_three_way_counts_are_those_of_table_3_2():
-    assert {n: split.three_way_counts(n) for n in TABLE_3_2} == TABLE_3_2
-    digits = [split.three_way_counts(n) for n in (205, 206, 206, 206, 207, 207, 207, 206, 208, 204)]
+    assert {n: three_parts.three_way_counts(n) for n in TABLE_3_2} == TABLE_3_2
+    digits = [
+        three_parts.three_way_counts(n) for n in (205, 206, 206, 206, 207, 207, 207, 206, 208, 204)
+    ]
     assert np.sum(digits, axis=0).tolist() == [1238, 414, 410]
     for published in BREAKHIS.values():
-        with_a_stray_file = split.three_way_counts(sum(published) + 1)
+        with_a_stray_file = three_parts.three_way_counts(sum(published) + 1)
         assert sorted(np.subtract(with_a_stray_file, published)) == [0, 0, 1]
 
 
@@ -311,25 +313,25 @@ def uneven():
 
 
 def test_three_way_is_stratified_disjoint_and_seeded(uneven):
-    parts = split.three_way(uneven, seed=4)
+    parts = three_parts.three_way(uneven, seed=4)
     assert sorted(parts["train"] + parts["val"] + parts["test"]) == sorted(uneven["image_id"])
     counts = {name: Counter(i[0] for i in ids) for name, ids in parts.items()}
     assert [tuple(counts[name][c] for name in ("train", "val", "test")) for c in "012"] == [
         (520, 174, 173),
         (152, 51, 50),
-        split.three_way_counts(12),
+        three_parts.three_way_counts(12),
     ]
     assert (
         parts
-        == split.three_way(uneven.sample(frac=1, random_state=1), seed=4)
-        != split.three_way(uneven, seed=5)
+        == three_parts.three_way(uneven.sample(frac=1, random_state=1), seed=4)
+        != three_parts.three_way(uneven, seed=5)
     )
 
 
 def test_three_way_draws_every_image_as_often_as_another(uneven):
     one = uneven[uneven["label"] == 2]
-    hits = Counter(i for seed in range(300) for i in split.three_way(one, seed)["test"])
-    share = split.three_way_counts(12)[2] / 12
+    hits = Counter(i for seed in range(300) for i in three_parts.three_way(one, seed)["test"])
+    share = three_parts.three_way_counts(12)[2] / 12
     assert all(
         abs(hits[i] / 300 - share) < 4.5 * np.sqrt(share * (1 - share) / 300)
         for i in one["image_id"]
@@ -337,7 +339,7 @@ def test_three_way_draws_every_image_as_often_as_another(uneven):
 
 
 def test_three_way_keeps_groups_whole_and_sizes_near(index, groups):
-    parts = split.three_way(index, 0, groups=groups)
+    parts = three_parts.three_way(index, 0, groups=groups)
     home = {
         group: name for name, ids in parts.items() for group in duplicates.group_of(groups, ids)
     }
@@ -351,7 +353,7 @@ def test_three_way_keeps_groups_whole_and_sizes_near(index, groups):
         assert [sum(i.startswith(label) for i in ids) for ids in parts.values()] == pytest.approx(
             [900, 300, 300], abs=10
         )
-    assert parts != split.three_way(index, 1, groups=groups)
+    assert parts != three_parts.three_way(index, 1, groups=groups)
 
 
 @pytest.mark.parametrize(
@@ -365,7 +367,7 @@ def test_three_way_keeps_groups_whole_and_sizes_near(index, groups):
 def test_three_way_refuses_what_cannot_be_divided(fractions, images, sentence):
     index = pd.DataFrame({"image_id": [f"{i}.png" for i in range(images)], "label": 0})
     with pytest.raises(split.ImpossibleSplit, match=sentence):
-        split.three_way(index, 0, fractions)
+        three_parts.three_way(index, 0, fractions)
 
 
 def test_three_way_refuses_a_class_of_one_group(index):
@@ -378,12 +380,12 @@ def test_three_way_refuses_a_class_of_one_group(index):
         }
     )
     with pytest.raises(split.ImpossibleSplit, match="too few groups"):
-        split.three_way(index, 0, groups=one)
+        three_parts.three_way(index, 0, groups=one)
 
 
 @pytest.mark.parametrize("grouped", [False, True])
 def test_three_way_split_is_stored_and_checked(registered, tmp_path, grouped):
-    made = split.three_way_split(registered, seed=2, grouped=grouped)
+    made = three_parts.three_way_split(registered, seed=2, grouped=grouped)
     assert list(made.parts) == ["train", "val", "test"]
     assert made.level == ("near" if grouped else None)
     assert "60% / 20% / 20%" in made.protocol

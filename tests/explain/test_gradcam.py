@@ -45,7 +45,8 @@ def gap_model():
 @pytest.fixture(scope="module")
 def yes_no_model():
     keras.utils.set_random_seed(2)
-    return transfer.transfer_model(_stem(), head="flatten", dense=10)
+    stem = _stem()
+    return heads.join(stem, heads.head_model(stem.output_shape[1:], dense=10))
 
 
 def test_published_cnn_gives_maps_of_117_by_117():
@@ -62,7 +63,8 @@ def test_published_cnn_gives_maps_of_117_by_117():
 )
 def test_transfer_models_give_maps_of_8_by_8(name, weights):
     keras.utils.set_random_seed(0)
-    model = transfer.transfer_model(name, 240, dense=32, weights=weights)
+    base = transfer.backbone(name, 240, weights)
+    model = heads.join(base, heads.head_model(base.output_shape[1:], dense=32))
     assert gradcam.find_layer(model).name == transfer.entry(name).last_conv_layer
     image = scaling.prepare(
         name, np.random.default_rng(0).integers(0, 256, (1, 240, 240), dtype=np.uint8)
@@ -380,7 +382,7 @@ def test_layers_that_are_not_there(gap_model, images):
             layers.Flatten()(layers.Add()([stem(entrance), _renamed(_stem(), "twin")(entrance)]))
         ),
     )
-    with pytest.raises(gradcam.LayerNotFound, match="2 layers called 'conv_b'.*twin/last"):
+    with pytest.raises(gradcam.LayerNotFound, match=r"2 layers called 'conv_b'.*twin/last"):
         gradcam.gradcam(twins, images, layer="conv_b")
     assert gradcam.gradcam(twins, images, layer="twin/conv_b").shape == (5, 9, 7)
     with pytest.raises(gradcam.LayerNotFound, match="0 layers called 'conv_z'"):
@@ -421,7 +423,7 @@ def test_the_model_is_left_as_it_was_and_threads_do_not_disturb_each_other(gap_m
 
 
 def test_an_error_in_the_model_leaves_no_trace(gap_model, images):
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="incompatible with the layer"):
         gradcam.gradcam(gap_model, images[..., :2])
     assert not any("call" in vars(layer) for layer in gap_model.layers)
 

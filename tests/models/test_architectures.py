@@ -1,5 +1,5 @@
-"""Architectures: counts of the thesis card, maps of every size, PyTorch's padding and shuffle,
-seeds, codings of the images, and refusals.
+"""Architectures: counts of torchvision's definitions, maps of every size, PyTorch's padding and
+shuffle, seeds, codings of the images, and refusals.
 """
 
 import keras

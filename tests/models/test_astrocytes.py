@@ -297,7 +297,7 @@ def test_nothing_of_the_listening_stays_behind():
     assert network.get_config() == config
     assert not convolutions._LISTENED
     assert network.get_layer("a").activation is keras.activations.relu
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="incompatible with the layer"):
         unit.forward(np.zeros((2, 4)))
     assert "call" not in vars(network.get_layer("a"))
     assert not convolutions._LISTENED
@@ -330,7 +330,8 @@ from kit.models import astrocytes
 import tensorflow as tf
 from tests.models.test_astrocytes import fitted, sample, small
 
-tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2)
+processor, part = tf.config.list_physical_devices("CPU")[0], tf.config.LogicalDeviceConfiguration()
+tf.config.set_logical_device_configuration(processor, [part] * 2)
 strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 x = np.concatenate([sample(4)[0] - 0.2, sample(4, seed=9)[0] + 0.2])
 alone = small()
@@ -344,7 +345,8 @@ data = strategy.experimental_distribute_dataset(tf.data.Dataset.from_tensor_slic
 @tf.function
 def step(batch):
     def one(part):
-        _, taken = both.forward(part, training=False)  # in training BatchNorm takes the moments of each replica by itself
+        # in training BatchNorm takes the moments of each replica by itself
+        _, taken = both.forward(part, training=False)
         both.after_step(taken, 0.5, 1.5)
     strategy.run(one, args=(batch,))
 
@@ -465,8 +467,7 @@ def test_bad_settings_are_refused():
         astrocytes.astrocyte_model(model, order="never")
     with pytest.raises(astrocytes.BadAstrocytes, match="1 epochs, the training 2"):
         fitted(epochs=2, callbacks=[astrocytes.AstrocyteSchedule([(1, 1)])])
+    unit = astrocytes.Astrocytes(model)
+    unit.layers = astrocytes.convolutions(small())
     with pytest.raises(astrocytes.BadAstrocytes, match="no part"):
-        other = small()
-        unit = astrocytes.Astrocytes(model)
-        unit.layers = astrocytes.convolutions(other)
         unit.forward(sample(2)[0])

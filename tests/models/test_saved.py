@@ -119,13 +119,15 @@ def test_the_table_is_what_the_package_registers():
         if module.name.endswith("_torch"):
             continue  # needs PyTorch
         for name, thing in vars(importlib.import_module(module.name)).items():
-            if isinstance(thing, type) and issubclass(thing, STORED):
-                if thing.__module__ == module.name:
-                    known = keras.saving.get_registered_name(thing)
-                    if ">" in known:
-                        registered[known] = f"{module.name}:{name}"
-                    else:
-                        plain.add(known)
+            if not isinstance(thing, type) or not issubclass(thing, STORED):
+                continue
+            if thing.__module__ != module.name:
+                continue
+            known = keras.saving.get_registered_name(thing)
+            if ">" in known:
+                registered[known] = f"{module.name}:{name}"
+            else:
+                plain.add(known)
     assert registered == saved.REGISTERED
     assert plain == set(saved.NEVER_SAVED)
 

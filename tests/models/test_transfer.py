@@ -78,7 +78,8 @@ def test_a_seed_fixes_initial_weights_and_dropout_masks():
 
 @pytest.fixture(scope="module")
 def published():
-    return transfer.transfer_model("resnet50v2", 240, weights=None)
+    base = transfer.backbone("resnet50v2", 240, weights=None)
+    return heads.join(base, heads.head_model(base.output_shape[1:]))
 
 
 def test_transfer_model_has_the_parameters_of_the_oracle(published):

@@ -23,7 +23,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
-from kit.models import backbones, pretrained, scaling, transfer, weights
+from kit.models import backbones, pretrained, scaling, torchfile, transfer, weights
 from kit.models.lite0 import efficientnet_lite0
 
 # ImageNet-1k classes by their position: those that fit scikit-learn's two photographs
@@ -217,7 +217,7 @@ def test_reader_understands_offsets_strides_and_shared_storages(write_torch):
         part=_Tensor(storage, 5, (2, 2), (4, 1), False, OrderedDict()),
         scalar=_Tensor(storage, 11, (), (), False, OrderedDict()),
     )
-    read = weights.read_torch(write_torch(tensors, [storage]))
+    read = torchfile.read_torch(write_torch(tensors, [storage]))
     grid = np.arange(12, dtype="f4").reshape(3, 4)
     for name, expected in {
         "plain": grid,
@@ -240,7 +240,7 @@ def test_tensors_outside_their_storage_are_refused(write_torch, offset, shape, s
         {"t": _Tensor(storage, offset, shape, stride, False, OrderedDict())}, [storage]
     )
     with pytest.raises(weights.DamagedWeights, match="outside"):
-        weights.read_torch(path)
+        torchfile.read_torch(path)
 
 
 def test_a_file_cannot_run_code(tmp_path):
@@ -256,7 +256,7 @@ def test_a_file_cannot_run_code(tmp_path):
         )
     )
     with pytest.raises(weights.DamagedWeights, match="mkdir"):
-        weights.read_torch(path)
+        torchfile.read_torch(path)
     assert not (tmp_path / "owned").exists()
 
 
@@ -274,8 +274,8 @@ def test_truncated_empty_and_foreign_files_are_refused(tmp_path, write_torch):
         pickle.dumps(3),
     ):
         (tmp_path / "bad.pth").write_bytes(content)
-        with pytest.raises(weights.DamagedWeights, match="bad.pth"):
-            weights.read_torch(tmp_path / "bad.pth")
+        with pytest.raises(weights.DamagedWeights, match=r"bad\.pth"):
+            torchfile.read_torch(tmp_path / "bad.pth")
 
 
 def test_the_packaged_file_is_checked(tmp_path):
@@ -308,6 +308,7 @@ def empty_machine(tmp_path, monkeypatch):
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
     monkeypatch.setattr(weights.paths, "ROOT", tmp_path)
     monkeypatch.delenv("KIT_OFFLINE", raising=False)
+    monkeypatch.delenv("KIT_WEIGHTS", raising=False)
     monkeypatch.setattr(weights, "KERAS_URL", "http://127.0.0.1:9/")
     monkeypatch.setattr(weights, "_failures", {})
     return tmp_path
@@ -344,7 +345,7 @@ def test_without_network_auto_falls_back_and_says_so(empty_machine):
     )
     with pytest.raises(
         weights.WeightsUnavailable,
-        match="put resnet50v2_weights_tf_dim_ordering_tf_kernels_notop.h5 from",
+        match=r"put resnet50v2_weights_tf_dim_ordering_tf_kernels_notop\.h5 from",
     ):
         weights.resolve_backbone("resnet50v2")
     assert time.monotonic() - start < 10
@@ -448,7 +449,7 @@ def test_a_dead_host_is_asked_once_a_process(empty_machine, monkeypatch):
     assert {(start.weights, start.stand_in) for start in starts.values()} == {
         (None, "random initialisation: ImageNet weights could not be fetched")
     }
-    with pytest.raises(weights.WeightsUnavailable, match="xception.*tried once in this process"):
+    with pytest.raises(weights.WeightsUnavailable, match=r"xception.*tried once in this process"):
         weights.initialisation("xception", "imagenet")
 
 

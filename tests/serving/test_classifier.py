@@ -268,6 +268,13 @@ def test_every_unfit_file_gets_one_sentence_with_its_name(name):
     assert "secret" not in str(caught.value)
 
 
+def pixels_or_error(content: bytes):
+    try:
+        return uploads.read_upload(content, "x").pixels
+    except serving_classifier.KitError as error:
+        return error
+
+
 def test_damaged_files_never_give_another_error():
     rng = np.random.default_rng(0)
     for whole in (PNG, JPEG, dicom(RAMP, WindowCenter=100, WindowWidth=50)):
@@ -275,10 +282,11 @@ def test_damaged_files_never_give_another_error():
             content = bytearray(whole)
             for place in rng.integers(0, len(whole), 4):
                 content[place] = rng.integers(256)
-            try:
-                assert uploads.read_upload(bytes(content), "x").pixels.dtype == np.uint8
-            except serving_classifier.KitError as error:
-                assert "\n" not in str(error)
+            found = pixels_or_error(bytes(content))
+            if isinstance(found, serving_classifier.KitError):
+                assert "\n" not in str(found)
+            else:
+                assert found.dtype == np.uint8
 
 
 @pytest.mark.parametrize(
@@ -400,7 +408,7 @@ def touch_model(results, profile):
 
 def test_the_best_profile_with_a_model_is_found(tmp_path, monkeypatch):
     monkeypatch.delenv("KIT_MODEL", raising=False)
-    with pytest.raises(serving_classifier.NoModel, match="bash run_all.sh --only 20"):
+    with pytest.raises(serving_classifier.NoModel, match=r"bash run_all\.sh --only 20"):
         serving_classifier.find_model(tmp_path)
     (tmp_path / "paper/cad/model").mkdir(parents=True)
     for profile in ("mine", "smoke", "quick", "cpu"):

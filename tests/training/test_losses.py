@@ -178,7 +178,7 @@ def test_the_choice_compiles_and_takes_variables():
 
 
 def test_a_number_that_is_no_loss():
-    with pytest.raises(losses.UnknownLoss, match="0..4"):
+    with pytest.raises(losses.UnknownLoss, match=r"0\.\.4"):
         losses.selected(5, TARGETS, LOGITS)
     assert np.isnan(losses.selected(tf.constant(5), TARGETS, LOGITS)).all()
     assert np.isnan(losses.selected(tf.constant(-1), TARGETS, LOGITS)).all()

@@ -345,20 +345,29 @@ def test_mixed_precision_scales_the_loss():
 
 MIRRORED = """
 import numpy as np, tensorflow as tf
-tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2)
+processor, part = tf.config.list_physical_devices("CPU")[0], tf.config.LogicalDeviceConfiguration()
+tf.config.set_logical_device_configuration(processor, [part] * 2)
 import keras
 from kit.training import losses, optimizers, streaming
-x, y = np.random.RandomState(0).randn(64, 4).astype("float32"), np.eye(3, dtype="float32")[np.random.RandomState(1).randint(0, 3, 64)]
+x = np.random.RandomState(0).randn(64, 4).astype("float32")
+y = np.eye(3, dtype="float32")[np.random.RandomState(1).randint(0, 3, 64)]
 
 def trained(strategy, rule):
     with strategy.scope():
         keras.utils.set_random_seed(0)
-        model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(5, activation="tanh"), keras.layers.Dense(3)])
-        model.compile(optimizers.Switched(rule, 0.01, 0.01), losses.get("label_smoothing"), metrics=[streaming.MCC(3)], jit_compile=False)
+        hidden = keras.layers.Dense(5, activation="tanh")
+        model = keras.Sequential([keras.Input((4,)), hidden, keras.layers.Dense(3)])
+        model.compile(
+            optimizers.Switched(rule, 0.01, 0.01),
+            losses.get("label_smoothing"),
+            metrics=[streaming.MCC(3)],
+            jit_compile=False,
+        )
     logs = model.fit(x, y, batch_size=16, shuffle=False, verbose=0).history
     return model.get_weights(), logs["mcc"], model.optimizer.slots[0].numpy()
 
-one, two = (trained(s, "adam") for s in (tf.distribute.get_strategy(), tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])))
+mirrored = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+one, two = (trained(s, "adam") for s in (tf.distribute.get_strategy(), mirrored))
 for a, b in zip([*one[0], *one[1:]], [*two[0], *two[1:]], strict=True):
     np.testing.assert_allclose(a, b, atol=1e-5)
 print("equal")

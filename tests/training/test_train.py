@@ -1,3 +1,4 @@
+import inspect
 import signal
 import subprocess
 import sys
@@ -15,14 +16,21 @@ from kit.training import predictions as training_predictions
 from kit.training import train
 from tests.conftest import write_set
 
-MODEL = """
+
 def build():
     import keras
     from keras import layers
-    return keras.Sequential([layers.Input((24, 24, 1)), layers.Conv2D(8, 3, activation="relu"), layers.MaxPooling2D(4), layers.Flatten(),
-                             layers.Dropout(0.3), layers.Dense(1, activation="sigmoid")])
-"""
-exec(MODEL)
+
+    return keras.Sequential(
+        [
+            layers.Input((24, 24, 1)),
+            layers.Conv2D(8, 3, activation="relu"),
+            layers.MaxPooling2D(4),
+            layers.Flatten(),
+            layers.Dropout(0.3),
+            layers.Dense(1, activation="sigmoid"),
+        ]
+    )
 
 
 @pytest.fixture(scope="module")
@@ -169,8 +177,10 @@ def die(builder, name, epoch, settings):
             os.kill(os.getpid(), signal.SIGKILL)
     train.EpochKeeper.keep = keep_then_die
     rows = np.random.default_rng(0).permutation(60)
-    config = train.TrainConfig("discs", name, "tiny", {"name": "tiny"}, epochs=6, batch_size=8, **settings)
-    train.fit(config, builder, images.load("discs", 24), {"train": rows[:40], "validation": rows[40:50], "test": rows[50:]})
+    settings |= {"epochs": 6, "batch_size": 8}
+    config = train.TrainConfig("discs", name, "tiny", {"name": "tiny"}, **settings)
+    parts = {"train": rows[:40], "validation": rows[40:50], "test": rows[50:]}
+    train.fit(config, builder, images.load("discs", 24), parts)
 
 for case in CASES:
     child = os.fork()
@@ -190,8 +200,9 @@ def killed(discs):
     """
     cases = [("build", f"killed{epoch}", epoch, {"learning_rate": 1e-2}) for epoch in (1, 4)]
     cases.append(("build_normed", "normed-killed", 3, {"learning_rate": 5e-2, **AUGMENTED}))
+    builders = "\n".join(map(inspect.getsource, (build, build_normed)))
     done = subprocess.run(
-        [sys.executable, "-c", f"{MODEL}\n{SMALL_NORMED}\nCASES = {cases!r}\n{DEADLY}"],
+        [sys.executable, "-c", f"{builders}\nCASES = {cases!r}\n{DEADLY}"],
         capture_output=True,
         text=True,
     )
@@ -200,7 +211,8 @@ def killed(discs):
         for line in done.stdout.splitlines()
         if line.startswith("ended ")
     }
-    assert done.returncode == 0 and len(codes) == len(cases), done.stderr[-2000:]
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert len(codes) == len(cases), done.stderr[-2000:]
     return codes
 
 
@@ -246,7 +258,9 @@ def test_an_empty_class_in_training_is_refused_before_anything_is_written(inputs
 
 def test_a_class_missing_in_test_is_trained_and_its_metrics_are_undefined(inputs):
     dark, bright = (np.flatnonzero(inputs.labels == c) for c in (0, 1))
-    with pytest.warns(UserWarning):
+    with pytest.warns(
+        UserWarning, match="the AUC and the rates of the other classes are undefined"
+    ):
         run = train.fit(
             config("one-class", epochs=1),
             build,
@@ -299,14 +313,24 @@ def test_epoch_streams_are_permutations_that_depend_on_the_epoch_only(inputs):
 
 # ---- augmentation, best epoch, BatchNorm, predictions on other inputs
 
-SMALL_NORMED = """
+
 def build_normed():
     import keras
     from keras import layers
-    return keras.Sequential([layers.Input((24, 24, 1)), layers.Conv2D(8, 3, use_bias=False), layers.BatchNormalization(momentum=0.999), layers.ReLU(),
-                             layers.GlobalAveragePooling2D(), layers.Dropout(0.3), layers.Dense(1, activation="sigmoid")])
-"""
-exec(SMALL_NORMED)
+
+    return keras.Sequential(
+        [
+            layers.Input((24, 24, 1)),
+            layers.Conv2D(8, 3, use_bias=False),
+            layers.BatchNormalization(momentum=0.999),
+            layers.ReLU(),
+            layers.GlobalAveragePooling2D(),
+            layers.Dropout(0.3),
+            layers.Dense(1, activation="sigmoid"),
+        ]
+    )
+
+
 AUGMENTED = {"augmentation": {"rotation": 10}, "keep_best": True, "recalibrate_batchnorm": True}
 OUTCOME = ("predictions.csv", "predictions_best.csv", "metrics.json")
 
@@ -417,9 +441,10 @@ def test_an_augmented_run_killed_in_training_ends_bit_identical(killed, normed, 
 def test_an_interrupted_run_with_the_published_generator_ends_identical(inputs, parts, monkeypatch):
     settings = {"augmentation": {}, "augmenter": "keras_generator", "epochs": 4, "keep_best": True}
     left_alone = train.fit(config("generator", **settings), build, inputs, parts)
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         die_after(patch, 2)
-        train.fit(config("generator-killed", **settings), build, inputs, parts)
+        with pytest.raises(KeyboardInterrupt):
+            train.fit(config("generator-killed", **settings), build, inputs, parts)
     resumed = train.fit(config("generator-killed", **settings), build, inputs, parts)
     assert resumed.status["resumed_at"] == 2
     for name in OUTCOME:
@@ -449,9 +474,12 @@ def test_the_best_epochs_weights_are_those_that_a_run_of_that_length_ends_with(i
 
 def test_the_best_epoch_survives_a_kill_after_a_later_worse_one(inputs, parts, monkeypatch):
     whole = train.fit(config("best", learning_rate=0.3, keep_best=True), build, inputs, parts)
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         die_after(patch, whole.metrics()["best_epoch"] + 1)
-        train.fit(config("best-killed", learning_rate=0.3, keep_best=True), build, inputs, parts)
+        with pytest.raises(KeyboardInterrupt):
+            train.fit(
+                config("best-killed", learning_rate=0.3, keep_best=True), build, inputs, parts
+            )
     resumed = train.fit(
         config("best-killed", learning_rate=0.3, keep_best=True), build, inputs, parts
     )
@@ -556,12 +584,12 @@ def test_many_images_are_predicted_in_a_graph_even_where_training_ran_layer_by_l
 def test_weights_that_were_not_kept_are_named(whole, inputs, parts):
     with pytest.raises(
         training_predictions.NoWeights,
-        match="has no model_best.keras; train it with keep_weights=True and keep_best=True",
+        match=r"has no model_best\.keras; train it with keep_weights=True and keep_best=True",
     ):
         train.predict(whole, inputs, parts["test"], "x", "best")
     with pytest.raises(training_predictions.NoWeights, match="choose one of last, best"):
         train.predict(whole, inputs, parts["test"], "x", "median")
-    with pytest.raises(training_predictions.NoWeights, match="predictions_best.csv is absent"):
+    with pytest.raises(training_predictions.NoWeights, match=r"predictions_best\.csv is absent"):
         train.best_predictions(whole)
 
 

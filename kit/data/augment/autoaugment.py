@@ -352,7 +352,7 @@ def batch(images: np.ndarray, rows, epoch: int, settings=None, seed: int = 0) ->
 def _cut(image: np.ndarray, row: float, column: float, settings: AutoAugment) -> None:
     spans = []
     for place, side in ((row, image.shape[0]), (column, image.shape[1])):
-        length, centre = int(round(settings.cutout * side / 32)), int(place * side)
+        length, centre = round(settings.cutout * side / 32), int(place * side)
         start = centre - length // 2
         spans.append(slice(max(0, start), max(0, start + length)))
     image[tuple(spans)] = settings.fill

@@ -1,7 +1,7 @@
 """The thesis's augmentation of training images as one graph function: resize, random crop,
 rotation, flips and brightness in one gather.
 
-The released code (chapters 3 to 5, card 2.7) makes an image 124 px, crops 112, turns it by up to 90
+The released code of its chapters 3 to 5 makes an image 124 px, crops 112, turns it by up to 90
 degrees with the nearest pixel and black outside, flips it both ways with probability 1/2 and
 multiplies its brightness, image by image in Python on 8-bit pixels, unseeded. Here a batch is
 resized once and each output pixel is fetched from where crop, turn and flips together would have

@@ -1,4 +1,4 @@
-"""CutMix and MixUp that mix the labels with the images (card 4.21).
+"""CutMix and MixUp that mix the labels with the images.
 
 The released astrocyte trainer draws CutMix or MixUp once a batch but trains on the images and
 labels from before the mixing, so that nothing is mixed at all. Here both are. As in that code there

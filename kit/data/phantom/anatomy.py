@@ -97,7 +97,9 @@ def template() -> Template:
     hull = _distance(_closed(mask[::2, ::2, ::2]), smooth=1.0)
     skin = _distance(_head(hull, origin), smooth=2.0)
     grey, white = _sharpened(grey, white, mask)
-    return Template(grey, white, mask.astype(np.uint8) * 255, hull, skin, origin)
+    return Template(
+        grey, white, brain=mask.astype(np.uint8) * 255, hull=hull, skin=skin, origin=origin
+    )
 
 
 def _sharpened(grey, white, mask, power: float = 1.7):
@@ -204,9 +206,9 @@ def tissues(points, texture, soft: float, skull: float, sampled: dict | None = N
     fractions = np.zeros((len(TISSUES), points.shape[1]), np.float32)
     _soft_parts(fractions, points, texture, skin, soft)
     _air_and_orbits(fractions, points, texture, soft)
-    _skull(fractions, points, texture, hull, skull, soft)
+    _skull(fractions, points, texture=texture, hull=hull, thickness=skull, soft=soft)
     _over(fractions, "air", 1 - ramp(skin, soft))
-    _brain(fractions, points, texture, hull, (brain, grey, white), soft)
+    _brain(fractions, points, texture=texture, hull=hull, parts=(brain, grey, white), soft=soft)
     return fractions
 
 
@@ -266,7 +268,9 @@ def _brain(fractions, points, texture, hull, parts, soft):
         fractions[TISSUES.index(tissue)] += part * inside
     fractions[TISSUES.index("csf")] -= (grey + white) * inside
     np.maximum(fractions, 0, out=fractions)
-    _dura_and_vessels(fractions, points, texture, hull, brain - grey - white, soft)
+    _dura_and_vessels(
+        fractions, points, texture=texture, hull=hull, sulci=brain - grey - white, soft=soft
+    )
 
 
 def _dura_and_vessels(fractions, points, texture, hull, sulci, soft):

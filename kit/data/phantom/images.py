@@ -46,7 +46,9 @@ CLASSES = {
     },
     "lesion": {"glioma_high": 0.5, "meningioma_solid": 0.5},
 } | {kind: {kind: 1.0} for kind in lesions.KINDS}
-"""Class name -> probabilities of the lesion kinds; ``<class>@<region>`` overrides it in one region."""
+"""Class name -> probabilities of the lesion kinds; ``<class>@<region>`` overrides it in one
+region.
+"""
 _HEAD_CENTRE = np.array([0.0, -18.0, 2.0])
 _AXES = {
     "axial": ((1, 0, 0), (0, 1, 0), (0, 0, 1)),
@@ -56,9 +58,13 @@ _AXES = {
 _SLAB = {"axial": (-3.0, 9.0), "coronal": (-6.0, 6.0), "sagittal": (-6.0, 6.0)}
 _WHOLE = {"axial": (0.0, 45.0), "coronal": (-60.0, 30.0), "sagittal": (-40.0, 40.0)}
 CONSPICUITY = (0.85, 1.2)
-"""Range of the factor between a lesion's difference from grey matter and its textbook value; sets how hard the task is."""
+"""Range of the factor between a lesion's difference from grey matter and its textbook value; sets
+how hard the task is.
+"""
 MATCHED = 0.8
-"""How far the histogram of an image with a lesion is brought to that of the same slice without it, 0 to 1."""
+"""How far the histogram of an image with a lesion is brought to that of the same slice without it,
+0 to 1.
+"""
 _SMOOTH = 110.0  # wavelength of the anatomical deformation, mm
 
 
@@ -198,7 +204,7 @@ def _scene(points, soft) -> lesions.Scene:
         gradient = values[:3] - values[3:]
         return -gradient.astype(np.float64) / max(float(np.linalg.norm(gradient)), 1e-6)
 
-    return lesions.Scene(points, hull, brain, white, soft, normal_at)
+    return lesions.Scene(points, hull, brain=brain, white=white, soft=soft, normal_at=normal_at)
 
 
 def _lesion_in_view(kind, seed, scene, cell, least: float):
@@ -326,10 +332,21 @@ def slice_image(
     signal = np.zeros(fine * fine, np.float32)
     mask = np.zeros(fine * fine, bool)
     signal[inside], mask[inside] = _signal(
-        points[:, inside], kind, nuisance, seed, max(1.0, pixel), pixel**2, least=250.0
+        points[:, inside],
+        kind,
+        nuisance=nuisance,
+        seed=seed,
+        soft=max(1.0, pixel),
+        cell=pixel**2,
+        least=250.0,
     )
     image = _acquired(
-        signal.reshape(fine, fine), inside.reshape(fine, fine), points, nuisance, seed, size
+        signal.reshape(fine, fine),
+        inside.reshape(fine, fine),
+        points=points,
+        nuisance=nuisance,
+        seed=seed,
+        size=size,
     )
     mask = mask.reshape(size, fine // size, size, fine // size).mean(axis=(1, 3)) > 0.5
     return image, mask, asdict(nuisance)
@@ -394,7 +411,7 @@ def volume(seed, name: str, *, size: int = 28, contrast=None):
     nuisance = draw_nuisance(rng, "axial", contrast, "any")
     kind = kind_of(np.random.default_rng([*seed, 7]), name)
     axis = (np.arange(size) - (size - 1) / 2) * VOXEL
-    centre = _HEAD_CENTRE + [0, 0, 16] + rng.uniform(-14, 14, 3)
+    centre = _HEAD_CENTRE + np.array([0, 0, 16]) + rng.uniform(-14, 14, 3)
     points = np.stack(
         [
             c + a.ravel()
@@ -402,7 +419,9 @@ def volume(seed, name: str, *, size: int = 28, contrast=None):
         ]
     )
     points = _deformed(points.astype(np.float32), seed)
-    signal, mask = _signal(points, kind, nuisance, seed, VOXEL, VOXEL**3, least=12000.0)
+    signal, mask = _signal(
+        points, kind, nuisance=nuisance, seed=seed, soft=VOXEL, cell=VOXEL**3, least=12000.0
+    )
     signal *= nuisance.brightness / signal.mean()
     noise = rng.normal(0, nuisance.noise, (2, signal.size)).astype(np.float32)
     display = _displayed(np.hypot(signal + noise[0], noise[1]), nuisance.gamma)

@@ -255,8 +255,9 @@ def _meningioma(rng, kind, scene, grow):
 
 def _adenoma(rng, kind, scene, grow):
     radius = rng.uniform(11, 20) * grow
-    lower = np.array(SELLA) + [rng.normal(0, 1.5), rng.normal(0, 1), 0.25 * radius]
-    upper = lower + [rng.normal(0, 1.5), rng.normal(0, 1.5), radius * rng.uniform(0.5, 1.0)]
+    lower = np.array(SELLA) + np.array([rng.normal(0, 1.5), rng.normal(0, 1), 0.25 * radius])
+    rise = [rng.normal(0, 1.5), rng.normal(0, 1.5), radius * rng.uniform(0.5, 1.0)]
+    upper = lower + np.array(rise)
     low = _rho(scene, lower, (radius * rng.uniform(0.9, 1.2), 0.9 * radius, 0.85 * radius))
     high = _rho(scene, upper, np.array([0.8, 0.8, 0.8]) * radius * rng.uniform(0.75, 1.1))
     rho = np.minimum(low, high)

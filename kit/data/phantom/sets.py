@@ -26,6 +26,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import pandas as pd
 from PIL import Image
+from sklearn.datasets import load_digits
 
 from kit import files, record
 from kit.data.phantom import anatomy
@@ -242,14 +243,14 @@ def write(
         _clear(root)
         with ThreadPoolExecutor(workers or min(4, os.cpu_count() or 1)) as pool:
             manifest, planted = makers.get(name, _write_images)(
-                name, variant, root, n, size, seed, pool.map
+                name, variant, root=root, n=n, size=size, seed=seed, run=pool.map
             )
     except OSError as error:
         raise files.CannotWrite(
             f"Cannot write {root}: {error.strerror or error}; free some space or choose another "
             "folder (KIT_DATA)."
         ) from error
-    _finish(name, variant, root, manifest, planted, size, seed)
+    _finish(name, variant, root=root, manifest=manifest, planted=planted, size=size, seed=seed)
 
 
 def _clear(root):
@@ -328,7 +329,14 @@ def _plan(name, variant, n, seed) -> list[_Item]:
             ids = [f"{stem}{number:04d}.jpg" for number in rng.permutation(count)]
             copies = _copies(variant, count) if step == len(counts) - 1 else []
             own = [
-                _Item(image_id, variant.splits[folder], label, class_name, (*key, turn), turn)
+                _Item(
+                    image_id,
+                    variant.splits[folder],
+                    label=label,
+                    class_name=class_name,
+                    seed=(*key, turn),
+                    turn=turn,
+                )
                 for turn, image_id in enumerate(ids[: count - len(copies)])
             ]
             earlier = [item for item in items if item.label == label and item.source is None] or own
@@ -354,12 +362,12 @@ def _copy(like, image_id, source, relation):
     return _Item(
         str(PurePosixPath(image_id).with_suffix(suffix)),
         like.split,
-        like.label,
-        like.class_name,
-        source.seed,
-        source.turn,
-        source.image_id,
-        relation,
+        label=like.label,
+        class_name=like.class_name,
+        seed=source.seed,
+        turn=source.turn,
+        source=source.image_id,
+        relation=relation,
     )
 
 
@@ -430,10 +438,10 @@ def _write_volumes(name, variant, root, n, size, seed, run):
             _Item(
                 f"{folder}/{k:06d}",
                 folder,
-                int(label),
-                variant.classes[label],
-                (seed, zlib.crc32(name.encode()), step, k),
-                int(turn),
+                label=int(label),
+                class_name=variant.classes[label],
+                seed=(seed, zlib.crc32(name.encode()), step, k),
+                turn=int(turn),
             )
             for k, (label, turn) in enumerate(zip(labels, turns, strict=True))
         ]
@@ -465,14 +473,19 @@ def _write_volumes(name, variant, root, n, size, seed, run):
 
 
 def _write_digits(name, variant, root, n, size, seed, run):
-    from sklearn.datasets import load_digits
-
     digits, rows, wanted = load_digits(), [], _counts(variant, n)[""]
     images = np.round(digits.images * (255 / 16)).astype(np.uint8)
     for label, count in enumerate(wanted):
         (root / str(label)).mkdir()
         for k in np.flatnonzero(digits.target == label)[:count]:
-            item = _Item(f"{label}/{k:04d}.png", "all", label, str(label), (), int(k))
+            item = _Item(
+                f"{label}/{k:04d}.png",
+                "all",
+                label=label,
+                class_name=str(label),
+                seed=(),
+                turn=int(k),
+            )
             Image.fromarray(images[k]).save(root / item.image_id)
             rows.append(_row(item, (root / item.image_id).read_bytes()))
     return pd.DataFrame(rows), {"byte": [], "pixel": [], "near": []}

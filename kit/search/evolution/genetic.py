@@ -133,8 +133,8 @@ class GASettings:
 
 
 def released(generations: int, individuals: int, **changes) -> GASettings:
-    """Settings of the released code (card 3.14 and 3.15): two opponents, ties keep the individual,
-    and its biased index.
+    """Settings of the released code: two opponents, ties keep the individual, and an index drawn
+    with a bias (the last one half as often).
     """
     return GASettings(
         generations,
@@ -282,7 +282,9 @@ class GeneticAlgorithm:
         inherited = genes[first]
         for gene in self.settings.dominant:
             inherited[:, gene] = np.where(better, genes[second, gene], genes[first, gene])
-        children = offspring(inherited, genes[second], weights, crossed, mutated, values)
+        children = offspring(
+            inherited, genes[second], weights, crossed=crossed, mutated=mutated, values=values
+        )
         self._genes = np.vstack([children, genes[elite]])
         self.lineage = Lineage(
             ("offspring",) * (m - 1) + ("elite",),
@@ -302,8 +304,8 @@ class GeneticAlgorithm:
         )
 
     def _indices(self, shape, n: int) -> np.ndarray:
-        """Random rows of n; with `legacy_index` as the released code draws them (card,
-        oracle 4.1).
+        """Random rows of n; with `legacy_index` as the released code draws them: the last half as
+        often as the others.
         """
         u = self._random(shape)
         if self.settings.legacy_index:
@@ -375,21 +377,21 @@ class GeneticAlgorithm:
         names, rows = names or [f"gene_{j}" for j in range(self.settings.genes)], []
         for g, entry in enumerate(self.told):
             lineage = entry["lineage"]
-            for i in range(len(entry["fitness"])):
-                rows.append(
-                    {
-                        "generation": g,
-                        "individual": i,
-                        "fitness": float(entry["fitness"][i]),
-                        "evaluation": float(entry["evaluations"][i]),
-                        "reason": entry["reasons"][i],
-                        "origin": lineage.origin[i],
-                        "first": int(lineage.parents[i, 0]),
-                        "second": int(lineage.parents[i, 1]),
-                        "share": float(lineage.shares[i, 0]),
-                        **dict(zip(names, entry["genes"][i].tolist(), strict=True)),
-                    }
-                )
+            rows.extend(
+                {
+                    "generation": g,
+                    "individual": i,
+                    "fitness": float(entry["fitness"][i]),
+                    "evaluation": float(entry["evaluations"][i]),
+                    "reason": entry["reasons"][i],
+                    "origin": lineage.origin[i],
+                    "first": int(lineage.parents[i, 0]),
+                    "second": int(lineage.parents[i, 1]),
+                    "share": float(lineage.shares[i, 0]),
+                    **dict(zip(names, entry["genes"][i].tolist(), strict=True)),
+                }
+                for i in range(len(entry["fitness"]))
+            )
         return pd.DataFrame(rows)
 
     def state(self) -> dict:

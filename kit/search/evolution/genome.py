@@ -14,6 +14,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from kit.errors import KitError
 from kit.models import architecture_catalog
@@ -73,7 +74,7 @@ class Gene:
                 f"{self.low:g} and {self.high:g}."
             )
 
-    def decode(self, gene: float):
+    def decode(self, gene: float) -> str | float:
         """Value of a gene in [0, 1]: an entry of `values`, or a float in [low, high]."""
         gene = float(gene)
         if not 0.0 <= gene <= 1.0:  # NaN too
@@ -84,7 +85,7 @@ class Gene:
             return self.low * math.pow(self.high / self.low, gene)
         return gene * (self.high - self.low) + self.low
 
-    def encode(self, value) -> float:
+    def encode(self, value: str | float) -> float:
         """Gene in [0, 1] that decodes to `value`; the middle of its bin for a category."""
         if self.values:
             if value not in self.values:
@@ -134,7 +135,7 @@ class Genome:
         """Names of the genes, in order."""
         return tuple(gene.name for gene in self.genes)
 
-    def decode(self, row) -> dict:
+    def decode(self, row: ArrayLike) -> dict:
         """Values of one individual, by name.
 
         Parameters
@@ -203,7 +204,8 @@ def chapter5(
     astrocytes: bool = True, scale: str = "linear", architectures=architecture_catalog.TABLE_5_2
 ) -> Genome:
     """The genes of Gen-Soup (Table 5.2): five, and with astrocytes the factors Str and Weak, all in
-    the order of Table 3.4 (see card 5.10).
+    the order of Table 3.4: in that of Table 5.1's caption its probabilities of crossover would
+    blend loss and optimizer, and never the rates.
     """
     plain = _ordered(
         ORDERS["table-3.4"],

@@ -7,9 +7,10 @@ draws for them.
 """
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 
-def normalised(fitness) -> np.ndarray:
+def normalised(fitness: ArrayLike) -> np.ndarray:
     """Evaluations (eq. 3.4): fitness minus the generation's lowest, over its range; all 1 where all
     are equal. Shape (n,), float in [0, 1].
     """
@@ -46,7 +47,7 @@ def tournament(evaluations, contestants, opponents, ties: str = "opponent") -> n
     return selected
 
 
-def shares(first, second) -> np.ndarray:
+def shares(first: ArrayLike, second: ArrayLike) -> np.ndarray:
     """Weights of two parents in a blend: their evaluations over the sum, one half each where both
     are 0. Shapes (n,) and (n,) to (n, 2).
     """
@@ -55,7 +56,14 @@ def shares(first, second) -> np.ndarray:
     return np.where(total > 0, pair / np.where(total > 0, total, 1.0), 0.5)
 
 
-def offspring(first, second, weights, crossed, mutated, values) -> np.ndarray:
+def offspring(
+    first: np.ndarray,
+    second: np.ndarray,
+    weights: ArrayLike,
+    crossed: ArrayLike,
+    mutated: ArrayLike,
+    values: ArrayLike,
+) -> np.ndarray:
     """Genes of the offspring (Algorithm 2).
 
     Parameters

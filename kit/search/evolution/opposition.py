@@ -1,5 +1,4 @@
-"""Opposition-based differential evolution, the search of PBC-NAS (card 2), as an ask/tell core in
-NumPy.
+"""Opposition-based differential evolution, the search of PBC-NAS, as an ask/tell core in NumPy.
 
 The released code is one loop that trains as it goes. Here candidates are handed out and their
 fitness is told in any order, and the search is the same as if one had been trained after the other:
@@ -160,7 +159,12 @@ class ODE:
     def _add(self, genes, phase: str, parents=()) -> Candidate:
         """A candidate enters the log and the batch; what needs no training is settled."""
         candidate = Candidate(
-            len(self.log), None, self.generation, phase, np.array(genes, float), tuple(parents)
+            len(self.log),
+            None,
+            self.generation,
+            phase,
+            np.array(genes, float),
+            parents=tuple(parents),
         )
         key = None
         candidate.reason = self.space.reason(genes)

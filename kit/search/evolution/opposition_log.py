@@ -1,5 +1,5 @@
-"""What the differential evolution writes down: every candidate with its parents and fate (card
-17.5), and the counts of every generation.
+"""What the differential evolution writes down: every candidate with its parents and fate,
+and the counts of every generation.
 """
 
 from dataclasses import dataclass, field

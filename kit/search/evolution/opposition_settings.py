@@ -1,30 +1,30 @@
 """Settings of the opposition-based differential evolution: the released code's choices, the
 repaired ones, and every choice by itself.
 
-============== ==================================
-==========================================================
-choice         "paper"                            "clean" ==============
-================================== ==========================================================
-dedup          "paper": raw paths and degrees     "phenotype": the network that is built
-cached         "swap": a duplicate trial becomes  "keep": it keeps its genes and takes the
-               the candidate it equals            known fitness
-worst          -1 at the start, 0 later           -1 always, so that a network at chance beats none
-streams        "same": all start at the seed, so  "spawned": independent
-               the first genes and the repairs
-               are the same numbers
-stop           "over": once more than the budget  "exact": when the budget is trained, wherever;
-what is
-               is trained, within the trials of   left of the generation is dropped, the rest is
-               selected a generation, without selection; or at its end
-last_in_best   False: the model that ended the    True
-               search is forgotten
-best_ties      "latest" of equals                 "first" of equals
-tie_break      False                              True: told values decide between equal fitness
-numbering      "paper": one number is skipped     "all": every candidate that is logged
-               after the initial set, and
-               duplicates have none
-exclude_target False: a donor may be the target   False ==============
-================================== ==========================================================
+==============  =================================  ===============================================
+choice          "paper"                            "clean"
+==============  =================================  ===============================================
+dedup           "paper": raw paths and degrees     "phenotype": the network that is built
+cached          "swap": a duplicate trial becomes  "keep": it keeps its genes and takes the known
+                the candidate it equals            fitness
+worst           -1 at the start, 0 later           -1 always, so that a network at chance beats
+                                                   none
+streams         "same": all start at the seed, so  "spawned": independent
+                the first genes and the repairs
+                are the same numbers
+stop            "over": once more than the budget  "exact": when the budget is trained, wherever;
+                is trained, within the trials of   what is left of the generation is dropped, the
+                a generation, without selection;   rest is selected
+                or at its end
+last_in_best    False: the model that ended the    True
+                search is forgotten
+best_ties       "latest" of equals                 "first" of equals
+tie_break       False                              True: told values decide between equal fitness
+numbering       "paper": one number is skipped     "all": every candidate that is logged
+                after the initial set, and
+                duplicates have none
+exclude_target  False: a donor may be the target   False
+==============  =================================  ===============================================
 
 In both, infeasible candidates of the initial set stay in the race with the worst fitness, and a
 trial that equals its target's fitness replaces it.
@@ -74,7 +74,7 @@ class BadSettings(KitError):
     """Settings of the differential evolution that contradict each other."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ODESettings:
     """Settings of a search; a choice that is None takes what the mode says.
 

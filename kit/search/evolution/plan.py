@@ -46,7 +46,7 @@ class SearchBroken(KitError):
     """The processes of a search ended before the search."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Plan:
     """A search by the genetic algorithm.
 
@@ -123,7 +123,7 @@ class Plan:
     def _settings(self) -> dict:
         return tasks.historic(asdict(self))
 
-    def write(self, folder) -> None:
+    def write(self, folder: Path | str) -> None:
         """Write the plan into its folder, or check that the one there is the same.
 
         Raises
@@ -140,14 +140,15 @@ class Plan:
             )
 
     @staticmethod
-    def read(folder) -> "Plan":
+    def read(folder: Path | str) -> "Plan":
         """The plan of a folder; a :class:`SpacePlan` if it names a space."""
         told = files.read_json(Path(folder) / PLAN)
         kind, settings = (SpacePlan, ODESettings) if "space" in told else (Plan, GASettings)
-        return kind(Genome(**told.pop("genome")), settings(**told.pop("settings")), **told)
+        given = {"genome": Genome(**told["genome"]), "settings": settings(**told["settings"])}
+        return kind(**told | given)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SpacePlan(Plan):
     """A search by differential evolution, or at random with the same books; its settings are
     :class:`kit.search.evolution.opposition_settings.ODESettings`.
@@ -210,7 +211,7 @@ def _imported(name: str):
         ) from error
 
 
-def trial_folder(folder, number: int) -> Path:
+def trial_folder(folder: Path | str, number: int) -> Path:
     """Folder of the n-th training of a search, counted from 0 over all generations."""
     return Path(folder) / f"trial_{number:04d}"
 
@@ -255,7 +256,7 @@ class Result:
         }
 
 
-def result(folder) -> Result:
+def result(folder: Path | str) -> Result:
     """Read what a search has found so far.
 
     Raises

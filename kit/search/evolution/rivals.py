@@ -6,16 +6,16 @@ beside published results of a genetic algorithm, a particle swarm and an artific
 tuned six other hyperparameters of one AlexNet, and leaves out random search. Here all methods
 search the same genome with the same evaluation, seed by seed and training for training.
 
-==========
-============================================================================================================
+=========  =======================================================================================
 random     uniform genes, the baseline that a search must beat
 genetic    :mod:`kit.search.evolution.genetic`
 swarm      particle swarm with inertia (NiaPy): genes are positions, categories their bins
 bees       artificial bee colony (NiaPy), likewise
 bayesian   Gaussian process and confidence bound (KerasTuner): categories are bin centres on the
-axis of a gene hyperband  successive halving (KerasTuner): many short trainings, the better half
-longer; counts epochs, so it makes more but shorter evaluations ==========
-============================================================================================================
+           axis of a gene
+hyperband  successive halving (KerasTuner): many short trainings, the better half longer; counts
+           epochs, so it makes more but shorter evaluations
+=========  =======================================================================================
 
 NiaPy (MIT, releases every year) was chosen for the last two published rivals because it follows the
 original papers, seeds a generator of its own and is of the kit's licence; Indago (MIT) draws from
@@ -27,12 +27,14 @@ A search cut off goes on: its evaluations are in the folder as they end, the met
 from its seed and takes known results from there.
 """
 
+import contextlib
 import json
 import logging
 import math
 import tempfile
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -197,13 +199,13 @@ class Ledger:
         return pd.concat([table[columns], values], axis=1)
 
 
-def search(
+def search(  # noqa: PLR0913 a search has nine parts that its folder answers for, each by name
     method: str,
     genome: Genome,
-    evaluate,
+    evaluate: Callable,
     budget: int,
     seed: int,
-    folder,
+    folder: Path | str,
     *,
     population: int = 10,
     epochs: int | None = None,
@@ -268,11 +270,9 @@ def search(
                 "genetic": genetic,
             },
         )
-        ledger = Ledger(genome, evaluate, budget, seed, folder, epochs)
-        try:
+        ledger = Ledger(genome, evaluate, budget, seed, folder, epochs=epochs)
+        with contextlib.suppress(_Spent):
             METHODS[method](ledger, population, genetic or {})
-        except _Spent:
-            pass
         table = ledger.trace()
         files.write_csv(folder / "trace.csv", table.assign(genes=table["genes"].map(json.dumps)))
     return table

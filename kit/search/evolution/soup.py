@@ -1,8 +1,8 @@
 """Gen-Soup, chapter 5 of the thesis: a genetic algorithm whose individuals go on training, and
 whose offspring inherit their parents' averaged weights.
 
-No code of chapter 5 is public; what the text leaves open is settled as the thesis card, section 5,
-recommends, and each choice is a setting: all individuals of an architecture start from the same
+No code of chapter 5 is public; what the text leaves open is settled here, and each choice is a
+setting: all individuals of an architecture start from the same
 weights, head included; moving statistics are averaged with the weights and may be measured anew;
 every generation has a new optimizer; the elite trains on like the others; the cosine falls over all
 epochs of the search; images grow by a rounded line and stay at full size for the last generations.
@@ -18,141 +18,30 @@ best individual are kept.
 import hashlib
 import shutil
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from kit import files
+from kit.data.inputs import Inputs
 from kit.errors import KitError
 from kit.search.evolution import averaging
-from kit.search.evolution.genetic import (
-    CROSSOVER_5,
-    MUTATION_5,
-    GASettings,
-    GeneticAlgorithm,
-    shrinking,
-)
+from kit.search.evolution.genetic import GeneticAlgorithm
 from kit.search.evolution.genome import Genome
 from kit.search.evolution.plan import AllFailed
+from kit.search.evolution.soup_settings import SoupSettings
+from kit.training import predictions, short
+from kit.training import train as train_module
+from kit.training.optimizers import RefusedRule
 
-INHERITANCE = ("average", "better")
 STATE, BEST = "state.json", "best.npz"
-
-
-class BadSchedule(KitError):
-    """Settings of Gen-Soup that contradict each other."""
 
 
 class OtherStart(KitError):
     """Weights on disk do not descend from the initial weights at hand."""
-
-
-@dataclass(frozen=True)
-class SoupSettings:
-    """Settings of a search; the defaults are Table 5.1's, experiment 1.
-
-    Attributes
-    ----------
-    generations : int
-        20 in experiment 1, 35 in experiment 2.
-    cosine : bool
-        The rate falls to a tenth over the epochs of the search (experiment 1), or is constant
-        (experiment 2).
-    first, decrement, smallest : int
-        Population.
-    start, end, at_end : int
-        Side of the images in the first generation and at the end, in pixels, and the generations
-        that have the latter.
-    epochs : int
-        A generation.
-    batch_size : int
-        Not stated in the thesis.
-    inheritance : {"average", "better"}
-        Eq. 5.1, or the better parent's weights as they are, which tells what averaging is worth.
-    recalibrate : bool
-        Measure the moving statistics of averaged weights anew before they train.
-    decay_mode : str
-        See :func:`kit.training.optimizers.decayed`.
-    crossover, mutation : tuple of float
-        By gene in the order of chapter 3 (card 5.10); without astrocytes the first five count.
-    opponents : int
-        Of the tournament.
-    seed : int
-
-    Raises
-    ------
-    BadSchedule
-    """
-
-    generations: int = 20
-    cosine: bool = True
-    first: int = 50
-    decrement: int = 5
-    smallest: int = 10
-    start: int = 224
-    end: int = 302
-    at_end: int = 10
-    epochs: int = 1
-    batch_size: int = 32
-    inheritance: str = "average"
-    recalibrate: bool = False
-    decay_mode: str = "l2_all"
-    crossover: tuple = CROSSOVER_5
-    mutation: tuple = MUTATION_5
-    opponents: int = 1
-    seed: int = 0
-
-    def __post_init__(self):
-        if (
-            min(self.generations, self.first, self.smallest, self.at_end, self.epochs) < 1
-            or self.decrement < 0
-            or self.start < 8
-            or self.end < self.start
-        ):
-            raise BadSchedule(
-                "Gen-Soup needs at least one generation, individual and epoch, and images of at "
-                "least 8 pixels that do not shrink."
-            )
-        if self.inheritance not in INHERITANCE:
-            raise BadSchedule(
-                f"inheritance is {self.inheritance!r}; choose one of {', '.join(INHERITANCE)}."
-            )
-
-    @property
-    def population(self) -> tuple:
-        """Individuals of every generation."""
-        return shrinking(self.generations, self.first, self.decrement, self.smallest)
-
-    @property
-    def sizes(self) -> tuple:
-        """Side of the images in every generation."""
-        return image_sizes(self.generations, self.start, self.end, self.at_end)
-
-    def genetic(self, genome: Genome) -> GASettings:
-        """Settings of the genetic algorithm; the architecture is the better parent's."""
-        n = len(genome)
-        return GASettings(
-            self.generations,
-            self.population,
-            self.crossover[:n],
-            self.mutation[:n],
-            self.opponents,
-            dominant=(genome.names.index("architecture"),),
-            seed=self.seed,
-        )
-
-
-def image_sizes(generations: int, start: int = 224, end: int = 302, at_end: int = 10) -> tuple:
-    """Side of the images by generation: a rounded line from `start` to `end`, which the last
-    `at_end` generations have (card 5.8, oracle 6.4).
-    """
-    growing = generations - at_end
-    return tuple(
-        round(start + (end - start) * min(1.0, g / growing)) if growing > 0 else end
-        for g in range(generations)
-    )
 
 
 class Nursery:
@@ -168,18 +57,12 @@ class Nursery:
     settings : SoupSettings
     """
 
-    def __init__(self, network, inputs, parts: dict, settings: SoupSettings):
-        from kit.training import predictions
-        from kit.training import train as train_module
-        from kit.training.optimizers import RefusedRule
-
+    def __init__(self, network: short.Network, inputs: Inputs, parts: dict, settings: SoupSettings):
         self.network, self.inputs, self.parts, self.settings = network, inputs, parts, settings
         self.failures = (train_module.Diverged, predictions.OutOfMemory, RefusedRule)
 
-    def trainer(self, architecture: str):
+    def trainer(self, architecture: str) -> short.Trainer:
         """The trainer of an architecture."""
-        from kit.training import short
-
         return short.trainer(replace(self.network, architecture=architecture))
 
     def start(self, architecture: str) -> list:
@@ -215,8 +98,6 @@ class Nursery:
 
     def fitness(self, architecture: str, weights, size: int) -> float:
         """MCC on the validation images."""
-        from kit.training import short
-
         doer = self.trainer(architecture)
         return short.rates(
             doer.predict(self.inputs, self.parts["val"], size, "val", weights=weights)
@@ -459,19 +340,19 @@ class Search:
         )
 
 
-def save(path, weights) -> None:
+def save(path: Path | str, weights: list) -> None:
     """Write weights as npz with the arrays "0", "1", ..., atomically."""
     with files.atomic_write(path) as temporary:
         np.savez(temporary, **{str(k): w for k, w in enumerate(weights)})
 
 
-def load(path) -> list:
+def load(path: Path | str) -> list[np.ndarray]:
     """Weights that :func:`save` wrote."""
     with np.load(path) as arrays:
         return [arrays[str(k)] for k in range(len(arrays.files))]
 
 
-def digest(weights) -> str:
+def digest(weights: list[np.ndarray]) -> str:
     """Sixteen hex digits that tell weights apart."""
     total = hashlib.sha256()
     for array in weights:
@@ -479,7 +360,7 @@ def digest(weights) -> str:
     return total.hexdigest()[:16]
 
 
-def soups(members, scores, score_of) -> dict:
+def soups(members: list[list[np.ndarray]], scores: Sequence[float], score_of: Callable) -> dict:
     """The three soups of a population and what they consist of: name -> (weights, shares).
 
     Parameters

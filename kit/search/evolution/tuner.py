@@ -29,7 +29,7 @@ from pathlib import Path
 
 import grpc
 from keras_tuner.engine.base_tuner import BaseTuner
-from keras_tuner.engine.trial import TrialStatus
+from keras_tuner.engine.trial import Trial, TrialStatus
 from keras_tuner.src import protos
 from keras_tuner.src.distribute import oracle_chief, oracle_client
 
@@ -68,7 +68,7 @@ class PopulationTuner(BaseTuner):
         "alone", "chief" or "worker"; the last two need KerasTuner's three environment variables.
     """
 
-    def __init__(self, plan: Plan, folder, role: str = "alone"):
+    def __init__(self, plan: Plan, folder: Path | str, role: str = "alone"):
         folder = Path(folder)
         self.plan, self.role, self.folder, self._asked = plan, role, folder, 0
         with contextlib.redirect_stdout(sys.stderr):  # KerasTuner says where it reloads from
@@ -84,22 +84,22 @@ class PopulationTuner(BaseTuner):
         # BaseTuner reloads if this file is there; a worker has nothing to reload
         return str(self.folder / ("no-state-of-workers" if self.role == "worker" else plans.STATE))
 
-    def reload(self):
+    def reload(self) -> None:
         """Go on with the oracle's state; the tuner has none."""
         self.oracle.reload()
 
-    def save(self):
+    def save(self) -> None:
         """Write the oracle's state; the tuner has none."""
         if self.role != "worker":
             self.oracle.save()
 
-    def pre_create_trial(self):
+    def pre_create_trial(self) -> None:
         """Wait a little before asking again, where KerasTuner would ask without pause."""
         if self._asked:
             time.sleep(POLL)
         self._asked += 1
 
-    def on_trial_begin(self, trial):
+    def on_trial_begin(self, trial: Trial) -> None:
         """An individual came."""
         self._asked = 0
 
@@ -181,7 +181,7 @@ class PatientClient:
         By every method, when the chief stays away.
     """
 
-    def __init__(self, client, folder):
+    def __init__(self, client, folder: Path | str):
         self.client, self.folder = client, Path(folder)
         # seconds of one try; KerasTuner's is an hour, for which a worker would outlive its chief
         oracle_client.TIMEOUT = 20
@@ -215,13 +215,13 @@ class PatientClient:
             time.sleep(POLL)
 
 
-def over(folder) -> bool:
+def over(folder: Path | str) -> bool:
     """True once the search in a folder has ended."""
     state = files.read_json(Path(folder) / plans.STATE, default=None)
     return state is not None and ended(state)
 
 
-def alone(folder) -> plans.Result:
+def alone(folder: Path | str) -> plans.Result:
     """Run the search of a folder in this process, or go on with it.
 
     Raises
@@ -236,7 +236,7 @@ def alone(folder) -> plans.Result:
     return plans.result(folder)
 
 
-def chief(folder, patience: float = PATIENCE) -> plans.Result:
+def chief(folder: Path | str, patience: float = PATIENCE) -> plans.Result:
     """Serve the search of a folder to workers until it is over; the address comes from KerasTuner's
     environment variables.
 
@@ -289,7 +289,7 @@ def serve(oracle: PopulationOracle, address: str, patience: float = PATIENCE) ->
         server.stop(grace=1).wait()
 
 
-def worker(folder) -> None:
+def worker(folder: Path | str) -> None:
     """Evaluate individuals of the search of a folder until it is over."""
     if not over(folder):
         try:
@@ -299,7 +299,7 @@ def worker(folder) -> None:
                 raise
 
 
-def main(arguments=None) -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Command line: ``chief``, ``worker`` or ``alone``, and the folder of the search."""
     parser = argparse.ArgumentParser(
         prog="python -m kit.search.evolution.tuner", description=main.__doc__

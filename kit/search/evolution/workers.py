@@ -16,13 +16,16 @@ from pathlib import Path
 
 from kit import files, paths
 from kit.search.evolution import plan as plans
+from kit.search.evolution import tuner
 from kit.search.evolution.plan import AllFailed, Plan, SearchBroken
 from kit.search.evolution.population import ended
 
 FRUITLESS = 3  # deaths of a worker in a row between which no individual ended
 
 
-def run(plan: Plan, folder, workers: int = 0, threads: int | None = None) -> plans.Result:
+def run(
+    plan: Plan, folder: Path | str, workers: int = 0, threads: int | None = None
+) -> plans.Result:
     """Run a search, or go on with the one in the folder.
 
     Parameters
@@ -53,8 +56,6 @@ def run(plan: Plan, folder, workers: int = 0, threads: int | None = None) -> pla
     plan.function()
     plan.write(folder)
     if not workers:
-        from kit.search.evolution import tuner
-
         return tuner.alone(folder)
     if not _over(folder):
         with _Crew(folder, workers, threads or max((os.cpu_count() or 1) // workers, 1)) as crew:
@@ -138,7 +139,7 @@ class _Crew:
             **environment(self.threads),
             **({"CUDA_VISIBLE_DEVICES": ""} if role == "chief" else {}),
         }
-        with open(self._log(name), "a") as log:
+        with self._log(name).open("a") as log:
             self.processes[name] = subprocess.Popen(
                 command,
                 cwd=paths.ROOT,

@@ -2,7 +2,7 @@
 
 The publication names the two networks and nothing more. ResNet-18 is torchvision's, with its 7x7
 stem or the 3x3 stem usual for small images; VGG-13 has no BatchNorm and the head 512-512-classes
-behind the flattened map that fits the publication's parameter counts (card section 8). Keras layers
+behind the flattened map that fits the publication's parameter counts. Keras layers
 hold their weights as variables, which cannot be differentiated twice as LeaSE needs it; here the
 weights are a flat list of tensors. BatchNorm always uses the statistics of the batch. Two things
 are the kit's own: `width` makes the same network thinner for small machines, and weights start as
@@ -153,7 +153,7 @@ def parameters(name: str, classes: int, size: int, **options) -> int:
     return sum(math.prod(shape) for _, shape in weight_shapes(name, classes, size, **options))
 
 
-def forward(name: str, weights, x) -> tf.Tensor:
+def forward(name: str, weights: list, x: tf.Tensor) -> tf.Tensor:
     """Return the logits of a batch; BatchNorm uses the batch's own statistics. Stem and width show
     in the shapes of the weights.
 

@@ -1,7 +1,7 @@
 """The six hand-designed networks of the LeaSE paper's Table 3.
 
 The paper names the networks and prints parameters in millions, nothing else. The variants here are
-the ones whose trainable parameters fit all its printed digits (card section 8): Keras' ResNets with
+the ones whose trainable parameters fit all its printed digits: Keras' ResNets with
 one dense layer; VGG with biases, without BatchNorm, and two dense layers of 512 instead of 4096;
 DenseNet-BC (growth 12, compression 1/2, three blocks) with biases and one dense layer of 512.
 "DenseNet-101" has the 16 units a block of depth 100. The ReLUs between dense layers, the initial
@@ -90,7 +90,7 @@ def build(
     classes: int = 4,
     channels: int = 3,
     width: float = 1.0,
-    seed=None,
+    seed: int | None = None,
     bn_momentum: float = 0.9,
 ) -> keras.Model:
     """Build a network with random weights.
@@ -185,7 +185,9 @@ def _resnet(x, depth: int, classes: int):
     base = {50: keras.applications.ResNet50, 101: keras.applications.ResNet101}[depth](
         include_top=False, weights=None, input_tensor=x
     )
-    return heads.classifier_head(base.output, "gap", None, 0.0, classes, None)
+    return heads.classifier_head(
+        base.output, "gap", dense=None, dropout=0.0, classes=classes, seed=None
+    )
 
 
 def _vgg(x, depth: int, classes: int):

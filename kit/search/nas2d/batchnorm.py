@@ -14,7 +14,7 @@ import tensorflow as tf
 EPSILON = 1e-5
 
 
-def normalise(x, scale=None):
+def normalise(x: tf.Tensor, scale: tf.Tensor | None = None) -> tf.Tensor:
     """Normalise over all axes but the last: (x - mean) / sqrt(biased variance + 1e-5) * scale.
 
     Parameters
@@ -51,7 +51,7 @@ def _fused(x, scale):
     def gradient(dy, x, scale):
         dx, dscale, dshift = _kernel_gradient(dy, x, scale, kept)
         return (dx, dscale), lambda u, t: _second(
-            x, scale, mean, variance, kept, dy, dscale, dshift, u, t
+            x, scale, mean, variance, kept, dy=dy, dscale=dscale, dshift=dshift, u=u, t=t
         )
 
     return y, lambda dy: gradient(dy, x, scale)
@@ -86,7 +86,9 @@ _MAPS, _CHANNELS = tf.TensorSpec((None,) * 4), tf.TensorSpec((None,))
         _CHANNELS,
     ],
 )
-def _second(x, scale, mean, variance, kept, dy, dscale, dshift, u, t):
+def _second(  # noqa: PLR0913 (tensors of one formula)
+    x, scale, mean, variance, kept, dy, dscale, dshift, u, t
+):
     """Gradients in (dy, x, scale) of <u, dx> + <t, dscale>; traced once for all normalisations.
 
     With xhat = (x - mean) r, sums over the n pixels of a channel, and P(v) = v - sum(v) / n - xhat

@@ -4,7 +4,7 @@ The reference builds every operation from framework layers. A network of 20 cell
 thousand of them with as many variables, and Keras takes most of a minute to trace it; here a cell
 is one layer that computes with plain TensorFlow, and its weights of equal shape are stacked into
 one variable, at most ten a cell. Three things follow the reference's framework where TensorFlow
-differs (card section 2): the operations of `kit.search.nas2d.ops` pad symmetrically at stride 2
+differs: the operations of `kit.search.nas2d.ops` pad symmetrically at stride 2
 too, the moving variance is the unbiased one, and initial weights are uniform. Odd image sizes,
 which the reference cannot halve, get one row and column of zeros. Dropped paths are drawn from a
 seed that each epoch sets anew, one draw for a whole cell, and their rate is given from outside with
@@ -13,6 +13,7 @@ seed that each epoch sets anew, one draw for a whole cell, and their rate is giv
 
 import contextlib
 import math
+from collections.abc import Iterator
 
 import keras
 import tensorflow as tf
@@ -26,7 +27,7 @@ _RATE = [None]  # rate of dropped paths of the training step that is being compu
 
 
 @contextlib.contextmanager
-def dropping(rate):
+def dropping(rate: float | tf.Tensor | None) -> Iterator[None]:
     """Drop paths at `rate` (scalar tensor or float, 0 up to below 1; None: no path) in what is
     computed within, where ``training=True``.
     """
@@ -37,7 +38,7 @@ def dropping(rate):
         _RATE.pop()
 
 
-def uniform(fan_in: int):
+def uniform(fan_in: int) -> initializers.Initializer:
     """The reference's default initial weights: uniform within 1/sqrt(fan_in)."""
     limit = 1 / math.sqrt(fan_in)
     return initializers.RandomUniform(-limit, limit)
@@ -47,7 +48,7 @@ def _pointwise(x, kernel):
     return tf.nn.conv2d(x, kernel[None, None], 1, "VALID")
 
 
-def batch_norm(x, gamma, beta, epsilon: float) -> tuple:
+def batch_norm(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, epsilon: float) -> tuple:
     """Normalise (N, H, W, C) by the batch.
 
     Returns
@@ -61,7 +62,9 @@ def batch_norm(x, gamma, beta, epsilon: float) -> tuple:
     mean, variance = tf.nn.moments(x, [0, 1, 2])
     count = tf.cast(tf.size(x) // x.shape[-1], x.dtype)
     return (
-        tf.nn.batch_normalization(x, mean, variance, beta, gamma, epsilon),
+        tf.nn.batch_normalization(
+            x, mean, variance, offset=beta, scale=gamma, variance_epsilon=epsilon
+        ),
         mean,
         variance * count / tf.maximum(count - 1, 1),
     )

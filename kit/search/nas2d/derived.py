@@ -1,7 +1,7 @@
 """The network that is built from searched cells and trained from scratch: the evaluation phase's
 model.
 
-Built as the authors of DARTS build theirs for CIFAR-10 (card sections 2 and 8), which the
+Built as the authors of DARTS build theirs for CIFAR-10, which the
 publication stacks for its images. The auxiliary head expects maps of 8 pixels and breaks at the
 publication's 64 x 64; a global average pooling before its last layer lets it take any size and
 keeps the published number of parameters. Outputs are probabilities, after the linear ``logit`` that
@@ -12,9 +12,12 @@ only (no cell reaches 3.57 million with 12 and 36 channels): `PRESETS` has both.
 import math
 from dataclasses import dataclass
 
+import keras
 import numpy as np
+from keras import layers
 
 from kit.errors import KitError
+from kit.search.nas2d.cells import Cell, Norm, uniform
 from kit.search.nas2d.genotype import NODES, Genotype
 
 PRESETS = {
@@ -90,8 +93,8 @@ def parameters(
     auxiliary: bool = False,
     input_channels: int = 3,
     parts: bool = False,
-):
-    """Trainable parameters in closed form (oracle section 2), without building anything.
+) -> int | dict:
+    """Trainable parameters in closed form, without building anything.
 
     Parameters
     ----------
@@ -170,7 +173,7 @@ def _cell_macs(place: Place, side: int) -> int:
     return total
 
 
-def network(
+def network(  # noqa: PLR0913 (what a network is, all but two by default)
     genotype: Genotype,
     size: int,
     channels: int = 36,
@@ -180,7 +183,7 @@ def network(
     input_channels: int = 3,
     dtype: str = "float32",
     name: str = "derived",
-):
+) -> keras.Model:
     """Build a derived network with random weights.
 
     Parameters
@@ -207,11 +210,6 @@ def network(
     ------
     UnusableNetwork
     """
-    import keras
-    from keras import layers
-
-    from kit.search.nas2d.cells import Cell, Norm, uniform
-
     places = plan(genotype, channels, cells)
     if size < 8:
         raise UnusableNetwork(
@@ -250,10 +248,6 @@ def network(
 
 
 def _head(features, classes: int, dtype: str, prefix: str = ""):
-    from keras import layers
-
-    from kit.search.nas2d.cells import uniform
-
     start = uniform(features.shape[-1])
     pooled = layers.GlobalAveragePooling2D(dtype=dtype, name=f"{prefix}gap")(features)
     logit = layers.Dense(
@@ -270,10 +264,6 @@ def _auxiliary_features(x, dtype: str):
     """ReLU, 5x5 mean at stride 3, 1x1 and 2x2 convolution, each with BatchNorm and ReLU; windows
     that are larger than the map are cut or padded.
     """
-    from keras import layers
-
-    from kit.search.nas2d.cells import Norm, uniform
-
     x = layers.ReLU(dtype=dtype, name="aux_relu")(x)
     x = layers.AveragePooling2D(min(5, x.shape[1]), 3, dtype=dtype, name="aux_pool")(x)
     for number, (filters, side) in enumerate(zip(_AUXILIARY, (1, 2), strict=False)):
@@ -312,7 +302,7 @@ _STATISTICS = {
 }
 
 
-def from_torch(model, mapping: dict) -> None:
+def from_torch(model: keras.Model, mapping: dict) -> None:
     """Put weights of the reference implementation into a model made by `network`, in place.
 
     Parameters

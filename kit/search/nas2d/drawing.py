@@ -32,7 +32,7 @@ _INCH = 0.62
 
 
 @style()
-def cell_figure(cell, title: str = "") -> Figure:
+def cell_figure(cell: tuple, title: str = "") -> Figure:
     """One cell.
 
     Parameters
@@ -181,8 +181,15 @@ def _boxes(ax) -> None:
     ):
         x, y = _place(state)
         width, height = (0.68, 0.42) if state < 2 else (_NODE, 0.84)
-        _state(ax, x - width / 2, y - height / 2, width, height, label)
-    _state(ax, _WIDE - 0.75, -NODES - 0.42, 0.68, NODES - 1 + 0.84, r"$c_{k}$")
+        _state(ax, left=x - width / 2, low=y - height / 2, width=width, height=height, label=label)
+    _state(
+        ax,
+        left=_WIDE - 0.75,
+        low=-NODES - 0.42,
+        width=0.68,
+        height=NODES - 1 + 0.84,
+        label=r"$c_{k}$",
+    )
 
 
 def _state(ax, left: float, low: float, width: float, height: float, label: str) -> None:

@@ -1,7 +1,7 @@
 """Cells: what a search ends with, how it is read off the architecture weights, and the file that it
 is kept in.
 
-The three families read their weights in three ways (card sections 2, 4 and 5), as their authors'
+The three families read their weights in three ways, as their authors'
 code does: DARTS keeps the two strongest edges of a node, PC-DARTS first multiplies by the weight of
 the edge, P-DARTS prunes operations stage by stage and then limits the skip connections of the
 normal cell. The publication prints its cells as pictures only; here they are small JSON files with
@@ -10,6 +10,7 @@ of collapse is our own: the publication does not speak of it.
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -140,7 +141,7 @@ LITERALS = {
 }
 
 
-def softmax(weights) -> np.ndarray:
+def softmax(weights: np.ndarray) -> np.ndarray:
     """Softmax over the last axis, in float64."""
     shifted = np.exp(np.asarray(weights, np.float64) - np.max(weights, axis=-1, keepdims=True))
     return shifted / shifted.sum(-1, keepdims=True)
@@ -190,7 +191,7 @@ def _survivors(space) -> tuple:
     return tuple(getattr(space, name, None) or every for name in ("normal", "reduce"))
 
 
-def edge_weights(beta) -> np.ndarray:
+def edge_weights(beta: np.ndarray) -> np.ndarray:
     """PC-DARTS' edge normalisation: softmax of (14,) betas over the edges that enter the
     same node.
     """
@@ -198,8 +199,8 @@ def edge_weights(beta) -> np.ndarray:
     return np.concatenate([softmax(beta[nodes == node]) for node in range(NODES)])
 
 
-def strongest(weights) -> tuple:
-    """DARTS' rule (card section 2): per node the two edges with the largest weight of an operation
+def strongest(weights: np.ndarray) -> tuple:
+    """DARTS' rule: per node the two edges with the largest weight of an operation
     other than ``none``, strongest first.
 
     Parameters
@@ -215,7 +216,9 @@ def strongest(weights) -> tuple:
     return tuple(pairs)
 
 
-def keep_operations(alpha, survivors, keep: int, final: bool = False) -> tuple:
+def keep_operations(
+    alpha: np.ndarray, survivors: tuple | None, keep: int, final: bool = False
+) -> tuple:
     """P-DARTS: of each edge's operations the `keep` with the largest softmax weight.
 
     Parameters
@@ -246,8 +249,8 @@ def keep_operations(alpha, survivors, keep: int, final: bool = False) -> tuple:
     return tuple(kept)
 
 
-def final_cells(alphas: list, normal, reduce) -> Genotype:
-    """P-DARTS after the last stage, skip connections not limited (card section 5).
+def final_cells(alphas: list, normal: tuple | None, reduce: tuple | None) -> Genotype:
+    """P-DARTS after the last stage, skip connections not limited.
 
     One operation an edge, ``none`` excluded; node 1 keeps both edges, the others the two with the
     largest weight, predecessors ascending.
@@ -287,7 +290,9 @@ def _pruned(table) -> tuple:
     return tuple(pairs)
 
 
-def restrict_skips(alphas: list, normal, reduce, most: int = 2) -> Genotype:
+def restrict_skips(
+    alphas: list, normal: tuple | None, reduce: tuple | None, most: int = 2
+) -> Genotype:
     """P-DARTS' final cells with at most `most` skip connections in the normal cell; arguments as
     for `final_cells`.
 
@@ -360,7 +365,7 @@ def random_genotype(seed: int) -> Genotype:
     return Genotype(draw(), draw())
 
 
-def to_json(genotype: Genotype, path, **facts) -> None:
+def to_json(genotype: Genotype, path: Path | str, **facts) -> None:
     """Write the cells as a small JSON file with the field names of the authors' ``Genotype``:
     normal, normal_concat, reduce, reduce_concat.
 
@@ -385,7 +390,7 @@ def to_json(genotype: Genotype, path, **facts) -> None:
     )
 
 
-def from_json(path) -> Genotype:
+def from_json(path: Path | str) -> Genotype:
     """Read cells from a file that `to_json` or anyone else wrote.
 
     Raises

@@ -1,14 +1,14 @@
 """Architecture gradients of DARTS, of first and second order, for any network that is a pure
 function of its weights.
 
-The second order differentiates the validation loss through one virtual training step (card section
-3). The authors' code approximates the product of second derivatives that this takes by central
-differences with a radius of 0.01 in weight space. In networks with ReLU and max pooling these steps
-cross kinks, and on small networks the difference is off by more than its size (163 % of the whole
-gradient in the card's tiny supernet). Here the product is exact by default, by differentiating the
-weight gradient once more along the one vector that is needed, which costs no more than the two
-passes of the difference; `mode="finite"` is the published approximation. Weights that are tensors,
-not variables, may be virtual.
+The second order differentiates the validation loss through one virtual training step (equation 11
+of the LeaSE paper). The authors' code approximates the product of second derivatives that this
+takes by central differences with a radius of 0.01 in weight space. In networks with ReLU and max
+pooling these steps cross kinks, and on small networks the difference is off by more than its size
+(163 % of the whole gradient in the tiny DARTS supernet of the tests). Here the product is exact by
+default, by differentiating the weight gradient once more along the one vector that is needed, which
+costs no more than the two passes of the difference; `mode="finite"` is the published approximation.
+Weights that are tensors, not variables, may be virtual.
 
 A `forward` wrapped in ``tf.function`` is traced, and its derivatives are built, once for all the
 passes of one step. Only the pass that is differentiated twice should not be: TensorFlow then copies
@@ -81,12 +81,12 @@ class Unrolled(NamedTuple):
     pull_back: Callable
 
 
-def cross_entropy(logits, labels) -> tf.Tensor:
+def cross_entropy(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
     """Mean cross-entropy of logits (N, classes) against int labels (N,)."""
     return tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
 
 
-def derivatives(function, at: list) -> tuple:
+def derivatives(function: Callable, at: list) -> tuple:
     """Value of a function without arguments and its gradients in the tensors of `at` (zeros where
     it does not depend on them).
     """
@@ -96,7 +96,7 @@ def derivatives(function, at: list) -> tuple:
     return value, tape.gradient(value, at, unconnected_gradients=tf.UnconnectedGradients.ZERO)
 
 
-def differentiable(function, at: list, also: list) -> tuple:
+def differentiable(function: Callable, at: list, also: list) -> tuple:
     """Like :func:`derivatives`, with a third result: vector as `at` -> the mixed second derivatives
     (at, also) times it, exactly, as `also`.
     """
@@ -112,7 +112,9 @@ def differentiable(function, at: list, also: list) -> tuple:
     )
 
 
-def central_difference(gradients_at, point: list, vector: list, radius: float = RADIUS) -> list:
+def central_difference(
+    gradients_at: Callable, point: list, vector: list, radius: float = RADIUS
+) -> list:
     """Approximate the derivative of gradients along a vector; zeros where the vector is zero.
 
     Parameters
@@ -138,7 +140,7 @@ def check_mode(mode: str) -> None:
         raise UnknownMode(f"mode is {mode!r}; choose one of {', '.join(MODES)}.")
 
 
-def first_order(forward, weights, arch, val) -> ArchGradient:
+def first_order(forward: Callable, weights: list, arch: list, val: tuple) -> ArchGradient:
     """Gradient of the validation loss at the given weights.
 
     Parameters
@@ -159,18 +161,18 @@ def first_order(forward, weights, arch, val) -> ArchGradient:
     return ArchGradient(gradients, loss, norm(gradients), gradients)
 
 
-def unroll(
-    forward,
-    weights,
-    arch,
-    train,
-    lr,
-    buffers=None,
-    momentum=0.9,
-    decay=3e-4,
-    mode="exact",
-    r=RADIUS,
-    plain=None,
+def unroll(  # noqa: PLR0913 (the state of an optimiser, as in its formula)
+    forward: Callable,
+    weights: list,
+    arch: list,
+    train: tuple,
+    lr: float | tf.Tensor,
+    buffers: list | None = None,
+    momentum: float = 0.9,
+    decay: float = 3e-4,
+    mode: str = "exact",
+    r: float = RADIUS,
+    plain: Callable | None = None,
 ) -> Unrolled:
     """Take a virtual step of SGD, of which only the gradient depends on the architecture; arguments
     as :func:`second_order`.
@@ -185,9 +187,12 @@ def unroll(
         loss, gradients, product = differentiable(lambda: loss_at(weights), weights, arch)
     else:
         loss, gradients = derivatives(lambda: loss_at(weights), weights)
-        product = lambda v: central_difference(
-            lambda point: derivatives(lambda: loss_at(point), arch)[1], weights, v, r
-        )
+
+        def product(v):
+            return central_difference(
+                lambda point: derivatives(lambda: loss_at(point), arch)[1], weights, v, r
+            )
+
     rate = scalar(lr, weights[0].dtype)
     steps = [g + decay * w for g, w in zip(gradients, weights, strict=True)]
     if buffers is not None:
@@ -196,19 +201,19 @@ def unroll(
     return Unrolled(moved, loss, gradients, lambda v: [-rate * p for p in product(v)])
 
 
-def second_order(
-    forward,
-    weights,
-    arch,
-    train,
-    val,
-    lr,
-    buffers=None,
-    momentum=0.9,
-    decay=3e-4,
-    mode="exact",
-    r=RADIUS,
-    plain=None,
+def second_order(  # noqa: PLR0913 (the state of an optimiser, as in its formula)
+    forward: Callable,
+    weights: list,
+    arch: list,
+    train: tuple,
+    val: tuple,
+    lr: float | tf.Tensor,
+    buffers: list | None = None,
+    momentum: float = 0.9,
+    decay: float = 3e-4,
+    mode: str = "exact",
+    r: float = RADIUS,
+    plain: Callable | None = None,
 ) -> ArchGradient:
     """Gradient of the validation loss after one virtual training step w' = w - lr * (momentum *
     buffer + gradient + decay * w).
@@ -238,10 +243,24 @@ def second_order(
     ------
     UnknownMode
     """
-    step = unroll(forward, weights, arch, train, lr, buffers, momentum, decay, mode, r, plain)
+    step = unroll(
+        forward,
+        weights,
+        arch,
+        train,
+        lr=lr,
+        buffers=buffers,
+        momentum=momentum,
+        decay=decay,
+        mode=mode,
+        r=r,
+        plain=plain,
+    )
     loss, gradients = derivatives(
         lambda: cross_entropy(forward(step.weights, arch, val[0]), val[1]), [*arch, *step.weights]
     )
     direct, vector = gradients[: len(arch)], gradients[len(arch) :]
     total = [d + p for d, p in zip(direct, step.pull_back(vector), strict=False)]
-    return ArchGradient(total, loss, norm(total), direct, step.loss, norm(vector))
+    return ArchGradient(
+        total, loss, norm(total), direct, train_loss=step.loss, vector_norm=norm(vector)
+    )

@@ -1,7 +1,7 @@
 """Learning by self-explanation (LeaSE): the architecture gradient through an explainer, its
 explanations and an audience taught by them.
 
-Four levels, each reduced to one virtual step (card section 6): the explainer E takes a training
+Four levels, each reduced to one virtual step (equations 7 to 10): the explainer E takes a training
 step; a perturbation delta of the images is moved to change the prediction of E'; the audience W
 takes a training step on delta' times the images; the architecture is judged by the validation
 losses of E' and W'. The paper prints the derivatives as a chain of matrix products approximated by
@@ -9,8 +9,8 @@ central differences. The chain is evaluated from the right, so that it needs thr
 vectors; the last, in the explainer, is shared by both terms. All three are exact by default, by
 differentiating each stage once more, which costs no more than the differences.
 
-No code of the authors is known and the paper leaves twenty questions open (A1 to A20 of the card);
-`LeaseSettings` answers them by default with the card's recommendations. Two matter most: the
+No code of the authors is known and the paper leaves twenty questions open;
+`LeaseSettings` names them and says how they are answered by default. Two matter most: the
 perturbation must not start at zero, where the printed gradient vanishes together with the
 audience's influence, and it ascends, as the text says and the printed minus contradicts.
 """
@@ -20,6 +20,13 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+# the usual way in
+from kit.search.nas2d.explanations import (  # noqa: F401
+    Explanation,
+    Players,
+    explain,
+    initial_delta,
+)
 from kit.search.nas2d.hypergradient import (
     Unrolled,
     central_difference,
@@ -33,27 +40,6 @@ from kit.search.nas2d.hypergradient import (
 # the usual way in
 from kit.search.nas2d.lease_settings import BadLease, LeaseSettings  # noqa: F401
 from kit.training.rules import norm, scalar
-
-
-class Explanation(NamedTuple):
-    """What the explainer shows the audience.
-
-    Attributes
-    ----------
-    delta : tf.Tensor
-        delta', the perturbations after their step, as the images.
-    shown : tf.Tensor
-        The audience's training images.
-    change : tf.Tensor
-        O_delta, change of the prediction at the initial perturbation.
-    norm : tf.Tensor
-        Norm of its gradient in the perturbation.
-    """
-
-    delta: tf.Tensor
-    shown: tf.Tensor
-    change: tf.Tensor
-    norm: tf.Tensor
 
 
 class Lesson(NamedTuple):
@@ -98,61 +84,42 @@ class LeaseGradient(NamedTuple):
     lesson: Lesson
 
 
-class Players(NamedTuple):
-    """The networks of a step, as functions.
-
-    Attributes
-    ----------
-    explainer : callable
-        (weights, arch, x) -> logits, for training and validation.
-    audience : callable
-        (audience weights, x) -> logits.
-    quiet : callable
-        Like `explainer`, for the perturbations: without skip dropout (A18).
-    """
-
-    explainer: Callable
-    audience: Callable
-    quiet: Callable
-
-
-def initial_delta(images, settings: LeaseSettings, seed) -> tf.Tensor:
-    """Perturbations before their step (A2), as the images; `seed` is an int32 tensor (2,). For
-    "kept" this is each image's first.
-    """
-    if settings.initial == "zero":
-        return tf.zeros_like(images)
-    most = settings.initial_fraction * settings.tau
-    return tf.random.stateless_uniform(tf.shape(images), seed, -most, most, images.dtype)
-
-
-def teach(
-    explainer,
-    audience,
-    weights,
-    audience_weights,
-    arch,
-    train,
-    delta0,
+def teach(  # noqa: PLR0913 (two networks, their states and batches)
+    explainer: Callable,
+    audience: Callable,
+    weights: list,
+    audience_weights: list,
+    arch: list,
+    train: tuple,
+    delta0: tf.Tensor,
     settings: LeaseSettings,
     *,
-    lr,
-    buffers=None,
-    momentum=0.9,
-    decay=3e-4,
-    quiet=None,
-    lecture=None,
+    lr: float | tf.Tensor,
+    buffers: list | None = None,
+    momentum: float = 0.9,
+    decay: float = 3e-4,
+    quiet: Callable | None = None,
+    lecture: tuple | None = None,
 ) -> Lesson:
-    """The audience's step alone, for the epochs that leave the architecture alone (A19); arguments
+    """The audience's step alone, for the epochs that leave the architecture alone; arguments
     as :func:`lease_gradient`.
     """
     players = _players(explainer, audience, quiet, settings)
     step = _virtual_step(
-        explainer, weights, arch, train, settings, lr, buffers, momentum, decay, "finite"
+        explainer,
+        weights,
+        arch,
+        train,
+        settings=settings,
+        lr=lr,
+        buffers=buffers,
+        momentum=momentum,
+        decay=decay,
+        mode="finite",
     )
     batch = lecture or train
-    explanation, _ = _explain(
-        players, step.weights, arch, batch, delta0, settings, "finite"
+    explanation, _ = explain(
+        players, step.weights, arch, batch, delta0=delta0, settings=settings, mode="finite"
     )  # no product is asked for: the cheaper to build
     loss, gradients = derivatives(
         lambda: cross_entropy(audience(audience_weights, explanation.shown), batch[1]),
@@ -161,30 +128,30 @@ def teach(
     return Lesson(loss, gradients, explanation)
 
 
-def lease_gradient(
-    explainer,
-    audience,
-    weights,
-    audience_weights,
-    arch,
-    train,
-    val,
-    delta0,
+def lease_gradient(  # noqa: PLR0913 (two networks, their states and batches)
+    explainer: Callable,
+    audience: Callable,
+    weights: list,
+    audience_weights: list,
+    arch: list,
+    train: tuple,
+    val: tuple,
+    delta0: tf.Tensor,
     settings: LeaseSettings,
-    gamma,
+    gamma: float | tf.Tensor,
     *,
-    lr,
-    audience_lr,
-    buffers=None,
-    momentum=0.9,
-    decay=3e-4,
-    order=2,
-    explainer_weight=1.0,
-    mode="exact",
-    quiet=None,
-    lecture=None,
-    separate=False,
-    plain=None,
+    lr: float | tf.Tensor,
+    audience_lr: float | tf.Tensor,
+    buffers: list | None = None,
+    momentum: float = 0.9,
+    decay: float = 3e-4,
+    order: int = 2,
+    explainer_weight: float | tf.Tensor = 1.0,
+    mode: str = "exact",
+    quiet: Callable | None = None,
+    lecture: tuple | None = None,
+    separate: bool = False,
+    plain: Callable | None = None,
 ) -> LeaseGradient:
     """Architecture gradient of equation (10).
 
@@ -213,7 +180,7 @@ def lease_gradient(
     quiet : callable or None
         The explainer without skip dropout; None: there is none.
     lecture : pair or None
-        Batch for the perturbations and the audience's step, if not `train` (A15).
+        Batch for the perturbations and the audience's step, if not `train`.
     separate : bool
         Second order: keep the two terms apart, at the price of one more product.
     plain : callable or None
@@ -234,23 +201,35 @@ def lease_gradient(
         lecture or train,
     )
     step = _virtual_step(
-        explainer, weights, arch, train, settings, lr, buffers, momentum, decay, mode, plain
+        explainer,
+        weights,
+        arch,
+        train,
+        settings=settings,
+        lr=lr,
+        buffers=buffers,
+        momentum=momentum,
+        decay=decay,
+        mode=mode,
+        plain=plain,
     )
     second = (settings.explainer_order or order) == 2
     loss, direct, vector = _judge(explainer, step.weights if second else weights, arch, val, second)
-    explanation, pull_back = _explain(players, step.weights, arch, batch, delta0, settings, mode)
+    explanation, pull_back = explain(
+        players, step.weights, arch, batch, delta0=delta0, settings=settings, mode=mode
+    )
     lesson, audience_loss, to_shown = _lesson(
         players,
         audience_weights,
         arch,
-        step,
-        batch,
-        val,
-        delta0,
-        explanation,
-        settings,
-        audience_lr,
-        mode,
+        step=step,
+        batch=batch,
+        val=val,
+        delta0=delta0,
+        explanation=explanation,
+        settings=settings,
+        audience_lr=audience_lr,
+        mode=mode,
     )
     through_weights, through_arch = pull_back(to_shown)
     weigh = _Weighing(
@@ -273,7 +252,7 @@ def _players(explainer, audience, quiet, settings) -> Players:
     )
 
 
-def _virtual_step(
+def _virtual_step(  # noqa: PLR0913 (as `unroll`)
     explainer, weights, arch, train, settings, lr, buffers, momentum, decay, mode, plain=None
 ) -> Unrolled:
     rate = lr if settings.virtual_explainer_lr is None else settings.virtual_explainer_lr
@@ -284,13 +263,13 @@ def _virtual_step(
         weights,
         arch,
         train,
-        rate,
-        buffers,
-        momentum,
-        decay,
-        mode,
-        settings.radius,
-        plain,
+        lr=rate,
+        buffers=buffers,
+        momentum=momentum,
+        decay=decay,
+        mode=mode,
+        r=settings.radius,
+        plain=plain,
     )
 
 
@@ -305,92 +284,7 @@ def _judge(explainer, weights, arch, val, second):
     return loss, gradients[: len(arch)], gradients[len(arch) :] or None
 
 
-def _change(quiet, weights, arch, batch, delta, settings):
-    """O_delta: cross-entropy between the predictions for perturbed and clean images (level II)."""
-    x, labels = batch
-    perturbed = quiet(weights, arch, x + delta)
-    if settings.target == "label":
-        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, perturbed)
-    else:
-        clean = quiet(weights, arch, x)
-        if settings.target == "predicted":
-            losses = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.argmax(clean, -1), perturbed)
-        else:
-            expected = tf.nn.softmax(clean)
-            expected = (
-                tf.stop_gradient(expected) if settings.target == "soft_constant" else expected
-            )
-            losses = -tf.reduce_sum(expected * tf.nn.log_softmax(perturbed), -1)
-    return tf.reduce_sum(losses) if settings.reduction == "sum" else tf.reduce_mean(losses)
-
-
-def _moved(delta0, gradient, settings):
-    """Equation (8): the perturbation after its step."""
-    if settings.step == "sign":
-        step = settings.tau * tf.sign(gradient)
-    elif settings.step == "linf":
-        step = gradient * tf.stop_gradient(
-            settings.tau / (tf.reduce_max(tf.abs(gradient), [1, 2, 3], keepdims=True) + 1e-12)
-        )
-    else:
-        step = gradient
-    delta = delta0 + settings.sign * settings.step_rate * step
-    return tf.clip_by_value(delta, -settings.tau, settings.tau) if settings.clip else delta
-
-
-def _shown(delta, x, settings):
-    """The images that the audience sees: the perturbation times the image (equation 9)."""
-    if settings.pixels == "standardised":
-        x = (x - settings.pixel_mean) / settings.pixel_deviation
-    if settings.product == "raw":
-        return delta * x
-    if settings.product == "normalised":
-        return (
-            tf.abs(delta)
-            * x
-            / tf.stop_gradient(tf.reduce_max(tf.abs(delta), [1, 2, 3], keepdims=True) + 1e-12)
-        )
-    return (tf.abs(delta) if settings.product == "absolute" else delta) / settings.tau * x
-
-
-def _explain(players, weights, arch, batch, delta0, settings, mode):
-    """Level II, and a function that takes the gradient in the shown images back to (E',
-    architecture).
-    """
-    also = [*weights, *arch] if settings.through == "total" else weights
-
-    def change(delta):
-        return _change(players.quiet, weights, arch, batch, delta, settings)
-
-    if mode == "exact":
-        value, (gradient,), product = differentiable(lambda: change(delta0), [delta0], also)
-    else:
-        value, (gradient,) = derivatives(lambda: change(delta0), [delta0])
-        product = lambda v: central_difference(
-            lambda at: derivatives(lambda: change(at[0]), also)[1], [delta0], v, settings.radius
-        )
-    with tf.GradientTape(watch_accessed_variables=False) as tape:
-        tape.watch(gradient)
-        delta = _moved(delta0, gradient, settings)
-        shown = _shown(delta, batch[0], settings)
-
-    def pull_back(vector):
-        back = product(
-            [
-                tape.gradient(
-                    shown,
-                    gradient,
-                    output_gradients=vector,
-                    unconnected_gradients=tf.UnconnectedGradients.ZERO,
-                )
-            ]
-        )
-        return back[: len(weights)], back[len(weights) :]
-
-    return Explanation(delta, shown, value, norm([gradient])), pull_back
-
-
-def _lesson(
+def _lesson(  # noqa: PLR0913 (what levels I and II hand on)
     players,
     audience_weights,
     arch,
@@ -417,12 +311,15 @@ def _lesson(
         )
     else:
         loss, gradients = derivatives(lambda: loss_at(audience_weights), audience_weights)
-        product = lambda v: central_difference(
-            lambda at: derivatives(lambda: loss_at(at), [shown])[1],
-            audience_weights,
-            v,
-            settings.radius,
-        )
+
+        def product(v):
+            return central_difference(
+                lambda at: derivatives(lambda: loss_at(at), [shown])[1],
+                audience_weights,
+                v,
+                settings.radius,
+            )
+
     rate = scalar(
         audience_lr if settings.virtual_audience_lr is None else settings.virtual_audience_lr,
         shown.dtype,
@@ -431,8 +328,14 @@ def _lesson(
     seen = val[0]
     if settings.validation == "explained":
         seen = tf.stop_gradient(
-            _explain(
-                players, step.weights, arch, val, delta0[: tf.shape(val[0])[0]], settings, "finite"
+            explain(
+                players,
+                step.weights,
+                arch,
+                val,
+                delta0=delta0[: tf.shape(val[0])[0]],
+                settings=settings,
+                mode="finite",
             )[0].shown
         )
     audience_loss, vector = derivatives(

@@ -1,5 +1,5 @@
-"""What the LeaSE paper leaves open, as settings (the ambiguities A1 to A20 of the card); the
-defaults are the card's recommendations.
+"""The twenty questions that the LeaSE paper leaves open, as settings; each default is the reading
+under which the printed equations work, or what the base method does.
 """
 
 from dataclasses import dataclass
@@ -30,73 +30,73 @@ class BadLease(KitError):
 
 @dataclass(frozen=True)
 class LeaseSettings:
-    """Answers to what the paper leaves open; the defaults are the card's recommendations.
+    """Answers to what the paper leaves open, in the order of its equations.
 
     Attributes
     ----------
     sign : {1, -1}
-        A1. Ascent on the change of the prediction, or the printed descent.
+        Ascent on the change of the prediction, or the printed descent.
     initial : {"uniform", "kept", "zero"}
-        A2. Perturbation before the step: uniform, drawn anew each time; kept an image over the
+        Perturbation before the step: uniform, drawn anew each time; kept an image over the
         epochs (Algorithm 1); zero, where the gradient of the soft target vanishes. See
         :func:`initial_delta`.
     initial_fraction : float
-        A2. Half width of the uniform draw in units of `tau`.
+        Half width of the uniform draw in units of `tau`.
     step : {"linf", "raw", "sign"}
-        A3. Step an image: its gradient over its largest entry (a constant) times `tau`; the
+        Step an image: its gradient over its largest entry (a constant) times `tau`; the
         gradient; the gradient's sign times `tau`, which has no derivative.
     step_rate : float
-        A3. Factor of that step.
+        Factor of that step.
     tau : float
-        A4. Largest perturbation of a pixel in [0, 1].
+        Largest perturbation of a pixel in [0, 1].
     clip : bool
-        A4. Clip delta' to it (derivative 0 outside); without, delta' exceeds it by at most the
+        Clip delta' to it (derivative 0 outside); without, delta' exceeds it by at most the
         initial fraction.
     target : {"soft", "soft_constant", "predicted", "label"}
-        A5. What the perturbed prediction is compared with: the clean prediction, differentiated as
+        What the perturbed prediction is compared with: the clean prediction, differentiated as
         well or held constant; its class; the true class.
     product : {"scaled", "raw", "absolute", "normalised"}
-        A6. Factor of the images for the audience: delta / tau, delta, abs(delta) / tau, abs(delta)
+        Factor of the images for the audience: delta / tau, delta, abs(delta) / tau, abs(delta)
         over its largest entry in the image.
     pixels : {"unit", "standardised"}
-        A7. Images that are multiplied: as they come, or (x - pixel_mean) / pixel_deviation.
+        Images that are multiplied: as they come, or (x - pixel_mean) / pixel_deviation.
     pixel_mean, pixel_deviation : float
-        A7.
+        Of the standardised images.
     reduction : {"sum", "mean"}
-        A8. Of the prediction's change over the batch; no matter for "linf".
+        Of the prediction's change over the batch; no matter for "linf".
     virtual_explainer_lr, virtual_audience_lr : float or None
-        A9. Rates of the virtual steps; None for the current rates.
+        Rates of the virtual steps; None for the current rates.
     virtual_momentum : bool
-        A10. Add momentum and weight decay to the explainer's virtual step, as DARTS does; False for
+        Add momentum and weight decay to the explainer's virtual step, as DARTS does; False for
         the bare equation (7).
     arch_step : {"adam", "descent"}
-        A11. Optimiser of the architecture; read by the search loop.
+        Optimiser of the architecture; read by the search loop.
     audience_lr, audience_lr_min, audience_momentum, audience_decay, audience_clip : float
-        A12. SGD of the audience, cosine over the search; read by the search loop.
+        SGD of the audience, cosine over the search; read by the search loop.
     validation : {"clean", "explained"}
-        A13. The audience's validation images, as they are, or multiplied like the training images
+        The audience's validation images, as they are, or multiplied like the training images
         (by perturbations that count as constants).
     through : {"weights", "total"}
-        A14. Whether delta' depends on the architecture by way of the explainer's weights only, as
+        Whether delta' depends on the architecture by way of the explainer's weights only, as
         the printed chain, or also directly.
     batches : {"same", "separate"}
-        A15. Whether the perturbation and the audience's step take the batch of the explainer's
+        Whether the perturbation and the audience's step take the batch of the explainer's
         step; read by the search loop.
     order : {"architecture_first", "architecture_last"}
-        A16. Of a step; read by the search loop.
+        Of a step; read by the search loop.
     explainer_order : {None, 1, 2}
-        A17. Order of the explainer's term; None for the base method's, so that gamma 0 is the base
+        Order of the explainer's term; None for the base method's, so that gamma 0 is the base
         method.
     quiet_explanations : bool
-        A18. No skip dropout in the explainer that makes perturbations (P-DARTS); False: the same
+        No skip dropout in the explainer that makes perturbations (P-DARTS); False: the same
         masks as in its training step.
     warm_up_audience : bool
-        A19. Train the audience while the architecture is frozen; read by the search loop.
+        Train the audience while the architecture is frozen; read by the search loop.
     radius : float
         Length of the steps of central differences in the finite mode.
 
-    A20, the network of the audience and its stem, is chosen in the search's configuration; see
-    :mod:`kit.search.nas2d.audience`.
+    The network of the audience and its stem, also left open, are chosen in the search's
+    configuration; see :mod:`kit.search.nas2d.audience`.
 
     Raises
     ------

@@ -16,12 +16,16 @@ memory on a CPU; a GPU holds the same activations, its workspace differs.
 
 import math
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
+import numpy as np
 import psutil
+import tensorflow as tf
 
 from kit import processes
 from kit.search.nas2d import audience as audiences
-from kit.search.nas2d import supernet
+from kit.search.nas2d import hypergradient, supernet
+from kit.search.nas2d import lease as nas_lease
 from kit.training.predictions import OutOfMemory
 
 FLOAT = 4
@@ -155,14 +159,14 @@ def estimate(
     )
     return Estimate(
         space,
-        size,
-        batch,
-        kind,
-        told,
-        PROGRAM + round(EDGE_GRAPH * operations * PASSES[kind]),
-        FLOAT * COPIES[kind] * (supernet.parameters(space) + own),
-        round(FLOAT * batch * activation_floats(space, size) * PASSES[kind] * FRESH),
-        round(FLOAT * batch * shown * FRESH),
+        size=size,
+        batch=batch,
+        kind=kind,
+        audience=told,
+        program=PROGRAM + round(EDGE_GRAPH * operations * PASSES[kind]),
+        weights=FLOAT * COPIES[kind] * (supernet.parameters(space) + own),
+        activations=round(FLOAT * batch * activation_floats(space, size) * PASSES[kind] * FRESH),
+        audience_activations=round(FLOAT * batch * shown * FRESH),
     )
 
 
@@ -253,8 +257,7 @@ def available() -> int:
         ),
     ):
         try:
-            with open(limit) as most, open(used) as taken:
-                free = min(free, int(most.read()) - int(taken.read()))
+            free = min(free, int(Path(limit).read_text()) - int(Path(used).read_text()))
         except (OSError, ValueError):  # no such group, or no limit
             continue
     return (
@@ -325,11 +328,11 @@ def _again(needed: Estimate, space=None, batch=None, kind=None) -> Estimate:
         space or needed.space,
         needed.size,
         batch or needed.batch,
-        1 if kind == "first" else 2,
-        "finite" if kind.endswith("finite") else "exact",
-        bool(needed.audience),
-        name,
-        options,
+        order=1 if kind == "first" else 2,
+        mode="finite" if kind.endswith("finite") else "exact",
+        lease=bool(needed.audience),
+        audience=name,
+        audience_options=options,
     )
 
 
@@ -395,9 +398,6 @@ def measured(needed: Estimate) -> int:
 
 def take_steps(**facts) -> None:
     """Take the step of an `Estimate`, given by its fields, twice."""
-    import numpy as np
-    import tensorflow as tf
-
     space, kind, rng = supernet.Space(**facts["space"]), facts["kind"], np.random.default_rng(0)
     weights, arch = supernet.initial_weights(space, 0), supernet.initial_arch(space, 0)
     told = facts["audience"] and audiences.initial_weights(
@@ -422,9 +422,6 @@ def take_steps(**facts) -> None:
 
 
 def _step(space, kind: str, audience):
-    from kit.search.nas2d import hypergradient
-    from kit.search.nas2d import lease as nas_lease
-
     def explainer(weights, arch, x):
         return supernet.forward(space, weights, arch, x)
 
@@ -437,21 +434,21 @@ def _step(space, kind: str, audience):
         mode = kind.removeprefix("lease_")
         if not audience:
             return hypergradient.second_order(
-                explainer, weights, arch, train, val, 0.025, mode=mode
+                explainer, weights, arch, train, val, lr=0.025, mode=mode
             ).gradients
         settings = nas_lease.LeaseSettings()
         start = nas_lease.initial_delta(train[0], settings, [0, 0])
         return nas_lease.lease_gradient(
             explainer,
             lambda w, x: audiences.forward(audience[0], w, x),
-            weights,
-            told,
-            arch,
-            train,
-            val,
-            start,
-            settings,
-            1.0,
+            weights=weights,
+            audience_weights=told,
+            arch=arch,
+            train=train,
+            val=val,
+            delta0=start,
+            settings=settings,
+            gamma=1.0,
             lr=0.025,
             audience_lr=0.025,
             order=1 if space.family != "darts" else 2,

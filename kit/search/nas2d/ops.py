@@ -11,6 +11,7 @@ derivatives are right (``tf.nn.moments`` stops a gradient inside the variance).
 """
 
 import weakref
+from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
@@ -20,7 +21,7 @@ from kit.search.nas2d.space import PRIMITIVES  # noqa: F401
 _CONSTANTS = weakref.WeakKeyDictionary()
 
 
-def constant(key, make):
+def constant(key: tuple, make: Callable) -> tf.Tensor:
     """A constant of the graph that is being built, made once: most of a graph's nodes would else be
     constants.
 
@@ -39,7 +40,7 @@ def constant(key, make):
     return known[key]
 
 
-def pointwise(x, kernel):
+def pointwise(x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
     """1x1 convolution, kernel (1, 1, C_in, C_out)."""
     return tf.raw_ops.Conv2D(input=x, filter=kernel, strides=[1, 1, 1, 1], padding="VALID")
 
@@ -48,14 +49,14 @@ def _pad(x, amount: int, value=0):
     return tf.pad(x, [[0, 0], [amount, amount], [amount, amount], [0, 0]], constant_values=value)
 
 
-def tiny(x) -> bool:
+def tiny(x: tf.Tensor) -> bool:
     """Whether maps are so small that nodes saved when the graph is traced are worth more than
     faster kernels.
     """
     return x.shape[2] * x.shape[3] <= 512
 
 
-def depthwise(x, kernel, stride: int = 1, dilation: int = 1):
+def depthwise(x: tf.Tensor, kernel: tf.Tensor, stride: int = 1, dilation: int = 1) -> tf.Tensor:
     """Depthwise convolution with PyTorch's symmetric padding.
 
     Parameters
@@ -117,7 +118,7 @@ def _wide(x, kernel):
     ), backward
 
 
-def copies(x, count: int):
+def copies(x: tf.Tensor, count: int) -> tf.Tensor:
     """Maps behind one another several times: (N, H, W, C) -> (N, H, W, count * C)."""
 
     @tf.custom_gradient
@@ -129,7 +130,7 @@ def copies(x, count: int):
     return repeat(x) if count > 1 else x
 
 
-def dense_kernel(depth, point):
+def dense_kernel(depth: tf.Tensor, point: tf.Tensor) -> tf.Tensor:
     """Kernel (k, k, C, n * O) of the convolutions that n pairs of a depthwise (k, k, n * C, 1) and
     a pointwise (n, C, 1, O) kernel make on one input.
     """
@@ -142,21 +143,21 @@ def dense_kernel(depth, point):
     )
 
 
-def sub_lattices(x):
+def sub_lattices(x: tf.Tensor) -> list:
     """The four sub-lattices of even sides, (N, H/2, W/2, C) each: even rows and columns first, odd
     rows and columns last.
     """
     return tf.split(tf.raw_ops.SpaceToBatch(input=x, paddings=[[0, 0], [0, 0]], block_size=2), 4)
 
 
-def max_pool(x, stride: int = 1):
+def max_pool(x: tf.Tensor, stride: int = 1) -> tf.Tensor:
     """3x3 max pooling, padding 1 that never wins."""
     if stride == 1:
         return tf.nn.max_pool2d(x, 3, 1, "SAME")
     return tf.nn.max_pool2d(_pad(x, 1, x.dtype.min), 3, 2, "VALID")
 
 
-def avg_pool(x, stride: int = 1):
+def avg_pool(x: tf.Tensor, stride: int = 1) -> tf.Tensor:
     """3x3 average pooling, padding 1 left out of the count."""
     if stride == 1:
         return tf.nn.avg_pool2d(x, 3, 1, "SAME")
@@ -164,14 +165,14 @@ def avg_pool(x, stride: int = 1):
     return tf.nn.avg_pool2d(_pad(x, 1), 3, 2, "VALID") / count
 
 
-def halves(lattices):
+def halves(lattices: list) -> tf.Tensor:
     """Input of a factorised reduction from the `sub_lattices`: even and odd behind one another, (N,
     H/2, W/2, 2C).
     """
     return tf.concat([lattices[0], lattices[3]], -1)
 
 
-def halves_kernel(even, odd):
+def halves_kernel(even: tf.Tensor, odd: tf.Tensor) -> tf.Tensor:
     """Kernel (1, 1, 2C, n * O) that does to `halves` what the two 1x1 convolutions (1, C, n, O/2)
     of n factorised reductions do.
     """
@@ -188,7 +189,7 @@ def _separable(name, x, weights, stride):
     return x
 
 
-def primitive(name: str, x, weights=(), stride: int = 1):
+def primitive(name: str, x: tf.Tensor, weights: Sequence = (), stride: int = 1) -> tf.Tensor:
     """One operation of the supernet on one edge, composed literally.
 
     Parameters

@@ -24,13 +24,9 @@ from kit.search.nas2d.search import CELLS
 from kit.search.nas2d.search_config import BadSearch, SearchConfig
 from kit.training.train import Diverged, OutOfMemory
 
-PASSES = {
-    1: 2,
-    2: 5,
-    # forward and backward passes of the supernet in a step of first and second order (card section
-    # 3)
-}
-LEASE_PASSES = 10.3  # in a step of LeaSE (card section 6), the audience's own not counted
+# forward and backward passes of the supernet in a step of first and of second order
+PASSES = {1: 2, 2: 5}
+LEASE_PASSES = 10.3  # in a step of LeaSE, the audience's own not counted
 TYPICAL = {
     5: (1, 3, 4, 5, 6),
     3: (3, 4, 6),
@@ -95,7 +91,7 @@ class RandomSearch:
         return "\n".join(f"{f.name:<{width}}  {getattr(self, f.name)}" for f in fields(self))
 
 
-def search_cost(config: SearchConfig, inputs: data_inputs.Inputs, rows_a) -> float:
+def search_cost(config: SearchConfig, inputs: data_inputs.Inputs, rows_a: np.ndarray) -> float:
     """Multiply-accumulates of a whole search, forward and backward: what `RandomSearch.budget` is
     meant to be.
 
@@ -124,17 +120,24 @@ def search_cost(config: SearchConfig, inputs: data_inputs.Inputs, rows_a) -> flo
 
 
 def candidate_cost(
-    config: RandomSearch, cells: genotype.Genotype, inputs: data_inputs.Inputs, rows_a
+    config: RandomSearch, cells: genotype.Genotype, inputs: data_inputs.Inputs, rows_a: np.ndarray
 ) -> float:
     """Multiply-accumulates of a candidate's training, forward and backward."""
     classes = len(registry.get(inputs.name).classes)
     once = derived.macs(
-        cells, inputs.x.shape[1], config.channels, config.cells, classes, inputs.x.shape[3]
+        cells,
+        inputs.x.shape[1],
+        channels=config.channels,
+        cells=config.cells,
+        classes=classes,
+        input_channels=inputs.x.shape[3],
     )
     return 3.0 * len(rows_a) * config.recipe["epochs"] * once
 
 
-def candidates(config: RandomSearch, inputs: data_inputs.Inputs, rows_a) -> list[genotype.Genotype]:
+def candidates(
+    config: RandomSearch, inputs: data_inputs.Inputs, rows_a: np.ndarray
+) -> list[genotype.Genotype]:
     """The cells that are tried: drawn one after the other until the budget or the number is used
     up.
     """
@@ -149,7 +152,9 @@ def candidates(config: RandomSearch, inputs: data_inputs.Inputs, rows_a) -> list
     return drawn
 
 
-def search(config: RandomSearch, inputs: data_inputs.Inputs, rows_a, rows_b) -> record.Run:
+def search(
+    config: RandomSearch, inputs: data_inputs.Inputs, rows_a: np.ndarray, rows_b: np.ndarray
+) -> record.Run:
     """Train all candidates, or return the finished run; a killed one goes on with the candidate
     that it was at.
 
@@ -193,7 +198,8 @@ def _search(run, config, inputs, rows_a, rows_b) -> None:
     run.open(config.seed)
     started, rows = time.perf_counter(), []
     for number, cells in enumerate(candidates(config, inputs, rows_a)):
-        rows.append({"candidate": number, **_judge(config, number, cells, inputs, rows_a, rows_b)})
+        judged = _judge(config, number, cells, inputs, rows_a=rows_a, rows_b=rows_b)
+        rows.append({"candidate": number, **judged})
         files.write_csv(run.folder / "candidates.csv", pd.DataFrame(rows))
     table = (
         pd.DataFrame(rows)

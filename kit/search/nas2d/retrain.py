@@ -2,7 +2,7 @@
 scratch by one recipe.
 
 The publication states 12 cells of 36 channels, batches of 96 and 3,000 epochs; the rest of the
-recipe is the one of the authors of DARTS (card section 8). How the hand-designed networks were
+recipe is the one of the authors of DARTS. How the hand-designed networks were
 trained is not stated: here they get the same optimizer, augmentation and epochs, so that a
 difference is one of architecture. Runs are those of `kit.training.train`: seeded, resumable, never
 repeated.
@@ -11,10 +11,13 @@ repeated.
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
+import keras
+
 from kit import compat, record
+from kit.data import inputs as data_inputs
 from kit.data import registry
 from kit.errors import KitError
-from kit.search.nas2d import derived
+from kit.search.nas2d import baselines, derived
 from kit.search.nas2d.genotype import Genotype
 from kit.search.nas2d.trainee import SGD, PerEpoch, Trainee
 from kit.training import rules, train
@@ -84,11 +87,11 @@ class Recipe:
 DROP_PATH = {"darts": 0.2, "pcdarts": 0.3, "pdarts": 0.3}
 
 
-def fit(
+def fit(  # noqa: PLR0913 (a run and its name)
     make: Callable,
     description: dict,
     recipe: Recipe,
-    inputs,
+    inputs: data_inputs.Inputs,
     parts: dict,
     *,
     name: str,
@@ -152,7 +155,7 @@ def fit(
     )
 
 
-def compiled(network, recipe: Recipe, steps: int, graph: bool = True):
+def compiled(network: keras.Model, recipe: Recipe, steps: int, graph: bool = True) -> Trainee:
     """`network` ready to train by `recipe` with `steps` steps an epoch; a
     `kit.search.nas2d.trainee.Trainee`.
     """
@@ -182,7 +185,7 @@ def compiled(network, recipe: Recipe, steps: int, graph: bool = True):
 def fit_cells(
     genotype: Genotype,
     recipe: Recipe,
-    inputs,
+    inputs: data_inputs.Inputs,
     parts: dict,
     *,
     channels: int = 36,
@@ -218,7 +221,7 @@ def fit_cells(
 def fit_baseline(
     network: str,
     recipe: Recipe,
-    inputs,
+    inputs: data_inputs.Inputs,
     parts: dict,
     *,
     build_options: dict | None = None,
@@ -241,13 +244,13 @@ def fit_baseline(
         **(build_options or {}),
     }
 
-    def make():
-        from kit.search.nas2d import baselines
-
-        return baselines.build(network, **shape)
-
     return fit(
-        make, {"kind": "baseline", "network": network, **shape}, recipe, inputs, parts, **options
+        lambda: baselines.build(network, **shape),
+        {"kind": "baseline", "network": network, **shape},
+        recipe,
+        inputs,
+        parts,
+        **options,
     )
 
 

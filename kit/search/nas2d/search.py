@@ -29,7 +29,9 @@ from kit.training.train import Diverged, OutOfMemory
 CELLS, SNAPSHOTS, ARCH, STATE = "genotype.json", "genotypes.json", "arch.npz", "state.npz"
 
 
-def halves(inputs: data_inputs.Inputs, rows, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def halves(
+    inputs: data_inputs.Inputs, rows: np.ndarray, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
     """Split training images at random into two halves of the same class proportions: row numbers,
     ascending.
 
@@ -45,7 +47,9 @@ def halves(inputs: data_inputs.Inputs, rows, seed: int = 0) -> tuple[np.ndarray,
     return np.sort(inputs.rows(first)), np.sort(inputs.rows(second))
 
 
-def search(config: SearchConfig, inputs: data_inputs.Inputs, rows_a, rows_b) -> record.Run:
+def search(
+    config: SearchConfig, inputs: data_inputs.Inputs, rows_a: np.ndarray, rows_b: np.ndarray
+) -> record.Run:
     """Search, or return the finished run of the same configuration.
 
     Parameters
@@ -78,7 +82,9 @@ def search(config: SearchConfig, inputs: data_inputs.Inputs, rows_a, rows_b) -> 
     return run
 
 
-def folder(config: SearchConfig, inputs: data_inputs.Inputs, rows_a, rows_b) -> record.Run:
+def folder(
+    config: SearchConfig, inputs: data_inputs.Inputs, rows_a: np.ndarray, rows_b: np.ndarray
+) -> record.Run:
     """The run of a configuration, begun, finished or not there yet."""
     return record.Run(
         paths.results_dir() / config.profile / config.paper / "runs",
@@ -87,7 +93,9 @@ def folder(config: SearchConfig, inputs: data_inputs.Inputs, rows_a, rows_b) -> 
     )
 
 
-def run_key(config: SearchConfig, inputs: data_inputs.Inputs, rows_a, rows_b) -> dict:
+def run_key(
+    config: SearchConfig, inputs: data_inputs.Inputs, rows_a: np.ndarray, rows_b: np.ndarray
+) -> dict:
     """What config.json records and the run is keyed by: settings, data facts and the exact images
     of both halves.
     """
@@ -113,7 +121,7 @@ def _check(config, inputs, rows_a, rows_b) -> None:
         )
 
 
-def search_all(configs, inputs: data_inputs.Inputs, rows_a, rows_b) -> dict:
+def search_all(configs, inputs: data_inputs.Inputs, rows_a: np.ndarray, rows_b: np.ndarray) -> dict:
     """Several searches, name -> finished run; one that diverges or runs out of memory is reported
     and left out, the others are not touched.
     """
@@ -177,7 +185,7 @@ def _next_stage(task, state, stage: int) -> State:
             for alpha, kept in zip(alphas, before, strict=True)
         )
     return search_state.begin(
-        config, task.space(stage, survivors), task.size, stage, state, survivors
+        config, task.space(stage, survivors), task.size, stage, earlier=state, survivors=survivors
     )
 
 
@@ -189,11 +197,11 @@ def _refuse_too_large(config, space, task) -> None:
             space,
             task.size,
             config.batch_size,
-            config.order,
-            config.mode,
-            config.lease is not None,
-            config.audience,
-            config.audience_options,
+            order=config.order,
+            mode=config.mode,
+            lease=config.lease is not None,
+            audience=config.audience,
+            audience_options=config.audience_options,
         )
     )
 

@@ -1,7 +1,7 @@
 """How an architecture search is run: one frozen, validated dataclass whose defaults are those of
 the family's own code.
 
-The defaults follow the reference code of DARTS, PC-DARTS and P-DARTS (card sections 3 to 6) with
+The defaults follow the reference code of DARTS, PC-DARTS and P-DARTS with
 the batch size of 64 and learning rate 0.025 that the LeaSE paper states for all of them. Where
 paper and code disagree the code of the base method is the default: P-DARTS keeps three stages of 25
 epochs, although the paper says 50. A shorter search freezes the architecture for the same share of
@@ -266,12 +266,12 @@ class SearchConfig:
         normal, reduce = survivors or (None, None)
         return Space(
             self.family,
-            self.channels[stage],
-            self.cells[stage],
-            classes,
-            input_channels,
-            normal,
-            reduce,
+            channels=self.channels[stage],
+            cells=self.cells[stage],
+            classes=classes,
+            input_channels=input_channels,
+            normal=normal,
+            reduce=reduce,
         )
 
     def key(self) -> dict:

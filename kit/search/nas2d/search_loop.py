@@ -70,12 +70,12 @@ class Task:
             }
         return Kind(
             space,
-            self.size,
-            float(self.inputs.scale),
-            (config.momentum, config.decay, config.clip),
-            (config.arch_betas, config.arch_decay, config.arch_clip),
-            config.order,
-            config.mode,
+            size=self.size,
+            scale=float(self.inputs.scale),
+            sgd=(config.momentum, config.decay, config.clip),
+            adam=(config.arch_betas, config.arch_decay, config.arch_clip),
+            order=config.order,
+            mode=config.mode,
             traced=config.traced,
             **own,
         )
@@ -97,7 +97,10 @@ def learning_rates(task: Task, stage: int, within: int) -> dict:
     :class:`kit.search.nas2d.search_step.Rates` without the seed.
     """
     config, asked = task.config, task.config.lease
-    anneal = lambda low, high: rules.cosine(within, config.epochs, high, low)  # noqa: E731
+
+    def anneal(low, high):
+        return rules.cosine(within, config.epochs, high, low)
+
     skip = (
         rules.skip_rate(within, config.skip_rates[stage], config.epochs, config.warm_up)
         if config.family == "pdarts"
@@ -140,7 +143,7 @@ def train_epoch(task: Task, space: supernet.Space, state: State, stage: int, wit
     )
     for number, (rows, told) in enumerate(zip(batches, lectures, strict=True)):
         seed = Rates(**numbers, seed=tf.constant(search_state.words(STEP, *key, number)))
-        facts = _step(task, kind, state, rows, told, seed, number)
+        facts = _step(task, kind, state, rows=rows, told=told, rates=seed, number=number)
         _check(config, state, facts, number)
         images += len(rows)
         for name, value in facts.items():
@@ -156,12 +159,14 @@ def _step(task, kind, state, rows, told, rates, number) -> dict:
     """One cycle; python floats of what it measures."""
     train = task.batch(rows, state.epoch)
     last = task.config.lease is not None and task.config.lease.order == "architecture_last"
-    facts = {} if last else _arch(task, kind, state, train, told, rates, number)
+    facts = (
+        {} if last else _arch(task, kind, state, train=train, told=told, rates=rates, number=number)
+    )
     state.weights, state.buffers, loss, correct = search_step.weight_step(kind_of_weights(kind))(
         state.weights, state.buffers, state.arch, train, rates
     )
     if last:
-        facts = _arch(task, kind, state, train, told, rates, number)
+        facts = _arch(task, kind, state, train=train, told=told, rates=rates, number=number)
     return {
         "loss": float(loss),
         "correct": float(correct),
@@ -183,53 +188,64 @@ def _arch(task, kind, state, train, told, rates, number) -> dict:
     ):
         return {}
     moments = AdamState(tf.constant(state.updates, tf.int64), state.first, state.second)
-    val = task.batch(
-        search_state.drawn(
-            task.rows_b, config.batch_size, VALIDATION, config.seed, state.epoch, number
-        ),
-        state.epoch,
-    )
+    key = (VALIDATION, config.seed, state.epoch, number)
+    val = task.batch(search_state.drawn(task.rows_b, config.batch_size, *key), state.epoch)
     if config.lease is None:
         state.arch, moments, facts = search_step.arch_step(kind)(
-            state.weights, state.buffers, state.arch, moments, train, val, rates
+            weights=state.weights,
+            buffers=state.buffers,
+            arch=state.arch,
+            moments=moments,
+            train=train,
+            val=val,
+            rates=rates,
         )
     else:
-        moments, facts = _lease(task, kind, state, moments, train, val, told, rates, number)
+        moments, facts = _lease(
+            task,
+            kind,
+            state,
+            moments=moments,
+            batches=(train, val),
+            told=told,
+            rates=rates,
+            number=number,
+        )
     state.updates, state.first, state.second = int(moments.step), moments.first, moments.second
     return facts
 
 
-def _lease(task, kind, state, moments, train, val, told, rates, number):
-    config = task.config
+def _lease(task, kind, state, moments, batches, told, rates, number):
+    config, (train, val) = task.config, batches
     lecture = train if config.lease.batches == "same" else task.batch(told, state.epoch)
     delta, place = _delta(task, state, lecture, told, number)
     if float(rates.moving) > 0 or (kind.traced and config.warm_up * task.steps < FEW_STEPS):
         state.arch, moments, state.audience, state.audience_buffers, after, facts = (
             search_step.lease_step(kind)(
-                state.weights,
-                state.buffers,
-                state.arch,
-                moments,
-                state.audience,
-                state.audience_buffers,
-                train,
-                val,
-                lecture,
-                delta,
-                rates,
+                weights=state.weights,
+                buffers=state.buffers,
+                arch=state.arch,
+                moments=moments,
+                told=state.audience,
+                told_buffers=state.audience_buffers,
+                train=train,
+                val=val,
+                lecture=lecture,
+                delta=delta,
+                rates=rates,
             )
         )
     else:
         state.audience, state.audience_buffers, after, facts = search_step.teach_step(kind)(
-            state.weights,
-            state.buffers,
-            state.arch,
-            state.audience,
-            state.audience_buffers,
-            train,
-            lecture,
-            delta,
-            rates,
+            weights=state.weights,
+            buffers=state.buffers,
+            arch=state.arch,
+            told=state.audience,
+            told_buffers=state.audience_buffers,
+            train=train,
+            lecture=lecture,
+            delta=delta,
+            rates=rates,
         )
     if place is not None:
         state.deltas[0][place] = after.numpy()

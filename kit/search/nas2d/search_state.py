@@ -7,6 +7,7 @@ atomically after every epoch, and everything random follows from (seed, stage, e
 
 import json
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
@@ -99,7 +100,7 @@ def begin(
     size: int,
     stage: int,
     earlier: State | None = None,
-    survivors=None,
+    survivors: tuple | None = None,
 ) -> State:
     """A new stage: fresh explainer weights and architecture; the audience, the history and the
     snapshots of `earlier` go on.
@@ -149,7 +150,7 @@ def begin(
     )
 
 
-def audience_options(config, space) -> dict:
+def audience_options(config, space: supernet.Space) -> dict:
     """Keyword arguments that the functions of :mod:`kit.search.nas2d.audience` take besides name,
     classes, size and seed.
     """
@@ -168,7 +169,7 @@ def _masked(alpha: np.ndarray, kept) -> np.ndarray:
     return out
 
 
-def columns(alpha, kept) -> np.ndarray:
+def columns(alpha: np.ndarray, kept: tuple) -> np.ndarray:
     """The surviving columns of a masked alpha, (14, n)."""
     return np.stack(
         [
@@ -223,7 +224,7 @@ def entropies(config, state: State) -> tuple[float, float]:
     return tuple(found)
 
 
-def save(file, state: State) -> None:
+def save(file: Path, state: State) -> None:
     """Write the state atomically."""
     arrays = {
         f"{name}{n}": np.asarray(a) for name in LISTS for n, a in enumerate(getattr(state, name))
@@ -240,7 +241,7 @@ def save(file, state: State) -> None:
         np.savez(temporary, told=json.dumps(told), **arrays)
 
 
-def load(file) -> State:
+def load(file: Path) -> State:
     """Read a state.
 
     Raises

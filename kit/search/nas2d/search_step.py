@@ -9,6 +9,7 @@ without the explainer's loss, whose weight is an argument too. Nothing of this i
 """
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -66,7 +67,7 @@ class Kind:
 
 
 @functools.lru_cache(maxsize=KEPT)
-def explainer(space: supernet.Space, size: int):
+def explainer(space: supernet.Space, size: int) -> Callable:
     """The supernet (weights, arch, x, skip_rate, seed) -> logits, traced by itself: its derivatives
     too are built once for all passes of all steps.
     """
@@ -86,7 +87,7 @@ def explainer(space: supernet.Space, size: int):
 
 
 @functools.lru_cache(maxsize=KEPT)
-def listener(name: str, size: int, space: supernet.Space, options: tuple):
+def listener(name: str, size: int, space: supernet.Space, options: tuple) -> Callable:
     """The audience (weights, x) -> logits, traced by itself."""
     arguments = [
         _audience_specs(name, size, space, options),
@@ -180,7 +181,8 @@ def _traced(kind: Kind, step, names: str):
     networks, without the half minute that TensorFlow takes to lay out a graph of fourteen passes.
     """
     if not kind.traced:
-        return lambda *arguments: step(*tf.nest.map_structure(tf.convert_to_tensor, arguments))
+        tensors = functools.partial(tf.nest.map_structure, tf.convert_to_tensor)
+        return lambda *given, **named: step(*tensors(given), **tensors(named))
     specs = _specs(kind)
     specs["val"] = specs["lecture"] = specs["train"]
     return tf.function(
@@ -189,7 +191,7 @@ def _traced(kind: Kind, step, names: str):
 
 
 @functools.lru_cache(maxsize=KEPT)
-def weight_step(kind: Kind):
+def weight_step(kind: Kind) -> Callable:
     """(weights, buffers, arch, train, rates) -> (weights, buffers, loss, number correct): one step
     of SGD on the explainer.
     """
@@ -210,7 +212,7 @@ def weight_step(kind: Kind):
 
 
 @functools.lru_cache(maxsize=KEPT)
-def measure_step(kind: Kind):
+def measure_step(kind: Kind) -> Callable:
     """(weights, arch, val) -> (loss, number correct)."""
 
     def step(weights, arch, val):
@@ -222,7 +224,7 @@ def measure_step(kind: Kind):
 
 
 @functools.lru_cache(maxsize=KEPT)
-def arch_step(kind: Kind):
+def arch_step(kind: Kind) -> Callable:
     """(weights, buffers, arch, moments, train, val, rates) -> (arch, moments, facts): one step of
     Adam on the architecture by the base method.
     """
@@ -238,11 +240,11 @@ def arch_step(kind: Kind):
                 arch,
                 train,
                 val,
-                rates.lr,
-                buffers,
-                kind.sgd[0],
-                kind.sgd[1],
-                kind.mode,
+                lr=rates.lr,
+                buffers=buffers,
+                momentum=kind.sgd[0],
+                decay=kind.sgd[1],
+                mode=kind.mode,
                 plain=_plain(kind, rates),
             )
         arch, moments = _moved(kind, arch, found.gradients, moments, rates)
@@ -252,26 +254,26 @@ def arch_step(kind: Kind):
 
 
 @functools.lru_cache(maxsize=KEPT)
-def lease_step(kind: Kind):
+def lease_step(kind: Kind) -> Callable:
     """(weights, buffers, arch, moments, told, told_buffers, train, val, lecture, delta, rates) ->
     (arch, moments, told, told_buffers, delta', facts): one step on the architecture by LeaSE and
     one of the audience; with ``rates.moving`` 0 the audience's alone.
     """
 
-    def step(
+    def step(  # noqa: PLR0913 (tensors of the whole state, one by one for the signature)
         weights, buffers, arch, moments, told, told_buffers, train, val, lecture, delta, rates
     ):
         found = lease.lease_gradient(
             _forward(kind, rates),
             _listener(kind),
-            weights,
-            told,
-            arch,
-            _pixels(kind, train),
-            _pixels(kind, val),
-            delta,
-            kind.lease,
-            rates.gamma,
+            weights=weights,
+            audience_weights=told,
+            arch=arch,
+            train=_pixels(kind, train),
+            val=_pixels(kind, val),
+            delta0=delta,
+            settings=kind.lease,
+            gamma=rates.gamma,
             lr=rates.lr,
             audience_lr=rates.audience_lr,
             buffers=buffers,
@@ -308,21 +310,23 @@ def lease_step(kind: Kind):
 
 
 @functools.lru_cache(maxsize=KEPT)
-def teach_step(kind: Kind):
+def teach_step(kind: Kind) -> Callable:
     """(weights, buffers, arch, told, told_buffers, train, lecture, delta, rates) -> (told,
     told_buffers, delta', facts): the audience's step alone.
     """
 
-    def step(weights, buffers, arch, told, told_buffers, train, lecture, delta, rates):
+    def step(  # noqa: PLR0913 (tensors of the whole state, one by one for the signature)
+        weights, buffers, arch, told, told_buffers, train, lecture, delta, rates
+    ):
         lesson = lease.teach(
             _forward(kind, rates),
             listener(kind.audience, kind.size, kind.space, kind.options),
-            weights,
-            told,
-            arch,
-            _pixels(kind, train),
-            delta,
-            kind.lease,
+            weights=weights,
+            audience_weights=told,
+            arch=arch,
+            train=_pixels(kind, train),
+            delta0=delta,
+            settings=kind.lease,
             lr=rates.lr,
             buffers=buffers,
             momentum=kind.sgd[0],
@@ -345,10 +349,10 @@ def _taught(kind, told, lesson, buffers, rates):
         told,
         lesson.gradients,
         buffers,
-        rates.audience_lr,
-        settings.audience_momentum,
-        settings.audience_decay,
-        settings.audience_clip,
+        lr=rates.audience_lr,
+        momentum=settings.audience_momentum,
+        decay=settings.audience_decay,
+        clip=settings.audience_clip,
     )
 
 
@@ -361,7 +365,9 @@ def _moved(kind: Kind, arch, gradients, moments, rates):
         )
     else:
         betas, decay, clip = kind.adam
-        after = rules.adam(arch, gradients, moments, rates.arch_lr, betas, decay, clip=clip)
+        after = rules.adam(
+            arch, gradients, moments, lr=rates.arch_lr, betas=betas, decay=decay, clip=clip
+        )
     return tf.nest.map_structure(
         lambda new, old: tf.where(rates.moving > 0, new, old), after, (arch, moments)
     )

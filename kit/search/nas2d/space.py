@@ -1,7 +1,7 @@
 """Search spaces of DARTS, PC-DARTS and P-DARTS: geometry, names and shapes of the weights, and how
 they start.
 
-As the publications and their code (card sections 2, 4 and 5), but that the weights of one kind are
+As the publications and their code, but that the weights of one kind are
 stacked over the edges of a cell, which leaves a fifth of the variables to trace, to update and to
 perturb. Nothing here needs TensorFlow.
 """
@@ -133,12 +133,12 @@ def cells_of(space: Space) -> list:
         result.append(
             Cell(
                 index,
-                index in space.reductions,
-                index - 1 in space.reductions,
-                before_last,
-                last,
-                channels,
-                channels // space.partial,
+                reduction=index in space.reductions,
+                after_reduction=index - 1 in space.reductions,
+                before_last=before_last,
+                last=last,
+                channels=channels,
+                width=channels // space.partial,
             )
         )
         before_last, last = last, NODES * channels
@@ -256,7 +256,7 @@ def initial_arch(space: Space, seed: int, dtype: str = "float32") -> list:
     return [(1e-3 * rng.standard_normal(shape)).astype(dtype) for shape in shapes]
 
 
-def from_torch(space: Space, mapping) -> list:
+def from_torch(space: Space, mapping: dict) -> list:
     """Weights from those of the original PyTorch networks.
 
     Parameters
@@ -297,11 +297,9 @@ def _from_torch(space, name, mapping):
     cell, kind, *part = name.split("/")
     cell = cells_of(space)[int(cell[4:])]
     if kind in ("pre0", "pre1"):
-        kernel = np.asarray(
-            mapping[
-                f"cells.{cell.index}.preprocess{kind[-1]}.{_TORCH[part[0]] if part else 'op.1.weight'}"
-            ]
-        )[:, :, 0, 0].T
+        end = _TORCH[part[0]] if part else "op.1.weight"
+        stored = mapping[f"cells.{cell.index}.preprocess{kind[-1]}.{end}"]
+        kernel = np.asarray(stored)[:, :, 0, 0].T
         return kernel[None, :, None] if part else kernel[None, None]
     primitive = PRIMITIVES.index(kind)
     kernels = []

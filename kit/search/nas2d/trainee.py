@@ -41,7 +41,7 @@ class PerEpoch(optimizers.schedules.LearningRateSchedule):
 @KIT
 class SGD(optimizers.Optimizer):
     """Stochastic gradient descent as PyTorch computes it: clip the global norm, add L2, momentum
-    without learning rate (card section 2).
+    without learning rate.
 
     Parameters
     ----------

@@ -1,13 +1,13 @@
 """Pictures of found 3D networks: the pruned cell as a stair from input to output, and the skeleton
 that the cell is stacked into.
 
-The publication shows no cells; its code keeps adjacency matrices (card 1). Here every vertex that
-pruning left is a box that says what it does, one step further down and to the right than the vertex
-before it; a state's line leaves its box downwards and has a dot wherever it is read. Lines are
-level or upright, each edge has its own level before the box that it enters, and no line passes a
-box, whatever the cell. The dashed line is the residual connection that every cell has; where the
-cell also has the direct edge from input to output both are drawn, because both are added (card
-1.4). Fill repeats the kernel that the text names.
+The publication shows no cells; its code keeps adjacency matrices. Here every vertex that pruning
+left is a box that says what it does, one step further down and to the right than the vertex before
+it; a state's line leaves its box downwards and has a dot wherever it is read. Lines are level or
+upright, each edge has its own level before the box that it enters, and no line passes a box,
+whatever the cell. The dashed line is the residual connection that every cell has; where the cell
+also has the direct edge from input to output both are drawn, because both are added. Fill repeats
+the kernel that the text names.
 """
 
 import textwrap
@@ -184,13 +184,13 @@ def _draw(ax, network: Network3D) -> None:
         )
         _box(
             ax,
-            _left(vertex),
-            top,
-            _WIDE if 0 < vertex < n - 1 else 0.98 + _PLUS * bool(vertex),
-            bottom - top,
-            words,
-            fill,
-            len(sources) > 1,
+            left=_left(vertex),
+            top=top,
+            width=_WIDE if 0 < vertex < n - 1 else 0.98 + _PLUS * bool(vertex),
+            height=bottom - top,
+            words=words,
+            fill=fill,
+            adds=len(sources) > 1,
         )
     for source, level in lowest.items():
         start = _RESIDUAL if source is None else _drop(source)
@@ -265,7 +265,7 @@ def skeleton_figure(
     for number, (heading, wide, lines, colour, leaves, stack) in enumerate(blocks):
         if number:
             arrow(ax, (x - 0.3, 1.0), (x, 1.0))
-        box(ax, x, 0.62, wide, 0.76, heading, lines, colour)
+        box(ax, x, 0.62, wide, 0.76, heading=heading, lines=lines, colour=colour)
         ax.text(x + wide / 2, 1.6, leaves, ha="center", va="top", fontsize=7.5)
         if stack is not None:
             frames.setdefault(stack, []).extend((x, x + wide))

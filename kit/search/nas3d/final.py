@@ -1,12 +1,12 @@
 """Final trainings in 3D: found networks, the benchmark's ResNets beside them, and networks of one
 data set fine-tuned on another.
 
-Found networks train as in the released code (card 4): the whole official training part, Adam at a
-constant rate, no augmentation, the first epoch of the highest validation accuracy counts. Two
-departures. Its validation accuracy is a mean over batches, which gives the images of a small last
-batch too much weight; here it is that of the images. And its script hands over the biases and
-normalisations of the searched network; here everything is drawn anew unless `warm` weights are
-given. The benchmark's own protocol for ResNets (card 11) is another: batches of 32, a rate that
+Found networks train as in the released code: the whole official training part, Adam at a constant
+rate, no augmentation, the first epoch of the highest validation accuracy counts. Two departures.
+Its validation accuracy is a mean over batches, which gives the images of a small last batch too
+much weight; here it is that of the images. And its script hands over the biases and normalisations
+of the searched network; here everything is drawn anew unless `warm` weights are given. The
+benchmark's own protocol for ResNets (MedMNIST's experiments) is another: batches of 32, a rate that
 falls tenfold twice, the epoch of the highest validation AUC; both are offered, so that networks can
 be compared under one protocol. Runs are those of `kit.training.train`: seeded, resumable, never
 repeated.
@@ -20,12 +20,13 @@ import numpy as np
 
 from kit import compat, files, record
 from kit.data import registry
+from kit.data.inputs import Inputs
 from kit.errors import KitError
 from kit.models import saved
-from kit.search.nas3d import networks, space
+from kit.search.nas3d import networks, resnet, space
 from kit.search.nas3d.proxy import EAGER_STEPS, EPSILON
 from kit.search.nas3d.space import Network3D
-from kit.training import train
+from kit.training import predictions, train
 
 
 class BadFinal(KitError):
@@ -89,7 +90,7 @@ class MeanAUC(keras.metrics.Metric):
             else keras.metrics.AUC(1000, multi_label=True, num_labels=classes)
         )
 
-    def update_state(self, y_true, y_pred, sample_weight=None):
+    def update_state(self, y_true, y_pred, sample_weight=None) -> None:
         """Labels (N, 1) of two classes or one-hot (N, C); probabilities (N, C)."""
         self.area.update_state(y_true, y_pred[:, 1:] if self.classes == 2 else y_pred)
 
@@ -97,11 +98,11 @@ class MeanAUC(keras.metrics.Metric):
         """The area so far."""
         return self.area.result()
 
-    def reset_state(self):
+    def reset_state(self) -> None:
         """Forget all images."""
         self.area.reset_state()
 
-    def get_config(self):
+    def get_config(self) -> dict:
         """Constructor arguments."""
         return {**super().get_config(), "classes": self.classes}
 
@@ -135,11 +136,11 @@ def traced(recipe: Recipe3D, images: int) -> bool:
     return recipe.epochs * -(-images // recipe.batch_size) >= EAGER_STEPS
 
 
-def fit(
+def fit(  # noqa: PLR0913 five parts of a training, and the five words of its run by name
     make: Callable,
     description: dict,
     recipe: Recipe3D,
-    inputs,
+    inputs: Inputs,
     parts: dict,
     *,
     name: str,
@@ -205,7 +206,7 @@ def fit(
 def fit_network(
     network: Network3D,
     recipe: Recipe3D,
-    inputs,
+    inputs: Inputs,
     parts: dict,
     *,
     warm: list | None = None,
@@ -247,7 +248,7 @@ def fit_resnet(
     network: str,
     variant: str,
     recipe: Recipe3D,
-    inputs,
+    inputs: Inputs,
     parts: dict,
     *,
     width: float = 1.0,
@@ -270,8 +271,6 @@ def fit_resnet(
     }
 
     def make():
-        from kit.search.nas3d import resnet
-
         return resnet.build(network, variant, seed=seed, **shape)
 
     return fit(
@@ -289,7 +288,7 @@ def fine_tune(
     network: Network3D,
     source: record.Run,
     recipe: Recipe3D,
-    inputs,
+    inputs: Inputs,
     parts: dict,
     *,
     seed: int = 0,
@@ -312,8 +311,6 @@ def fine_tune(
     BadFinal
         If the source is of another network, or did not keep its weights.
     """
-    from kit.training import predictions
-
     shape = {"classes": _classes(inputs), "edge": inputs.x.shape[1], "channels": inputs.x.shape[4]}
     if (
         source.config["model"]["network"] != space.to_json(network)

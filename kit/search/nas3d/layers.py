@@ -91,9 +91,11 @@ def normalise(x, gamma, beta, epsilon: float, axes: tuple, activation: str = "li
 
     @tf.custom_gradient
     def run(x, gamma, beta):
-        y, mean, variance, root = _chosen(_normalised, x)(x, gamma, beta, epsilon, axes, activation)
+        y, mean, variance, root = _chosen(_normalised, x)(
+            x, gamma, beta, epsilon=epsilon, axes=axes, activation=activation
+        )
         return (y, mean, variance), lambda dy, *_: _chosen(_normalised_gradient, x)(
-            dy, x, mean, root, gamma, beta, axes, activation
+            dy, x, mean, root, gamma, beta=beta, axes=axes, activation=activation
         )
 
     y, mean, variance = run(x, gamma, beta)
@@ -167,9 +169,9 @@ class InstanceNorm(_Activated, layers.Layer):
             inputs,
             tf.convert_to_tensor(self.gamma),
             tf.convert_to_tensor(self.beta),
-            self.epsilon,
-            _SPACE,
-            self.activation,
+            epsilon=self.epsilon,
+            axes=_SPACE,
+            activation=self.activation,
         )[0]
 
     def get_config(self):
@@ -190,7 +192,12 @@ class BatchNorm(_Activated, layers.BatchNormalization):
         gamma, beta = tf.convert_to_tensor(self.gamma), tf.convert_to_tensor(self.beta)
         if training and self.trainable:
             y, *moments = normalise(
-                inputs, gamma, beta, self.epsilon, (0, *_SPACE), self.activation
+                inputs,
+                gamma,
+                beta,
+                epsilon=self.epsilon,
+                axes=(0, *_SPACE),
+                activation=self.activation,
             )
             for moving, now in zip((self.moving_mean, self.moving_variance), moments, strict=True):
                 moving.assign(

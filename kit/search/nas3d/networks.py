@@ -3,7 +3,7 @@ them.
 
 A flat functional graph, so that Grad-CAM, drawings and files stay simple: stem (3x3x3 convolution,
 batch normalisation, ReLU), stacks of one cell, halved in between, global average, dense layer,
-logits (card 1.2 to 1.6, 12). Vertices sum what enters them, the cell's input is added to its
+logits. Vertices sum what enters them, the cell's input is added to its
 output, twice if the cell has the direct edge. Two things differ from the released code. Its first
 stack holds 1x1x1 convolutions that nothing reads; here there are none, and a file's are skipped.
 Its biases start as PyTorch's do, uniform in +-1/sqrt(fan in); here at zero unless asked for. Every

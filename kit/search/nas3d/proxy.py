@@ -1,7 +1,7 @@
 """Proxy training: how PBC-NAS judges a candidate, on a quarter of the data and for 50 epochs at
 most.
 
-The released code (card 3) averages accuracy over batches and its running means over epochs; here
+The released code averages accuracy over batches and its running means over epochs; here
 accuracies and losses are those of the images, which for its validation subsets of one batch is the
 same. Its early-stop rule is kept to the letter: the counter rises where the validation loss is
 above the best, falls to zero where it is equal or below, and the fitness is the highest validation
@@ -90,7 +90,7 @@ def subset(sizes, fraction: int = 4, seed: int = 42) -> list[np.ndarray]:
     """Positions of the images drawn from parts of such sizes, in the order drawn: int (size //
     fraction,) each, at least one.
 
-    One generator for all parts, the training part first, as the released code draws them (card 3).
+    One generator for all parts, the training part first, as the released code draws them.
     """
     drawn = random.Random(seed)
     return [np.array(drawn.sample(range(size), max(size // fraction, 1))) for size in sizes]
@@ -177,11 +177,11 @@ def judge(network: Network3D, inputs: Inputs, rows: dict, proxy: Proxy) -> Judge
     with predictions.memory("this candidate", proxy.batch_size):
         model = networks.build(
             network,
-            len(registry.get(inputs.name).classes),
-            inputs.x.shape[1],
-            inputs.x.shape[4],
-            proxy.seed,
-            proxy.biases,
+            classes=len(registry.get(inputs.name).classes),
+            edge=inputs.x.shape[1],
+            channels=inputs.x.shape[4],
+            seed=proxy.seed,
+            biases=proxy.biases,
         )
         return _train(
             model,

@@ -1,9 +1,9 @@
 """Candidates of the publication's searches whose architecture is known: the winners that were
 released, and two that its training script names.
 
-Only architectures, as the 29 choices of their genomes (card 7 and oracle 1). organ-58, synapse-190,
-fracture-125 and vessel-247, which the authors trained as well, cannot be reconstructed from what
-they released.
+Only architectures, as the 29 choices of their genomes, read from the released files.
+organ-58, synapse-190, fracture-125 and vessel-247, which the authors trained as well, cannot be
+reconstructed from what they released.
 """
 
 from dataclasses import dataclass
@@ -61,21 +61,21 @@ _WINNER, _NAMED = (
 )
 RELEASED = {
     "adrenal-90": _released(
-        "adrenal", 90, "111000 00000 0110 001 01 0", "13 4 9 10 11 0 0 0", 2, _WINNER
+        "adrenal", 90, "111000 00000 0110 001 01 0", "13 4 9 10 11 0 0 0", classes=2, note=_WINNER
     ),
     "nodule-197": _released(
-        "nodule", 197, "110010 01110 1111 011 00 0", "3 4 5 5 11 1 1 0", 2, _WINNER
+        "nodule", 197, "110010 01110 1111 011 00 0", "3 4 5 5 11 1 1 0", classes=2, note=_WINNER
     ),
     "organ-72": _released(
-        "organ", 72, "100110 10001 0110 110 01 1", "12 2 6 8 1 0 0 2", 11, _WINNER
+        "organ", 72, "100110 10001 0110 110 01 1", "12 2 6 8 1 0 0 2", classes=11, note=_WINNER
     ),
     "synapse-223": _released(
-        "synapse", 223, "011100 00101 1100 001 11 1", "3 12 2 0 6 1 0 1", 2, _WINNER
+        "synapse", 223, "011100 00101 1100 001 11 1", "3 12 2 0 6 1 0 1", classes=2, note=_WINNER
     ),
     "organ-32": _released(
-        "organ", 32, "100010 00011 1011 110 01 1", "7 7 12 8 9 0 0 2", 11, _NAMED
+        "organ", 32, "100010 00011 1011 110 01 1", "7 7 12 8 9 0 0 2", classes=11, note=_NAMED
     ),
     "synapse-26": _released(
-        "synapse", 26, "100110 11101 0010 100 01 0", "10 12 14 6 4 1 0 2", 2, _NAMED
+        "synapse", 26, "100110 11101 0010 100 01 0", "10 12 14 6 4 1 0 2", classes=2, note=_NAMED
     ),
 }

@@ -2,10 +2,10 @@
 outputs, and tested on the official test part.
 
 Beside an architecture found anew this is the other way to ask whether the published numbers hold,
-and the cheaper one. The repository holds four of the weights (card 4): of one seed each, from the
-epoch of the highest validation accuracy; those of the fracture and vessel sets are lost. The
-authors test with batches of one, which gives the same. Known outputs are those of the same files in
-PyTorch (oracle 6): of a ramp, and of two volumes of noise.
+and the cheaper one. The repository holds four of the weights: of one seed each, from the epoch of
+the highest validation accuracy; those of the fracture and vessel sets are lost. The authors test
+with batches of one, which gives the same. Known outputs are those of the same files in PyTorch: of
+a ramp, and of two volumes of noise.
 """
 
 from pathlib import Path
@@ -14,7 +14,8 @@ import keras
 import numpy as np
 
 from kit import files, record
-from kit.models import ported_weights, weights
+from kit.data.inputs import Inputs
+from kit.models import weights
 from kit.models.weights import WeightsUnavailable
 from kit.search.nas3d import networks
 from kit.search.nas3d.released import RELEASED
@@ -23,7 +24,8 @@ EDGE = 28
 HOST = "https://raw.githubusercontent.com/"
 ADDRESS = (
     HOST
-    + "zekikus/Neural-Architecture-Search-for-3D-Biomedical-Image-Classification/dff5d0329d5dcd16dfa088932856b8e02c75c2d3/results/"
+    + "zekikus/Neural-Architecture-Search-for-3D-Biomedical-Image-Classification/"
+    + "dff5d0329d5dcd16dfa088932856b8e02c75c2d3/results/"
 )
 FILES = {  # path in the repository, start of the file's SHA-256
     "adrenal-90": ("adrenalmnist3d/model_90.pt", "a71161d8f6c17a3f"),
@@ -91,7 +93,7 @@ def find(name: str) -> Path:
         raise WeightsUnavailable(
             f"No weights of {name} were released; there are those of {', '.join(FILES)}."
         )
-    (below, checksum), folders = FILES[name], ported_weights.folders()
+    (below, checksum), folders = FILES[name], weights.folders()
     if path := weights.here((folder / f"{name}.pt" for folder in folders), checksum):
         return path
     path = folders[-1] / f"{name}.pt"
@@ -103,7 +105,7 @@ def find(name: str) -> Path:
     return path
 
 
-def build(name: str, path) -> keras.Model:
+def build(name: str, path: Path | str) -> keras.Model:
     """The network with the weights of a file; volumes of 28 voxels to logits.
 
     Raises
@@ -130,7 +132,9 @@ def logit_difference(name: str, model: keras.Model) -> float:
     return float(np.abs(np.asarray(model(probes(), training=False)) - np.array(LOGITS[name])).max())
 
 
-def test(name: str, path, inputs, rows, parent, batch_size: int = 16) -> record.Run:
+def predicted(
+    name: str, path: Path | str, inputs: Inputs, rows, parent: Path | str, batch_size: int = 16
+) -> record.Run:
     """Predictions of the released weights, made once.
 
     Parameters

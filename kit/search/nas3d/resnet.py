@@ -3,7 +3,7 @@
 
 He et al.'s ResNets in the form for small images: a 3x3 stem at stride 1 and no pooling behind it,
 stages of 64, 128, 256 and 512 channels at strides 1, 2, 2 and 2, each 2D convolution made one of
-volumes (card section 11). "3d" takes k x k x k kernels, "2.5d" 1 x k x k, and "acs" (Yang et al.
+volumes. "3d" takes k x k x k kernels, "2.5d" 1 x k x k, and "acs" (Yang et al.
 2021) k x k kernels that a third of the output channels each applies to the axial, coronal and
 sagittal plane. Strides act along all three axes in all three, as the published counts of
 multiply-accumulates have it. Two things are ours: kernels start as PyTorch's layers do, the 2D
@@ -247,7 +247,7 @@ def build(
     ------
     BadResNet
     """
-    _check(name, variant, classes, edge, channels, width, seed)
+    _check(name, variant, classes=classes, edge=edge, channels=channels, width=width, seed=seed)
     make, inputs = _Maker(variant, seed), layers.Input((edge, edge, edge, channels), name="volume")
     x = make.body(inputs, name, width)
     x = layers.GlobalAveragePooling3D(name="gap")(x)
@@ -262,7 +262,7 @@ def build(
     )
 
 
-def _check(name, variant, classes, edge, channels, width, seed) -> None:
+def _check(name, variant, *, classes, edge, channels, width, seed) -> None:
     if name not in BLOCKS or variant not in VARIANTS:
         raise BadResNet(
             f"There is no {name!r} in {variant!r}; choose one of {', '.join(BLOCKS)} in one of "
@@ -310,7 +310,7 @@ def costs(
     ------
     BadResNet
     """
-    _check(name, variant, classes, edge, channels, width, 0)
+    _check(name, variant, classes=classes, edge=edge, channels=channels, width=width, seed=0)
     counter = _Counter(variant)
     last = counter.body(_Shape(edge, channels), name, width).channels
     return counter.weights + (last + 1) * classes, counter.macs + last * classes

@@ -1,7 +1,7 @@
 """The search space of PBC-NAS in 3D: 29 genes, the cell and network they stand for, when two are
 the same, and what a network costs.
 
-The genome, the pruning and the limit of nine edges are the released code's (card 1.1 to 1.5). Three
+The genome, the pruning and the limit of nine edges are the released code's. Three
 things differ. The code calls two candidates the same if the paths and degrees of their raw graphs
 are equal, whatever the numbers of cells, stacks and filters, so that a cell once seen is never
 trained at another size, while operations on vertices that pruning removes make equal networks look
@@ -49,7 +49,7 @@ class BadNetwork(KitError):
 
 @dataclass(frozen=True)
 class Operation:
-    """What a vertex does; stride 1, zero padding, as many channels out as in, with bias (card 1.2).
+    """What a vertex does; stride 1, zero padding, as many channels out as in, with bias.
 
     Attributes
     ----------

@@ -6,12 +6,15 @@ cells as an effect. Here networks with astrocytes are paired with networks witho
 interval is over seeds, and the sentences in which the notebook answers are made from the numbers.
 """
 
+import math
+
 import numpy as np
 import pandas as pd
 from scipy import stats as sps
 
 from kit.evaluation import stats
 from kit.published import papers
+from kit.studies import shared
 from kit.studies.astrocytes import plan as astrocytes_plan
 
 ANSWERS = (
@@ -75,25 +78,11 @@ def difference_table(scores: pd.DataFrame, metric: str = "accuracy") -> pd.DataF
     )
 
 
-def _difference(values, off) -> dict:
+def _difference(values: pd.Series, off: pd.Series) -> dict:
+    equal = values.nunique() == 1
+    found = shared.judged(values, shared.Words(*ANSWERS), math.inf if equal else LEAST)
     noise = float(off.std(ddof=1)) if len(off) > 1 else np.nan
-    if len(values) < LEAST or values.nunique() == 1:
-        return {
-            "difference (pp)": float(values.mean()),
-            "low": np.nan,
-            "high": np.nan,
-            "sd of a seed (pp)": noise,
-            "answer": ANSWERS[3],
-        }
-    found = stats.mean_t(values)
-    answer = ANSWERS[0] if found.low > 0 else ANSWERS[1] if found.high < 0 else ANSWERS[2]
-    return {
-        "difference (pp)": found.estimate,
-        "low": found.low,
-        "high": found.high,
-        "sd of a seed (pp)": noise,
-        "answer": answer,
-    }
+    return {"difference (pp)": found.pop("difference"), **found, "sd of a seed (pp)": noise}
 
 
 def verdict(table: pd.DataFrame, arm: str) -> str:

@@ -23,6 +23,8 @@ from kit.report.style import (
     style,
 )
 
+KINDS = {"astrocytes": "with and without astrocytes", "seeds": "two seeds, both without"}
+
 
 @style()
 def heat_maps(grid: pd.DataFrame) -> Figure:
@@ -165,7 +167,7 @@ def similarity_by_epoch(table: pd.DataFrame, titles: dict, measure: str = "pwcca
     Parameters
     ----------
     table : pandas.DataFrame
-        From :func:`kit.studies.astrocytes.tables.similarity_table`.
+        From :func:`kit.studies.astrocytes.similarity_tables.similarity_table`.
     titles : dict
         dataset or network -> text.
     measure : {"pwcca", "cka"}
@@ -187,8 +189,7 @@ def similarity_by_epoch(table: pd.DataFrame, titles: dict, measure: str = "pwcca
                 marker=MARKERS[number],
                 ms=4.5,
                 mfc=face,
-                label=f"{titles[network]}: "
-                f"{'with and without astrocytes' if kind == 'astrocytes' else 'two seeds, both without'}",
+                label=f"{titles[network]}: {KINDS[kind]}",
             )
             if kind == "astrocytes":
                 ax.fill_between(

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from kit.data import registry
 from kit.errors import KitError
-from kit.models import architecture_catalog, weights
+from kit.models import architecture_catalog, ported_weights, weights
 from kit.published import papers
 
 PAPER = "astrocytes"
@@ -48,7 +48,7 @@ class BadAstrocytePlan(KitError):
     """
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Plan:
     """What is trained, and at what size; the defaults are the published ones.
 
@@ -214,7 +214,7 @@ def data_title(name: str) -> str:
     return registry.get(name).title.split(",")[0].split(" (")[0]
 
 
-def stand_in(plan: Plan, rows=None) -> str | None:
+def stand_in(plan: Plan, rows: list[Case] | None = None) -> str | None:
     """What every result on some rows (default: all) has to say of replaced data and networks, and
     of random initial weights.
     """
@@ -240,8 +240,6 @@ def stand_in(plan: Plan, rows=None) -> str | None:
 
 def start(plan: Plan, case: Case) -> weights.Initialisation:
     """How the network of a row starts."""
-    from kit.models import ported_weights
-
     return ported_weights.initialisation(case.architecture, plan.weights)
 
 

@@ -11,10 +11,11 @@ augmentation and dropout but share the initial weights. No image selects an epoc
 BatchNormalization has momentum 0.9 in all networks, because short trainings need it.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from kit import record
-from kit.data import duplicates, images, registry, split
+from kit.data import duplicates, images, registry, split, three_parts
 from kit.data import inputs as data_inputs
 from kit.data.augment import crop_rotate
 from kit.published import papers
@@ -52,11 +53,11 @@ def _prepared(plan: Plan, name: str) -> tuple:
 
 def parts(name: str) -> dict:
     """Image ids: 60, 20 and 20 per cent within each class; where the data have a test folder, that
-    and 90 and 10 per cent of the rest (card 4.20).
+    and 90 and 10 per cent of the rest, which the thesis does not state.
     """
     index = registry.index(name)
     if "test" not in set(index["split"]):
-        return split.three_way_split(name).parts
+        return three_parts.three_way_split(name).parts
     train, val = split.holdout(index[index["split"] == "train"], test_size=0.1, stratified=True)
     return {
         "train": train,
@@ -99,10 +100,10 @@ def config(plan: Plan, case: Case, name: str, astrocytes: str, epochs: int, **mo
         astrocytes_plan.PAPER,
         plan.profile,
         full,
-        network(plan, case, astrocytes),
-        values(plan),
-        epochs,
-        plan.image_size,
+        network=network(plan, case, astrocytes),
+        values=values(plan),
+        epochs=epochs,
+        size=plan.image_size,
         batch_size=plan.batch_size,
         decay_mode=plan.decay_mode,
         **more,
@@ -150,7 +151,7 @@ def published_factors(case: Case, epochs: int) -> list:
     ]
 
 
-def arm_runs(plan: Plan, case: Case, loaded: dict, found=None) -> dict:
+def arm_runs(plan: Plan, case: Case, loaded: dict, found: Sequence | None = None) -> dict:
     """Experiment 3 of a row: arm -> {seed: run}; "off" is the networks without astrocytes. A
     training that diverged is left out and reported.
 

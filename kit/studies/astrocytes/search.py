@@ -5,21 +5,23 @@ In each epoch nine networks continue from the same parameters with the nine poin
 around the last factors; the best on the validation images gives the parameters and the factors of
 the next epoch. The control trains nine networks an epoch that differ by their seed alone, because
 the best of nine is better than one by luck. The thesis' text says "one at a time", its tables show
-all nine points. As in the released code the optimizer starts anew each epoch and the cosine goes on
-(card 4.16 to 4.18). Stated here because the thesis does not: the nine have seeds of their own, the
-same nine for both searches; ties go to the point nearest the last one, then to the smaller Str; one
-that diverges is left out.
+all nine points. As in the released code the optimizer starts anew each epoch and the cosine goes
+on. Stated here because the thesis does not: the nine have seeds of their own, the same nine for
+both searches; ties go to the point nearest the last one, then to the smaller Str; one that diverges
+is left out.
 """
 
 import itertools
 import json
 import math
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from kit import files, paths, record
+from kit.data.inputs import Inputs
 from kit.errors import KitError
 from kit.studies.astrocytes import runs
 from kit.studies.astrocytes.plan import PAPER, Case, Plan
@@ -33,7 +35,7 @@ class SearchFailed(KitError):
     """All candidates of an epoch diverged."""
 
 
-def candidates(centre, step: float) -> list[tuple]:
+def candidates(centre: tuple, step: float) -> list[tuple]:
     """The nine points around a centre, nearest first, then by Str and Weak: the order in which ties
     are decided.
     """
@@ -72,16 +74,30 @@ def search(plan: Plan, case: Case, loaded: dict, astrocytes: bool = True) -> rec
     """
     inputs, rows = loaded[case.data]
     net = runs.network(plan, case, "algorithm" if astrocytes else "off")
-    run = _run(plan, case, net, astrocytes, inputs, rows)
-    return run.once(plan.seed, lambda: _search(run, plan, net, astrocytes, inputs, rows))
+    asked = _Asked(plan, case, net, astrocytes, inputs=inputs, rows=rows)
+    run = _run(asked)
+    return run.once(plan.seed, lambda: _search(run, asked))
 
 
-def _run(plan, case, net, astrocytes, inputs, rows) -> record.Run:
+@dataclass(frozen=True)
+class _Asked:
+    """One search: what it depends on."""
+
+    plan: Plan
+    case: Case
+    network: short.Network
+    astrocytes: bool
+    inputs: Inputs
+    rows: dict
+
+
+def _run(asked: _Asked) -> record.Run:
+    plan, case, inputs, rows = asked.plan, asked.case, asked.inputs, asked.rows
     settings = {
-        "network": asdict(net),
+        "network": asdict(asked.network),
         "values": runs.values(plan),
         "epochs": plan.exp2_epochs,
-        "step": plan.exp2_step if astrocytes else None,
+        "step": plan.exp2_step if asked.astrocytes else None,
         "size": plan.image_size,
         "batch_size": plan.batch_size,
         "decay_mode": plan.decay_mode,
@@ -89,16 +105,14 @@ def _run(plan, case, net, astrocytes, inputs, rows) -> record.Run:
         "data": inputs.facts,
         "parts": inputs.members(rows),
     }
-    name = (
-        f"exp2-{'astrocytes' if astrocytes else 'control'}-{case.data}-{case.architecture}".replace(
-            ".", "-"
-        )
-    )
+    kind = "astrocytes" if asked.astrocytes else "control"
+    name = f"exp2-{kind}-{case.data}-{case.architecture}".replace(".", "-")
     return record.Run(paths.results_dir() / plan.profile / PAPER / "runs", name, settings)
 
 
-def _search(run, plan, net, astrocytes, inputs, rows) -> None:
-    doer, file = short.trainer(net), run.folder / "state.npz"
+def _search(run: record.Run, asked: _Asked) -> None:
+    plan, inputs, rows = asked.plan, asked.inputs, asked.rows
+    doer, file = short.trainer(asked.network), run.folder / "state.npz"
     state = _read(file) or {
         "epoch": 0,
         "centre": START,
@@ -109,7 +123,7 @@ def _search(run, plan, net, astrocytes, inputs, rows) -> None:
         "weights": doer.initial,
     }
     while state["epoch"] < plan.exp2_epochs:
-        state = _epoch(state, doer, plan, astrocytes, inputs, rows)
+        state = _epoch(state, doer, asked)
         _write(file, state)
     files.write_csv(run.folder / "history.csv", pd.DataFrame(state["lines"]))
     tables = [
@@ -127,14 +141,12 @@ def _search(run, plan, net, astrocytes, inputs, rows) -> None:
     file.unlink(missing_ok=True)
 
 
-def _epoch(state, doer, plan, astrocytes, inputs, rows) -> dict:
+def _epoch(state: dict, doer: short.Trainer, asked: _Asked) -> dict:
     """Train the nine candidates of the next epoch and go on with the best."""
     epoch, lines, found = state["epoch"], [], {}
-    points = candidates(state["centre"], plan.exp2_step) if astrocytes else [START] * 9
+    points = candidates(state["centre"], asked.plan.exp2_step) if asked.astrocytes else [START] * 9
     for number, point in enumerate(points):
-        accuracy, loss, weights = _candidate(
-            state, doer, plan, point, number, astrocytes, inputs, rows
-        )
+        accuracy, loss, weights = _candidate(state, doer, asked, point, number)
         lines.append(
             {
                 "epoch": epoch + 1,
@@ -168,7 +180,9 @@ def _epoch(state, doer, plan, astrocytes, inputs, rows) -> dict:
     }
 
 
-def _candidate(state, doer, plan, point, number, astrocytes, inputs, rows) -> tuple:
+def _candidate(state: dict, doer: short.Trainer, asked: _Asked, point: tuple, number: int) -> tuple:
+    """Validation accuracy, loss and weights of a candidate; NaN and None if it diverged."""
+    plan, inputs, rows = asked.plan, asked.inputs, asked.rows
     try:
         trained = doer.train(
             runs.values(plan),
@@ -182,7 +196,7 @@ def _candidate(state, doer, plan, point, number, astrocytes, inputs, rows) -> tu
             of_epochs=plan.exp2_epochs,
             decay_mode=plan.decay_mode,
             weights=state["current"],
-            factors=[point] if astrocytes else None,
+            factors=[point] if asked.astrocytes else None,
         )
     except Diverged:
         return math.nan, math.nan, None
@@ -190,7 +204,7 @@ def _candidate(state, doer, plan, point, number, astrocytes, inputs, rows) -> tu
     return short.rates(predicted)["accuracy"], trained.history[0]["loss"], trained.weights
 
 
-def _write(file, state: dict) -> None:
+def _write(file: Path, state: dict) -> None:
     plain = {key: value for key, value in state.items() if key not in ("current", "weights")}
     arrays = {
         f"{name}-{i}": array
@@ -201,7 +215,7 @@ def _write(file, state: dict) -> None:
         np.savez(temporary, state=json.dumps(plain), **arrays)
 
 
-def _read(file) -> dict | None:
+def _read(file: Path) -> dict | None:
     if not file.exists():
         return None
     with np.load(file, allow_pickle=False) as stored:

@@ -2,23 +2,20 @@
 beyond seed noise?
 
 What differs from the thesis: means over repetitions have an interval, accuracy has a second value
-on the test images without a near-duplicate in training, networks with astrocytes are compared with
-their twins of the same seed, and the similarity of the two is set against what unrelated features
-give (the null floor), against two networks without astrocytes that differ by their seed, and beside
-debiased CKA, which has no such floor. F1 is the mean over classes, which is what Table 4.8 fits
-(card 1.6).
+on the test images without a near-duplicate in training, and networks with astrocytes are compared
+with their twins of the same seed. F1 is the mean over classes, which is what Table 4.8 fits.
 """
 
-import functools
 import itertools
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 
 from kit.evaluation import metrics, stats
-from kit.explain import similarity
 from kit.published import papers
 from kit.report import results as report_results
+from kit.studies import shared
 from kit.studies.astrocytes import plan as astrocytes_plan
 from kit.studies.astrocytes import runs as astrocytes_runs
 from kit.studies.astrocytes import search
@@ -49,28 +46,19 @@ def settings_table(plan: astrocytes_plan.Plan) -> pd.DataFrame:
     """Table 4.1: each setting as published and as used here."""
     used = astrocytes_plan.settings(plan)
     printed = papers.load(PAPER).hyperparameters
-    return pd.DataFrame(
+    return shared.settings_table(
         [
-            {"setting": text, "published": _setting(printed[name]), "here": _setting(used[name])}
+            (text, shared.plain(printed[name], " "), shared.plain(used[name], " "))
             for name, text in SETTINGS.items()
-        ]
-    )
-
-
-def _setting(value) -> str:
-    return (
-        " ".join(map(_setting, value))
-        if isinstance(value, list)
-        else value
-        if isinstance(value, str)
-        else f"{value:g}"
+        ],
+        ["setting", "published", "here"],
     )
 
 
 # --- accuracy, F1, MCC ---
 
 
-def spread(values) -> tuple:
+def spread(values: Sequence[float]) -> tuple:
     """Mean of fractions and its 95 % t interval over repetitions, within 0 and 1; (mean, None) of a
     single one.
     """
@@ -81,7 +69,7 @@ def spread(values) -> tuple:
     return found.estimate, (max(0.0, found.low), min(1.0, found.high))
 
 
-def scores(predictions: pd.DataFrame, case: astrocytes_plan.Case, train_ids) -> dict:
+def scores(predictions: pd.DataFrame, case: astrocytes_plan.Case, train_ids: list) -> dict:
     """accuracy, f1 (mean over classes), mcc and the accuracy on the leak-free images (NaN without
     any) of one run; fractions.
     """
@@ -346,118 +334,6 @@ def store_factors(writers: dict, searches: dict) -> None:
                     f"{astrocytes_plan.TABLES[case.dataset]}/{case.network}.epoch{epoch}/{column}",
                     value,
                 )
-
-
-# --- similarity ---
-
-
-@functools.lru_cache(maxsize=64)
-def floor(images: int, channels: int) -> float:
-    """PWCCA of unrelated features of that many images and channels."""
-    return similarity.null_floor(images, channels, repeats=2).mean
-
-
-def fewer(features: np.ndarray) -> np.ndarray:
-    """Neighbouring channels averaged to at most a quarter of the images where there are too few
-    images for CCA (below 1.5 a channel); else as they are.
-    """
-    images, channels = features.shape
-    if images >= 1.5 * channels:
-        return features
-    return np.stack(
-        [part.mean(axis=1) for part in np.array_split(features, max(2, images // 4), axis=1)],
-        axis=1,
-    )
-
-
-def similarity_table(results: dict, arm: str) -> pd.DataFrame:
-    """PWCCA and debiased CKA after each epoch of the pooled last features of two networks on the
-    test images.
-
-    Pairs are the network without astrocytes and its twin of the same seed with them (kind
-    "astrocytes"), and two networks without astrocytes of different seeds (kind "seeds").
-
-    Parameters
-    ----------
-    results : dict
-        Case -> {arm: {seed: run}}.
-    arm : str
-        The arm with astrocytes.
-
-    Returns
-    -------
-    pandas.DataFrame
-        row, title, kind, seed, epoch, by_cnn, by_cngn (weights from either side), pwcca (their
-        mean), cka, floor, images, channels, of_channels (before pooling).
-    """
-    lines = []
-    for case, arms in results.items():
-        off, other = arms.get("off", {}), arms.get(arm, {})
-        pairs = [
-            ("astrocytes", seed, run, other[seed]) for seed, run in off.items() if seed in other
-        ]
-        pairs += [("seeds", a, off[a], off[b]) for a, b in itertools.combinations(sorted(off), 2)]
-        for kind, seed, first, second in pairs:
-            with (
-                np.load(first.folder / "features.npz") as x,
-                np.load(second.folder / "features.npz") as y,
-            ):
-                for epoch in sorted(map(int, x.files)):
-                    lines.append(
-                        {
-                            "row": case.row,
-                            "dataset": case.dataset,
-                            "network": case.network,
-                            "kind": kind,
-                            "seed": seed,
-                            "epoch": epoch,
-                            **_alike(x[str(epoch)], y[str(epoch)]),
-                        }
-                    )
-    return pd.DataFrame(lines)
-
-
-def _alike(x, y) -> dict:
-    size, (x, y) = x.shape[1], (fewer(x), fewer(y))
-    shape = {
-        "images": len(x),
-        "channels": x.shape[1],
-        "of_channels": size,
-        "floor": floor(*x.shape),
-    }
-    try:
-        found = similarity.cca(x, y)
-        return {
-            "by_cnn": found.pwcca("x"),
-            "by_cngn": found.pwcca("y"),
-            "pwcca": found.pwcca(),
-            "cka": similarity.debiased_cka(x, y),
-            **shape,
-        }
-    except similarity.BadFeatures:  # a network whose features are constant or not finite
-        return {**dict.fromkeys(("by_cnn", "by_cngn", "pwcca", "cka"), np.nan), **shape}
-
-
-def last_similarity(table: pd.DataFrame) -> pd.DataFrame:
-    """The similarities after the last epoch, means over seeds: one line a row and kind."""
-    last = table[table["epoch"] == table.groupby("row")["epoch"].transform("max")]
-    means = (
-        last.groupby(["row", "kind"], sort=False)[
-            ["by_cnn", "by_cngn", "pwcca", "cka", "floor", "images", "channels", "of_channels"]
-        ]
-        .mean()
-        .reset_index()
-    )
-    return means.astype(dict.fromkeys(("images", "channels", "of_channels"), int)).rename(
-        columns={
-            "kind": "differ by",
-            "by_cnn": "PWCCA, weights of the first",
-            "by_cngn": "PWCCA, weights of the second",
-            "pwcca": "PWCCA",
-            "cka": "debiased CKA",
-            "floor": "null floor of PWCCA",
-        }
-    )
 
 
 def curve_table(results: dict, arm: str) -> pd.DataFrame:

@@ -4,6 +4,8 @@ one example of each class.
 No publication shows any of them.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
@@ -31,7 +33,7 @@ def example_pairs(twins: pd.DataFrame, count: int = 6) -> pd.DataFrame:
 
 
 @style.style()
-def pairs_figure(examples: dict, across: int = 3):
+def pairs_figure(examples: dict, across: int = 3) -> style.Figure:
     """Pairs of copies side by side, the training image (or the first of the set) on the left, the
     test image (or the copy) on the right.
 
@@ -45,11 +47,12 @@ def pairs_figure(examples: dict, across: int = 3):
     style.require(any(len(rows) for rows in examples.values()), "There are no copies to show.")
     height = [-(-len(rows) // across) for rows in examples.values() if len(rows)]
     fig = style.new_figure(3.6 * across, 2.6 * sum(height))
-    cells = iter(fig.subfigures(sum(height), across, squeeze=False))
-    for name, rows in examples.items():
+    lines = fig.subfigures(sum(height), across, squeeze=False)
+    tops = np.cumsum([0, *height])  # first line of each set
+    shown = ((name, rows) for name, rows in examples.items() if len(rows))
+    for top, (name, rows) in zip(tops, shown, strict=False):
         for number, row in enumerate(rows.itertuples(index=False)):
-            line = next(cells) if number % across == 0 else line
-            _draw_pair(line[number % across], name, row)
+            _draw_pair(lines[top + number // across, number % across], name, row)
     return fig
 
 
@@ -69,7 +72,7 @@ def _draw_pair(panel, name: str, row) -> None:
 
 
 @style.style()
-def leakage_figure(summaries: dict):
+def leakage_figure(summaries: dict) -> style.Figure:
     """Bars per data set and level with counts: test images with a copy in training, or images with
     a copy where there is no split.
 
@@ -81,9 +84,9 @@ def leakage_figure(summaries: dict):
     style.require(summaries, "There is no data set to show.")
     fig = style.new_figure(1.2 + 2.6 * len(summaries), 3.6)
     ax = fig.add_subplot()
+    undivided, divided = "images with a copy in the set", "test images with a copy in training"
     ticks = [
-        f"{name}\n{'images with a copy in the set' if s.leaky_test.empty else 'test images with a copy in training'}"
-        for name, s in summaries.items()
+        f"{name}\n{undivided if s.leaky_test.empty else divided}" for name, s in summaries.items()
     ]
     for number, (level, title) in enumerate(
         zip(LEVELS, ("same bytes", "same pixels", "near-duplicate"), strict=False)
@@ -120,7 +123,7 @@ def _whole(tables: Summary, level: str) -> tuple[int, int]:
 
 
 @style.style()
-def samples_figure(names, seed: int = 0):
+def samples_figure(names: Sequence[str], seed: int = 0) -> style.Figure:
     """One image of each class, one row a data set.
 
     Parameters

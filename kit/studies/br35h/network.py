@@ -6,19 +6,18 @@ from keras import layers
 from kit.models import heads
 
 
-def br35h_cnn(
-    input_size=240,
-    channels=1,
-    kernel=3,
-    padding="valid",
-    pool=2,
-    dropout=0.25,
-    dropout_position="each",
-    dense=500,
-    seed=None,
-):
-    """Build the CNN without transfer learning of the Br35H paper (card section 2.1, figures 1 and
-    3).
+def br35h_cnn(  # noqa: PLR0913 (what the paper states and leaves open of its network)
+    input_size: int = 240,
+    channels: int = 1,
+    kernel: int = 3,
+    padding: str = "valid",
+    pool: int = 2,
+    dropout: float = 0.25,
+    dropout_position: str = "each",
+    dense: int = 500,
+    seed: int | None = None,
+) -> keras.Model:
+    """Build the CNN without transfer learning of the Br35H paper (its Figures 1 and 3).
 
     Parameters
     ----------

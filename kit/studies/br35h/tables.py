@@ -2,15 +2,19 @@
 costs.
 """
 
+from collections.abc import Iterable
+
 import numpy as np
 import pandas as pd
 
 from kit import files
+from kit.data.split import Split
 from kit.evaluation import metrics, stats
 from kit.published import papers
+from kit.report.artefacts import Artefacts
 
 
-def fold_results(runs: dict, split) -> dict:
+def fold_results(runs: dict, split: Split) -> dict:
     """Predictions of the folds' validation parts: row "<model>.fold<i>" -> (predictions, training
     ids), for :func:`binary_table`.
 
@@ -27,7 +31,7 @@ def fold_results(runs: dict, split) -> dict:
     }
 
 
-def test_results(runs: dict, split) -> dict:
+def test_results(runs: dict, split: Split) -> dict:
     """Predictions of the hold-out by the final models: row "<model>" -> (predictions, training
     ids); arguments as :func:`fold_results`.
     """
@@ -181,7 +185,7 @@ def compare_on_test(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def tests_table(tests, notes=None) -> pd.DataFrame:
+def tests_table(tests: Iterable[stats.Test], notes: dict | None = None) -> pd.DataFrame:  # noqa: PT028 (no test of pytest)
     """Tests as rows: test, statistic, df, p, difference (pp), note."""
     notes = notes or {}
     return pd.DataFrame(
@@ -199,7 +203,7 @@ def tests_table(tests, notes=None) -> pd.DataFrame:
     )
 
 
-def store_comparison(out, folds: pd.DataFrame, tests: pd.DataFrame) -> None:
+def store_comparison(out: Artefacts, folds: pd.DataFrame, tests: pd.DataFrame) -> None:
     """Put our fold means, standard deviations and the authors' kind of t statistic beside those
     that the paper's text states.
     """

@@ -10,6 +10,7 @@ pairs (Holm), also on images without copies. It does not look at calibration.
 :func:`kit.studies.cad.split.copies`.
 """
 
+from collections.abc import Collection, Iterable, Sequence
 from itertools import combinations
 
 import numpy as np
@@ -17,8 +18,8 @@ import pandas as pd
 
 from kit.evaluation import metrics, stats
 from kit.published import papers
+from kit.studies.cad.published_tables import BEST, CLASSES, MODELS, TITLES
 from kit.studies.cad.split import copies, published_parts
-from kit.studies.cad.tables import BEST, CLASSES, MODELS, TITLES
 
 
 def missed(tables: dict) -> pd.DataFrame:
@@ -43,7 +44,7 @@ def _said(table: pd.DataFrame) -> pd.Series:
     return pd.Series(metrics.labels_and_scores(table)[1].argmax(1), table["image_id"])
 
 
-def venn_counts(tables: dict, copy_of: pd.Series, models=BEST) -> pd.DataFrame:
+def venn_counts(tables: dict, copy_of: pd.Series, models: Iterable[str] = BEST) -> pd.DataFrame:
     """Figure 10: how many misclassified images lie in each region of the Venn diagram of `models`.
 
     Returns
@@ -68,7 +69,9 @@ def venn_counts(tables: dict, copy_of: pd.Series, models=BEST) -> pd.DataFrame:
     ).rename_axis("missed by")
 
 
-def missed_by_all(name: str, tables: dict, models=BEST, level: str = "byte") -> pd.DataFrame:
+def missed_by_all(
+    name: str, tables: dict, models: Iterable[str] = BEST, level: str = "byte"
+) -> pd.DataFrame:
     """Images that every one of `models` gets wrong, with their copies.
 
     Returns
@@ -95,7 +98,7 @@ def missed_by_all(name: str, tables: dict, models=BEST, level: str = "byte") -> 
     return found.drop(columns="wrong").reset_index(drop=True)
 
 
-def error_table(tables: dict, copy_of: pd.Series, free_ids) -> pd.DataFrame:
+def error_table(tables: dict, copy_of: pd.Series, free_ids: Collection[str]) -> pd.DataFrame:
     """Errors a model: images, errors, distinct (copies counted once), errors among images with a
     copy in training and without, and both error rates (%).
     """
@@ -161,7 +164,7 @@ def pair_tests(tables: dict, copy_of: pd.Series | None = None) -> pd.DataFrame:
     return table.assign(p_holm=stats.holm(table["p"])) if len(table) else table
 
 
-def calibration_table(tables: dict, free_ids) -> pd.DataFrame:
+def calibration_table(tables: dict, free_ids: Collection[str]) -> pd.DataFrame:
     """Top-label calibration a model: mean confidence, accuracy and expected calibration error (%),
     all images and the leak-free ones.
     """
@@ -195,7 +198,7 @@ def matrix(table: pd.DataFrame) -> np.ndarray:
     return metrics.confusion(labels, scores.argmax(1), scores.shape[1])
 
 
-def store_matrices(writers: dict, tables: dict, classes=CLASSES) -> None:
+def store_matrices(writers: dict, tables: dict, classes: Sequence[str] = CLASSES) -> None:
     """Put the cells of the confusion matrices beside those of Figures 8 and 15, and the counts that
     the text takes from them.
     """
@@ -239,7 +242,7 @@ def store_errors(
     called: int = CLASSES.index("glioma"),
 ) -> None:
     """Put the counts of Figures 9 (images of class `healthy` called `called`) and 10 (errors)
-    beside the published ones, for :data:`kit.studies.cad.tables.BEST`.
+    beside the published ones, for :data:`kit.studies.cad.published_tables.BEST`.
     """
     table = missed({m: tables[m] for m in BEST})
     confused = (table[list(BEST)] == called).fillna(False).astype(bool)[table["label"] == healthy]
@@ -287,9 +290,9 @@ def store_claims(writers: dict, report: pd.DataFrame, ablation: pd.DataFrame | N
                 f"claims/{claim}",
                 row["value"],
                 (row["low"], row["high"]),
-                row["leak_free"],
-                (row["leak_free_low"], row["leak_free_high"]),
-                row["n"],
+                leak_free=row["leak_free"],
+                leak_free_interval=(row["leak_free_low"], row["leak_free_high"]),
+                n=row["n"],
             )
     if ablation is not None:
         wide = ablation.pivot(index="row", columns="metric", values=["value", "leak_free"])
@@ -315,7 +318,7 @@ def convergence(histories: dict, level: float = 0.95) -> pd.DataFrame:
     """When validation accuracy first reached `level` (epoch, missing if never), its best, its last
     value and its spread over the last five epochs (%).
 
-    The paper calls models converged without saying when a model is; `level` is the card's choice.
+    The paper calls models converged without saying when a model is; `level` is our choice.
     """
     rows = {}
     for model, history in histories.items():

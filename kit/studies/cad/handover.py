@@ -5,7 +5,9 @@ The authors' repository names weights files that it does not hold; here the run 
 is the model that is served.
 """
 
+from collections.abc import Collection
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kit import files as files_module
 from kit import paths, record
@@ -16,8 +18,13 @@ from kit.serving import classifier
 from kit.studies.cad import plan as cad_plan
 from kit.studies.cad import runs, split, tables
 
+if TYPE_CHECKING:
+    import keras
 
-def leave(plan, run, name: str, free_ids, images: int = 600) -> Path:
+
+def leave(
+    plan: cad_plan.Plan, run: record.Run, name: str, free_ids: Collection[str], images: int = 600
+) -> Path:
     """Write ``results/<profile>/cad/model`` from a finished run, unless it is there already.
 
     Parameters
@@ -51,7 +58,9 @@ def leave(plan, run, name: str, free_ids, images: int = 600) -> Path:
     )
 
 
-def card(plan, run, name: str, model, free_ids) -> dict:
+def card(
+    plan: cad_plan.Plan, run: record.Run, name: str, model: "keras.Model", free_ids: Collection[str]
+) -> dict:
     """The model card: what the application needs to use the model, and what its user needs
     to know.
     """

@@ -1,10 +1,13 @@
 """Which images the CAD paper's Grad-CAM figures show, and their heat maps.
 
 The authors' code attaches only the pooling layer to the feature map, so that its maps are those of
-the most active channel and of no class, and lays them over a stale image (card section 8.2). Here
-the class score of the whole network is differentiated with respect to the stage's output, and the
-map lies over the image it explains. The authors' variant is :func:`most_active`, for comparison.
+the most active channel and of no class, and lays them over a stale image (``GradCamTF.ipynb``).
+Here the class score of the whole network is differentiated with respect to the stage's output, and
+the map lies over the image it explains. The authors' variant is :func:`most_active`, for
+comparison.
 """
+
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -12,10 +15,13 @@ import pandas as pd
 from kit.evaluation import metrics
 from kit.explain import gradcam
 
+if TYPE_CHECKING:
+    import keras
 
-def most_active(maps, gradients) -> np.ndarray:
-    """The authors' heat map: the feature map with the largest mean, whatever the class (oracle
-    section 6); a variant for ``explain.gradcam``.
+
+def most_active(maps: np.ndarray, gradients: np.ndarray | None) -> np.ndarray:
+    """The authors' heat map: the feature map with the largest mean, whatever the class; a
+    variant for ``explain.gradcam``.
     """
     channel = maps.mean(axis=tuple(range(1, maps.ndim - 1))).argmax(-1)
     return np.stack([one[..., k] for one, k in zip(maps, channel, strict=False)])
@@ -30,7 +36,9 @@ def ranked(table: pd.DataFrame, label: int, said: int) -> pd.DataFrame:
     return found.sort_values(["score", "image_id"], ascending=[False, True], ignore_index=True)
 
 
-def stage_maps(model, image, layers: list, target: int | None = None) -> list[np.ndarray]:
+def stage_maps(
+    model: "keras.Model", image: np.ndarray, layers: list, target: int | None = None
+) -> list[np.ndarray]:
     """Heat maps of one image after each of `layers`; float (H, W) in [0, 1].
 
     Parameters
@@ -47,7 +55,7 @@ def stage_maps(model, image, layers: list, target: int | None = None) -> list[np
     ]
 
 
-def authors_map(model, image, layer: str) -> np.ndarray:
+def authors_map(model: "keras.Model", image: np.ndarray, layer: str) -> np.ndarray:
     """The heat map that the authors' code makes of one image, scaled to its maximum: float (H, W)
     in [0, 1]; it belongs to no class.
     """

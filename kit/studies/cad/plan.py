@@ -19,7 +19,7 @@ class BadPlan(KitError):
     """A setting of the CAD trainings is out of range."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Plan:
     """What is trained, on what, and how.
 
@@ -94,7 +94,7 @@ class Plan:
             backbone_catalog.entry(name).smallest,
         )
 
-    def start(self, name: str):
+    def start(self, name: str) -> weights.Initialisation:
         """What a network starts from, see :func:`kit.models.weights.initialisation`."""
         wanted = {"random": None}.get(self.initial, self.initial)
         return weights.initialisation(

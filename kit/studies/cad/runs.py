@@ -1,16 +1,19 @@
 """The trainings of the CAD framework: its six networks, the seventh that starts from weights at
 hand, and both ablations.
 
-The paper's recipe (card section 4: everything trainable, Adam 1e-4, batches of 32, 25 epochs, no
-callback, last epoch's weights) is the default. Departures: the weights of the epoch with the
-smallest validation loss are evaluated beside the last ones, because single epochs of the authors'
-logs collapse; a network whose ImageNet weights cannot be had starts at random and may be given
-another learning rate; and a quick look can train on few images, without tracing a graph. Every
-departure stands in the run's configuration and in :func:`notes`.
+The recipe of the authors' notebooks (everything trainable, Adam 1e-4, batches of 32, 25 epochs, no
+callback, last epoch's weights; the rates are in the paper's Table 3) is the default. Departures:
+the weights of the epoch with the smallest validation loss are evaluated beside the last ones,
+because single epochs of the authors' logs collapse; a network whose ImageNet weights cannot be had
+starts at random and may be given another learning rate; and a quick look can train on few images,
+without tracing a graph. Every departure stands in the run's configuration and in :func:`notes`.
 """
 
 import contextlib
+import functools
+from collections.abc import Sequence
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -21,10 +24,14 @@ from kit.data import images, preprocess, registry
 from kit.data import inputs as data_inputs
 from kit.evaluation import timing
 from kit.models import backbones, macs
+from kit.studies import shared
 from kit.studies.cad import plan as cad_plan
 from kit.studies.cad import split
 from kit.studies.cad.plan import BadPlan, Plan
 from kit.training import train
+
+if TYPE_CHECKING:
+    import keras
 
 
 def prepared(plan: Plan, size: int, chain: str = "cad") -> data_inputs.Inputs:
@@ -146,12 +153,12 @@ def _subset(plan: Plan, ids: list, count: int) -> list:
 
 def run_all(
     plan: Plan,
-    names,
+    names: Sequence[str],
     chain: str = "cad",
     augmented: bool = True,
-    timed=(),
+    timed: Sequence[str] = (),
     processes: int = 1,
-    next_in_line=(),
+    next_in_line: Sequence[str] = (),
 ) -> dict:
     """Runs of several networks, name -> run; one that diverges or runs out of memory is reported
     and left out, the others are not touched.
@@ -174,13 +181,11 @@ def run_all(
             (name, chain, False) for name in next_in_line
         ]
         _share(plan, [job for job in jobs if not train.is_finished(*_job(plan, *job))], timed)
-    finished = {}
-    for name in names:
-        try:
-            finished[name] = _run_and_time(plan, (name, chain, augmented), timed)
-        except (train.Diverged, train.OutOfMemory) as error:
-            print(f"left out: {error}", flush=True)
-    return finished
+    jobs = {
+        name: functools.partial(_run_and_time, plan, (name, chain, augmented), timed)
+        for name in names
+    }
+    return shared.attempted(jobs, (train.Diverged, train.OutOfMemory))
 
 
 def _run_and_time(plan: Plan, job: tuple, timed) -> record.Run:
@@ -210,12 +215,18 @@ def attempt(plan: dict, jobs: list, timed: list) -> None:
             _run_and_time(settings, tuple(job), timed)
 
 
-def tested(run: record.Run, weights: str = "last") -> pd.DataFrame:
+def tested(run: record.Run, weights: str = "last") -> pd.DataFrame:  # noqa: PT028 (no test)
     """Test predictions of a run with the weights of its "last" or "best" epoch."""
     return run.predictions("test") if weights == "last" else train.best_predictions(run, "test")
 
 
-def measure(plan: Plan, name: str, image_ids, repeats: int = 1, model=None) -> tuple[dict, list]:
+def measure(
+    plan: Plan,
+    name: str,
+    image_ids: Sequence[str],
+    repeats: int = 1,
+    model: "keras.Model | None" = None,
+) -> tuple[dict, list]:
     """Size and speed of one network, measured once and stored beside the runs.
 
     Parameters
@@ -255,9 +266,11 @@ def measure(plan: Plan, name: str, image_ids, repeats: int = 1, model=None) -> t
         model = model or backbones.fine_tuned(
             name, plan.size(name), len(registry.get(plan.dataset).classes), plan.dropout, None
         )
-        prepare = lambda content: (
-            preprocess.cad(content, plan.size(name), "safe", True, plan.upsample or None).image
-        )
+
+        def prepare(content):
+            upsample = plan.upsample or None
+            return preprocess.cad(content, plan.size(name), "safe", True, upsample).image
+
         found = timing.all_protocols(
             model, [(root / i).read_bytes() for i in image_ids], prepare, repeats
         )
@@ -298,7 +311,7 @@ def costs(sizes: dict, runs: dict) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index")[["parameters", "macs", "seconds", "device"]]
 
 
-def unprepared(plan: Plan, finished: record.Run, name: str, chain: str):
+def unprepared(plan: Plan, finished: record.Run, name: str, chain: str) -> pd.DataFrame:
     """Test predictions of a finished run on images without the chain (the paper's ablation,
     evaluation only).
     """

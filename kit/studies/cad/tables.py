@@ -5,8 +5,8 @@ Nothing here sees a model. What differs from the paper: it gives single runs wit
 test folder in which 216 of 1,311 images are byte copies of training images; here every number has
 an interval (Wilson for proportions, bootstrap over duplicate groups for F1 and weighted averages)
 and a second value on the images that have no copy in the training folder. Its Table 4 contradicts
-its own Figure 8 in four rows; :func:`recomputed_report` shows where. The analysis of errors is in
-:mod:`kit.studies.cad.errors`.
+its own Figure 8 in four rows; see :mod:`kit.studies.cad.published_tables`. The analysis of errors
+is in :mod:`kit.studies.cad.errors`.
 
 Tables of predictions (see :mod:`kit.evaluation.metrics`) come as a dict: row key of
 ``papers/cad.yml`` ("resnet50", "resnet50-noaug" ...) -> table of the test images. `writers` is a
@@ -14,28 +14,19 @@ dict from the same keys to ``kit.report.artefacts.Artefacts``, each with that mo
 reductions.
 """
 
+from collections.abc import Collection, Sequence
+
 import numpy as np
 import pandas as pd
 
 from kit.data import registry
 from kit.evaluation import metrics, stats
 from kit.published import papers
-from kit.published.numbers import prints_as
+from kit.report.artefacts import Artefacts
+from kit.studies import shared
 from kit.studies.cad import split
+from kit.studies.cad.published_tables import CLASS_METRICS, CLASSES, TITLES, published_table
 
-TITLES = {
-    "resnet50": "ResNet-50",
-    "vgg19": "VGG19",
-    "mobilenetv2": "MobileNetV2",
-    "inceptionv3": "InceptionV3",
-    "nasnetlarge": "NASNetLarge",
-    "xception": "Xception",
-    "resnet50-noaug": "ResNet-50 without augmentation",
-    "efficientnet_lite0": "EfficientNet-Lite0 (not in the paper)",
-}
-MODELS = tuple(TITLES)[:6]
-BEST = ("resnet50", "xception", "inceptionv3")
-CLASSES = ("glioma", "meningioma", "notumor", "pituitary")
 SETTINGS = (
     "learning_rate",
     "batch_size",
@@ -46,84 +37,7 @@ SETTINGS = (
     "activation",
     "loss",
 )
-CLASS_METRICS = ("precision", "recall", "f1")
 PUBLISHED_PROTOCOL = "predict"
-
-
-# --- split ----------------------------------------------------------------------------------------
-
-
-# --- published tables as data ---------------------------------------------------------------------
-
-
-def published_table(artefact: str) -> pd.DataFrame:
-    """A printed table from ``papers/cad.yml``: index = row keys, one column a printed column (words
-    and numbers); Table 1 is exactly this.
-    """
-    paper = papers.load("cad")
-    printed = {**paper.texts, **{key: entry.value for key, entry in paper.values.items()}}
-    cells = {
-        tuple(key.split("/")[1:]): value
-        for key, value in printed.items()
-        if key.startswith(f"{artefact}/")
-    }
-    rows, columns = ([*dict.fromkeys(part)] for part in zip(*cells, strict=True))
-    return pd.DataFrame(
-        [[cells.get((row, column)) for column in columns] for row in rows],
-        pd.Index(rows, name="row"),
-        columns,
-        dtype=object,
-    )
-
-
-def published_matrix(model: str) -> np.ndarray:
-    """Confusion matrix that Figure 8 (or 15, for "resnet50-noaug") prints: int (4, 4), rows
-    = true.
-    """
-    artefact = "figure-15" if model == "resnet50-noaug" else "figure-8"
-    return np.array(
-        [
-            [
-                papers.load("cad").number(f"{artefact}/{model}.{true}/{said}").value
-                for said in CLASSES
-            ]
-            for true in CLASSES
-        ]
-    )
-
-
-def recomputed_report() -> pd.DataFrame:
-    """Table 4 recomputed from the printed confusion matrices.
-
-    Returns
-    -------
-    pandas.DataFrame
-        row, metric, published, recomputed (published unit) and agrees (bool: rounds to what is
-        printed).
-    """
-    paper, rows = papers.load("cad"), []
-    for model in (*MODELS, "resnet50-noaug"):
-        totals = metrics.totals(published_matrix(model))
-        rates, overall = metrics.class_rates(totals), metrics.overall_rates(totals)
-        exact = {
-            (f"{model}.{c}", m): rates[m][k] for k, c in enumerate(CLASSES) for m in CLASS_METRICS
-        }
-        exact |= {(f"{model}.weighted", m): overall[f"weighted_{m}"] for m in CLASS_METRICS} | {
-            (model, "accuracy"): 100 * overall["accuracy"]
-        }
-        for (row, metric), value in exact.items():
-            entry = paper.values[f"table-4/{row}/{metric}"]
-            agrees = prints_as(float(value), entry.value, entry.decimals) == "rounded"
-            rows.append(
-                {
-                    "row": row,
-                    "metric": metric,
-                    "published": entry.value,
-                    "recomputed": float(value),
-                    "agrees": agrees,
-                }
-            )
-    return pd.DataFrame(rows)
 
 
 # --- tables 2 to 7 --------------------------------------------------------------------------------
@@ -188,7 +102,9 @@ def settings_table(used: dict) -> pd.DataFrame:
     )
 
 
-def report_table(tables: dict, free_ids, classes=CLASSES, resamples: int = 1000) -> pd.DataFrame:
+def report_table(
+    tables: dict, free_ids: Collection[str], classes: Sequence[str] = CLASSES, resamples: int = 1000
+) -> pd.DataFrame:
     """The numbers of Table 4 in long form, in published units, for ``evaluate.store(writers,
     "table-4", ...)``.
 
@@ -250,7 +166,7 @@ def class_interval(
         return stats.bootstrap(binary, "f1", resamples)
     among = true if metric == "recall" else said
     if not among.any():
-        return stats.Interval(0.0, np.nan, np.nan, 0.95, 0, "never predicted")
+        return stats.Interval(0.0, np.nan, np.nan, level=0.95, n=0, method="never predicted")
     return stats.wilson(int((said & true).sum()), int(among.sum()))
 
 
@@ -264,24 +180,10 @@ def accuracy(predictions: pd.DataFrame) -> stats.Interval | None:
 
 
 def _line(row: str, metric: str, full, free) -> dict:
-    cells = {"row": row, "metric": metric}
-    for name, found in (("", full), ("leak_free", free)):
-        ends = (
-            (found.estimate, found.low, found.high, found.n)
-            if found
-            else (np.nan, np.nan, np.nan, 0)
-        )
-        cells |= dict(
-            zip(
-                (name or "value", *(f"{name}_{end}".strip("_") for end in ("low", "high", "n"))),
-                ends,
-                strict=True,
-            )
-        )
-    return cells
+    return {"row": row, "metric": metric, **shared.rate_cells(full, free)}
 
 
-def accuracy_table(tables: dict, free_ids) -> pd.DataFrame:
+def accuracy_table(tables: dict, free_ids: Collection[str]) -> pd.DataFrame:
     """Accuracies in percent, long form as :func:`report_table`; `tables` maps (row, column) to
     predictions, e.g. ("mobilenetv2", "original").
     """
@@ -351,7 +253,7 @@ def cost_table(costs: pd.DataFrame, report: pd.DataFrame) -> pd.DataFrame:
     ).rename_axis("row")
 
 
-def time_table(times) -> pd.DataFrame:
+def time_table(times: dict | pd.DataFrame) -> pd.DataFrame:
     """Table 6: prediction time of one image by protocol, fastest mean first; milliseconds.
 
     Parameters
@@ -423,7 +325,13 @@ def comparison_table(
 # --- values beside the published ones -------------------------------------------------------------
 
 
-def store_wide(writers: dict, artefact: str, table: pd.DataFrame, default=None, exact=()) -> None:
+def store_wide(
+    writers: dict,
+    artefact: str,
+    table: pd.DataFrame,
+    default: Artefacts | None = None,
+    exact: Collection[str] = (),
+) -> None:
     """Put the cells of a wide table (index = row keys) that the paper prints, and does not merely
     quote, beside its values.
 

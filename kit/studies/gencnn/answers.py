@@ -10,9 +10,11 @@ was run to give one.
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 from scipy import stats as sps
 
 from kit.evaluation import stats
+from kit.studies import shared
 
 METHODS = {
     "genetic": "Gen-CNN (genetic)",
@@ -22,6 +24,12 @@ METHODS = {
     "bayesian": "Bayesian optimisation",
     "hyperband": "Hyperband",
 }
+WORDS = shared.Words(
+    better="better, beyond seed noise",
+    worse="worse, beyond seed noise",
+    within="within seed noise",
+    undecided="fewer than two seeds: no answer",
+)
 DIFFERENCE = ["comparison", "seeds", "difference", "low", "high", "answer"]
 
 
@@ -40,33 +48,9 @@ def against(outcomes: pd.DataFrame, column: str = "final_test_mcc") -> pd.DataFr
     )
 
 
-def _difference(name: str, differences) -> dict:
-    differences = pd.Series(differences, dtype=float).dropna()
-    if len(differences) < 2:
-        return {
-            "comparison": name,
-            "seeds": len(differences),
-            "difference": differences.mean(),
-            "low": np.nan,
-            "high": np.nan,
-            "answer": "fewer than two seeds: no answer",
-        }
-    found = stats.mean_t(differences)
-    answer = (
-        "better, beyond seed noise"
-        if found.low > 0
-        else "worse, beyond seed noise"
-        if found.high < 0
-        else "within seed noise"
-    )
-    return {
-        "comparison": name,
-        "seeds": len(differences),
-        "difference": found.estimate,
-        "low": found.low,
-        "high": found.high,
-        "answer": answer,
-    }
+def _difference(name: str, differences: pd.Series) -> dict:
+    kept = differences.dropna()
+    return {"comparison": name, "seeds": len(kept), **shared.judged(kept, WORDS)}
 
 
 def target_table(winners: dict) -> pd.DataFrame:
@@ -110,7 +94,7 @@ def target_differences(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=DIFFERENCE)
 
 
-def rank_correlation(x, y) -> stats.Interval | None:
+def rank_correlation(x: ArrayLike, y: ArrayLike) -> stats.Interval | None:
     """Spearman's correlation with a 95 % interval by Bonett and Wright's (2000) standard error of
     its Fisher transform; None below four pairs or without any spread.
     """
@@ -126,9 +110,9 @@ def rank_correlation(x, y) -> stats.Interval | None:
         rho,
         float(np.tanh(centre - half)),
         float(np.tanh(centre + half)),
-        0.95,
-        len(x),
-        "Bonett-Wright",
+        level=0.95,
+        n=len(x),
+        method="Bonett-Wright",
     )
 
 

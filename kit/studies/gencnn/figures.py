@@ -9,10 +9,12 @@ its spread beside searches of the same budget. Sample images and confusion matri
 
 import numpy as np
 import pandas as pd
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
 from kit.data import imageio, registry
+from kit.data.inputs import Inputs
 from kit.models import architecture_catalog
 from kit.report.diagrams import HEAD, INPUT, MODEL, OUT, STEP, arrow, box, canvas
 from kit.report.style import (
@@ -68,7 +70,7 @@ def flow() -> Figure:
     """Diagram of Gen-CNN (Figure 3.1)."""
     fig, ax = canvas(9.7, 4.3)
     for (heading, lines, colour), (x, y) in zip(STEPS, PLACES, strict=True):
-        box(ax, x, y, 2.0, 0.84, heading, lines, colour)
+        box(ax, x, y, width=2.0, height=0.84, heading=heading, lines=lines, colour=colour)
     for start, end in (
         ((2.2, 0.72), (2.6, 0.72)),
         ((4.6, 0.72), (5.0, 0.72)),
@@ -151,8 +153,6 @@ def _range(ax, row: int, gene) -> None:
 
 
 def _patch(x, row, width, colour):
-    from matplotlib.patches import Rectangle
-
     return Rectangle((x, row - 0.3), width, 0.6, fc=colour, ec="0.3", lw=0.8)
 
 
@@ -309,7 +309,7 @@ def fidelity(table: pd.DataFrame, text: str = "") -> Figure:
     return fig
 
 
-def examples(inputs, rows) -> tuple[list, list]:
+def examples(inputs: Inputs, rows: np.ndarray) -> tuple[list, list]:
     """One image a class as its file holds it, 256 px at most, and the classes' names, for
     ``plots.image_grid`` (Figures 3.4 to 3.7): the first of each class among `rows`.
     """

@@ -1,5 +1,6 @@
 """What one run of Gen-CNN searches, with which budget and on which data."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kit.data.augment import crop_rotate
@@ -43,9 +44,9 @@ class BadPlan(KitError):
     """
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What is searched and trained; the defaults are the published ones, or the card's advice where
+    """What is searched and trained; the defaults are the published ones, or a choice of ours where
     nothing is published.
 
     Attributes
@@ -149,17 +150,15 @@ class Plan:
                     raise BadPlan(
                         f"There is no {what} {name!r} here; choose from {', '.join(known)}."
                     )
-        if (
-            min(
-                self.generations,
-                self.individuals,
-                self.repetitions,
-                self.convergence_generations,
-                self.convergence_individuals,
-                len(self.architectures),
-            )
-            < 1
-        ):
+        counts = (
+            self.generations,
+            self.individuals,
+            self.repetitions,
+            self.convergence_generations,
+            self.convergence_individuals,
+            len(self.architectures),
+        )
+        if min(counts) < 1:
             raise BadPlan(
                 "Generations, individuals, repetitions and architectures must be at least 1."
             )
@@ -202,7 +201,7 @@ class Plan:
         }
 
 
-def space(wanted) -> tuple:
+def space(wanted: Sequence[str]) -> tuple:
     """Architectures by name; the nine of Table 3.1 for ["all"]."""
     return architecture_catalog.TABLE_3_1 if list(wanted) == ["all"] else tuple(wanted)
 

@@ -24,6 +24,7 @@ from kit.data import inputs as data_inputs
 from kit.data import registry
 from kit.search.evolution import plan as plans
 from kit.search.evolution import rivals, workers
+from kit.studies import shared
 from kit.studies.gencnn import plan as gencnn_plan
 from kit.studies.gencnn.plan import Plan
 from kit.training import predictions, short, short_runs, train
@@ -81,10 +82,10 @@ def images_of(plan: Plan, dataset: str) -> tuple[data_inputs.Inputs, dict]:
     return loaded(
         dataset,
         registry.facts(dataset)["fingerprint"],
-        plan.images,
-        plan.side,
-        plan.grouped,
-        plan.seed,
+        images=plan.images,
+        side=plan.side,
+        grouped=plan.grouped,
+        seed=plan.seed,
     )
 
 
@@ -117,23 +118,23 @@ def task(plan: Plan, dataset: str, fitness: str | None = None) -> dict:
     return {**where, **how, "fitness": fitness or plan.fitness, "part": plan.fitness_part}
 
 
-def evaluate(
+def evaluate(  # noqa: PLR0913 - what a search's digest is made of, see task()
     values: dict,
-    folder,
+    folder: Path | str,
     *,
-    dataset,
-    fingerprint,
-    images,
-    side,
-    grouped,
-    split_seed,
-    weights,
-    epochs,
-    size,
-    batch,
-    decay_mode,
-    fitness,
-    part,
+    dataset: str,
+    fingerprint: str,
+    images: int,
+    side: int,
+    grouped: bool,
+    split_seed: int,
+    weights: dict,
+    epochs: int,
+    size: int,
+    batch: int,
+    decay_mode: str,
+    fitness: str,
+    part: str,
 ) -> float:
     """Train an individual briefly and judge it: its MCC or accuracy on the validation images, in
     [-1, 1].
@@ -153,7 +154,9 @@ def evaluate(
     kit.training.optimizers.RefusedRule
         The search notes the reason and counts the individual as the worst.
     """
-    inputs, parts = loaded(dataset, fingerprint, images, side, grouped, split_seed)
+    inputs, parts = loaded(
+        dataset, fingerprint, images=images, side=side, grouped=grouped, seed=split_seed
+    )
     doer = short.trainer(network(values, weights, inputs))
     seed, epochs = int(values["search"]["seed"]) % 2**31, int(values.get("epochs") or epochs)
     doer.train(
@@ -209,10 +212,10 @@ def search(
     kit.search.evolution.plan.AllFailed
     """
     asked = plans.Plan(
-        plan.genome(),
-        plan.settings(generations, individuals, seed),
-        "gencnn.fitness",
-        task(plan, dataset, fitness),
+        genome=plan.genome(),
+        settings=plan.settings(generations, individuals, seed),
+        evaluate="gencnn.fitness",
+        arguments=task(plan, dataset, fitness),
     )
     result = workers.run(
         asked,
@@ -224,14 +227,14 @@ def search(
         best=history["fitness"].where(history["reason"].isna()).cummax().ffill(), cost=1.0
     )
     return Found(
-        "genetic",
-        dataset,
-        seed,
-        best["fitness"],
-        best["values"],
-        files.read_json(best["folder"] / RATES),
-        trace,
-        history,
+        method="genetic",
+        dataset=dataset,
+        seed=seed,
+        fitness=best["fitness"],
+        values=best["values"],
+        trained=files.read_json(best["folder"] / RATES),
+        trace=trace,
+        history=history,
     )
 
 
@@ -257,13 +260,13 @@ def rival(plan: Plan, method: str, dataset: str, seed: int) -> Found:
     best = trace.loc[trace["fitness"].where(trace["reason"].isna()).idxmax()]
     trained = files.read_json(plans.trial_folder(folder, int(best["evaluation"])) / RATES)
     return Found(
-        method,
-        dataset,
-        seed,
-        float(best["fitness"]),
-        {n: best[n] for n in plan.genome().names},
-        trained,
-        trace,
+        method=method,
+        dataset=dataset,
+        seed=seed,
+        fitness=float(best["fitness"]),
+        values={n: best[n] for n in plan.genome().names},
+        trained=trained,
+        trace=trace,
     )
 
 
@@ -277,8 +280,8 @@ def convergence(plan: Plan) -> dict:
             plan,
             plan.convergence,
             plan.seed + r,
-            plan.convergence_generations,
-            plan.convergence_individuals,
+            generations=plan.convergence_generations,
+            individuals=plan.convergence_individuals,
         )
         for r in range(plan.repetitions)
     }
@@ -306,8 +309,8 @@ def medical(plan: Plan) -> dict:
                 plan,
                 dataset,
                 gencnn_plan.role_seed(plan, role),
-                plan.generations,
-                plan.individuals,
+                generations=plan.generations,
+                individuals=plan.individuals,
             )
             for role, dataset in plan.medical
         }
@@ -321,7 +324,13 @@ def targets(plan: Plan) -> dict:
     dataset, first = dict(plan.medical).get(plan.target), gencnn_plan.role_seed(plan, plan.target)
     jobs = {
         (fitness, first + r): functools.partial(
-            search, plan, dataset, first + r, plan.generations, plan.individuals, fitness
+            search,
+            plan,
+            dataset,
+            first + r,
+            generations=plan.generations,
+            individuals=plan.individuals,
+            fitness=fitness,
         )
         for r in range(plan.target_repetitions)
         for fitness in ("mcc", "accuracy")
@@ -349,10 +358,10 @@ def again(plan: Plan, found: Found, fitness: str | None = None) -> record.Run:
             "gencnn",
             plan.profile,
             name,
-            network(found.values, plan.initial(), inputs),
-            found.values,
-            found.trained["epochs"],
-            plan.size,
+            network=network(found.values, plan.initial(), inputs),
+            values=found.values,
+            epochs=found.trained["epochs"],
+            size=plan.size,
             batch_size=plan.batch,
             seed=found.trained["seed"],
             decay_mode=plan.decay_mode,
@@ -380,15 +389,15 @@ def final(plan: Plan, found: Found, values: dict | None = None, name: str = "fin
             "gencnn",
             plan.profile,
             f"{found.method}-{found.dataset}-seed{found.seed}-{name}",
-            network(used, plan.initial(), inputs),
-            used,
-            plan.final_epochs,
-            plan.final_size,
-            plan.final_size,
-            plan.final_batch,
-            found.seed,
-            True,
-            plan.decay_mode,
+            network=network(used, plan.initial(), inputs),
+            values=used,
+            epochs=plan.final_epochs,
+            size=plan.final_size,
+            resized=plan.final_size,
+            batch_size=plan.final_batch,
+            seed=found.seed,
+            cosine=True,
+            decay_mode=plan.decay_mode,
         ),
         inputs,
         parts,
@@ -447,17 +456,8 @@ def attempted(jobs: dict) -> dict:
     """Results of `jobs` (functions without arguments) that did not fail; the others are
     reported.
     """
-    finished = {}
-    for key, job in jobs.items():
-        try:
-            finished[key] = job()
-        except (train.Diverged, predictions.OutOfMemory, plans.AllFailed) as error:
-            print(
-                f"left out, {' '.join(map(str, key if isinstance(key, tuple) else [key]))}: "
-                f"{error}",
-                flush=True,
-            )
-    return finished
-
-
-# --- what is said of them -------------------------------------------------------------------------
+    return shared.attempted(
+        jobs,
+        (train.Diverged, predictions.OutOfMemory, plans.AllFailed),
+        lambda key: " ".join(map(str, key if isinstance(key, tuple) else [key])),
+    )

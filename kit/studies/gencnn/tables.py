@@ -1,25 +1,21 @@
 """The tables of Gen-CNN: from finished searches and saved predictions to numbers beside the
 published ones.
 
-Nothing here sees a model. What differs from the thesis: every rate on the test images has an
-interval (Wilson for accuracy, bootstrap over duplicate groups for the others) and a second value on
-the images without a near-duplicate in training; repetitions have a t interval; the rivals are run
-with the same genes and the same number of evaluations instead of quoted; what the thesis leaves
-open is answered by :mod:`kit.studies.gencnn.answers`. F1 is that of the macro averages (eq. 2.65),
-which fits the printed rows; the mean of the classes' F1, which the released code computes, stands
-beside it. All are fractions, as in the thesis.
+Nothing here sees a model. What differs from the thesis: repetitions have a t interval; the rivals
+are run with the same genes and the same number of evaluations instead of quoted; what the thesis
+leaves open is answered by :mod:`kit.studies.gencnn.answers`. The final networks' tables stand in
+:mod:`kit.studies.gencnn.finals`.
 """
 
 import numpy as np
 import pandas as pd
 
-from kit import files, record
-from kit.data import duplicates, registry, split
-from kit.evaluation import metrics, stats
+from kit.data import duplicates, registry, three_parts
+from kit.evaluation import stats
 from kit.models import architecture_catalog
 from kit.published import papers
-from kit.report import artefacts, plots
-from kit.report import results as report_results
+from kit.report import artefacts
+from kit.studies import shared
 from kit.studies.gencnn import plan as gencnn_plan
 from kit.studies.gencnn import runs as gencnn_runs
 from kit.studies.gencnn.answers import METHODS
@@ -27,17 +23,7 @@ from kit.studies.gencnn.plan import MEDICAL, PUBLISHED, TITLES, Plan, thesis_nam
 from kit.studies.gencnn.runs import Found
 
 NOTEBOOK = "40_gencnn_ga"
-COMPARISONS = dict(zip(MEDICAL, ("table-3-6", "table-3-7", "table-3-8"), strict=True))
-MATRICES = dict(zip(MEDICAL, ("figure-3-8", "figure-3-9", "figure-3-10"), strict=True))
 SAMPLES = dict(zip(TITLES, ("figure-3-4", "figure-3-5", "figure-3-6", "figure-3-7"), strict=True))
-METRICS = {
-    "accuracy": "accuracy",
-    "f1": "f1_of_macros",
-    "mcc": "mcc",
-    "f1_mean": "macro_f1",
-    "recall": "macro_recall",
-    "specificity": "macro_specificity",
-}
 QUOTED = {
     "ga-reference": "GA, quoted",
     "pso-reference": "PSO, quoted",
@@ -76,8 +62,8 @@ def writer(plan: Plan, role: str | None = None) -> artefacts.Artefacts:
         plan.profile,
         NOTEBOOK,
         dataset,
-        gencnn_plan.stand_in(plan, role),
-        gencnn_plan.notes(plan, study),
+        stand_in=gencnn_plan.stand_in(plan, role),
+        reductions=gencnn_plan.notes(plan, study),
     )
 
 
@@ -121,7 +107,7 @@ def architecture_table(plan: Plan) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def store_architectures(out) -> None:
+def store_architectures(out: artefacts.Artefacts) -> None:
     """Put the counted multiply-accumulates beside the printed FLOPs."""
     for name in architecture_catalog.TABLE_3_1:
         out.value(
@@ -144,7 +130,7 @@ def split_rule() -> pd.DataFrame:
             (path.rsplit("/", 1)[-1], count) for path, count in registry.get(name).counts.items()
         ]
         parts = [
-            (label.lower().replace("_", "-"), *split.three_way_counts(count))
+            (label.lower().replace("_", "-"), *three_parts.three_way_counts(count))
             for label, count in counts
         ]
         parts.append(("total", *(sum(part[i] for part in parts) for i in (1, 2, 3))))
@@ -162,7 +148,7 @@ def split_rule() -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def store_split(out, table: pd.DataFrame) -> None:
+def store_split(out: artefacts.Artefacts, table: pd.DataFrame) -> None:
     """Put the counts of :func:`split_rule` beside the printed ones; they follow from the
     publications' class counts alone.
     """
@@ -243,8 +229,8 @@ def settings_table(plan: Plan) -> pd.DataFrame:
     lines = [
         (
             label,
-            _plain(stated[key][0] if key.endswith("image_size") else stated[key]),
-            _plain(used[key]),
+            stated[key][0] if key.endswith("image_size") else stated[key],
+            used[key],
             "released code" if key.startswith("code_") else "thesis",
         )
         for label, key in SETTINGS
@@ -252,8 +238,8 @@ def settings_table(plan: Plan) -> pd.DataFrame:
     lines += [
         (
             "convergence study: repetitions",
-            _plain(stated["convergence_repetitions"]),
-            _plain(plan.repetitions),
+            stated["convergence_repetitions"],
+            plan.repetitions,
             "thesis",
         ),
         (
@@ -262,18 +248,10 @@ def settings_table(plan: Plan) -> pd.DataFrame:
             f"{plan.convergence_generations} × {plan.convergence_individuals}",
             "–",
         ),
-        ("opponents in the tournament", "1 (code: 2)", str(ours.opponents), "thesis"),
+        ("opponents in the tournament", "1 (code: 2)", ours.opponents, "thesis"),
         ("decay", "on SGD, RMSprop, Adamax; not on Adam", plan.decay_mode, "released code"),
     ]
-    return pd.DataFrame(lines, columns=["setting", "published", "this run", "published by"])
-
-
-def _plain(value) -> str:
-    return (
-        ", ".join(f"{v:g}" if isinstance(v, float) else str(v) for v in value)
-        if isinstance(value, list | tuple)
-        else str(value)
-    )
+    return shared.settings_table(lines, ["setting", "published", "this run", "published by"])
 
 
 # --- searches -------------------------------------------------------------------------------------
@@ -390,7 +368,7 @@ def convergence_table(outcomes: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def store_convergence(out, outcomes: pd.DataFrame) -> None:
+def store_convergence(out: artefacts.Artefacts, outcomes: pd.DataFrame) -> None:
     """Put mean (with its t interval) and standard deviation of the genetic repetitions beside Table
     3.3's.
     """
@@ -399,187 +377,3 @@ def store_convergence(out, outcomes: pd.DataFrame) -> None:
         mean = stats.mean_t(values)
         out.value("table-3-3/gen-cnn/mean", mean.estimate, (mean.low, mean.high))
         out.value("table-3-3/gen-cnn/std", values.std(ddof=1))
-
-
-# --- test images ----------------------------------------------------------------------------------
-
-
-def interval(
-    predictions: pd.DataFrame, metric: str, resamples: int = 1000
-) -> stats.Interval | None:
-    """One of `METRICS` as a fraction with its 95 % interval; None without images."""
-    return report_results.rate_interval(predictions, METRICS[metric], resamples)
-
-
-def result_table(results: dict, resamples: int = 1000) -> pd.DataFrame:
-    """Rates of several results on all test images and on the leak-free ones, long: row, metric,
-    value, low, high, n and the same with the prefix leak_free.
-
-    Parameters
-    ----------
-    results : dict
-        Row -> (predictions, registered data set, ids of the training images).
-    """
-    rows = []
-    for row, (predictions, name, train_ids) in results.items():
-        clean = report_results.leak_free(predictions, name, train_ids)
-        for metric in METRICS:
-            rows.append(
-                {
-                    "row": row,
-                    "metric": metric,
-                    **report_results.columns(interval(predictions, metric, resamples), ""),
-                    **report_results.columns(interval(clean, metric, resamples), "leak_free"),
-                }
-            )
-    return pd.DataFrame(rows)
-
-
-def comparison(role: str, lines: pd.DataFrame, architecture: str) -> pd.DataFrame:
-    """Table 3.6, 3.7 or 3.8: the literature and the thesis' own row as citations, then ours with
-    intervals.
-
-    Parameters
-    ----------
-    lines : pandas.DataFrame
-        The rows of :func:`result_table` for this data set; empty if the training failed.
-    architecture : str
-        Of the final network.
-    """
-    paper, artefact = papers.load("gencnn"), COMPARISONS[role]
-    keys = [
-        key.split("/")[1]
-        for key in paper.texts
-        if key.startswith(f"{artefact}/") and key.endswith("/model")
-    ]
-    rows = []
-    for key in keys:
-        cells = {
-            c: paper.values[f"{artefact}/{key}/{c}"].value
-            if f"{artefact}/{key}/{c}" in paper.values
-            else np.nan
-            for c in ("flops", "accuracy", "f1", "mcc")
-        }
-        rows.append(
-            {
-                "reference": "Gen-CNN, as printed"
-                if key == "gen-cnn"
-                else key.rsplit("-", 1)[0].title() + f" {key.rsplit('-', 1)[1]}",
-                "approach": paper.texts[f"{artefact}/{key}/model"],
-                "GFLOPs": cells["flops"],
-                **{c: cells[c] for c in ("accuracy", "f1", "mcc")},
-                "source": "thesis" if key == "gen-cnn" else "quoted by the thesis",
-            }
-        )
-    if len(lines):
-        by, entry = lines.set_index("metric"), architecture_catalog.entry(architecture)
-        rows.append(
-            {
-                "reference": "Gen-CNN, this run",
-                "approach": entry.label,
-                "GFLOPs": entry.macs / 1e9,
-                **{c: by.loc[c, "value"] for c in ("accuracy", "f1", "mcc")},
-                "source": "this run",
-                "accuracy 95 %": report_results.ends(by.loc["accuracy"]),
-                "MCC 95 %": report_results.ends(by.loc["mcc"]),
-                "accuracy, leak-free": by.loc["accuracy", "leak_free"],
-                "MCC, leak-free": by.loc["mcc", "leak_free"],
-                "leak-free n": str(int(by.loc["accuracy", "leak_free_n"])),
-                "mean F1 of the classes": by.loc["f1_mean", "value"],
-            }
-        )
-    return pd.DataFrame(rows)
-
-
-def store_comparison(out, role: str, lines: pd.DataFrame, architecture: str) -> None:
-    """Put accuracy, F1, MCC and FLOPs of the final network beside the printed ones."""
-    chosen = lines[lines["metric"].isin(["accuracy", "f1", "mcc"])].assign(row="gen-cnn")
-    report_results.store({"gen-cnn": out}, COMPARISONS[role], chosen)
-    if len(chosen):
-        out.value(
-            f"{COMPARISONS[role]}/gen-cnn/flops",
-            architecture_catalog.entry(architecture).macs / 1e9,
-        )
-
-
-def show_role(
-    plan: Plan, out, role: str, results: pd.DataFrame, found: Found | None, run: record.Run | None
-) -> None:
-    """A medical set's comparison with the literature and its confusion matrix; both failed if
-    search or final training did.
-    """
-    if run is None:
-        for artefact in (COMPARISONS[role], MATRICES[role]):
-            out.failed(
-                artefact,
-                "the search found nothing" if found is None else "the final training failed",
-            )
-        return
-    lines, architecture = results[results["row"] == role], found.values["architecture"]
-    store_comparison(out, role, lines, architecture)
-    out.table(
-        COMPARISONS[role],
-        comparison(role, lines, architecture),
-        "MACs of this run at 224 px; intervals: Wilson, bootstrap over duplicate groups.",
-        decimals=4,
-    )
-    out.figure(
-        MATRICES[role],
-        plots.confusion_matrix(
-            matrix(run.predictions("test")), registry.get(dict(plan.medical)[role]).display
-        ),
-    )
-
-
-def matrix(predictions: pd.DataFrame) -> np.ndarray:
-    """Confusion matrix, rows = true."""
-    labels, scores = metrics.labels_and_scores(predictions)
-    return metrics.confusion(labels, scores.argmax(1), scores.shape[1])
-
-
-def threshold_table(results: pd.DataFrame, limit: float = 0.85) -> pd.DataFrame:
-    """Recall and specificity beside the value that the thesis calls the industry's standard."""
-    rows = []
-    for row, cells in results.groupby("row", sort=False) if len(results) else ():
-        by = cells.set_index("metric")
-        met = {True: "yes", False: "no"}[
-            bool(by.loc["recall", "value"] >= limit and by.loc["specificity", "value"] >= limit)
-        ]
-        rows.append(
-            {
-                "data set": TITLES[row],
-                "macro recall": by.loc["recall", "value"],
-                "95 %": report_results.ends(by.loc["recall"]),
-                "macro specificity": by.loc["specificity", "value"],
-                f"both at least {limit}": met,
-            }
-        )
-    return pd.DataFrame(rows)
-
-
-def cost_table(outcomes: dict, runs: dict) -> pd.DataFrame:
-    """Seconds of searches and final trainings, and the device. Times differ from run to run, so
-    they stand outside the tables.
-
-    Parameters
-    ----------
-    outcomes : dict
-        Title -> Found.
-    runs : dict
-        Title -> run of the final training.
-    """
-    rows = []
-    for title, found in outcomes.items():
-        run = runs.get(title)
-        rows.append(
-            {
-                "search": title,
-                "evaluations": len(found.trace),
-                "search (s)": float(pd.to_numeric(found.trace["seconds"]).sum()),
-                "final training (s)": float(run.history()["seconds"].sum()) if run else np.nan,
-                "device": files.read_json(run.folder / "environment.json")["device"]
-                if run
-                else "–",
-            }
-        )
-    return pd.DataFrame(rows)

@@ -5,6 +5,8 @@ drawn, with the size of the images below, because a new size is a new validation
 the path between two networks of a population, and the soups made of it.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 from matplotlib.ticker import MaxNLocator
@@ -22,6 +24,7 @@ from kit.report.style import (
     require,
     style,
 )
+from kit.search.evolution.genome import Genome
 
 SYMBOLS = {
     "architecture": "Ar",
@@ -59,12 +62,12 @@ RULES = {
 
 
 @style()
-def encoding(genome, genes, titles: dict) -> Figure:
+def encoding(genome: Genome, genes: Sequence[float], titles: dict) -> Figure:
     """The genes of an individual in [0, 1] and what they stand for (Figure 5.1).
 
     Parameters
     ----------
-    genome : kit.search.evolution.genome.Genome
+    genome : Genome
     genes : array-like
         (genes,) float in [0, 1].
     titles : dict
@@ -74,7 +77,16 @@ def encoding(genome, genes, titles: dict) -> Figure:
     fig, ax = canvas(0.7 + width * len(genome), 2.75)
     for k, (gene, number) in enumerate(zip(genome.genes, genes, strict=True)):
         x = 0.65 + width * k
-        box(ax, x, 0.3, width - 0.1, 0.62, SYMBOLS[gene.name], [f"{number:.3f}"], INPUT)
+        box(
+            ax,
+            x,
+            0.3,
+            width=width - 0.1,
+            height=0.62,
+            heading=SYMBOLS[gene.name],
+            lines=[f"{number:.3f}"],
+            colour=INPUT,
+        )
         arrow(ax, (x + width / 2 - 0.05, 0.94), (x + width / 2 - 0.05, 1.3))
         value = values[gene.name]
         shown = titles.get(value, str(value)).replace("_", " ") if gene.values else f"{value:.3g}"
@@ -82,11 +94,11 @@ def encoding(genome, genes, titles: dict) -> Figure:
             ax,
             x,
             1.32,
-            width - 0.1,
-            0.75,
-            gene.name.replace("_", " ").replace("strong", "Str").replace("weak", "Weak"),
-            [shown],
-            COLOURS[gene.name],
+            width=width - 0.1,
+            height=0.75,
+            heading=gene.name.replace("_", " ").replace("strong", "Str").replace("weak", "Weak"),
+            lines=[shown],
+            colour=COLOURS[gene.name],
         )
         ax.text(
             x + width / 2 - 0.05,
@@ -113,7 +125,7 @@ def encoding(genome, genes, titles: dict) -> Figure:
 
 
 @style()
-def fitness(panels: dict, sizes) -> Figure:
+def fitness(panels: dict, sizes: Sequence[int]) -> Figure:
     """Best validation MCC of each generation (Figures 5.2 and 5.3).
 
     Parameters

@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 
 from kit.errors import KitError
-from kit.models import architecture_catalog
+from kit.models import architecture_catalog, ported_weights
+from kit.models.weights import Initialisation
 from kit.published import papers
 from kit.search.evolution import genome as evolution_genome
-from kit.search.evolution.soup import SoupSettings
+from kit.search.evolution.soup_settings import SoupSettings
 
 EXPERIMENTS = (
     "1",
@@ -33,7 +34,7 @@ class BadPlan(KitError):
     """
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Plan:
     """What is searched; the defaults are the published settings.
 
@@ -54,7 +55,8 @@ class Plan:
     generations : tuple of int
         Of experiments 1 and 2.
     first, decrement, smallest, start, end, at_end, epochs, batch_size, recalibrate
-        See :class:`kit.search.evolution.soup.SoupSettings`; `recalibrate` holds for soups too.
+        See :class:`kit.search.evolution.soup_settings.SoupSettings`; `recalibrate` holds for
+        soups too.
     mixing : str
         "choice": CutMix or MixUp, as published.
     augmentation : bool
@@ -187,10 +189,8 @@ def notes(plan: Plan) -> list[str]:
     return found
 
 
-def starts(plan: Plan) -> dict:
+def starts(plan: Plan) -> dict[str, Initialisation]:
     """How each architecture starts: name -> `kit.models.weights.Initialisation`."""
-    from kit.models import ported_weights
-
     return {name: ported_weights.initialisation(name, plan.weights) for name in plan.architectures}
 
 

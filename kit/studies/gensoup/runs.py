@@ -9,6 +9,8 @@ population is made into soups after the fact. The reported network is the thesis
 validation MCC of the whole search, tested once at the final image size.
 """
 
+import functools
+import itertools
 import shutil
 from dataclasses import asdict
 
@@ -19,8 +21,10 @@ from kit import files, paths, record
 from kit.data import images, registry
 from kit.data import inputs as data_inputs
 from kit.search.evolution import averaging, soup
+from kit.studies import shared
 from kit.studies.gensoup import plan as gensoup_plan
 from kit.studies.gensoup.plan import Plan
+from kit.training.short import Network
 
 MODELS = ("best", "last", "uniform", "greedy", "weighted", "single", "ema")
 
@@ -32,10 +36,8 @@ def load(plan: Plan, name: str) -> tuple:
     return images.in_three(name, plan.decoded_size, plan.images, plan.seed, plan.grouped)
 
 
-def network(plan: Plan, name: str, arm: str):
+def network(plan: Plan, name: str, arm: str) -> Network:
     """What the searches' traced steps depend on."""
-    from kit.training.short import Network
-
     return Network(
         plan.architectures[0],
         len(registry.get(name).classes),
@@ -48,7 +50,13 @@ def network(plan: Plan, name: str, arm: str):
 
 
 def run_of(
-    plan: Plan, name: str, experiment: str, arm: str, seed: int, inputs, parts: dict
+    plan: Plan,
+    name: str,
+    experiment: str,
+    arm: str,
+    seed: int,
+    inputs: data_inputs.Inputs,
+    parts: dict,
 ) -> record.Run:
     """The run folder of one search, whether it exists or not."""
     config = {
@@ -68,7 +76,13 @@ def run_of(
 
 
 def search(
-    plan: Plan, name: str, experiment: str, arm: str, seed: int, inputs, parts: dict
+    plan: Plan,
+    name: str,
+    experiment: str,
+    arm: str,
+    seed: int,
+    inputs: data_inputs.Inputs,
+    parts: dict,
 ) -> record.Run:
     """One search and its comparisons, or the finished run of the same settings and images; an
     interrupted one goes on.
@@ -83,7 +97,7 @@ def search(
     ------
     kit.search.evolution.plan.AllFailed, kit.search.evolution.soup.OtherStart
     """
-    run = run_of(plan, name, experiment, arm, seed, inputs, parts)
+    run = run_of(plan, name, experiment, arm, seed, inputs=inputs, parts=parts)
     if not run.finished:
         data_inputs.check_parts(inputs, parts)
 
@@ -232,19 +246,19 @@ def search_all(plan: Plan, loaded: dict) -> dict:
     """
     runs = {}
     for key, name in plan.datasets:
-        for experiment in plan.experiments:
-            for arm in plan.arms:
-                for seed in range(plan.seed, plan.seed + plan.seeds):
-                    try:
-                        runs.setdefault((key, experiment, arm), {})[seed] = search(
-                            plan, name, experiment, arm, seed, *loaded[key]
-                        )
-                    except (soup.AllFailed, soup.OtherStart) as error:
-                        print(f"left out: {error}", flush=True)
+        inputs, parts = loaded[key]
+        for experiment, arm in itertools.product(plan.experiments, plan.arms):
+            jobs = {
+                seed: functools.partial(
+                    search, plan, name, experiment, arm, seed, inputs=inputs, parts=parts
+                )
+                for seed in range(plan.seed, plan.seed + plan.seeds)
+            }
+            runs[key, experiment, arm] = shared.attempted(jobs, (soup.AllFailed, soup.OtherStart))
     return {key: found for key, found in runs.items() if found}
 
 
-def tested(run: record.Run, model: str = "best") -> pd.DataFrame:
+def tested(run: record.Run, model: str = "best") -> pd.DataFrame:  # noqa: PT028 - no test
     """Test predictions of the search's network or of one of its rivals (`MODELS`); empty if that
     was not made.
     """

@@ -7,6 +7,8 @@ classes' F1, which lies as close below the accuracy as the printed ones. All rat
 printed.
 """
 
+import functools
+
 import numpy as np
 import pandas as pd
 
@@ -16,6 +18,7 @@ from kit.models.architecture_catalog import TABLE_5_2
 from kit.published import papers
 from kit.report import results
 from kit.search.evolution.genome import FACTORS, LEARNING_RATES, WEIGHT_DECAY
+from kit.studies import shared
 from kit.studies.gensoup import plan as gensoup_plan
 from kit.studies.gensoup import runs as gensoup_runs
 from kit.training.names import LOSSES, OPTIMIZERS_5
@@ -37,7 +40,6 @@ MODELS = {
     "single": "one training of the best genes",
     "ema": "moving average of that training",
 }
-ANSWERS = ("beyond seed noise", "worse, beyond seed noise")
 
 
 def data_title(key: str, name: str) -> str:
@@ -49,7 +51,7 @@ def _title(key: str, seeds: dict) -> str:
     return data_title(key, next(iter(seeds.values())).config["data"]["name"])
 
 
-def settings_table(plan) -> pd.DataFrame:
+def settings_table(plan: gensoup_plan.Plan) -> pd.DataFrame:
     """Table 5.1: name, as printed, as run."""
     printed = papers.load("gensoup").hyperparameters
     rows = [
@@ -67,13 +69,13 @@ def settings_table(plan) -> pd.DataFrame:
         ("Fitness", "validation MCC", "validation MCC"),
         (
             "Crossover probabilities",
-            _listed(printed["crossover_probability"]),
-            _listed(plan.settings("1", "with", 0).crossover),
+            printed["crossover_probability"],
+            plan.settings("1", "with", 0).crossover,
         ),
         (
             "Mutation probabilities",
-            _listed(printed["mutation_probability"]),
-            _listed(plan.settings("1", "with", 0).mutation),
+            printed["mutation_probability"],
+            plan.settings("1", "with", 0).mutation,
         ),
         (
             "Order of the genes",
@@ -88,19 +90,10 @@ def settings_table(plan) -> pd.DataFrame:
             f"averaged{', then measured anew' * plan.recalibrate}",
         ),
     ]
-    return pd.DataFrame(
-        [
-            {"setting": name, "thesis": str(theirs), "this run": str(ours)}
-            for name, theirs, ours in rows
-        ]
-    )
+    return shared.settings_table(rows, ["setting", "thesis", "this run"])
 
 
-def _listed(numbers) -> str:
-    return ", ".join(f"{number:g}" for number in numbers)
-
-
-def space_table(plan) -> pd.DataFrame:
+def space_table(plan: gensoup_plan.Plan) -> pd.DataFrame:
     """Table 5.2: hyper-parameter, domain as printed, domain as run, and how the genes of this run's
     architectures start.
     """
@@ -154,23 +147,19 @@ def result_table(runs: dict, names: dict, train_ids: dict, resamples: int = 1000
         Long: data, experiment, row (as in Tables 5.3 and 5.4), architecture, metric, value, low,
         high, n, leak_free, leak_free_low, leak_free_high, leak_free_n.
     """
-    rows = []
+    rows, measured = [], functools.partial(interval, resamples=resamples)
     for (key, experiment, arm), seeds in runs.items():
         run = next(iter(seeds.values()))
         predictions, best = gensoup_runs.tested(run), run.metrics()["best"]
         clean = results.leak_free(predictions, names[key], train_ids[key])
-        for metric in METRICS:
-            cells = {
-                "data": data_title(key, names[key]),
-                "experiment": experiment,
-                "row": f"{key}.{arm}",
-                "architecture": best["architecture"],
-                "metric": metric,
-                "validation_mcc": best["fitness"],
-            }
-            for prefix, table in (("", predictions), ("leak_free", clean)):
-                cells |= results.columns(interval(table, metric, resamples), prefix)
-            rows.append(cells)
+        labels = {
+            "data": data_title(key, names[key]),
+            "experiment": experiment,
+            "row": f"{key}.{arm}",
+            "architecture": best["architecture"],
+            "validation_mcc": best["fitness"],
+        }
+        rows += shared.rate_lines(labels, predictions, clean, METRICS, measured)
     return pd.DataFrame(rows)
 
 
@@ -246,9 +235,9 @@ def store_claims(writers: dict, long: pd.DataFrame) -> None:
             f"claims/best-kvasir.{metric}",
             line["value"],
             (line["low"], line["high"]),
-            free,
-            (line["leak_free_low"], line["leak_free_high"]),
-            line["n"],
+            leak_free=free,
+            leak_free_interval=(line["leak_free_low"], line["leak_free_high"]),
+            n=line["n"],
         )
     ensemble = papers.load("gensoup").values["claims/ensemble.flops"].value * 1e9
     out.value(
@@ -368,109 +357,3 @@ def failures_table(runs: dict) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(rows)
-
-
-def test_mcc(runs: dict) -> dict:
-    """(data set, experiment, arm) -> {seed: test MCC of the search's network}."""
-    return {
-        key: {
-            seed: float(interval(gensoup_runs.tested(run), "mcc", 2).estimate)
-            for seed, run in seeds.items()
-        }
-        for key, seeds in runs.items()
-    }
-
-
-test_mcc.__test__ = False  # not a pytest function
-
-
-def difference_table(
-    scores: dict, names: dict, first: str, second: str = "without"
-) -> pd.DataFrame:
-    """One arm minus another, paired by seed of the search: MCC in hundredths, 95 % t interval,
-    answer.
-
-    Parameters
-    ----------
-    scores : dict
-        From :func:`test_mcc`.
-    names : dict
-        Data set as published -> registered set.
-    first, second : str
-        Arms.
-    """
-    rows = []
-    for (key, experiment, arm), mine in scores.items():
-        other = scores.get((key, experiment, second), {})
-        shared = sorted(set(mine) & set(other))
-        if arm == first and shared:
-            a, b = (100 * np.array([values[seed] for seed in shared]) for values in (mine, other))
-            rows.append(
-                {
-                    "data": data_title(key, names[key]),
-                    "experiment": experiment,
-                    "seeds": len(shared),
-                    "difference": float((a - b).mean()),
-                    **results.seed_spread(a, b),
-                }
-            )
-    found = pd.DataFrame(
-        rows,
-        columns=[
-            "data",
-            "experiment",
-            "seeds",
-            "difference",
-            "low",
-            "high",
-            "sd of a seed (pp)",
-            "answer",
-        ],
-    )
-    return found.rename(columns={"sd of a seed (pp)": "sd of a seed"})
-
-
-def verdict(table: pd.DataFrame, what: str) -> str:
-    """The answer of a :func:`difference_table` in one sentence; `what` is its subject, for instance
-    "Astrocytes".
-    """
-    decided = table[table["answer"] != "one seed: no answer"]
-    if table.empty:
-        return f"{what}: not compared in this run."
-    span = (
-        f"differences in test MCC from {table['difference'].min() / 100:+.3f} to "
-        f"{table['difference'].max() / 100:+.3f}"
-    )
-    if decided.empty:
-        return (
-            f"{what}: {span}, each of a single pair of searches; whether that exceeds the "
-            "searches' own randomness cannot be said."
-        )
-    better, worse = (int((decided["answer"] == answer).sum()) for answer in ANSWERS)
-    return (
-        f"{what}: better beyond seed noise in {better}, worse in {worse} of {len(decided)} "
-        f"comparisons over {int(decided['seeds'].max())} seeds ({span})."
-    )
-
-
-def averaging_verdict(table: pd.DataFrame) -> str:
-    """Whether a soup of the last generation beats its best member on the test images, from
-    :func:`model_table`.
-    """
-    wins, n, gains = 0, 0, []
-    for _, group in table.groupby(["data", "experiment", "arm"]):
-        by = group.set_index("model")
-        soups = [
-            MODELS[name] for name in ("uniform", "greedy", "weighted") if MODELS[name] in by.index
-        ]
-        if MODELS["last"] in by.index and soups:
-            chosen = by.loc[soups, "validation MCC"].idxmax()
-            gains.append(by.loc[chosen, "test MCC"] - by.loc[MODELS["last"], "test MCC"])
-            wins, n = wins + (gains[-1] > 0), n + 1
-    if not n:
-        return "No soup of a last generation was made."
-    return (
-        "The soup of the last generation that is best on the validation images beats that "
-        f"generation's best network on the test images in {wins} of {n} searches "
-        f"(differences in MCC from {min(gains):+.3f} to {max(gains):+.3f})."
-    )

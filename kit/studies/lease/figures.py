@@ -57,7 +57,7 @@ def scheme() -> Figure:
     )
     for number, (heading, lines, colour) in enumerate(STAGES):
         x, y = 0.3 + 4.7 * (number in (1, 2)), 2.95 + 1.35 * (number > 1)
-        box(ax, x, y, 3.9, 0.9, heading, lines, colour)
+        box(ax, x, y, 3.9, 0.9, heading=heading, lines=lines, colour=colour)
     for start, end, passed, place in (
         ((4.2, 3.4), (5.0, 3.4), "E′", (4.55, 3.28)),
         ((6.95, 3.85), (6.95, 4.3), "δ′", (7.1, 4.08)),

@@ -1,5 +1,6 @@
 """What one run of LeaSE searches and trains, and the rows of the published tables."""
 
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from kit.errors import KitError
@@ -10,7 +11,7 @@ class BadPlan(KitError):
     """A setting of the LeaSE trainings is out of range, or a method does not exist."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Plan:
     """What is searched and trained, and at what size; the defaults are the published ones.
 
@@ -116,7 +117,7 @@ class Plan:
         )
 
 
-def methods(wanted, among) -> list:
+def methods(wanted: Iterable[str], among: Collection[str]) -> list:
     """`wanted` if all of them exist, all of `among` for ["all"].
 
     Raises

@@ -10,6 +10,7 @@ accuracy on the test images that Figure 2 follows is looked at only.
 """
 
 import contextlib
+from collections.abc import Sequence
 from dataclasses import asdict
 
 import numpy as np
@@ -69,7 +70,13 @@ def search_configs(plan: Plan, method: str) -> list[SearchConfig]:
     return search.seeds(first, dict(plan.seeds).get(method, 1))
 
 
-def search_all(plan: Plan, names, inputs, parts: dict, beside_it: dict | None = None) -> dict:
+def search_all(
+    plan: Plan,
+    names: Sequence[str],
+    inputs: data_inputs.Inputs,
+    parts: dict,
+    beside_it: dict | None = None,
+) -> dict:
     """Searches of several methods with all their seeds: method -> {seed: run}; one that fails is
     reported and left out.
 
@@ -120,7 +127,12 @@ def others(plan: dict, networks: list, methods: list) -> None:
     train.attempted(
         {
             "random": lambda: evaluate_cells(
-                settings, "random", settings.seed, search.found(drawn), inputs, parts
+                settings,
+                "random",
+                settings.seed,
+                cells=search.found(drawn),
+                inputs=inputs,
+                parts=parts,
             )
         }
     )
@@ -139,7 +151,7 @@ def others(plan: dict, networks: list, methods: list) -> None:
         waiting = [entry for entry in waiting if entry not in ready]
 
 
-def memory_needed(plan: Plan, method: str, inputs) -> memory.Estimate:
+def memory_needed(plan: Plan, method: str, inputs: data_inputs.Inputs) -> memory.Estimate:
     """Memory that a search will need at its peak, estimated before it starts; prints as a
     sentence.
     """
@@ -150,15 +162,15 @@ def memory_needed(plan: Plan, method: str, inputs) -> memory.Estimate:
         space,
         plan.image_size,
         plan.search_batch,
-        config.order,
-        config.mode,
-        config.lease,
-        config.audience,
-        config.audience_options,
+        order=config.order,
+        mode=config.mode,
+        lease=config.lease,
+        audience=config.audience,
+        audience_options=config.audience_options,
     )
 
 
-def random_cells(plan: Plan, inputs, parts: dict) -> record.Run:
+def random_cells(plan: Plan, inputs: data_inputs.Inputs, parts: dict) -> record.Run:
     """The random search, for the cost of one search: cells drawn at random, trained briefly on one
     half, the best on the other half kept.
     """
@@ -198,7 +210,7 @@ def _options(plan: Plan) -> dict:
 
 
 def evaluate_cells(
-    plan: Plan, method: str, seed: int, cells: Genotype, inputs, parts: dict
+    plan: Plan, method: str, seed: int, cells: Genotype, inputs: data_inputs.Inputs, parts: dict
 ) -> record.Run:
     """Train the network derived from searched cells on all training images, or return its finished
     run.
@@ -218,7 +230,7 @@ def evaluate_cells(
     )
 
 
-def evaluate_all(plan: Plan, searched: dict, inputs, parts: dict) -> dict:
+def evaluate_all(plan: Plan, searched: dict, inputs: data_inputs.Inputs, parts: dict) -> dict:
     """Networks of all searches: method -> {seed: run}; one that fails is reported and left out.
 
     Parameters
@@ -230,7 +242,7 @@ def evaluate_all(plan: Plan, searched: dict, inputs, parts: dict) -> dict:
         method: train.attempted(
             {
                 seed: lambda m=method, s=seed, r=run: evaluate_cells(
-                    plan, m, s, search.found(r), inputs, parts
+                    plan, m, s, cells=search.found(r), inputs=inputs, parts=parts
                 )
                 for seed, run in runs.items()
             }
@@ -239,7 +251,9 @@ def evaluate_all(plan: Plan, searched: dict, inputs, parts: dict) -> dict:
     }
 
 
-def train_baselines(plan: Plan, names, inputs, parts: dict) -> dict:
+def train_baselines(
+    plan: Plan, names: Sequence[str], inputs: data_inputs.Inputs, parts: dict
+) -> dict:
     """The hand-designed networks, name -> run, by the same recipe."""
     width = {} if plan.baseline_width == 1 else {"width": plan.baseline_width}
     return train.attempted(

@@ -11,6 +11,7 @@ left in it.
 """
 
 import warnings
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -20,7 +21,9 @@ from kit.data import duplicates, registry
 from kit.evaluation import metrics, stats
 from kit.published import papers
 from kit.report import results as report_results
+from kit.report.artefacts import Artefacts
 from kit.search.nas2d import baselines
+from kit.studies import shared
 from kit.studies.lease import plan
 
 PRINTED_CLASSES = {
@@ -71,15 +74,10 @@ def result_table(results: dict, name: str, resamples: int = 1000) -> pd.DataFram
         Long, as :func:`kit.report.results.binary_table`: row, metric, value, low, high, n,
         leak_free, leak_free_low, leak_free_high, leak_free_n; percent.
     """
-    rows = []
-    for row, (predictions, train_ids) in results.items():
-        clean = report_results.leak_free(predictions, name, train_ids)
-        for metric in METRICS:
-            cells = {"row": row, "metric": metric}
-            for prefix, table in (("", predictions), ("leak_free", clean)):
-                cells |= report_results.columns(interval(table, metric, resamples), prefix)
-            rows.append(cells)
-    return pd.DataFrame(rows)
+    named = {row: (predictions, name, ids) for row, (predictions, ids) in results.items()}
+    return shared.result_table(
+        named, METRICS, lambda table, metric: interval(table, metric, resamples)
+    )
 
 
 def interval(
@@ -97,7 +95,9 @@ def interval(
         return report_results.rate_interval(predictions, METRICS[metric], resamples).scaled(100)
 
 
-def wide(long: pd.DataFrame, parameters: dict, columns=tuple(METRICS)) -> pd.DataFrame:
+def wide(
+    long: pd.DataFrame, parameters: dict, columns: Sequence[str] = tuple(METRICS)
+) -> pd.DataFrame:
     """The layout of Table 3: one line a method.
 
     Parameters
@@ -190,7 +190,7 @@ def count_table(name: str) -> pd.DataFrame:
     return counts
 
 
-def store_counts(out, counts: pd.DataFrame) -> None:
+def store_counts(out: Artefacts, counts: pd.DataFrame) -> None:
     """Put the counts beside those of Table 2."""
     for row, cells in counts.iterrows():
         for column in ("train", "test"):
@@ -291,9 +291,9 @@ def store_claims(writers: dict, long: pd.DataFrame, parameters: dict, images: in
                 f"claims/{claim}",
                 line["value"],
                 (line["low"], line["high"]),
-                free,
-                (line["leak_free_low"], line["leak_free_high"]),
-                line["n"],
+                leak_free=free,
+                leak_free_interval=(line["leak_free_low"], line["leak_free_high"]),
+                n=line["n"],
             )
     for claim, row in (
         ("abstract.parameters", "lease-darts"),
@@ -308,7 +308,9 @@ def store_claims(writers: dict, long: pd.DataFrame, parameters: dict, images: in
 # --- beyond seed noise? ---------------------------------------------------------------------------
 
 
-def difference_table(accuracies: dict, pairs=plan.PAIRS) -> pd.DataFrame:
+def difference_table(
+    accuracies: dict, pairs: Iterable[tuple[str, str]] = plan.PAIRS
+) -> pd.DataFrame:
     """LeaSE minus its base method, paired by search seed.
 
     Parameters
@@ -323,34 +325,15 @@ def difference_table(accuracies: dict, pairs=plan.PAIRS) -> pd.DataFrame:
         comparison, seeds, difference (pp), its 95 % t interval over seeds (low, high; NaN with one
         seed), sd of the seeds within a method, and the answer.
     """
-    rows = []
-    for first, second in pairs:
-        shared = sorted(set(accuracies.get(first, {})) & set(accuracies.get(second, {})))
-        if shared:
-            a, b = (
-                np.array([accuracies[method][seed] for seed in shared], float)
-                for method in (first, second)
-            )
-            rows.append(
-                {
-                    "comparison": f"{plan.TITLES[first]} − {plan.TITLES[second]}",
-                    "seeds": len(shared),
-                    "difference (pp)": float((a - b).mean()),
-                    **report_results.seed_spread(a, b),
-                }
-            )
-    return pd.DataFrame(
-        rows,
-        columns=[
-            "comparison",
-            "seeds",
-            "difference (pp)",
-            "low",
-            "high",
-            "sd of a seed (pp)",
-            "answer",
-        ],
-    )
+    named = [
+        (
+            {"comparison": f"{plan.TITLES[first]} − {plan.TITLES[second]}"},
+            accuracies.get(first, {}),
+            accuracies.get(second, {}),
+        )
+        for first, second in pairs
+    ]
+    return shared.difference_table(named, ["comparison"], column="difference (pp)")
 
 
 def verdict(table: pd.DataFrame) -> str:

@@ -6,7 +6,9 @@ at the volume size of the run; each is measured once and kept beside the runs.
 """
 
 import contextlib
+from collections.abc import Iterator
 from concurrent import futures
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,8 +20,11 @@ from kit.search.nas3d import resnet as nas3d_resnet
 from kit.search.nas3d.final import Recipe3D
 from kit.studies.pbcnas import plan as pbcnas_plan
 
+if TYPE_CHECKING:
+    import keras
 
-def networks(plan, chosen: dict) -> dict:
+
+def networks(plan: pbcnas_plan.Plan, chosen: dict) -> dict:
     """What time and memory are measured of: the first found network of each set and the ResNets;
     title -> arguments of :func:`made`.
     """
@@ -35,7 +40,9 @@ def networks(plan, chosen: dict) -> dict:
     }
 
 
-def made(edge: int, network: dict | None = None, resnet: str | None = None, width: float = 1.0):
+def made(
+    edge: int, network: dict | None = None, resnet: str | None = None, width: float = 1.0
+) -> "keras.Model":
     """A network of :func:`networks` for two classes, with random weights."""
     return (
         nas3d_networks.build(space.from_json(network), 2, edge)
@@ -44,7 +51,7 @@ def made(edge: int, network: dict | None = None, resnet: str | None = None, widt
     )
 
 
-def latency(plan, chosen: dict, volumes_timed: int = 5) -> dict:
+def latency(plan: pbcnas_plan.Plan, chosen: dict, volumes_timed: int = 5) -> dict:
     """Milliseconds for one volume by a compiled function: title ->
     [:class:`kit.evaluation.timing.Times`].
     """
@@ -76,14 +83,14 @@ def train_twice(edge: int, batch: int, graph: bool, network: dict) -> None:
     """Two training steps on random volumes, traced or layer by layer, to measure their memory."""
     rng, model = (
         np.random.default_rng(0),
-        final.compiled(made(edge, **network), Recipe3D(1, batch), batch, graph),
+        final.compiled(made(edge, **network), Recipe3D(epochs=1, batch_size=batch), batch, graph),
     )
     for _ in range(2):
         model.train_on_batch(rng.random((batch, *[edge] * 3, 1), np.float32), np.zeros(batch, int))
 
 
 @contextlib.contextmanager
-def memory(plan, chosen: dict, loaded: dict):
+def memory(plan: pbcnas_plan.Plan, chosen: dict, loaded: dict) -> Iterator[dict]:
     """Measure the peak memory of training steps, on a processor in another process while the block
     runs; gives a dictionary, which is full after the block.
 

@@ -18,7 +18,7 @@ from kit.evaluation import metrics
 from kit.report.style import BLACK, DARK, LINES, Figure, letter, new_figure, require, style
 
 
-def wrapped(title, inches: float, size: float = 10) -> str:
+def wrapped(title: str, inches: float, size: float = 10) -> str:
     """A title in lines that fit into so many inches."""
     return "\n".join(textwrap.wrap(str(title), max(12, int(inches * 125 / size))))
 
@@ -259,9 +259,9 @@ def training_curves(histories: dict, chosen: dict) -> Figure:
                 history,
                 epoch,
                 number,
-                label if epoch is None else f"{label}: epoch {epoch}",
-                columns,
-                factor,
+                label=label if epoch is None else f"{label}: epoch {epoch}",
+                columns=columns,
+                factor=factor,
             )
         values = np.concatenate([line.get_ydata() for line in ax.lines])
         values = values[np.isfinite(values) & (values > 0)]

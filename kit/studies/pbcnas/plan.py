@@ -39,7 +39,7 @@ class BadPlan(KitError):
     """
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Plan:
     """What is run; the defaults are the published settings.
 
@@ -173,8 +173,8 @@ class Plan:
     def settings(self, method: str, seed: int) -> ODESettings:
         """Settings of one search."""
         return ODESettings(
-            self.population,
-            self.budget,
+            population=self.population,
+            budget=self.budget,
             mode=self.mode,
             most_cost=self.most_gmacs * 1e9 or None,
             seed=seed,

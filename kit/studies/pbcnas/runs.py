@@ -6,8 +6,8 @@ each, and compares them with numbers that others published under another protoco
 differential evolution and random search get the same budget and the same books; the ResNets are
 trained under both protocols; candidates of all ranks are retrained to see what a validation set of
 24 to 47 volumes can tell; and the released architectures are trained beside the found ones. The
-published transfer study leaves its protocol open; card 9, item 15 settles it: the whole network is
-fine-tuned with a new head, and the architecture alone is retrained beside it.
+published transfer study leaves its protocol open; here the whole network is fine-tuned with a new
+head, and the architecture alone is retrained beside it.
 """
 
 import functools
@@ -24,12 +24,14 @@ from kit.models.torchfile import DamagedWeights
 from kit.models.weights import WeightsUnavailable
 from kit.search.evolution import plan as plans
 from kit.search.evolution import workers
+from kit.search.evolution.opposition_log import Candidate
 from kit.search.nas3d import final, released_weights
 from kit.search.nas3d import proxy as nas3d_proxy
 from kit.search.nas3d import space as nas3d_space
 from kit.search.nas3d.final import Recipe3D
 from kit.search.nas3d.released import RELEASED
 from kit.search.nas3d.space import Network3D, Space
+from kit.studies import shared
 from kit.studies.pbcnas import plan as pbcnas_plan
 from kit.studies.pbcnas.plan import Plan
 from kit.training import predictions, train
@@ -49,7 +51,7 @@ def load(plan: Plan, name: str) -> tuple:
     return inputs, rows
 
 
-def examples(inputs, parts: dict, most: int = 4) -> tuple:
+def examples(inputs: data_inputs.Inputs, parts: dict, most: int = 4) -> tuple:
     """Test volumes to look at, one after the other of each class: uint8 (k, edge, edge, edge), and
     the names of their classes.
     """
@@ -88,10 +90,10 @@ def search(plan: Plan, name: str, method: str, seed: int) -> plans.Result:
         "proxy": proxy,
     }
     asked = plans.SpacePlan(
-        plans.numbers(nas3d_space.GENES),
-        plan.settings(method, seed),
-        "pbcnas.proxy",
-        arguments,
+        genome=plans.numbers(nas3d_space.GENES),
+        settings=plan.settings(method, seed),
+        evaluate="pbcnas.proxy",
+        arguments=arguments,
         space="pbcnas.space",
         space_arguments=space,
     )
@@ -117,13 +119,14 @@ def search_all(plan: Plan) -> dict:
     found = {}
     for key, name in plan.datasets:
         for method in plan.searches:
-            for seed in plan.seeds:
-                try:
-                    found.setdefault(key, {}).setdefault(method, {})[seed] = search(
-                        plan, name, method, seed
-                    )
-                except plans.AllFailed as error:
-                    print(f"left out: {method} on {name}: {error}", flush=True)
+            jobs = {
+                seed: functools.partial(search, plan, name, method, seed) for seed in plan.seeds
+            }
+            kept = shared.attempted(
+                jobs, plans.AllFailed, lambda _, method=method, name=name: f"{method} on {name}"
+            )
+            if kept:
+                found.setdefault(key, {})[method] = kept
     return found
 
 
@@ -137,7 +140,7 @@ def ranked(result: plans.Result) -> list:
     )
 
 
-def network_of(result: plans.Result, candidate) -> Network3D:
+def network_of(result: plans.Result, candidate: Candidate) -> Network3D:
     """The network of a candidate."""
     return Space(**result.plan.space_arguments).decode(candidate.genes)
 
@@ -198,7 +201,9 @@ def train_all(plan: Plan, chosen: dict, loaded: dict) -> dict:
         )
 
     jobs = {
-        (key, title, seed): functools.partial(job, key, title, network, warm, seed)
+        (key, title, seed): functools.partial(
+            job, key=key, title=title, network=network, warm=warm, seed=seed
+        )
         for (key, title), (network, warm) in chosen.items()
         for seed in plan.final_seeds
     }
@@ -238,7 +243,7 @@ def _by_seed(runs: dict) -> dict:
     return found
 
 
-def explained(seeds: dict, inputs, parts: dict) -> tuple:
+def explained(seeds: dict, inputs: data_inputs.Inputs, parts: dict) -> tuple:
     """A network to explain and what it says of a test volume of the last class, the first that it
     calls right if there is one.
 
@@ -286,7 +291,11 @@ def transfer(plan: Plan, chosen: dict, trained: dict, loaded: dict) -> dict:
         network, start = chosen[source, "found 1"][0], trained[source, "found 1"][seed]
         for target in names:
             for rate in plan.transfer_rates:
-                recipe = Recipe3D(plan.transfer_epochs, plan.final.batch_size, rate)
+                recipe = Recipe3D(
+                    epochs=plan.transfer_epochs,
+                    batch_size=plan.final.batch_size,
+                    learning_rate=rate,
+                )
                 jobs[source, target, f"weights, rate {rate:g}"] = functools.partial(
                     final.fine_tune,
                     network,
@@ -325,7 +334,11 @@ def foretold(plan: Plan, searched: dict, loaded: dict) -> dict:
                 np.linspace(0, len(order) - 1, min(plan.fidelity, len(order))).round().astype(int)
             )
         ]
-        recipe = Recipe3D(plan.fidelity_epochs, plan.final.batch_size, plan.final.learning_rate)
+        recipe = Recipe3D(
+            epochs=plan.fidelity_epochs,
+            batch_size=plan.final.batch_size,
+            learning_rate=plan.final.learning_rate,
+        )
         jobs = {
             n: functools.partial(
                 final.fit_network,
@@ -359,7 +372,7 @@ def released_tests(plan: Plan) -> dict:
         try:
             path = released_weights.find(name)
             inputs, parts = load(replace(plan, edge=released_weights.EDGE), names[key])
-            found[name] = released_weights.test(
+            found[name] = released_weights.predicted(
                 name,
                 path,
                 inputs,

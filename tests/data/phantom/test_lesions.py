@@ -36,7 +36,9 @@ def test_adenomas_are_sellar_and_grow_upwards(name, orientation):
         x, y, z = lesion_points(name, seed, orientation=orientation).mean(axis=1) - np.array(
             anatomy.SELLA
         )
-        assert abs(x) < 12 and abs(y) < 12 and -10 < z < 25, seed
+        assert abs(x) < 12, seed
+        assert abs(y) < 12, seed
+        assert -10 < z < 25, seed
 
 
 @pytest.mark.parametrize("region", ["sellar", "any"])
@@ -54,7 +56,8 @@ def test_gliomas_lie_in_the_brain(name):
     for seed in SEEDS:
         points = lesion_points(name, seed, region="any")
         brain, hull = (anatomy.template().at(volume, points) for volume in ("brain", "hull"))
-        assert (brain > 0.5).mean() > 0.9 and hull.max() < 1, seed
+        assert (brain > 0.5).mean() > 0.9, seed
+        assert hull.max() < 1, seed
 
 
 @pytest.mark.parametrize(
@@ -73,9 +76,9 @@ def test_a_kind_is_made_of_its_parts(kind, parts):
     lesion = made(kind, 1)
     assert set(part_names(kind)) == parts
     for opacity, part in lesion.layers:
-        assert opacity.shape == lesion.mask.shape and opacity.min() >= 0 and opacity.max() <= 1, (
-            part
-        )
+        assert opacity.shape == lesion.mask.shape, part
+        assert opacity.min() >= 0, part
+        assert opacity.max() <= 1, part
         assert all(part in lesions.SIGNAL[contrast] for contrast in anatomy.CONTRASTS)
     assert lesion.mask.dtype == bool
     assert lesion.shift.shape == (3, lesion.mask.size)

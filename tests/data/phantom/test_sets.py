@@ -164,9 +164,10 @@ def test_an_interrupted_generation_is_not_taken_for_a_set_and_is_redone(tmp_path
         raise KeyboardInterrupt
 
     sets.write("phantom8", tmp_path / "whole", n=40, size=32)
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr(sets, "_plant", interrupted)
-        sets.write("phantom8", tmp_path / "broken", n=40, size=32)
+        with pytest.raises(KeyboardInterrupt):
+            sets.write("phantom8", tmp_path / "broken", n=40, size=32)
     assert any((tmp_path / "broken").rglob("*.jpg"))
     assert not (tmp_path / "broken" / "dataset.json").exists()
     sets.write("phantom8", tmp_path / "broken", n=40, size=32)
@@ -178,7 +179,7 @@ def test_a_full_disk_is_told_in_a_sentence(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(sets, "_row", full)
-    with pytest.raises(files.CannotWrite, match="No space left.*KIT_DATA"):
+    with pytest.raises(files.CannotWrite, match=r"No space left.*KIT_DATA"):
         sets.write("digits", tmp_path)
     assert not (tmp_path / "dataset.json").exists()
 
@@ -191,9 +192,9 @@ def test_a_folder_with_other_files_is_refused(tmp_path):
 
 
 def test_unknown_names_list_the_known_ones(tmp_path):
-    with pytest.raises(sets.UnknownPhantom, match="'phantom5'.*phantom4"):
+    with pytest.raises(sets.UnknownPhantom, match=r"'phantom5'.*phantom4"):
         sets.write("phantom5", tmp_path)
-    with pytest.raises(sets.UnknownPhantom, match="'astrocytoma'.*glioma"):
+    with pytest.raises(sets.UnknownPhantom, match=r"'astrocytoma'.*glioma"):
         sets.slice_image(0, "astrocytoma", size=32)
 
 

@@ -46,11 +46,11 @@ def judge(values, folder, log=None, pause=0.0, stop_at=-1, fail=False):
 
 def a_plan(mode="clean", settings=None, lease=30.0, **arguments):
     return SpacePlan(
-        plan.numbers(29),
-        settings or SETTINGS[mode],
-        "tests.search.evolution.test_population:judge",
-        {k: str(v) if k == "log" else v for k, v in arguments.items()},
-        lease,
+        genome=plan.numbers(29),
+        settings=settings or SETTINGS[mode],
+        evaluate="tests.search.evolution.test_population:judge",
+        arguments={k: str(v) if k == "log" else v for k, v in arguments.items()},
+        lease=lease,
         **CELLS,
     )
 
@@ -145,9 +145,9 @@ def test_a_killed_chief_and_a_killed_worker_lose_nothing(network, tmp_path):  # 
 
 
 def test_searches_without_a_result_are_errors(tmp_path):
-    with pytest.raises(AllFailed, match="candidates that were tried failed.*no memory left"):
+    with pytest.raises(AllFailed, match=r"candidates that were tried failed.*no memory left"):
         workers.run(a_plan(fail=True), tmp_path / "s")
-    with pytest.raises(AllFailed, match="could be trained.*above 1e"):
+    with pytest.raises(AllFailed, match=r"could be trained.*above 1e"):
         workers.run(
             a_plan(settings=ODESettings(population=5, budget=5, most_cost=1e3, patience=3)),
             tmp_path / "t",
@@ -162,11 +162,21 @@ def test_plans(tmp_path):
     with pytest.raises(OtherSearch):
         a_plan("paper").write(tmp_path)
     with pytest.raises(BadPlan, match="29"):
-        SpacePlan(plan.numbers(3), ODESettings(), "a:b", **CELLS)
+        SpacePlan(genome=plan.numbers(3), settings=ODESettings(), evaluate="a:b", **CELLS)
     with pytest.raises(BadPlan, match="cannot be imported"):
-        SpacePlan(plan.numbers(3), ODESettings(), "a:b", space="kit.nas.no_such:Space")
+        SpacePlan(
+            genome=plan.numbers(3),
+            settings=ODESettings(),
+            evaluate="a:b",
+            space="kit.nas.no_such:Space",
+        )
     with pytest.raises(BadPlan, match="cannot be made"):
-        SpacePlan(plan.numbers(3), ODESettings(), "a:b", space_arguments={"sides": 3})
+        SpacePlan(
+            genome=plan.numbers(3),
+            settings=ODESettings(),
+            evaluate="a:b",
+            space_arguments={"sides": 3},
+        )
 
 
 def test_files_of_a_genetic_search_keep_their_form(tmp_path):
@@ -174,9 +184,9 @@ def test_files_of_a_genetic_search_keep_their_form(tmp_path):
     would be run again.
     """
     genetic = Plan(
-        plan.numbers(2),
-        GASettings(2, 3, (0.5, 0.5), (0.2, 0.2)),
-        "tests.search.evolution.test_population:ones",
+        genome=plan.numbers(2),
+        settings=GASettings(2, 3, (0.5, 0.5), (0.2, 0.2)),
+        evaluate="tests.search.evolution.test_population:ones",
     )
     result = workers.run(genetic, tmp_path)
     assert sorted(files.read_json(tmp_path / "search.json")) == [

@@ -1,4 +1,4 @@
-"""Gen-Soup without images: averages against the thesis card's numbers, inheritance, failures,
+"""Gen-Soup without images: averages against known numbers, inheritance, failures,
 resume, and what stays on disk.
 """
 
@@ -9,7 +9,7 @@ import pytest
 
 from kit.errors import KitError
 from kit.search.evolution import averaging, genome, plan, soup
-from kit.search.evolution.soup import SoupSettings
+from kit.search.evolution.soup_settings import BadSchedule, SoupSettings, image_sizes
 
 
 def test_equation_5_1():
@@ -124,8 +124,8 @@ def test_averaged_variances_are_too_large():
 def test_schedules_of_both_experiments():
     assert sum(SoupSettings().population) == 380
     assert sum(SoupSettings(generations=35).population) == 530
-    assert soup.image_sizes(20) == (224, 232, 240, 247, 255, 263, 271, 279, 286, 294) + (302,) * 10
-    assert soup.image_sizes(35)[:25] == (
+    assert image_sizes(20) == (224, 232, 240, 247, 255, 263, 271, 279, 286, 294) + (302,) * 10
+    assert image_sizes(35)[:25] == (
         224,
         227,
         230,
@@ -152,15 +152,15 @@ def test_schedules_of_both_experiments():
         296,
         299,
     )
-    assert set(soup.image_sizes(35)[25:]) == {302}
-    assert soup.image_sizes(3, 24, 32, 5) == (
+    assert set(image_sizes(35)[25:]) == {302}
+    assert image_sizes(3, 24, 32, 5) == (
         32,
         32,
         32,
     )
-    with pytest.raises(soup.BadSchedule):
+    with pytest.raises(BadSchedule):
         SoupSettings(inheritance="both")
-    with pytest.raises(soup.BadSchedule):
+    with pytest.raises(BadSchedule):
         SoupSettings(start=64, end=32)
 
 
@@ -246,7 +246,7 @@ def test_offspring_inherit_as_the_text_says(tmp_path):
     ways = set()
     for i, row in kept.items():
         seed = int(np.random.SeedSequence([SETTINGS.seed, 1, i]).generate_state(1)[0] % 2**31)
-        parents = list((row["first"], row["second"]))
+        parents = [row["first"], row["second"]]
         better = max(parents, key=lambda p: before[p]["evaluation"])
         assert row["architecture"] == before[better]["architecture"]
         if seed not in given:

@@ -64,7 +64,7 @@ def test_every_id_is_found_where_the_table_says(task):
 
 def test_a_function_of_ones_own_keeps_its_name():
     name = "tests.search.evolution.test_tasks:own"
-    plan = Plan(numbers(1), GASettings(1, 2, (0.5,), (0.2,)), name)
+    plan = Plan(genome=numbers(1), settings=GASettings(1, 2, (0.5,), (0.2,)), evaluate=name)
     assert plan.evaluate == tasks.place(name) == name
     assert tasks.historic({"evaluate": name}) == {"evaluate": name}
     assert plan.function()({}, None) == 0.25
@@ -77,6 +77,6 @@ def own(values, folder):
 def test_an_unknown_id_gets_one_sentence_with_the_known_ones():
     settings = GASettings(1, 2, (0.5,), (0.2,))
     with pytest.raises(BadPlan, match=r"^There is no task 'gencnn\.fit'; choose from gencnn\.fit"):
-        Plan(numbers(1), settings, "gencnn.fit")
+        Plan(genome=numbers(1), settings=settings, evaluate="gencnn.fit")
     with pytest.raises(BadPlan, match="There is no task 'boxes'"):
-        SpacePlan(numbers(1), settings, "pbcnas.proxy", space="boxes")
+        SpacePlan(genome=numbers(1), settings=settings, evaluate="pbcnas.proxy", space="boxes")

@@ -80,11 +80,11 @@ def judge(values, folder, log=None, pause=0.0, stop_at=None, fail="none", weight
 
 def a_plan(settings=SETTINGS, lease=30.0, **arguments):
     return Plan(
-        SPACE,
-        settings,
-        "tests.search.evolution.test_tuner:judge",
-        {k: str(v) if k == "log" else v for k, v in arguments.items()},
-        lease,
+        genome=SPACE,
+        settings=settings,
+        evaluate="tests.search.evolution.test_tuner:judge",
+        arguments={k: str(v) if k == "log" else v for k, v in arguments.items()},
+        lease=lease,
     )
 
 
@@ -147,12 +147,14 @@ def test_what_fails_is_worst_with_a_reason(tmp_path):
 
 
 def test_when_all_fail_it_is_an_error(tmp_path, capsys):
-    with pytest.raises(AllFailed, match="All 5 individuals failed.*LBFGS"):
+    with pytest.raises(AllFailed, match=r"All 5 individuals failed.*LBFGS"):
         workers.run(a_plan(fail="all"), tmp_path / "s")
     assert tuner.main(["alone", str(tmp_path / "s")]) == 1
     assert "LBFGS" in capsys.readouterr().err
     (tmp_path / "t").mkdir()
-    Plan(SPACE, SETTINGS, "tests.no_such_module:judge").write(tmp_path / "t")
+    Plan(genome=SPACE, settings=SETTINGS, evaluate="tests.no_such_module:judge").write(
+        tmp_path / "t"
+    )
     assert tuner.main(["alone", str(tmp_path / "t")]) == 1
     assert "cannot be imported" in capsys.readouterr().err
 
@@ -178,19 +180,26 @@ def test_weights_without_offspring_go(tmp_path):
 
 def test_mistakes(tmp_path):
     with pytest.raises(BadPlan, match="3 genes"):
-        Plan(SPACE, GASettings(1, 2), "a:b")
+        Plan(genome=SPACE, settings=GASettings(1, 2), evaluate="a:b")
     with pytest.raises(BadPlan, match="module:function"):
-        Plan(SPACE, SETTINGS, "judge")
+        Plan(genome=SPACE, settings=SETTINGS, evaluate="judge")
     with pytest.raises(BadPlan, match="cannot be imported"):
         workers.run(
-            Plan(SPACE, SETTINGS, "tests.search.evolution.test_tuner:nobody"), tmp_path / "s"
+            Plan(
+                genome=SPACE, settings=SETTINGS, evaluate="tests.search.evolution.test_tuner:nobody"
+            ),
+            tmp_path / "s",
         )
     a_plan().write(tmp_path)
     a_plan().write(tmp_path)
     assert Plan.read(tmp_path) == a_plan()
     with pytest.raises(OtherSearch):
         a_plan(pause=1.0).write(tmp_path)
-    chapter = Plan(genome.chapter5(), GASettings(2, (3, 2), (0,) * 7, (0,) * 7), "a:b")
+    chapter = Plan(
+        genome=genome.chapter5(),
+        settings=GASettings(2, (3, 2), (0,) * 7, (0,) * 7),
+        evaluate="a:b",
+    )
     chapter.write(tmp_path / "five")
     assert Plan.read(tmp_path / "five") == chapter
 

@@ -54,7 +54,11 @@ def expected():
 
 def a_plan(function="judge", **arguments):
     return Plan(
-        SPACE, SETTINGS, f"tests.search.evolution.test_workers:{function}", arguments, lease=10.0
+        genome=SPACE,
+        settings=SETTINGS,
+        evaluate=f"tests.search.evolution.test_workers:{function}",
+        arguments=arguments,
+        lease=10.0,
     )
 
 
@@ -93,7 +97,7 @@ def test_killed_worker_and_killed_chief_lose_nothing_and_the_search_ends(tmp_pat
 
 
 def test_all_failed_is_an_error_of_every_process(tmp_path):
-    with pytest.raises(AllFailed, match="All 6 individuals failed.*tensorboard"):
+    with pytest.raises(AllFailed, match=r"All 6 individuals failed.*tensorboard"):
         workers.run(a_plan("fail"), tmp_path / "s", 1, 1)
     with pytest.raises(AllFailed):
         plan.result(tmp_path / "s")

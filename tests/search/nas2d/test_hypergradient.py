@@ -2,6 +2,8 @@
 trap of BatchNorm's second derivative.
 """
 
+from functools import partial
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -166,7 +168,7 @@ def test_one_trace_serves_all_passes_of_a_step():
     problem = smooth_problem()
     for mode in hypergradient.MODES:
         step = tf.function(
-            lambda *p: hypergradient.second_order(traced, *p, 0.1, mode=mode), autograph=False
+            partial(hypergradient.second_order, traced, lr=0.1, mode=mode), autograph=False
         )
         np.testing.assert_allclose(
             step(*problem).gradients[0],

@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 from reference_values import oracle
 
-from kit.search.nas2d import hypergradient, lease, supernet
+from kit.search.nas2d import explanations, hypergradient, lease, supernet
 from kit.search.nas2d.hypergradient import cross_entropy, derivatives
 from kit.search.nas2d.lease import LeaseSettings
 
@@ -115,7 +115,9 @@ def one_step(monkeypatch):
     monkeypatch.setattr(
         lease,
         "unroll",
-        lambda *given: _TAKEN[0] if _TAKEN else _TAKEN.append(unroll(*given)) or _TAKEN[0],
+        lambda *given, **named: (
+            _TAKEN[0] if _TAKEN else _TAKEN.append(unroll(*given, **named)) or _TAKEN[0]
+        ),
     )
 
 
@@ -355,7 +357,7 @@ def test_every_answer_to_an_open_question_has_an_effect(change):
 def test_what_the_audience_is_shown():
     x, delta = tf.constant([[[[0.5], [0.0]]]]), tf.constant([[[[-TAU / 2], [TAU]]]])
     shown = {
-        product: lease._shown(delta, x, LeaseSettings(product=product)).numpy().ravel()
+        product: explanations.shown(delta, x, LeaseSettings(product=product)).numpy().ravel()
         for product in ("scaled", "raw", "absolute", "normalised")
     }
     np.testing.assert_allclose(
@@ -366,10 +368,11 @@ def test_what_the_audience_is_shown():
 def test_perturbations_are_made_without_skip_dropout():
     """The noisy explainer is asked for training and validation only."""
     given, asked = problem(), []
-    quiet = lambda weights, arch, x: asked.append("quiet") or explainer(weights, arch, x)  # noqa: E731
-    given["explainer"] = lambda weights, arch, x: (
-        asked.append("noisy") or explainer(weights, arch, x)
-    )
+
+    def noted(name):
+        return lambda weights, arch, x: asked.append(name) or explainer(weights, arch, x)
+
+    quiet, given["explainer"] = noted("quiet"), noted("noisy")
     lease.lease_gradient(**given, settings=LeaseSettings(), gamma=1.0, quiet=quiet)
     assert asked == ["noisy", "noisy", "quiet", "quiet"]
     asked.clear()

@@ -61,7 +61,7 @@ def test_partial_channels_and_fewer_passes_need_less():
     )
     assert 0.2 < partial.activations / darts.activations < 0.5
     kinds = [
-        memory.estimate(DARTS, 64, 64, order, mode, lease).total
+        memory.estimate(DARTS, 64, 64, order=order, mode=mode, lease=lease).total
         for order, mode, lease in (
             (1, "exact", False),
             (2, "finite", False),
@@ -72,7 +72,7 @@ def test_partial_channels_and_fewer_passes_need_less():
     assert kinds == sorted(kinds)
     assert len(set(kinds)) == 4
     assert (
-        memory.estimate(DARTS, 64, 64, 1, "exact", True).total == kinds[-1]
+        memory.estimate(DARTS, 64, 64, order=1, mode="exact", lease=True).total == kinds[-1]
     )  # the chain of LeaSE is of second order anyway
 
 

@@ -85,9 +85,10 @@ def test_an_interrupted_run_ends_identical_with_its_dropped_paths(
     recipe = replace(RECIPE, epochs=2)
     alone = fit(inputs, parts, f"nas-alone-{graph}", recipe, graph=graph)
     train._LAST.clear()
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         die_after(patch, 1)
-        fit(inputs, parts, f"nas-killed-{graph}", recipe, graph=graph)
+        with pytest.raises(KeyboardInterrupt):
+            fit(inputs, parts, f"nas-killed-{graph}", recipe, graph=graph)
     train._LAST.clear()  # as in a new process
     resumed = fit(inputs, parts, f"nas-killed-{graph}", recipe, graph=graph)
     assert resumed.status["resumed_at"] == 1

@@ -53,7 +53,7 @@ def audience_shapes(name, classes, size, input_channels, **_):
 @pytest.fixture(scope="module")
 def quick():
     """Searches with stand-ins for both networks: what is tested here is everything about them; see
-    test_nas_search_supernets.py.
+    test_search_supernets.py.
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(supernet, "forward", stand_in)

@@ -70,52 +70,66 @@ def cross_entropy(logits, labels):
     return tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
 
 
-@pytest.mark.parametrize(("family", "channels"), [("darts", 4), ("pcdarts", 16)])
-def test_original_network(family, channels):
-    """Logits, losses, gradients and the exact second-order gradient of the tiny reference
-    supernets, float64.
-    """
+CLOSE = {"rtol": 0, "atol": 1e-12}  # to the reference, in float64
+
+
+@pytest.fixture(scope="module", params=[("darts", 4), ("pcdarts", 16)], ids=lambda given: given[0])
+def original(request):
+    """A tiny reference supernet: values, space, weights, architecture, both batches of images."""
+    family, channels = request.param
     data, space = oracle("lease", f"{family}_tiny"), Space(family, channels, 3)
+    weights = [tf.constant(weight) for weight in of_torch(space, data, "w:")]
+    arch = [tf.constant(data[f"arch:{i}"]) for i in range(2 if family == "darts" else 4)]
+    images = [tf.constant(data[f"x_{part}"].transpose(0, 2, 3, 1)) for part in ("train", "val")]
+    return data, space, weights, arch, *images
 
-    def weights_of(prefix):
-        return supernet.from_torch(
-            space, {key[len(prefix) :]: data[key] for key in data if key.startswith(prefix)}
-        )
 
-    weights, arch = (
-        [tf.constant(weight) for weight in weights_of("w:")],
-        [tf.constant(data[f"arch:{i}"]) for i in range(2 if family == "darts" else 4)],
+def of_torch(space, data, prefix):
+    return supernet.from_torch(
+        space, {key[len(prefix) :]: data[key] for key in data if key.startswith(prefix)}
     )
-    train, val = (tf.constant(data[f"x_{part}"].transpose(0, 2, 3, 1)) for part in ("train", "val"))
+
+
+def test_logits_and_gradients_of_the_original_network(original):
+    data, space, weights, arch, train, _ = original
+    with tf.GradientTape() as tape:
+        tape.watch(weights)
+        logits = supernet.forward(space, weights, arch, train)
+        loss = cross_entropy(logits, data["y_train"])
+    np.testing.assert_allclose(logits, data["logits_train"], **CLOSE)
+    np.testing.assert_allclose(loss, data["loss_train"], **CLOSE)
+    expected = of_torch(space, data, "gradtrain:")
+    for ours, theirs in zip(tape.gradient(loss, weights), expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, **CLOSE)
+
+
+def test_first_architecture_gradient_of_the_original_network(original):
+    data, space, weights, arch, _, val = original
+    with tf.GradientTape() as tape:
+        tape.watch(arch)
+        loss = cross_entropy(supernet.forward(space, weights, arch, val), data["y_val"])
+    np.testing.assert_allclose(loss, data["loss_val"], **CLOSE)
+    for number, found in enumerate(tape.gradient(loss, arch)):
+        np.testing.assert_allclose(found, data[f"dA_first_order:{number}"], **CLOSE)
+
+
+def test_second_architecture_gradient_of_the_original_network(original):
+    """Exact, through one virtual step."""
+    data, space, weights, arch, train, val = original
     with tf.GradientTape() as outer:
         outer.watch(arch)
         with tf.GradientTape() as inner:
             inner.watch(weights)
-            logits = supernet.forward(space, weights, arch, train)
-            loss = cross_entropy(logits, data["y_train"])
+            loss = cross_entropy(supernet.forward(space, weights, arch, train), data["y_train"])
         gradients = inner.gradient(loss, weights)
         moved = [
             weight - data["eta"] * (gradient + data["weight_decay"] * weight)
             for weight, gradient in zip(weights, gradients, strict=True)
         ]
         unrolled = cross_entropy(supernet.forward(space, moved, arch, val), data["y_val"])
-    second = outer.gradient(unrolled, arch)
-    with tf.GradientTape() as tape:
-        tape.watch(arch)
-        loss_val = cross_entropy(supernet.forward(space, weights, arch, val), data["y_val"])
-    first = tape.gradient(loss_val, arch)
-    close = {"rtol": 0, "atol": 1e-12}
-    np.testing.assert_allclose(logits, data["logits_train"], **close)
-    np.testing.assert_allclose(
-        [loss, loss_val, unrolled],
-        [data["loss_train"], data["loss_val"], data["loss_unrolled"]],
-        **close,
-    )
-    for ours, expected in zip(gradients, weights_of("gradtrain:"), strict=True):
-        np.testing.assert_allclose(ours, expected, **close)
-    for number in range(len(arch)):
-        np.testing.assert_allclose(first[number], data[f"dA_first_order:{number}"], **close)
-        np.testing.assert_allclose(second[number], data[f"dA_second_order_exact:{number}"], **close)
+    np.testing.assert_allclose(unrolled, data["loss_unrolled"], **CLOSE)
+    for number, found in enumerate(outer.gradient(unrolled, arch)):
+        np.testing.assert_allclose(found, data[f"dA_second_order_exact:{number}"], **CLOSE)
 
 
 def cell_by_edges(space, cell, named, mixing, beta, states):

@@ -2,6 +2,7 @@
 equal Keras' own.
 """
 
+import functools
 import math
 
 import keras
@@ -240,6 +241,11 @@ def test_instance_norm_is_keras_group_normalisation(activation):
     assert all(np.allclose(a, b, atol=2e-5) for a, b in zip(found, expected, strict=True))
 
 
+def _activated(layer, x, training: bool, relu: bool):
+    y = layer(x, training=training)
+    return keras.activations.relu(y) if relu else y
+
+
 def test_batch_norm_is_keras_batch_normalisation():
     rng = np.random.default_rng(1)
     x = tf.constant(rng.normal(1, 2, (3, 4, 4, 4, 5)), tf.float32)
@@ -258,15 +264,15 @@ def test_batch_norm_is_keras_batch_normalisation():
                 np.ones(5, "f4"),
             ]
         )
-        after = keras.activations.relu if layer is theirs else lambda y: y
+        whole = functools.partial(_activated, layer, relu=layer is theirs)
         results.append(
             [
                 *_gradients(
-                    lambda x: after(layer(x, training=True)),
+                    functools.partial(whole, training=True),
                     x,
                     [layer.gamma.value, layer.beta.value],
                 ),
-                np.asarray(after(layer(x, training=False))),
+                np.asarray(whole(x, training=False)),
                 *map(np.asarray, layer.get_weights()),
             ]
         )

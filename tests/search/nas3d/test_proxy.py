@@ -37,7 +37,7 @@ def test_the_released_subsets(sizes, train, val):
         ((1.0, 0.9, 0.95, 0.96, 0.97, 0.98, 0.99, 2, 2), 7),
         ((1.0, 0.9, 0.95, 0.9, 0.95, 0.95, 0.95, 0.95, 0.95, 2), 9),
     ],
-)  # card 17.2
+)
 def test_when_to_stop(losses, epochs):
     rule = Patience(5)
     assert next(epoch for epoch, loss in enumerate(losses, 1) if rule.stop(loss)) == epochs

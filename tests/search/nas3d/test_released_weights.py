@@ -11,7 +11,7 @@ from conftest import write_balls
 
 from kit import paths
 from kit.evaluation import metrics
-from kit.models import ported_weights, weights
+from kit.models import weights
 from kit.search.nas3d import networks, released_weights
 from kit.search.nas3d.released import RELEASED
 from kit.studies.pbcnas import plan as pbcnas_plan
@@ -103,7 +103,7 @@ def test_a_download_lands_where_weights_are_looked_for(file, monkeypatch):
     monkeypatch.setattr(weights, "fetch", fetch)
     found = [released_weights.find("adrenal-90") for _ in range(2)]
     assert found[0] == found[1]
-    assert found[0].parent in ported_weights.folders()
+    assert found[0].parent in weights.folders()
     assert asked == [
         (
             released_weights.ADDRESS + "a/b.pt",
@@ -119,7 +119,7 @@ def test_released_weights_are_tested_once_at_full_size(file, plan, monkeypatch):
     monkeypatch.setitem(
         released_weights.LOGITS,
         "adrenal-90",
-        tuple(map(tuple, known + [[0, 0], [0, 0.25], [0, 0]])),
+        tuple(map(tuple, np.add(known, [[0, 0], [0, 0.25], [0, 0]]))),
     )
     found = runs.released_tests(plan)
     assert found["nodule-197"] == "Not tested: nodulemnist3d is not used here."

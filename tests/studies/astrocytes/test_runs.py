@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from kit.published import papers
-from kit.studies.astrocytes import evidence, search
+from kit.studies.astrocytes import evidence, search, similarity_tables
 from kit.studies.astrocytes import plan as astrocytes_plan
 from kit.studies.astrocytes import runs as astrocytes_runs
 from kit.studies.astrocytes import tables as astrocytes_tables
@@ -19,14 +19,14 @@ from kit.training.train import Diverged
 @pytest.fixture(scope="module")
 def plan(private_folders):
     return astrocytes_plan.Plan(
-        "astrotest",
-        {"cifar-10": "digits"},
-        {"shufflenetv2-x1.5": "squeezenet_1.1"},
-        32,
-        64,
-        40,
-        16,
-        1.0,
+        profile="astrotest",
+        datasets={"cifar-10": "digits"},
+        architectures={"shufflenetv2-x1.5": "squeezenet_1.1"},
+        image_size=32,
+        images=64,
+        evaluated=40,
+        batch_size=16,
+        learning_rate=1.0,
         mixing="off",
         weights=None,
         grid=(0.5, 1.0),
@@ -50,7 +50,7 @@ def case(plan):
 
 
 def test_the_published_plan_is_the_thesis():
-    published = astrocytes_plan.Plan("x")
+    published = astrocytes_plan.Plan(profile="x")
     assert astrocytes_plan.notes(published) == []
     assert len(astrocytes_plan.cases(published)) == 12
     assert {case.row for case in astrocytes_plan.cases(published)} == {
@@ -94,7 +94,7 @@ def test_every_reduction_and_stand_in_is_named(plan, case):
 )
 def test_a_bad_plan_is_one_sentence(wrong):
     with pytest.raises(astrocytes_plan.BadAstrocytePlan):
-        astrocytes_plan.Plan("x", **wrong)
+        astrocytes_plan.Plan(profile="x", **wrong)
 
 
 def test_parts_are_disjoint_shares_of_every_class(loaded):
@@ -134,9 +134,8 @@ class Doer:
     from.
     """
 
-    initial = [np.zeros(2, np.float32)]
-
     def __init__(self):
+        self.initial = [np.zeros(2, np.float32)]
         self.calls, self.stop = [], None
 
     def train(self, values, inputs, rows, *, seed, first_epoch, weights, factors, **rest):
@@ -239,7 +238,7 @@ def test_from_training_to_the_answer(plan, case, loaded):
         scores.query("arm == 'off' and seed == 0")["accuracy"].iloc[0]
         == scores.query("arm == 'released'")["accuracy"].iloc[0]
     )
-    similar = astrocytes_tables.similarity_table(results, "released")
+    similar = similarity_tables.similarity_table(results, "released")
     twin = similar[similar["kind"] == "astrocytes"].iloc[0]
     assert twin["pwcca"] == pytest.approx(1, abs=1e-6)
     assert twin["cka"] == pytest.approx(1)

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from kit.published import papers
-from kit.studies.astrocytes import evidence, plan, search, tables
+from kit.studies.astrocytes import evidence, plan, search, similarity_tables, tables
 
 CASE = plan.Case("kvasir-v2", "mobilenetv3-large", "phantom8", "squeezenet_1.1")
 
@@ -179,13 +179,13 @@ def test_the_printed_table_shows_no_effect():
 
 def test_channels_are_averaged_only_where_images_are_few():
     features = np.arange(24.0).reshape(4, 6)
-    assert tables.fewer(features).shape == (4, 2)
-    assert tables.fewer(features)[0].tolist() == [
+    assert similarity_tables.fewer(features).shape == (4, 2)
+    assert similarity_tables.fewer(features)[0].tolist() == [
         1.0,
         4.0,
     ]
-    assert tables.fewer(features.T) is not None
-    assert tables.fewer(features.T).shape == (6, 4)
-    dead = tables._alike(np.ones((20, 3)), np.random.default_rng(0).normal(size=(20, 3)))
+    assert similarity_tables.fewer(features.T) is not None
+    assert similarity_tables.fewer(features.T).shape == (6, 4)
+    dead = similarity_tables._alike(np.ones((20, 3)), np.random.default_rng(0).normal(size=(20, 3)))
     assert np.isnan(dead["pwcca"])
     assert 0 < dead["floor"] < 1

@@ -7,9 +7,9 @@ from kit.data import preprocess
 from kit.evaluation import metrics
 from kit.report import panels
 from kit.report.style import Figure, NothingToPlot, note
-from kit.studies.cad import figures, tables
+from kit.studies.cad import figures, published_tables
 
-NAMES = [tables.TITLES[m] for m in tables.MODELS]
+NAMES = [published_tables.TITLES[m] for m in published_tables.MODELS]
 
 
 def drawn(fig):
@@ -62,12 +62,14 @@ def test_images_are_shown_in_true_colours(prepared):
 
 
 def test_figures_of_the_data(scan, prepared):
-    drawn(figures.class_samples(dict.fromkeys(tables.CLASSES, scan)))
+    drawn(figures.class_samples(dict.fromkeys(published_tables.CLASSES, scan)))
     fig = drawn(figures.prepared_grid([prepared] * 8, [f"Tr-{i}" for i in range(8)]))
     assert len(fig.axes) == 8
     assert fig.axes[0].get_xlim() == (0, 64)
     assert "x (pixels)" in texts(fig)
-    fig = drawn(figures.augmented_pairs([prepared] * 4, [prepared[:, ::-1]] * 4, tables.CLASSES))
+    fig = drawn(
+        figures.augmented_pairs([prepared] * 4, [prepared[:, ::-1]] * 4, published_tables.CLASSES)
+    )
     assert "(d) pituitary" in texts(fig)
     assert "(d′) augmented" in texts(fig)
     with pytest.raises(NothingToPlot):
@@ -93,7 +95,7 @@ def test_crop_steps_show_the_crop_of_the_chain(scan):
 
 
 def test_resnet50_stages_have_the_known_shapes_and_parameters():
-    """Oracle sections 1 and 1.2: 23,595,908 with the head, 9,472 in the first convolution, 50, 50,
+    """Those of Keras' ResNet50: 23,595,908 with the head, 9,472 in the first convolution, 50, 50,
     25, 13 and 7 pixels.
     """
     table = figures.resnet50_stages().set_index("name")
@@ -130,11 +132,15 @@ def test_diagrams(prepared):
 def test_confusion_panels_print_every_count():
     fig = drawn(
         figures.confusion_panels(
-            {tables.TITLES[m]: tables.published_matrix(m) for m in tables.MODELS}, tables.CLASSES
+            {
+                published_tables.TITLES[m]: published_tables.published_matrix(m)
+                for m in published_tables.MODELS
+            },
+            published_tables.CLASSES,
         )
     )
     counts = [t.get_text() for t in fig.axes[0].texts]
-    assert counts == [str(n) for n in tables.published_matrix("resnet50").ravel()]
+    assert counts == [str(n) for n in published_tables.published_matrix("resnet50").ravel()]
     assert len(fig.axes) == 7
     assert "(f) Xception" in texts(fig)
 
@@ -234,10 +240,10 @@ def test_scatter_names_cover_neither_each_other_nor_points(scatter, column, log)
 def test_bars_of_original_and_prepared_images():
     rows = [
         {"row": m, "metric": c, "value": v, "low": v - 1, "high": v + 1}
-        for m in tables.MODELS
+        for m in published_tables.MODELS
         for c, v in (("original", 72.08), ("preprocessed", 95.19))
     ]
-    fig = drawn(figures.original_and_prepared(pd.DataFrame(rows), tables.TITLES))
+    fig = drawn(figures.original_and_prepared(pd.DataFrame(rows), published_tables.TITLES))
     assert len([p for p in fig.axes[0].patches if p.get_height() > 1]) == 12
     assert "72.08" in texts(fig)
     assert "Original" not in texts(fig)
@@ -289,7 +295,7 @@ def test_screens_of_the_application(tmp_path):
         lambda: figures.class_samples({}),
         lambda: figures.app_montage([]),
         lambda: figures.heat_maps([]),
-        lambda: figures.confusion_panels({}, tables.CLASSES),
+        lambda: figures.confusion_panels({}, published_tables.CLASSES),
         lambda: figures.model_curves({}),
         lambda: figures.reliability_panels({}),
         lambda: figures.prepared_grid([]),

@@ -3,15 +3,16 @@ application.
 """
 
 import dataclasses
+import shutil
 
 import numpy as np
 import pytest
 
-from kit import files
+from kit import files, record
 from kit.data import preprocess, registry
 from kit.evaluation import timing
 from kit.serving import classifier
-from kit.studies.cad import handover, heatmaps, runs, split, tables
+from kit.studies.cad import handover, heatmaps, published_tables, runs, split
 from kit.studies.cad import plan as cad_plan
 from kit.training import train
 
@@ -19,10 +20,10 @@ from kit.training import train
 @pytest.fixture(scope="module")
 def plan(private_folders):
     return cad_plan.Plan(
-        "cadtest",
-        "phantom4",
-        32,
-        32,
+        profile="cadtest",
+        dataset="phantom4",
+        image_size=32,
+        large_size=32,
         epochs=1,
         initial="random",
         images=8,
@@ -37,8 +38,8 @@ def finished(plan):
 
 
 def test_the_published_plan_departs_in_nothing_but_its_weights():
-    published = cad_plan.Plan("x", "nickparvar", initial="random")
-    assert all(cad_plan.notes(published, name) == [] for name in tables.MODELS)
+    published = cad_plan.Plan(profile="x", dataset="nickparvar", initial="random")
+    assert all(cad_plan.notes(published, name) == [] for name in published_tables.MODELS)
     assert [published.size(name) for name in ("resnet50", "nasnetlarge")] == [200, 331]
     assert "random" in cad_plan.stand_in(published, "vgg19")
 
@@ -54,8 +55,8 @@ def test_every_reduction_is_named(plan):
 
 def test_networks_that_start_at_random_or_see_few_images_have_their_own_schedule():
     plan = cad_plan.Plan(
-        "x",
-        "phantom4",
+        profile="x",
+        dataset="phantom4",
         initial="random",
         epochs=9,
         random_epochs=4,
@@ -74,13 +75,37 @@ def test_networks_that_start_at_random_or_see_few_images_have_their_own_schedule
 @pytest.mark.parametrize("wrong", [{"initial": "best"}, {"images": -1}])
 def test_a_bad_plan_is_one_sentence(wrong):
     with pytest.raises(cad_plan.BadPlan, match=next(iter(wrong))):
-        cad_plan.Plan("x", "phantom4", **wrong)
+        cad_plan.Plan(profile="x", dataset="phantom4", **wrong)
 
 
-def test_the_chains_give_different_pixels_of_the_same_images(plan):
+@pytest.fixture(scope="module")
+def heads(private_folders):
+    """Two images a class of phantom4, as a data set of their own."""
+    few = registry.index("phantom4").groupby("class_name").head(2).assign(bytes=1)
+    root, data = private_folders / "data" / "heads", registry.get("phantom4")
+    for image_id in few["image_id"]:
+        (root / image_id).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(registry.root("phantom4") / image_id, root / image_id)
+    files.write_csv(root / "manifest.csv", few)
+    entry = {"title": "Heads", "task": "multiclass", "kind": "images", "layout": data.layout}
+    files.write_json(
+        root / "dataset.json",
+        {
+            "name": "heads",
+            "embedded": False,
+            "incomplete": [],
+            "entry": {**entry, "classes": list(data.classes)},
+            "fingerprint": record.fingerprint(few),
+        },
+    )
+    return "heads"
+
+
+def test_the_chains_give_different_pixels_of_the_same_images(plan, heads):
+    plan = dataclasses.replace(plan, dataset=heads)
     made = {chain: runs.prepared(plan, 32, chain) for chain in cad_plan.CHAINS}
     assert all(m.x.shape == made["cad"].x.shape for m in made.values())
-    path = registry.root("phantom4") / made["cad"].index["image_id"].iloc[0]
+    path = registry.root(heads) / made["cad"].index["image_id"].iloc[0]
     np.testing.assert_array_equal(made["cad"].x[0], preprocess.cad(path, 32, "safe").image)
     np.testing.assert_array_equal(made["original"].x[0], preprocess.uncropped(path, 32))
     assert not np.array_equal(made["coloured"].x[0], made["original"].x[0])
@@ -150,7 +175,7 @@ def test_speed_is_measured_once(plan, monkeypatch):
 
 def test_the_model_that_is_left_gives_the_run_s_scores(plan, finished):
     free = split.leak_free_ids("phantom4")
-    folder = handover.leave(plan, finished, "efficientnet_lite0", free, images=60)
+    folder = handover.leave(plan, finished, "efficientnet_lite0", free, images=20)
     card = files.read_json(folder / classifier.CARD)
     assert card["metrics"]["test"]["n"] == 120
     assert card["metrics"]["leak_free"]["n"] == len(free)
@@ -211,6 +236,6 @@ def test_two_processes_give_what_one_gives(plan, finished, monkeypatch):
     )
     assert all(runs.measure(plan, name, timed)[0]["parameters"] > 1e6 for name in names)
     monkeypatch.setattr(
-        runs.beside, "running", lambda *a, **k: pytest.fail("nothing is left to share")
+        runs.processes_module, "running", lambda *a, **k: pytest.fail("nothing is left to share")
     )
     runs.run_all(plan, names, timed=timed, processes=2)

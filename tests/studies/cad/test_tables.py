@@ -13,7 +13,7 @@ from kit.data import registry
 from kit.evaluation import stats, timing
 from kit.published import forensics, papers
 from kit.report import artefacts, results
-from kit.studies.cad import errors, split
+from kit.studies.cad import errors, published_tables, split
 from kit.studies.cad import tables as cad_tables
 
 FLAGGED = {
@@ -58,7 +58,7 @@ def from_matrix(matrix):
 
 @pytest.fixture(scope="module")
 def published():
-    return {model: from_matrix(cad_tables.published_matrix(model)) for model in ACCURACIES}
+    return {model: from_matrix(published_tables.published_matrix(model)) for model in ACCURACIES}
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +74,7 @@ def mini(private_folders):
     absent) and 3 test files, with copies.
     """
     root, rows = private_folders / "data" / "mini4", []
-    for label, c in enumerate(cad_tables.CLASSES):
+    for label, c in enumerate(published_tables.CLASSES):
         names = [("Training", "train", f"Tr-{i}") for i in range(5)] + [
             ("Testing", "test", f"Te-{i}") for i in range(3)
         ]
@@ -94,9 +94,9 @@ def mini(private_folders):
         "title": "mini",
         "task": "multiclass",
         "kind": "images",
-        "classes": list(cad_tables.CLASSES),
+        "classes": list(published_tables.CLASSES),
         "layout": {"train": "Training", "test": "Testing"},
-        "counts": {f"Training/{c}": 5 for c in cad_tables.CLASSES},
+        "counts": {f"Training/{c}": 5 for c in published_tables.CLASSES},
     }
     files.write_json(
         root / "dataset.json",
@@ -160,7 +160,7 @@ def real_set(private_folders):
         {
             "image_id": i,
             "split": "train" if i.startswith("Tr") else "test",
-            "label": cad_tables.CLASSES.index(i.split("/")[1]),
+            "label": published_tables.CLASSES.index(i.split("/")[1]),
             "class_name": i.split("/")[1],
         }
         for i in ids
@@ -198,7 +198,7 @@ def test_real_set_has_the_published_counts(real_set):
         .str.split("/")
         .str[1]
         .value_counts()
-        .reindex(cad_tables.CLASSES)
+        .reindex(published_tables.CLASSES)
         .tolist()
         for part, ids in parts.items()
     }
@@ -223,7 +223,7 @@ def test_the_three_common_errors_of_figure_9_are_one_image(real_set):
     ids = [f"Testing/notumor/Te-no_{n}.jpg" for n in ("0045", "0050", "0054", "0095")]
     tables = {
         m: predictions([2] * 4, [0, 0, 0, 2 if m == "inceptionv3" else 0], ids)
-        for m in cad_tables.BEST
+        for m in published_tables.BEST
     }
     table = errors.missed_by_all(real_set, tables)
     assert table["image_id"].tolist() == ids[:3]
@@ -236,11 +236,11 @@ def test_the_three_common_errors_of_figure_9_are_one_image(real_set):
     ].tolist() == [3, 1]
 
 
-# --- oracle of section 5 --------------------------------------------------------------------------
+# --- values known from the published matrices -----------------------------------------------------
 
 
 def test_recomputed_table_4_flags_exactly_the_known_rows():
-    table = cad_tables.recomputed_report()
+    table = published_tables.recomputed_report()
     wrong = table[~table["agrees"]]
     assert set(wrong[wrong["metric"] != "accuracy"]["row"]) == FLAGGED
     assert wrong[wrong["metric"] == "accuracy"]["row"].tolist() == ["mobilenetv2"]
@@ -263,10 +263,10 @@ def test_class_metrics_equal_scikit_learn(published, full_report, model):
     table = published[model]
     said = table[[f"score_{k}" for k in range(4)]].to_numpy().argmax(1)
     theirs = classification_report(
-        table["label"], said, target_names=cad_tables.CLASSES, output_dict=True
+        table["label"], said, target_names=published_tables.CLASSES, output_dict=True
     )
     ours = full_report.set_index(["row", "metric"])
-    for c in (*cad_tables.CLASSES, "weighted"):
+    for c in (*published_tables.CLASSES, "weighted"):
         for metric, name in (("precision", "precision"), ("recall", "recall"), ("f1", "f1-score")):
             row = ours.loc[(f"{model}.{c}", metric)]
             assert row["value"] == pytest.approx(
@@ -325,7 +325,10 @@ def test_counts_of_table_2(mini, monkeypatch):
 
 
 def test_table_1_and_7_are_the_printed_ones():
-    first, last = cad_tables.published_table("table-1"), cad_tables.published_table("table-7")
+    first, last = (
+        published_tables.published_table("table-1"),
+        published_tables.published_table("table-7"),
+    )
     assert len(first) == 7
     assert first.loc["wang-2024", "images_second_set"] == 3064
     assert first.loc["zhu-2023", "models"] == "RBEBT"
@@ -465,7 +468,7 @@ def test_images_missed_by_all_show_their_training_copies(mini):
         "Testing/notumor/Te-1.jpg",
         "Testing/notumor/Te-2.jpg",
     ]
-    tables = {m: predictions([0, 2, 2, 2], [1, 0, 0, 2], ids) for m in cad_tables.BEST}
+    tables = {m: predictions([0, 2, 2, 2], [1, 0, 0, 2], ids) for m in published_tables.BEST}
     table = errors.missed_by_all("mini4", tables)
     parts = split.published_parts("mini4")
     assert table["image_id"].tolist() == ids[:3]
@@ -551,7 +554,12 @@ def test_every_published_number_of_the_figures_and_tables_is_written(
     cad_tables.store_times(writers, six)
     cad_tables.store_comparison(writers, cad_tables.comparison_table(full_report, five, six))
     ablation = cad_tables.accuracy_table(
-        {(m, c): published[m] for m in cad_tables.MODELS for c in ("original", "preprocessed")}, []
+        {
+            (m, c): published[m]
+            for m in published_tables.MODELS
+            for c in ("original", "preprocessed")
+        },
+        [],
     )
     results.store(writers, "figure-14", ablation)
     errors.store_matrices(writers, published)

@@ -17,11 +17,11 @@ from kit.training import train
 @pytest.fixture(scope="module")
 def plan(private_folders):
     return Plan(
-        "gencnntest",
-        "digits",
-        (("isic-2019", "digits"),),
-        60,
-        24,
+        profile="gencnntest",
+        convergence="digits",
+        medical=(("isic-2019", "digits"),),
+        images=60,
+        stored=24,
         architectures=("squeezenet_1.1",),
         weights=None,
         generations=2,
@@ -42,7 +42,7 @@ def plan(private_folders):
 
 
 def test_the_published_plan_is_the_thesis():
-    published, paper = Plan("x"), papers.load("gencnn").hyperparameters
+    published, paper = Plan(profile="x"), papers.load("gencnn").hyperparameters
     assert gencnn_plan.notes(published) == gencnn_plan.notes(published, "convergence") == []
     settings = published.settings(25, 50, 0)
     assert list(settings.crossover) == paper["crossover_probability"]
@@ -51,7 +51,7 @@ def test_the_published_plan_is_the_thesis():
     assert list(published.genome().names) == paper["gene_order"]
     assert len(published.architectures) == 9
     assert [gencnn_plan.thesis_name(a) for a in published.architectures] == paper["architectures"]
-    released = Plan("x", order="figure-3.2", tournament="code").settings(2, 3, 0)
+    released = Plan(profile="x", order="figure-3.2", tournament="code").settings(2, 3, 0)
     assert released.crossover == (0, 0.9, 0.9, 0, 0)
     assert released.mutation == (0.4, 0.2, 0.2, 0.4, 0.4)
     assert released.opponents == 2
@@ -80,7 +80,8 @@ def test_every_reduction_is_named(plan):
         "(Squeezenet-1_1)"
     )
     assert (
-        gencnn_plan.stand_in(Plan("x", architectures=("efficientnet_lite0",)), "kvasir-v2") is None
+        gencnn_plan.stand_in(Plan(profile="x", architectures=("efficientnet_lite0",)), "kvasir-v2")
+        is None
     )
 
 
@@ -100,7 +101,7 @@ def test_every_reduction_is_named(plan):
 )
 def test_a_bad_plan_is_one_sentence(wrong):
     with pytest.raises(gencnn_plan.BadPlan):
-        Plan("x", **wrong)
+        Plan(profile="x", **wrong)
 
 
 def test_parts_are_disjoint_and_every_class_is_there(plan):
@@ -168,4 +169,4 @@ def test_a_failure_is_left_out_and_said(capsys):
         raise train.Diverged("the loss is nan")
 
     assert runs.attempted({("genetic", 3): diverge, "kvasir-v2": lambda: 5}) == {"kvasir-v2": 5}
-    assert "left out, genetic 3: the loss is nan" in capsys.readouterr().out
+    assert "left out: genetic 3: the loss is nan" in capsys.readouterr().out

@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 
 from kit.published import papers
-from kit.studies.gencnn import answers, plan, tables
+from kit.report import results as report_results
+from kit.studies.gencnn import answers, finals, plan, tables
 from kit.studies.gencnn.plan import Plan
 from kit.studies.gencnn.runs import Found
 
@@ -76,7 +77,9 @@ def test_flops_are_counted_for_all_nine(private_folders):
     tables.store_architectures(out)
     assert len(out.said) == 9
     assert out.said["table-3-1/mobilenetv3-small/flops"][0] == pytest.approx(56.5104)
-    table = tables.architecture_table(Plan("x", architectures=("squeezenet_1.1",), weights=None))
+    table = tables.architecture_table(
+        Plan(profile="x", architectures=("squeezenet_1.1",), weights=None)
+    )
     assert len(table) == 10
     assert table["weights in this run"].tolist() == ["not searched"] * 9 + ["random"]
     assert table["FLOPs, printed"].tolist()[1] == "8.8 G"
@@ -199,20 +202,20 @@ def results():
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            tables.evaluate,
+            report_results,
             "leak_free",
             lambda table, name, ids: table[table["group"] > 9].reset_index(drop=True),
         )
-        return predictions, tables.result_table({"kvasir-v2": (predictions, "digits", [])}, 50)
+        return predictions, finals.result_table({"kvasir-v2": (predictions, "digits", [])}, 50)
 
 
 def test_comparisons_hold_citations_and_ours(results):
     predictions, long = results
-    table, out = tables.comparison("kvasir-v2", long, "squeezenet_1.1"), Kept()
+    table, out = finals.comparison("kvasir-v2", long, "squeezenet_1.1"), Kept()
     assert table["reference"].tolist()[0] == "Escobar 2021"
     assert table["source"].tolist()[-2:] == ["thesis", "this run"]
     assert table["accuracy"].tolist()[-2] == 0.9413
-    tables.store_comparison(out, "kvasir-v2", long, "squeezenet_1.1")
+    finals.store_comparison(out, "kvasir-v2", long, "squeezenet_1.1")
     accuracy = (
         predictions.filter(like="score_").to_numpy().argmax(1) == predictions["label"]
     ).mean()
@@ -223,14 +226,14 @@ def test_comparisons_hold_citations_and_ours(results):
     )
     assert set(out.said) == {f"table-3-6/gen-cnn/{c}" for c in ("accuracy", "f1", "mcc", "flops")}
     assert table["leak-free n"].iloc[-1] == "70"
-    assert tables.matrix(predictions).sum() == 80
-    assert "this run" not in tables.comparison("breakhis", long[:0], "")["source"].tolist()
-    assert tables.threshold_table(long).shape == (1, 5)
+    assert finals.matrix(predictions).sum() == 80
+    assert "this run" not in finals.comparison("breakhis", long[:0], "")["source"].tolist()
+    assert finals.threshold_table(long).shape == (1, 5)
 
 
 def test_a_failed_final_training_says_so():
     out = Kept()
-    tables.show_role(Plan("x", weights=None), out, "breakhis", pd.DataFrame(), None, None)
+    finals.show_role(Plan(profile="x", weights=None), out, "breakhis", pd.DataFrame(), None, None)
     assert out.missing == {
         "table-3-8": "the search found nothing",
         "figure-3-10": "the search found nothing",
@@ -238,11 +241,11 @@ def test_a_failed_final_training_says_so():
 
 
 def test_settings_stand_beside_the_published_ones():
-    table = tables.settings_table(Plan("x", generations=3)).set_index("setting")
+    table = tables.settings_table(Plan(profile="x", generations=3)).set_index("setting")
     assert table.loc["generations"].tolist()[:2] == ["25", "3"]
     assert (
         table.loc["crossover probability", "published"]
         == table.loc["crossover probability", "this run"].replace(".0", "")
         == "0, 0, 0, 0.9, 0.9"
     )
-    assert plan.notes(Plan("x")) == []
+    assert plan.notes(Plan(profile="x")) == []

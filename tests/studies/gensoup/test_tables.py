@@ -5,9 +5,10 @@ import pandas as pd
 import pytest
 
 from kit.published import papers
+from kit.report import results as report_results
 from kit.report.style import NothingToPlot
 from kit.search.evolution import genome
-from kit.studies.gensoup import figures, tables
+from kit.studies.gensoup import answers, figures, tables
 from kit.studies.gensoup import plan as gensoup_plan
 from kit.studies.gensoup import runs as gensoup_runs
 
@@ -92,7 +93,7 @@ def runs(tmp_path):
 @pytest.fixture
 def numbers(runs, monkeypatch):
     monkeypatch.setattr(
-        tables.evaluate, "leak_free", lambda table, name, ids: table[~table["image_id"].isin(ids)]
+        report_results, "leak_free", lambda table, name, ids: table[~table["image_id"].isin(ids)]
     )
     return tables.result_table(runs, NAMES, {"kvasir-v2": ["i0", "i1"]}, 50)
 
@@ -134,24 +135,26 @@ def test_values_have_ids_of_the_publication(numbers):
 
 
 def test_answers_follow_the_seeds(runs):
-    scores = tables.test_mcc(runs)
-    found = tables.difference_table(scores, NAMES, "with")
+    scores = answers.test_mcc(runs)
+    found = answers.difference_table(scores, NAMES, "with")
     assert found["seeds"].tolist() == [3]
     assert found["difference"].iloc[0] > 20
     assert found["answer"].iloc[0] == "beyond seed noise"
-    assert "better beyond seed noise in 1" in tables.verdict(found, "Astrocytes")
-    single = tables.difference_table(
+    assert "better beyond seed noise in 1" in answers.verdict(found, "Astrocytes")
+    single = answers.difference_table(
         {key: {0: seeds[0]} for key, seeds in scores.items()}, NAMES, "with"
     )
-    assert "cannot be said" in tables.verdict(single, "Astrocytes")
-    assert "not compared" in tables.verdict(tables.difference_table(scores, NAMES, "copying"), "x")
+    assert "cannot be said" in answers.verdict(single, "Astrocytes")
+    assert "not compared" in answers.verdict(
+        answers.difference_table(scores, NAMES, "copying"), "x"
+    )
 
 
 def test_comparisons_and_paths(runs):
     table = tables.model_table(runs)
     assert table["model"].nunique() == 4
     assert (table["seeds"] == 3).all()
-    said = tables.averaging_verdict(
+    said = answers.averaging_verdict(
         table
     )  # the greedy soup is the best on the validation images, and better than the last one
     assert "in 2 of 2 searches" in said
@@ -164,7 +167,7 @@ def test_comparisons_and_paths(runs):
 
 
 def test_settings_tables_are_the_papers():
-    plan = gensoup_plan.Plan("x")
+    plan = gensoup_plan.Plan(profile="x")
     assert gensoup_plan.notes(plan) == []
     table = tables.settings_table(plan).set_index("setting")
     same = [
@@ -180,8 +183,8 @@ def test_settings_tables_are_the_papers():
 
 def test_every_reduction_is_named():
     plan = gensoup_plan.Plan(
-        "x",
-        {"kvasir-v2": "phantom8"},
+        profile="x",
+        datasets={"kvasir-v2": "phantom8"},
         images=80,
         architectures=("squeezenet_1.1", "efficientnet_lite0"),
         generations=(2, 3),
@@ -213,11 +216,11 @@ def test_every_reduction_is_named():
 )
 def test_a_bad_plan_is_one_sentence(wrong):
     with pytest.raises(gensoup_plan.BadPlan):
-        gensoup_plan.Plan("x", **wrong)
+        gensoup_plan.Plan(profile="x", **wrong)
 
 
 def test_experiments_vary_one_thing_at_a_time():
-    plan = gensoup_plan.Plan("x")
+    plan = gensoup_plan.Plan(profile="x")
     found = {
         name: (s.generations, s.cosine)
         for name in gensoup_plan.EXPERIMENTS

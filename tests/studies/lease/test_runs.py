@@ -16,23 +16,23 @@ from kit.studies.lease import runs, tables
 @pytest.fixture(scope="module")
 def plan(private_folders):
     return lease_plan.Plan(
-        "leasetest",
-        "phantom4",
-        32,
-        24,
-        8,
-        3,
-        (3, 3, 3),
-        1,
-        1,
-        8,
-        1,
-        "finite",
-        "mask",
-        False,
-        8,
-        False,
-        True,
+        profile="leasetest",
+        dataset="phantom4",
+        image_size=32,
+        images=24,
+        channels=8,
+        cells=3,
+        pdarts_cells=(3, 3, 3),
+        search_epochs=1,
+        pdarts_epochs=1,
+        search_batch=8,
+        search_steps=1,
+        mode="finite",
+        pruning="mask",
+        traced=False,
+        audience_width=8,
+        search_augmented=False,
+        augmented=True,
         evaluation_cells=3,
         evaluation_channels=4,
         evaluation_epochs=1,
@@ -49,7 +49,7 @@ def images(plan):
 
 
 def test_the_published_plan_is_the_papers():
-    published = lease_plan.Plan("x", "sartaj")
+    published = lease_plan.Plan(profile="x", dataset="sartaj")
     assert lease_plan.notes(published) == []
     configs = {method: runs.search_configs(published, method)[0] for method in lease_plan.SEARCHES}
     paper = papers.load("lease").hyperparameters
@@ -106,7 +106,7 @@ def test_seeds_make_further_searches(plan):
 )
 def test_a_bad_plan_is_one_sentence(wrong):
     with pytest.raises(lease_plan.BadPlan):
-        lease_plan.Plan("x", "phantom4", **wrong)
+        lease_plan.Plan(profile="x", dataset="phantom4", **wrong)
 
 
 def test_methods_are_chosen_by_name():

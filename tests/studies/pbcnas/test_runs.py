@@ -13,19 +13,19 @@ from kit.search.nas3d.proxy import Proxy
 from kit.studies.pbcnas import costs as pbcnas_costs
 from kit.studies.pbcnas import plan as pbcnas_plan
 from kit.studies.pbcnas import runs as pbcnas_runs
-from kit.studies.pbcnas import tables
+from kit.studies.pbcnas import search_tables, setup_tables, size_tables, tables
 
-SHORT = Recipe3D(2, 8, 0.01)
+SHORT = Recipe3D(epochs=1, batch_size=24, learning_rate=0.01)
 
 
 @pytest.fixture(scope="module")
 def plan(balls):
     return pbcnas_plan.Plan(
-        "test",
-        {"adrenal": balls},
-        8,
-        0,
-        ("ode", "random"),
+        profile="test",
+        datasets={"adrenal": balls},
+        edge=8,
+        images=0,
+        searches=("ode", "random"),
         population=3,
         budget=3,
         operations=(9, 12),
@@ -33,7 +33,7 @@ def plan(balls):
         cells=(1,),
         filters=(8,),
         most_gmacs=0.02,
-        proxy=Proxy(1, epochs=2, batch_size=8, learning_rate=0.01),
+        proxy=Proxy(fraction=1, epochs=1, batch_size=24, learning_rate=0.01),
         finalists=2,
         released=("adrenal-90",),
         final=SHORT,
@@ -91,7 +91,7 @@ def test_search_and_final_trainings(plan, done):
     assert first["n"] == 14
     assert first["leak_free_n"] == 13
     with pytest.raises(Exception, match="another network"):
-        pbcnas_runs.final3d.fine_tune(
+        pbcnas_runs.final.fine_tune(
             chosen["adrenal", "adrenal-90"][0],
             trained["adrenal", "found 1"][0],
             SHORT,
@@ -117,7 +117,7 @@ def test_tables(plan, done):
     assert wide[wide["network"] == "ResNet-50 (3D)"]["AUC"].tolist() == [
         papers.load("pbcnas").values["table-4/resnet50-3d.adrenal/auc"].value
     ]
-    costs = tables.cost_table(searched, plan)
+    costs = search_tables.cost_table(searched, plan)
     assert costs["hours"].tolist() == pytest.approx(
         [seeds[42].history["seconds"].sum() / 3600 for seeds in searched["adrenal"].values()]
     )
@@ -130,12 +130,12 @@ def test_tables(plan, done):
     ).all()
     assert costs["trained"].tolist() == [3, 3]
     assert (costs["candidates"] >= 6).any()
-    control = tables.control_table(searched, long, plan).set_index("search")
+    control = search_tables.control_table(searched, long, plan).set_index("search")
     assert (
         control.loc["random search", "accuracy"]
         == long[(long["row"] == "random") & (long["metric"] == "accuracy")]["mean"].item()
     )
-    data = tables.data_table(plan, loaded)
+    data = setup_tables.data_table(plan, loaded)
     assert data[["train", "val", "test", "proxy train", "proxy val"]].iloc[0].tolist() == [
         24,
         12,
@@ -143,7 +143,7 @@ def test_tables(plan, done):
         24,
         12,
     ]
-    rows = tables.trade_off_rows(searched, long, chosen, plan)
+    rows = size_tables.trade_off_rows(searched, long, chosen, plan)
     assert rows["kind"].value_counts().to_dict() == {
         "candidate": 3,
         "found": 3,
@@ -151,17 +151,17 @@ def test_tables(plan, done):
         "ResNet": 1,
     }
     assert rows[["parameters", "macs"]].notna().all(axis=None)
-    moved = tables.transfer_table(
+    moved = search_tables.transfer_table(
         pbcnas_runs.transfer(plan, chosen, trained, loaded), trained, plan
     )
     assert moved["kind"].tolist() == ["own training", "weights, rate 0.001"]
-    retrained = tables.fidelity_rows(pbcnas_runs.foretold(plan, searched, loaded), plan)
-    few = tables.validation_table(searched, loaded, plan).iloc[0]
+    retrained = search_tables.fidelity_rows(pbcnas_runs.foretold(plan, searched, loaded), plan)
+    few = search_tables.validation_table(searched, loaded, plan).iloc[0]
     assert few["validation volumes"] == 12
     assert few["low"] < few["best fitness"] <= few["high"]
     assert 1 <= few["as good"] <= few["within the interval"] <= few["candidates"] == 3
     assert len(retrained) == 2
-    assert np.isnan(tables.fidelity_table(retrained)["Spearman"]).all()
+    assert np.isnan(search_tables.fidelity_table(retrained)["Spearman"]).all()
     assert "hundredths over 2 seeds" in tables.verdict(tables.differences(runs, plan, "random"))
     assert "Nothing to compare" in tables.verdict(tables.differences(runs, plan, "de"))
 
@@ -181,9 +181,11 @@ def test_time_and_memory_are_measured_once_and_kept(plan, done, monkeypatch):
     assert [one.ms.tolist() for (one,) in pbcnas_costs.latency(plan, chosen).values()] == [
         one.ms.tolist() for (one,) in times.values()
     ]
-    table = tables.speed_table(times, {**peaks, "ResNet-18 (3D)": None}, plan).set_index("network")
-    assert table.loc["balls, found 1", "training step of 8 (MB)"] == peaks["balls, found 1"] / 1e6
-    assert table["training step of 8 (MB)"].isna().tolist().count(True) == 1
+    table = size_tables.speed_table(times, {**peaks, "ResNet-18 (3D)": None}, plan).set_index(
+        "network"
+    )
+    assert table.loc["balls, found 1", "training step of 24 (MB)"] == peaks["balls, found 1"] / 1e6
+    assert table["training step of 24 (MB)"].isna().tolist().count(True) == 1
     assert (table["fastest (ms)"] <= table["volume (ms)"]).all()
     assert (table["voxels"] == "8 × 8 × 8").all()
 
@@ -200,7 +202,7 @@ def test_what_is_looked_at(plan, done):
 
 
 def test_a_second_call_trains_nothing(plan, done, monkeypatch):
-    monkeypatch.setattr(pbcnas_runs.train, "_train", lambda *a: pytest.fail("trained again"))
+    monkeypatch.setattr(pbcnas_runs.train, "_train", lambda *a, **k: pytest.fail("trained again"))
     monkeypatch.setattr("kit.search.nas3d.proxy.judge", lambda *a: pytest.fail("judged again"))
     again = pbcnas_runs.search_all(plan)
     assert again["adrenal"]["ode"][42].history.equals(done[1]["adrenal"]["ode"][42].history)
@@ -212,10 +214,10 @@ def test_printed_reductions_follow_from_the_released_networks(tmp_path):
     out = type(
         "Out", (), {"value": lambda self, key, ours, **more: stored.update({key: (ours, more)})}
     )()
-    tables.store_reductions(out)
+    size_tables.store_reductions(out)
     assert stored["claims/flops-reduction"][0] == pytest.approx(45.06, abs=0.005)
     assert stored["claims/parameter-reduction"][0] == pytest.approx(211.43, abs=0.005)
-    table = tables.complexity_table({}, pbcnas_plan.Plan("x")).set_index("network")
+    table = size_tables.complexity_table({}, pbcnas_plan.Plan(profile="x")).set_index("network")
     assert table.loc["released, organ-72", "times fewer MACs than ResNet-18 (3D)"] == pytest.approx(
         0.94, abs=0.005
     )
@@ -231,19 +233,20 @@ def test_rank_correlations():
             "accuracy": [2.0] * 6,
         }
     )
-    table = tables.fidelity_table(rows).set_index("with test")
+    table = search_tables.fidelity_table(rows).set_index("with test")
     assert table.loc["AUC", "Spearman"] == spearmanr(rows["fitness"], rows["auc"]).statistic
     assert table.loc["AUC", "low"] < table.loc["AUC", "Spearman"]
     assert np.isnan(table.loc["accuracy", "Spearman"])
 
 
 def test_the_defaults_are_the_published_settings():
-    plan = pbcnas_plan.Plan("paper")
+    plan = pbcnas_plan.Plan(profile="paper")
     assert pbcnas_plan.notes(plan) == []
     assert len(plan.datasets) == 6
     assert "population 5 instead of 20" in pbcnas_plan.notes(replace(plan, population=5))
     assert (
-        tables.modes_table(plan)["this run"].tolist() == tables.modes_table(plan)["clean"].tolist()
+        setup_tables.modes_table(plan)["this run"].tolist()
+        == setup_tables.modes_table(plan)["clean"].tolist()
     )
 
 
@@ -261,7 +264,7 @@ def test_the_defaults_are_the_published_settings():
 )
 def test_bad_plans(wrong):
     with pytest.raises(pbcnas_plan.BadPlan):
-        pbcnas_plan.Plan("x", **wrong)
+        pbcnas_plan.Plan(profile="x", **wrong)
 
 
 @pytest.mark.parametrize(
@@ -309,10 +312,12 @@ def test_counts_of_the_published_set_hold_whatever_the_settings():
         [{"train": 1188, "val": 98, "test": 298, "proxy train": 297, "proxy val": 24, "classes": 2}]
     )
     for name, fraction in (("phantom3d", 4), ("adrenalmnist3d-64", 4), ("adrenalmnist3d-64", 8)):
-        tables.store_data(
+        setup_tables.store_data(
             {"adrenal": Writer()},
             table,
-            pbcnas_plan.Plan("test", {"adrenal": name}, 14, proxy=Proxy(fraction)),
+            pbcnas_plan.Plan(
+                profile="test", datasets={"adrenal": name}, edge=14, proxy=Proxy(fraction=fraction)
+            ),
         )
     assert len(calls) == 12
     assert calls[3] == (

@@ -1,0 +1,219 @@
+"""What all studies do with their results: trainings that may fail, rates on all and on leak-free
+test images, differences over seeds, and settings as published beside those of a run.
+
+Pure functions of tables and dictionaries; which words and columns a study prints is its own.
+"""
+
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from kit.evaluation import stats
+from kit.report import results as report_results
+
+
+def attempted(
+    jobs: Mapping[Hashable, Callable[[], object]],
+    failures: type[Exception] | tuple[type[Exception], ...],
+    label: Callable[[Hashable], str] | None = None,
+) -> dict:
+    """Results of the jobs that did not fail, in their order; the others are reported.
+
+    Parameters
+    ----------
+    jobs : mapping
+        Key -> function without arguments.
+    failures : exception class or tuple of them
+        What is reported; every other error ends the study.
+    label : callable, optional
+        Of a key: what the report calls the job, where the error does not name it.
+    """
+    finished = {}
+    for key, job in jobs.items():
+        try:
+            finished[key] = job()
+        except failures as error:
+            print(f"left out: {label(key) + ': ' if label else ''}{error}", flush=True)
+    return finished
+
+
+# --- rates on the test images ---------------------------------------------------------------------
+
+
+def rate_cells(whole: stats.Interval | None, free: stats.Interval | None) -> dict:
+    """A rate on all images and on the leak-free ones as cells of a long table: value, low, high, n
+    and leak_free, leak_free_low, leak_free_high, leak_free_n.
+    """
+    return {**report_results.columns(whole, ""), **report_results.columns(free, "leak_free")}
+
+
+def rate_lines(
+    labels: Mapping[str, object],
+    predictions: pd.DataFrame,
+    clean: pd.DataFrame,
+    metrics: Iterable[str],
+    interval: Callable[[pd.DataFrame, str], stats.Interval | None],
+) -> list[dict]:
+    """One line a metric: the labels, the metric and :func:`rate_cells`.
+
+    Parameters
+    ----------
+    labels : mapping
+        Column -> value, the same on all lines.
+    predictions, clean : pandas.DataFrame
+        Of all test images, and of the leak-free ones.
+    metrics : iterable of str
+    interval : callable
+        Of predictions and metric: the rate with its interval, None where it is undefined.
+    """
+    return [
+        {
+            **labels,
+            "metric": metric,
+            **rate_cells(interval(predictions, metric), interval(clean, metric)),
+        }
+        for metric in metrics
+    ]
+
+
+def result_table(
+    results: Mapping[str, tuple[pd.DataFrame, str, Sequence[str]]],
+    metrics: Iterable[str],
+    interval: Callable[[pd.DataFrame, str], stats.Interval | None],
+) -> pd.DataFrame:
+    """Rates of several results, long: row, metric and :func:`rate_cells`.
+
+    Parameters
+    ----------
+    results : mapping
+        Row -> (predictions, registered data set, ids of the training images).
+    metrics, interval : see :func:`rate_lines`
+    """
+    lines = []
+    for row, (predictions, name, train_ids) in results.items():
+        clean = report_results.leak_free(predictions, name, train_ids)
+        lines += rate_lines({"row": row}, predictions, clean, metrics, interval)
+    return pd.DataFrame(lines)
+
+
+# --- differences over seeds -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Words:
+    """What is said of a difference whose interval lies above zero, below it, across it, or is not
+    there.
+    """
+
+    better: str
+    worse: str
+    within: str
+    undecided: str
+
+
+def judged(differences: Sequence[float], words: Words, least: float = 2) -> dict:
+    """Mean of paired differences over seeds with its 95 % t interval, and what it says.
+
+    Parameters
+    ----------
+    differences : sequence of float
+        One a seed.
+    words : Words
+    least : float
+        Seeds for an answer; infinity for differences that allow none.
+
+    Returns
+    -------
+    dict
+        difference, low, high (NaN with fewer seeds than `least`), answer.
+    """
+    values = pd.Series(differences, dtype=float)
+    if len(values) < least:
+        return {
+            "difference": float(values.mean()),
+            "low": np.nan,
+            "high": np.nan,
+            "answer": words.undecided,
+        }
+    found = stats.mean_t(values)
+    answer = words.better if found.low > 0 else words.worse if found.high < 0 else words.within
+    return {"difference": found.estimate, "low": found.low, "high": found.high, "answer": answer}
+
+
+def difference(
+    first: Mapping[int, float],
+    second: Mapping[int, float],
+    scale: float = 1.0,
+    column: str = "difference",
+) -> dict:
+    """The first of two methods minus the second over the seeds that both have: seeds, their mean
+    difference (in `column`) and :func:`kit.report.results.seed_spread`; empty without common seeds.
+
+    Parameters
+    ----------
+    first, second : mapping
+        Seed -> value.
+    scale : float
+        Factor on the values, e.g. 100 for hundredths.
+    column : str
+        What the mean difference is called.
+    """
+    seeds = sorted(set(first) & set(second))
+    if not seeds:
+        return {}
+    a, b = (scale * np.array([values[s] for s in seeds], float) for values in (first, second))
+    return {
+        "seeds": len(seeds),
+        column: float((a - b).mean()),
+        **report_results.seed_spread(a, b),
+    }
+
+
+def difference_table(
+    pairs: Iterable[tuple[Mapping[str, object], Mapping[int, float], Mapping[int, float]]],
+    labels: Sequence[str],
+    scale: float = 1.0,
+    column: str = "difference",
+) -> pd.DataFrame:
+    """A line for every pair of methods with common seeds: its labels and :func:`difference`.
+
+    Parameters
+    ----------
+    pairs : iterable
+        (label column -> value, seed -> value of the first method, and of the second).
+    labels : sequence of str
+        The label columns, for a table without lines.
+    scale, column : see :func:`difference`
+    """
+    lines = [
+        {**names, **found}
+        for names, first, second in pairs
+        if (found := difference(first, second, scale, column))
+    ]
+    spread = ["low", "high", "sd of a seed (pp)", "answer"]
+    return pd.DataFrame(lines, columns=[*labels, "seeds", column, *spread])
+
+
+# --- settings -------------------------------------------------------------------------------------
+
+
+def settings_table(lines: Iterable[Sequence[object]], columns: Sequence[str]) -> pd.DataFrame:
+    """Settings as published beside those of a run, all cells as text.
+
+    Parameters
+    ----------
+    lines : iterable of sequences
+        A setting's name, then its values.
+    columns : sequence of str
+        As many as a line has cells.
+    """
+    return pd.DataFrame([[plain(cell) for cell in line] for line in lines], columns=list(columns))
+
+
+def plain(value: object, between: str = ", ") -> str:
+    """A setting as text: the parts of lists joined by `between`, floats without idle zeros."""
+    if isinstance(value, list | tuple):
+        return between.join(plain(part) for part in value)
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,76 @@
+"""What a short training is told of its network, and what it gives back."""
+
+from dataclasses import dataclass, field
+
+from kit.errors import KitError
+
+
+class BadShortTraining(KitError):
+    """A setting of a short training is out of range, or weights of another network are
+    handed over.
+    """
+
+
+@dataclass(frozen=True)
+class Network:
+    """What a traced step depends on.
+
+    Attributes
+    ----------
+    architecture : str
+        Key of `kit.models.architecture_catalog.ARCHITECTURES`.
+    classes, channels : int
+    weights : None, "auto", "imagenet" or path
+        Initial weights, see :func:`kit.models.architectures.build`; the head is random and shared
+        by all trainings.
+    seed : int
+        Of the random initial weights.
+    bn_momentum : float or None
+        Of every BatchNormalization; the networks' own need thousands of steps.
+    augmentation : bool
+        The thesis' augmentation on training images.
+    mixing : {"off", "choice", "cutmix", "mixup"}
+        CutMix or MixUp of the batches (:func:`kit.data.augment.mixing.mix`).
+    astrocytes : {"off", "algorithm", "released"}
+    decisions : int
+        NG, batches to a decision of the astrocytes.
+    threshold : float
+        AS, counter beyond which a filter is scaled.
+    settings : {"code", "text"}
+        Nominal learning rates and momenta, see `kit.training.optimizers.SETTINGS`.
+    """
+
+    architecture: str
+    classes: int
+    channels: int = 3
+    weights: str | None = "auto"
+    seed: int = 0
+    bn_momentum: float | None = 0.9
+    augmentation: bool = True
+    mixing: str = "off"
+    astrocytes: str = "off"
+    decisions: int = 4
+    threshold: float = 2.0
+    settings: str = "code"
+
+
+@dataclass
+class Trained:
+    """Outcome of one training.
+
+    Attributes
+    ----------
+    weights : list of numpy.ndarray
+        As ``model.get_weights()``, moving statistics included.
+    history : list of dict
+        One an epoch: epoch (from 1), loss, seconds, and what `watch` gave.
+    tally : list of int
+        Decisions of the astrocytes: filters that met Str, Weak and neither.
+    zeroed : int
+        Filters whose kernel is zero everywhere at the end.
+    """
+
+    weights: list
+    history: list
+    tally: list = field(default_factory=list)
+    zeroed: int = 0
