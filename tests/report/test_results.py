@@ -2,6 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from kit import files
 from kit.data import duplicates, registry
 from kit.evaluation.metrics import binary_metrics
 from kit.published import papers
@@ -137,7 +138,7 @@ def test_values_are_stored_only_under_published_ids(tmp_path, monkeypatch):
         "table-1",
         pd.DataFrame([{**row, "metric": "accuracy"}, {**row, "metric": "auc"}]),
     )
-    stored = results.record.read_json(tmp_path / "smoke/br35h/values.json")
+    stored = files.read_json(tmp_path / "smoke/br35h/values.json")
     assert list(stored) == ["table-1/cnn.fold1/accuracy"]
     assert stored["table-1/cnn.fold1/accuracy"]["leak_free"] == 96.0
 
