@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from kit import files, kernels, paths, record, runner
+from kit import files, jobs, kernels, paths, record
 
 SAYS = """
 from kit import kernels
@@ -51,7 +51,7 @@ def test_a_run_with_other_kernels_is_another_run(monkeypatch, tmp_path):
 
 
 def test_a_notebook_is_run_again_with_other_kernels(monkeypatch):
-    job = runner.plan("cpu", "10")[0]
+    job = jobs.plan("cpu", "10")[0]
     monkeypatch.delenv(kernels.VARIABLE, raising=False)
     chosen = job.key()
     monkeypatch.setenv(kernels.VARIABLE, "1")

@@ -15,7 +15,7 @@ from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
 
 from kit import files as files_module
-from kit import params, paths, runner
+from kit import jobs, params, paths, runner
 from kit.report import artefacts
 
 NOTEBOOKS = sorted(paths.notebooks_dir().glob("*.ipynb"))
@@ -127,8 +127,8 @@ def by_nbmake(folder, notebooks, *arguments):
 def test_every_notebook_runs_and_every_artefact_is_written(smoke, monkeypatch):
     monkeypatch.setenv("KIT_RESULTS", str(smoke.parent))
     for notebook in NOTEBOOKS:
-        job = runner.Job(notebook, "smoke", {})
-        missing = [a for a in runner.collect(job) if a["status"] != "written"]
+        job = jobs.Job(notebook, "smoke", {})
+        missing = [a for a in jobs.collect(job) if a["status"] != "written"]
         assert not missing, (notebook.stem, missing)
         status = files_module.read_json(job.status_file)
         assert status["state"] == "finished", status
@@ -149,9 +149,7 @@ def test_nbmake_runs_a_notebook_outside_the_repository(smoke, tmp_path, monkeypa
     assert done.returncode == 0, done.stdout[-4000:]
     assert "1 passed" in done.stdout, done.stdout[-4000:]
     monkeypatch.setenv("KIT_RESULTS", str(tmp_path / "results"))
-    missing = [
-        a for a in runner.collect(runner.Job(notebook, "smoke", {})) if a["status"] != "written"
-    ]
+    missing = [a for a in jobs.collect(jobs.Job(notebook, "smoke", {})) if a["status"] != "written"]
     assert not missing, missing
     tables = sorted((tmp_path / "results/smoke").glob("*/tables/*.csv"))
     assert len(tables) > 2
@@ -252,10 +250,10 @@ def killed(smoke, tmp_path_factory):
 def test_a_killed_run_is_not_taken_for_a_finished_one(killed, stage, monkeypatch):
     killed.at(stage)
     monkeypatch.setenv("KIT_RESULTS", str(killed.home))
-    job = runner.Job(paths.notebooks_dir() / f"{TRAINING}.ipynb", "smoke", {})
+    job = jobs.Job(paths.notebooks_dir() / f"{TRAINING}.ipynb", "smoke", {})
     assert not job.status_file.exists()
-    assert not runner.up_to_date(job)
-    assert any(a["status"] != "written" for a in runner.collect(job))
+    assert not jobs.up_to_date(job)
+    assert any(a["status"] != "written" for a in jobs.collect(job))
 
 
 def test_a_run_killed_at_three_stages_ends_as_an_uninterrupted_one(smoke, killed):

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.ticker import FixedLocator, MaxNLocator
 
-from kit.evaluation import metrics, stats
+from kit.evaluation import metrics, resampling, stats
 from kit.report.diagrams import architecture
 from kit.report.images import heatmap_panel, image_grid
 from kit.report.style import (
@@ -136,7 +136,7 @@ def roc_curves(panels, positive: int = 1, by_group: bool = True) -> Figure:
     fig = new_figure(3.5 * len(panels) + 0.2, 3.7)
     for number, (title, predictions) in enumerate(panels):
         ax = fig.add_subplot(1, len(panels), number + 1, aspect="equal")
-        auc = stats.bootstrap(predictions, "auc", by_group=by_group, positive=positive)
+        auc = resampling.bootstrap(predictions, "auc", by_group=by_group, positive=positive)
         _roc(ax, predictions, positive)
         if auc.estimate > 0.9:
             _zoom(ax, predictions, positive)

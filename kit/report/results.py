@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from kit.data import duplicates, registry
-from kit.evaluation import metrics, stats
+from kit.evaluation import metrics, resampling, stats
 from kit.published import papers
 
 COUNTS = {"accuracy": ("TP", "TN"), "sensitivity": ("TP", "FN"), "specificity": ("TN", "FP")}
@@ -43,7 +43,7 @@ def interval(predictions: pd.DataFrame, metric: str, seed: int = 0) -> stats.Int
     if len(predictions) == 0 or (metric == "auc" and not both):
         return None
     if metric == "auc":
-        return stats.bootstrap(predictions, "auc", seed=seed).scaled(100)
+        return resampling.bootstrap(predictions, "auc", seed=seed).scaled(100)
     counts = metrics.binary_metrics(predictions) if both else _one_class(predictions)
     k = counts["TP"] + counts["TN"] if metric == "accuracy" else counts[COUNTS[metric][0]]
     n = counts["n"] if metric == "accuracy" else sum(counts[c] for c in COUNTS[metric])
@@ -60,7 +60,7 @@ def rate_interval(
         return None
     if rate == "accuracy":
         return stats.wilson(int(metrics.correct(predictions).sum()), len(predictions))
-    return stats.bootstrap(predictions, rate, resamples)
+    return resampling.bootstrap(predictions, rate, resamples)
 
 
 def _one_class(predictions: pd.DataFrame) -> dict:

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy import stats as sps
 
-from kit.evaluation import metrics, stats
+from kit.evaluation import metrics, resampling, stats
 
 CNN, TRANSFER = [97.94, 97.34, 97.70], [98.26, 97.78, 97.25]
 CNN_SPECIFICITY, TRANSFER_SPECIFICITY = [96.34, 97.40, 98.03], [98.48, 98.22, 98.74]
@@ -175,7 +175,7 @@ def test_delong_matches_brute_force():
 
 def test_bootstrap_of_accuracy_agrees_with_the_normal_interval():
     data = predictions(2000)
-    interval = stats.bootstrap(data, "accuracy", by_group=False, resamples=4000)
+    interval = resampling.bootstrap(data, "accuracy", by_group=False, resamples=4000)
     a = metrics.binary_metrics(data)["accuracy"]
     half = 1.96 * np.sqrt(a * (1 - a) / 2000)
     assert interval.estimate == pytest.approx(a, abs=1e-12)
@@ -185,7 +185,7 @@ def test_bootstrap_of_accuracy_agrees_with_the_normal_interval():
 
 def test_bootstrap_agrees_with_scipys_for_auc():
     data = predictions(200, seed=3)
-    ours = stats.bootstrap(data, "auc", by_group=False, resamples=4000)
+    ours = resampling.bootstrap(data, "auc", by_group=False, resamples=4000)
     rows = (data["label"].to_numpy(), data["score_1"].to_numpy())
 
     def auc(labels, scores, axis=-1):
@@ -205,8 +205,10 @@ def test_bootstrap_agrees_with_scipys_for_auc():
 
 def test_named_metric_and_callable_draw_alike():
     data = predictions(120, groups=np.repeat(np.arange(40), 3))
-    named = stats.bootstrap(data, "mcc", resamples=60, seed=5)
-    called = stats.bootstrap(data, lambda t: metrics.binary_metrics(t)["mcc"], resamples=60, seed=5)
+    named = resampling.bootstrap(data, "mcc", resamples=60, seed=5)
+    called = resampling.bootstrap(
+        data, lambda t: metrics.binary_metrics(t)["mcc"], resamples=60, seed=5
+    )
     assert (named.low, named.high) == pytest.approx((called.low, called.high), abs=1e-12)
 
 
@@ -215,8 +217,8 @@ def test_copies_widen_the_grouped_interval_only():
     copied = pd.concat([single] * 4, ignore_index=True).assign(
         image_id=lambda t: [f"c{k}" for k in range(len(t))]
     )
-    plain, grouped = stats.bootstrap(copied, by_group=False), stats.bootstrap(copied)
-    alone = stats.bootstrap(single)
+    plain, grouped = resampling.bootstrap(copied, by_group=False), resampling.bootstrap(copied)
+    alone = resampling.bootstrap(single)
     width = lambda interval: interval.high - interval.low  # noqa: E731
     assert width(grouped) == pytest.approx(width(alone), rel=0.05)
     assert grouped.n == alone.n == 150
@@ -226,14 +228,14 @@ def test_copies_widen_the_grouped_interval_only():
 def test_stratified_draws_keep_the_classes():
     data = predictions(100)
     seen = []
-    stats.bootstrap(
+    resampling.bootstrap(
         data, lambda t: seen.append(t["label"].sum()) or 0.0, resamples=20, stratified=True
     )
     assert set(seen) == {data["label"].sum()}
     pairs = data.assign(
         group=pd.factorize(data["label"].astype(str) + (np.arange(100) // 7).astype(str))[0]
     )
-    a = stats.bootstrap(pairs, "auc", stratified=True)
+    a = resampling.bootstrap(pairs, "auc", stratified=True)
     assert a.low < a.estimate < a.high
     assert a.undefined == 0
 
@@ -241,13 +243,13 @@ def test_stratified_draws_keep_the_classes():
 def test_bootstrap_is_seeded_and_fast():
     data = predictions(600, groups=np.arange(600) // 2)
     assert (
-        stats.bootstrap(data, "auc", seed=1)
-        == stats.bootstrap(data, "auc", seed=1)
-        != stats.bootstrap(data, "auc", seed=2)
+        resampling.bootstrap(data, "auc", seed=1)
+        == resampling.bootstrap(data, "auc", seed=1)
+        != resampling.bootstrap(data, "auc", seed=2)
     )
     for metric in ("accuracy", "auc"):
         began = time.process_time()
-        stats.bootstrap(data, metric, resamples=2000)
+        resampling.bootstrap(data, metric, resamples=2000)
         assert time.process_time() - began < 2
 
 
@@ -258,7 +260,7 @@ def test_large_tables_are_drawn_in_chunks(monkeypatch):
         "reweighted",
         lambda *a, **k: lambda weights: sizes.append(weights.shape) or whole(*a, **k)(weights),
     )
-    interval = stats.bootstrap(data, resamples=1500)
+    interval = resampling.bootstrap(data, resamples=1500)
     assert [rows for rows, _ in sizes] == [999, 501, 1]  # two chunks, then the point estimate
     wilson = stats.wilson(round(interval.estimate * 4001), 4001)
     assert (interval.low, interval.high) == pytest.approx((wilson.low, wilson.high), abs=2e-3)
@@ -266,9 +268,9 @@ def test_large_tables_are_drawn_in_chunks(monkeypatch):
 
 def test_undefined_resamples_are_counted_and_left_out():
     few = predictions(12, seed=2).assign(label=[1] + [0] * 11)
-    interval = stats.bootstrap(few, "auc", resamples=1000)
+    interval = resampling.bootstrap(few, "auc", resamples=1000)
     assert interval.undefined == pytest.approx(1000 * (11 / 12) ** 12, rel=0.2)
-    none = stats.bootstrap(few.assign(label=0), "auc", resamples=50)
+    none = resampling.bootstrap(few.assign(label=0), "auc", resamples=50)
     assert none.undefined == 50
     assert np.isnan([none.estimate, none.low, none.high]).all()
 
@@ -276,14 +278,14 @@ def test_undefined_resamples_are_counted_and_left_out():
 def test_paired_difference_uses_the_same_images():
     a = predictions(400)
     b = a.sample(frac=1, random_state=0)
-    same = stats.bootstrap_difference(a, b, "auc", resamples=200)
+    same = resampling.bootstrap_difference(a, b, "auc", resamples=200)
     assert (same.low, same.high) == pytest.approx((0, 0), abs=1e-12)
     worse = a.assign(score_1=np.random.default_rng(0).random(400)).assign(
         score_0=lambda t: 1 - t["score_1"]
     )
-    assert stats.bootstrap_difference(a, worse, "auc", resamples=500).low > 0.2
+    assert resampling.bootstrap_difference(a, worse, "auc", resamples=500).low > 0.2
     with pytest.raises(stats.BadSample, match="same images"):
-        stats.bootstrap_difference(a, b.iloc[1:])
+        resampling.bootstrap_difference(a, b.iloc[1:])
 
 
 # --- refusals -------------------------------------------------------------------------------------
@@ -302,9 +304,9 @@ def test_paired_difference_uses_the_same_images():
         (lambda: stats.mcnemar_bounds(7, 1, 5), "Error counts"),
         (lambda: stats.fisher(7, 5, 1, 5), "Error counts"),
         (lambda: stats.delong([0, 1], [0, 1], [0, 1]), "two images of each class"),
-        (lambda: stats.bootstrap(predictions(20).drop(columns="group")), "no column group"),
-        (lambda: stats.bootstrap(predictions(20).iloc[:0]), "is empty"),
-        (lambda: stats.bootstrap(predictions(20).iloc[:0], len), "is empty"),
+        (lambda: resampling.bootstrap(predictions(20).drop(columns="group")), "no column group"),
+        (lambda: resampling.bootstrap(predictions(20).iloc[:0]), "is empty"),
+        (lambda: resampling.bootstrap(predictions(20).iloc[:0], len), "is empty"),
     ],
 )
 def test_bad_input_gets_one_sentence(call, sentence):

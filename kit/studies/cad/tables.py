@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 from kit.data import registry
-from kit.evaluation import metrics, stats
+from kit.evaluation import metrics, resampling, stats
 from kit.published import papers
 from kit.report.artefacts import Artefacts
 from kit.studies import shared
@@ -153,7 +153,7 @@ def class_interval(
         return (
             whole.scaled(0.01)
             if metric == "recall"
-            else stats.bootstrap(predictions, f"weighted_{metric}", resamples)
+            else resampling.bootstrap(predictions, f"weighted_{metric}", resamples)
         )
     labels, scores = metrics.labels_and_scores(predictions)
     said, true = scores.argmax(1) == label, labels == label
@@ -163,7 +163,7 @@ def class_interval(
         binary = predictions[["image_id", "group"]].assign(
             label=true.astype(int), score_0=1.0 - said, score_1=said * 1.0
         )
-        return stats.bootstrap(binary, "f1", resamples)
+        return resampling.bootstrap(binary, "f1", resamples)
     among = true if metric == "recall" else said
     if not among.any():
         return stats.Interval(0.0, np.nan, np.nan, level=0.95, n=0, method="never predicted")

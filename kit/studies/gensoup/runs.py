@@ -250,7 +250,7 @@ def search_all(plan: Plan, loaded: dict) -> dict:
         for experiment, arm in itertools.product(plan.experiments, plan.arms):
             jobs = {
                 seed: functools.partial(
-                    search, plan, name, experiment, arm, seed, inputs=inputs, parts=parts
+                    search, plan, name, experiment, arm, seed=seed, inputs=inputs, parts=parts
                 )
                 for seed in range(plan.seed, plan.seed + plan.seeds)
             }
