@@ -364,7 +364,7 @@ for name in "ab":
     assert len(copies) == 2 and np.array_equal(*copies)
 
 with strategy.scope():
-    model, network, history = fitted(callbacks=[astrocyte.AstrocyteSchedule([(0.5, 1.5)])])
+    model, network, history = fitted(callbacks=[astrocytes.AstrocyteSchedule([(0.5, 1.5)])])
     assert np.isfinite(history["loss"]).all() and model.astrocytes.state()["tally"].sum() == 12
 """
 

@@ -29,21 +29,21 @@ COMPILED = {"compiled": 32, "scheduled": 8}  # and the size of the batches of th
 PREDICT = """
 import sys
 import numpy as np
-from kit import saved_models
+from kit.models import saved
 
 sources, target, shape = sys.argv[1:3], sys.argv[3], sys.argv[4:]
 x = np.random.default_rng(0).random((2, *map(int, shape)), np.float32)
 for number, source in enumerate(sources[::-1]):
-    np.save(f"{target}/{number}.npy", saved_models.load(source).predict(x, verbose=0))
+    np.save(f"{target}/{number}.npy", saved.load(source).predict(x, verbose=0))
 """
 GO_ON = """
 import sys
 import numpy as np
-from kit import saved_models
+from kit.models import saved
 
 source, stored, target, batch = sys.argv[1:]
 known = np.load(stored)
-model = saved_models.load(source, compile=True)
+model = saved.load(source, compile=True)
 rates = model.evaluate(known["x"], known["y"], verbose=0, return_dict=True)
 model.fit(known["x"], known["y"], batch_size=int(batch), shuffle=False, verbose=0)
 outputs = model.predict(known["x"], verbose=0)
@@ -157,4 +157,4 @@ def test_a_damaged_file_and_an_absent_one_are_what_keras_says_they_are(tmp_path)
 def test_product_code_loads_models_here_only():
     files = [*(paths.ROOT / "kit").rglob("*.py"), *(paths.ROOT / "notebooks").glob("*.ipynb")]
     loading = {file.name for file in files if "load_model(" in file.read_text(encoding="utf-8")}
-    assert loading == {"saved_models.py"}
+    assert loading == {"saved.py"}

@@ -45,7 +45,7 @@ def judged_by(accuracies, monkeypatch):
     """
     asked = []
 
-    def judge(config, number, cells, *_):
+    def judge(config, number, cells, *_, **__):
         asked.append(number)
         return {
             "normal": random_search._compact(cells.normal),

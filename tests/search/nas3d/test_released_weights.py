@@ -42,7 +42,12 @@ def plan(private_folders):
     name = "adrenalmnist3d-balls"
     if not (paths.data_dir() / name).exists():
         write_balls(paths.data_dir() / name, name, {"train": 6, "val": 4, "test": 9}, 16)
-    return pbcnas_plan.Plan("released", {"adrenal": name}, 8, released=("adrenal-90", "nodule-197"))
+    return pbcnas_plan.Plan(
+        profile="released",
+        datasets={"adrenal": name},
+        edge=8,
+        released=("adrenal-90", "nodule-197"),
+    )
 
 
 def test_every_file_belongs_to_a_released_network_and_has_its_known_logits():

@@ -175,7 +175,7 @@ def test_speed_is_measured_once(plan, monkeypatch):
 
 def test_the_model_that_is_left_gives_the_run_s_scores(plan, finished):
     free = split.leak_free_ids("phantom4")
-    folder = handover.leave(plan, finished, "efficientnet_lite0", free, images=20)
+    folder = handover.leave(plan, finished, "efficientnet_lite0", free, images=40)
     card = files.read_json(folder / classifier.CARD)
     assert card["metrics"]["test"]["n"] == 120
     assert card["metrics"]["leak_free"]["n"] == len(free)

@@ -21,7 +21,7 @@ class Kept:
     def __init__(self):
         self.said, self.missing, self.tables, self.figures = {}, {}, {}, {}
 
-    def value(self, id, ours, *rest, exact=False):
+    def value(self, id, ours, *rest, exact=False, **more):
         assert id in papers.load("gencnn").values
         self.said[id] = (ours, exact)
 
