@@ -15,6 +15,7 @@ from matplotlib.patches import Circle
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
+from kit.report import heat
 from kit.report.style import (
     BLUE,
     GREEN,
@@ -51,24 +52,21 @@ def matrix_grid(matrices: dict, classes, columns: int = 3) -> Figure:
     for number, (ax, (title, matrix)) in enumerate(zip(axes.flat, matrices.items(), strict=False)):
         matrix = np.asarray(matrix)
         share = 100 * matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
-        image = ax.imshow(share, cmap="Blues", vmin=0, vmax=100)
-        for (true, said), count in np.ndenumerate(matrix):
-            ax.text(
-                said,
-                true,
-                f"{count:,}",
-                ha="center",
-                va="center",
-                color="w" if share[true, said] > 55 else "k",
-            )
-        ax.set_xticks(range(len(classes)), classes, rotation=35, ha="right", rotation_mode="anchor")
-        ax.set_yticks(*((range(len(classes)), classes) if number % columns == 0 else ([],)))
+        image = heat.cells(
+            ax,
+            share,
+            heat.texts_of(matrix, ",.0f"),
+            (classes, classes if number % columns == 0 else ()),
+            limits=(0, 100),
+            square=True,
+        )
+        ax.tick_params(axis="y", rotation=0)
+        heat.slant(ax)
         ax.set(
             title="\n".join(textwrap.wrap(f"({LETTERS[number]}) {title}", 32)),
             ylabel="True class" if number % columns == 0 else "",
         )
         ax.set_xlabel("Predicted class" if number + columns >= len(matrices) else "")
-        ax.spines[:].set_visible(False)
     fig.colorbar(image, ax=axes, shrink=0.7, label="Share of the true class (%)")
     return fig
 

@@ -9,13 +9,12 @@ grids of images from `kit.report.images`, verdicts from `kit.report.verdict_plot
 reachable from here.
 """
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 from matplotlib.ticker import FixedLocator, MaxNLocator
 
 from kit.evaluation import metrics, resampling, stats
+from kit.report import heat
 from kit.report.diagrams import architecture
 from kit.report.images import heatmap_panel, image_grid
 from kit.report.style import (
@@ -341,36 +340,35 @@ def confusion_matrix(matrix, names, normalise: bool = False, title: str = "") ->
     side = 1.9 + 0.62 * len(names) if len(names) <= 20 else 8.0
     fig = new_figure(side + 1.4, side + 0.4)
     ax = fig.add_subplot()
-    image = ax.imshow(shown, cmap="Blues", vmin=0, vmax=100 if normalise else max(shown.max(), 1))
+    most = 100 if normalise else max(shown.max(), 1)
+    few = len(names) <= 20
+    texts = _cell_texts(matrix, shown, normalise) if few else np.full(matrix.shape, "")
+    image = heat.cells(
+        ax,
+        shown,
+        texts,
+        (names, names) if few else ((), ()),
+        limits=(0, most),
+        size=7 if normalise else 9,
+        square=True,
+    )
     fig.colorbar(
         image, ax=ax, shrink=0.8, label="Share of the true class (%)" if normalise else "Images"
     )
-    if len(names) <= 20:
-        _cell_texts(ax, matrix, shown, normalise)
-        fits = 0.075 * max(map(len, names)) < (side - 0.6) / len(names) - 0.05  # inches
-        slanted: dict[str, Any] = (
-            {} if fits else {"rotation": 40, "ha": "right", "rotation_mode": "anchor"}
-        )
-        ax.set_xticks(range(len(names)), names, **slanted)
-        ax.set_yticks(range(len(names)), names)
+    ax.tick_params(axis="both", rotation=0)
+    fits = 0.075 * max(map(len, names)) < (side - 0.6) / len(names) - 0.05  # inches
+    if few and not fits:
+        heat.slant(ax)
     ax.set(xlabel="Predicted class", ylabel="True class", title=title)
-    ax.spines[:].set_visible(False)
     return fig
 
 
-def _cell_texts(ax, matrix, shown, normalise) -> None:
-    dark = 0.55 * ax.images[0].norm.vmax
-    for (row, column), count in np.ndenumerate(matrix):
-        text = f"{shown[row, column]:.1f} %\n({count:,})" if normalise else f"{count:,}"
-        ax.text(
-            column,
-            row,
-            text,
-            ha="center",
-            va="center",
-            color="w" if shown[row, column] > dark else "k",
-            fontsize=7 if normalise else 9,
-        )
+def _cell_texts(matrix, shown, normalise) -> np.ndarray:
+    texts = [
+        f"{share:.1f} %\n({count:,})" if normalise else f"{count:,}"
+        for share, count in zip(shown.ravel(), matrix.ravel(), strict=True)
+    ]
+    return np.array(texts, dtype=object).reshape(matrix.shape)
 
 
 @style()

@@ -12,6 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
+from kit.report import heat
 from kit.report.style import (
     LINES,
     MARKERS,
@@ -68,30 +69,20 @@ def heat_maps(grid: pd.DataFrame) -> Figure:
 
 def _map(ax, table: pd.DataFrame, most: float):
     values = table.to_numpy(float)
-    image = ax.imshow(
+    image = heat.cells(
+        ax,
         values - np.nanmean(values) if np.isfinite(values).any() else values,
+        heat.texts_of(values, ".1f", empty="×"),
+        ([f"{v:g}" for v in table.columns], [f"{v:g}" for v in table.index]),
+        limits=(-most, most),
         cmap="RdBu_r",
-        vmin=-most,
-        vmax=most,
-        origin="lower",
+        size=7,
+        square=True,
     )
-    for y, x in np.ndindex(values.shape):
-        strong = np.isfinite(values[y, x]) and abs(values[y, x] - np.nanmean(values)) > 0.6 * most
-        ax.text(
-            x,
-            y,
-            f"{values[y, x]:.1f}" if np.isfinite(values[y, x]) else "×",
-            ha="center",
-            va="center",
-            fontsize=7,
-            color="white" if strong else "black",
-        )
-    places = list(table.columns).index(1.0), list(table.index).index(1.0)
-    ax.add_patch(
-        Rectangle((places[0] - 0.5, places[1] - 0.5), 1, 1, fill=False, ec="black", lw=1.8)
-    )
-    ax.set_xticks(range(table.shape[1]), [f"{v:g}" for v in table.columns])
-    ax.set_yticks(range(table.shape[0]), [f"{v:g}" for v in table.index])
+    ax.invert_yaxis()  # small factors at the bottom
+    ax.tick_params(rotation=0)
+    place = list(table.columns).index(1.0), list(table.index).index(1.0)
+    ax.add_patch(Rectangle(place, 1, 1, fill=False, ec="black", lw=1.8))
     return image
 
 

@@ -16,6 +16,7 @@ from PIL import Image
 from kit.data import imageio, registry
 from kit.data.inputs import Inputs
 from kit.models import architecture_catalog
+from kit.report import heat
 from kit.report.diagrams import HEAD, INPUT, MODEL, OUT, STEP, arrow, box, canvas
 from kit.report.style import (
     LINES,
@@ -156,6 +157,21 @@ def _patch(x, row, width, colour):
     return Rectangle((x, row - 0.3), width, 0.6, fc=colour, ec="0.3", lw=0.8)
 
 
+def _line(line: dict, genome: Genome, genes) -> list[str]:
+    """The texts of an individual's row: what each gene stands for, and the fitness."""
+    texts = []
+    for name, gene in zip(genome.names, genes, strict=True):
+        value = line[name]
+        if name == "architecture":
+            value = architecture_catalog.ARCHITECTURES[value].title
+        elif isinstance(value, str):
+            value = value.replace("_", " ")
+        else:
+            value = f"{value:.3g}"
+        texts.append(f"{value}\n({gene:.2f})")
+    return [*texts, f"{line['fitness']:.3f}" if pd.isna(line["reason"]) else "failed"]
+
+
 @style()
 def population(history: pd.DataFrame, genome: Genome, most: int = 8) -> Figure:
     """The first individuals of a generation: each gene with what it stands for, and the fitness
@@ -171,49 +187,24 @@ def population(history: pd.DataFrame, genome: Genome, most: int = 8) -> Figure:
     require(len(history), "An example of a population needs at least one individual.")
     shown = history.head(most)
     fig = new_figure(9.4, 0.9 + 0.5 * len(shown))
-    ax = fig.add_subplot(xlim=(-0.5, len(genome) + 0.5), ylim=(len(shown) - 0.5, -0.5))
-    genes = shown[[f"gene.{name}" for name in genome.names]].to_numpy()
-    image = ax.imshow(
-        genes,
+    ax = fig.add_subplot()
+    genes = shown[[f"gene.{name}" for name in genome.names]].to_numpy(float)
+    texts = [
+        _line(line, genome, row) for line, row in zip(shown.to_dict("records"), genes, strict=True)
+    ]
+    image = heat.cells(
+        ax,
+        np.column_stack([genes, np.full(len(shown), np.nan)]),  # the fitness has no colour
+        texts,
+        (
+            [*(f"{LETTERS[n]}\n{NAMES[n]}" for n in genome.names), "fitness\n(MCC)"],
+            [f"individual {int(i) + 1}" for i in shown["individual"]],
+        ),
+        limits=(0, 1),
         cmap="viridis",
-        vmin=0,
-        vmax=1,
-        aspect="auto",
-        extent=(-0.5, len(genome) - 0.5, len(shown) - 0.5, -0.5),
+        size=7.5,
     )
-    for row, line in enumerate(shown.to_dict("records")):
-        for column, name in enumerate(genome.names):
-            value = (
-                architecture_catalog.ARCHITECTURES[line[name]].title
-                if name == "architecture"
-                else line[name].replace("_", " ")
-                if isinstance(line[name], str)
-                else f"{line[name]:.3g}"
-            )
-            ax.text(
-                column,
-                row,
-                f"{value}\n({genes[row, column]:.2f})",
-                ha="center",
-                va="center",
-                fontsize=7.5,
-                color="w" if genes[row, column] < 0.6 else "k",
-            )
-        ax.text(
-            len(genome),
-            row,
-            f"{line['fitness']:.3f}" if pd.isna(line["reason"]) else "failed",
-            ha="center",
-            va="center",
-            fontsize=9,
-        )
-    ax.set_xticks(
-        range(len(genome) + 1),
-        [*(f"{LETTERS[n]}\n{NAMES[n]}" for n in genome.names), "fitness\n(MCC)"],
-    )
-    ax.set_yticks(range(len(shown)), [f"individual {int(i) + 1}" for i in shown["individual"]])
-    ax.tick_params(length=0)
-    ax.spines[:].set_visible(False)
+    ax.tick_params(length=0, rotation=0)
     fig.colorbar(image, ax=ax, label="Gene", shrink=0.8)
     return fig
 

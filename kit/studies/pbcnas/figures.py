@@ -17,6 +17,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 from scipy import stats as sps
 
+from kit.report import heat
 from kit.report.slices import montage, slices
 from kit.report.style import (
     BLUE,
@@ -222,41 +223,30 @@ def transfer(tables: dict) -> Figure:
     fig = new_figure(max(4.2, len(tables) * (2.2 + 0.62 * columns)), max(2.6, 1.5 + 0.46 * rows))
     for number, (title, table) in enumerate(tables.items()):
         ax, values = fig.add_subplot(1, len(tables), number + 1), table.to_numpy(float)
-        image = ax.imshow(values, cmap="cividis", aspect="auto")
-        fig.colorbar(image, ax=ax, shrink=0.9)
         decimals = 3 if np.nanmax(np.abs(values)) <= 1 else 1
-        for (row, column), value in np.ndenumerate(values):
-            bright = np.isnan(value) or image.norm(value) > 0.55
-            ax.text(
-                column,
-                row,
-                "–" if np.isnan(value) else f"{value:.{decimals}f}",
-                ha="center",
-                va="center",
-                fontsize=8,
-                color="k" if bright else "w",
-            )
+        image = heat.cells(
+            ax,
+            values,
+            heat.texts_of(values, f".{decimals}f"),
+            (
+                [str(name) for name in table.columns],
+                ["\n".join(textwrap.wrap(str(name), 24)) for name in table.index],
+            ),
+            limits=(np.nanmin(values), np.nanmax(values)),
+            cmap="cividis",
+            size=8,
+        )
+        fig.colorbar(image, ax=ax, shrink=0.9)
+        for row, column in np.ndindex(values.shape):
             if table.index[row] == table.columns[column]:
-                ax.add_patch(
-                    Rectangle(
-                        (column - 0.46, row - 0.46), 0.92, 0.92, fc="none", ec=VERMILION, lw=2
-                    )
-                )
-        ax.set_xticks(
-            range(table.shape[1]),
-            [str(name) for name in table.columns],
-            rotation=40,
-            ha="right",
-            rotation_mode="anchor",
-        )
-        ax.set_yticks(
-            range(table.shape[0]), ["\n".join(textwrap.wrap(str(name), 24)) for name in table.index]
-        )
+                place = (column + 0.04, row + 0.04)
+                ax.add_patch(Rectangle(place, 0.92, 0.92, fc="none", ec=VERMILION, lw=2))
+        ax.tick_params(axis="y", rotation=0)
+        heat.slant(ax)
         ax.set(
             title=f"{letter(number, len(tables) > 1)}{wrapped(title, max(2.4, 0.62 * columns))}",
             xlabel="Target (framed: searched on this set)",
             ylabel="Source of the network",
         )
         ax.tick_params(length=0)
-        ax.spines[:].set_visible(False)
     return fig

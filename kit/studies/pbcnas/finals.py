@@ -15,6 +15,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from kit.evaluation import metrics
+from kit.report import heat
 from kit.report.style import BLACK, DARK, LINES, Figure, letter, new_figure, require, style
 
 
@@ -150,17 +151,6 @@ def _confusion(ax, predictions: pd.DataFrame, names: list) -> None:
     labels, scores = metrics.labels_and_scores(predictions)
     matrix = metrics.confusion(labels, scores.argmax(1), len(names))
     share = matrix / np.maximum(1, matrix.sum(1, keepdims=True))
-    ax.imshow(share, cmap="Blues", vmin=0, vmax=1)
-    for (row, column), count in np.ndenumerate(matrix):
-        ax.text(
-            column,
-            row,
-            f"{count:,}",
-            ha="center",
-            va="center",
-            fontsize=9 if len(names) < 5 else 7,
-            color="w" if share[row, column] > 0.55 else "k",
-        )
     short, size = (
         [
             "\n".join(textwrap.wrap(str(name), 14)) if len(names) < 5 else str(name)
@@ -168,11 +158,19 @@ def _confusion(ax, predictions: pd.DataFrame, names: list) -> None:
         ],
         8 if len(names) < 5 else 7,
     )
-    slanted = {} if len(names) < 3 else {"rotation": 40, "ha": "right", "rotation_mode": "anchor"}
-    ax.set_xticks(range(len(names)), short, fontsize=size, **slanted)
-    ax.set_yticks(range(len(names)), short, fontsize=size)
+    heat.cells(
+        ax,
+        share,
+        heat.texts_of(matrix, ",.0f"),
+        (short, short),
+        limits=(0, 1),
+        size=9 if len(names) < 5 else 7,
+        square=True,
+    )
+    ax.tick_params(length=0, rotation=0, labelsize=size)
+    if len(names) > 2:
+        heat.slant(ax)
     ax.set(xlabel="Predicted class", ylabel="True class")
-    ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
 
 
