@@ -6,6 +6,7 @@ import itertools
 import os
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 
 import cv2
@@ -128,7 +129,7 @@ def auto(
     )
 
 
-def main(arguments) -> None:
+def main(arguments: Sequence[str]) -> None:
     """Print the table of one augmentation."""
     ways = {
         "affine": (affine, asdict(augment_affine.Augmentation())),

@@ -13,6 +13,7 @@ import argparse
 import functools
 import itertools
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -58,7 +59,7 @@ def _trainer():
     return step
 
 
-def train(values: dict, folder, steps: int = 20) -> float:
+def train(values: dict, folder: Path | str, steps: int = 20) -> float:
     """Evaluate an individual: minus the loss after some steps."""
     import tensorflow as tf
 
@@ -69,7 +70,10 @@ def train(values: dict, folder, steps: int = 20) -> float:
 
 
 def measure(
-    individuals: int = 8, generations: int = 3, steps: int = 20, crews=CREWS
+    individuals: int = 8,
+    generations: int = 3,
+    steps: int = 20,
+    crews: Sequence[tuple[int, int]] = CREWS,
 ) -> pd.DataFrame:
     """Seconds of every generation but the first.
 

@@ -105,7 +105,7 @@ class Ours:
         and "lease" (on the first order, ResNet-18).
     """
 
-    def __init__(self, settings: Settings, also: Sequence[str] = ()):
+    def __init__(self, settings: Settings, also: Sequence[str] = ()) -> None:
         options = {"stem": settings.audience_stem, "width": settings.audience_width}
         rng, self.space = (
             np.random.default_rng(0),

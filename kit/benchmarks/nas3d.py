@@ -54,6 +54,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import keras
 import numpy as np
@@ -112,7 +113,7 @@ def network(name: str) -> space.Network3D:
     return NETWORKS[name] if name in NETWORKS else RELEASED[name].network
 
 
-def settings(name: str, **options) -> Settings:
+def settings(name: str, **options: Any) -> Settings:
     """Settings for a network by its name; see `network` and `Settings`."""
     found = network(name)
     return Settings(asdict(found), **options)
@@ -130,7 +131,7 @@ class Ours:
         Compile the whole step.
     """
 
-    def __init__(self, chosen: Settings, plain: bool = False, xla: bool = False):
+    def __init__(self, chosen: Settings, plain: bool = False, xla: bool = False) -> None:
         rng = np.random.default_rng(0)
         model = networks.build(space.Network3D(**chosen.network), chosen.classes, chosen.edge)
         self.model = keras.models.clone_model(model, clone_function=_plain) if plain else model

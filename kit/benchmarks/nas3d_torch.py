@@ -23,7 +23,7 @@ STEPS = (
 )
 
 
-def operation(index, channels):
+def operation(index: int, channels: int) -> nn.Sequential:
     """One of the 15 operations: three kernel sizes of five sequences."""
     size = 3 + 2 * (index % 3)
     make = {
@@ -36,13 +36,13 @@ def operation(index, channels):
 class Cell(nn.Module):
     """Vertices sum what enters them; the input is added to the output."""
 
-    def __init__(self, network, entering, channels, first):
+    def __init__(self, network: dict, entering: int, channels: int, first: bool) -> None:
         super().__init__()
         self.matrix = network["matrix"]
         self.entry = nn.Identity() if first else nn.Conv3d(entering, channels, 1)
         self.nodes = nn.ModuleList(operation(index, channels) for index in network["operations"])
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         outputs = [self.entry(x)]
         for vertex in range(1, len(self.matrix)):
             total = sum(outputs[source] for source in range(vertex) if self.matrix[source][vertex])
@@ -55,7 +55,7 @@ class Cell(nn.Module):
 class Network(nn.Module):
     """Stem, stacks of cells with poolings between, mean, linear layer."""
 
-    def __init__(self, network, classes):
+    def __init__(self, network: dict, classes: int) -> None:
         super().__init__()
         width = entering = network["filters"]
         layers = [nn.Conv3d(1, width, 3, padding="same"), nn.BatchNorm3d(width), nn.ReLU()]
@@ -67,14 +67,14 @@ class Network(nn.Module):
                 entering = width
         self.body, self.head = nn.Sequential(*layers), nn.Linear(entering, classes)
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.head(self.body(x).mean((2, 3, 4)))
 
 
 class Side:
     """A network, its optimiser and one batch."""
 
-    def __init__(self, settings):
+    def __init__(self, settings: dict) -> None:
         torch.manual_seed(0)
         torch.set_num_threads(settings["threads"])
         self.network = Network(settings["network"], settings["classes"])
@@ -83,7 +83,7 @@ class Side:
         self.x = torch.rand(settings["batch"], 1, *[settings["edge"]] * 3)
         self.y = torch.randint(settings["classes"], (settings["batch"],))
 
-    def step(self):
+    def step(self) -> dict[str, float]:
         """Seconds of a training step and of an evaluation with its loss, each told by a number that
         is read.
         """
@@ -101,7 +101,7 @@ class Side:
         return {"train": middle - start, "evaluate": time.perf_counter() - middle}
 
 
-def main():
+def main() -> None:
     """Answer every line with the times."""
     side = Side(json.loads(sys.argv[1]))
     print(

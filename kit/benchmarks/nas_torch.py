@@ -25,7 +25,7 @@ DISTANCE = {
 OPERATIONS = ("none", "max_pool_3x3", "avg_pool_3x3", "skip_connect", *DISTANCE)
 
 
-def separable(channels, size, stride, dilation):
+def separable(channels: int, size: int, stride: int, dilation: int) -> list[nn.Module]:
     """ReLU, depthwise convolution, pointwise convolution, BatchNorm."""
     depthwise = nn.Conv2d(
         channels,
@@ -48,12 +48,12 @@ def separable(channels, size, stride, dilation):
 class Halve(nn.Module):
     """Factorised reduction."""
 
-    def __init__(self, inputs, outputs):
+    def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
         self.even, self.odd = (nn.Conv2d(inputs, outputs // 2, 1, 2, bias=False) for _ in range(2))
         self.norm = nn.BatchNorm2d(outputs, affine=False)
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = functional.relu(x)
         return self.norm(torch.cat([self.even(x), self.odd(x[:, :, 1:, 1:])], 1))
 
@@ -61,15 +61,15 @@ class Halve(nn.Module):
 class Zero(nn.Module):
     """No connection."""
 
-    def __init__(self, stride):
+    def __init__(self, stride: int) -> None:
         super().__init__()
         self.stride = stride
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x[:, :, :: self.stride, :: self.stride] * 0.0
 
 
-def operation(name, channels, stride):
+def operation(name: str, channels: int, stride: int) -> nn.Module:
     """One operation of an edge."""
     if name == "none":
         return Zero(stride)
@@ -90,7 +90,9 @@ def operation(name, channels, stride):
 class Cell(nn.Module):
     """Fourteen edges, each the weighted sum of eight operations."""
 
-    def __init__(self, before_last, last, channels, reduction, after_reduction):
+    def __init__(
+        self, before_last: int, last: int, channels: int, reduction: bool, after_reduction: bool
+    ) -> None:
         super().__init__()
         plain = [
             nn.ReLU(),
@@ -111,7 +113,9 @@ class Cell(nn.Module):
             for stride in strides
         )
 
-    def forward(self, before_last, last, weights):
+    def forward(
+        self, before_last: torch.Tensor, last: torch.Tensor, weights: torch.Tensor
+    ) -> torch.Tensor:
         states, offset = [self.first(before_last), self.second(last)], 0
         for _ in range(4):
             mixed = [
@@ -129,7 +133,7 @@ class Cell(nn.Module):
 class Supernet(nn.Module):
     """DARTS supernet; `arch` holds the alphas of the normal and of the reduction cells."""
 
-    def __init__(self, channels, cells, classes):
+    def __init__(self, channels: int, cells: int, classes: int) -> None:
         super().__init__()
         stem = before_last = last = 3 * channels
         self.stem = nn.Sequential(
@@ -151,7 +155,7 @@ class Supernet(nn.Module):
         self.classifier = nn.Linear(last, classes)
         self.arch = [(1e-3 * torch.randn(14, 8)).requires_grad_() for _ in range(2)]
 
-    def forward(self, x, *arch):
+    def forward(self, x: torch.Tensor, *arch: torch.Tensor) -> torch.Tensor:
         before_last = last = self.stem(x)
         mixing = [functional.softmax(alpha, -1) for alpha in arch]
         for index, cell in enumerate(self.cells):
@@ -162,7 +166,7 @@ class Supernet(nn.Module):
 class Search:
     """Weights, architecture, their optimisers, and one step."""
 
-    def __init__(self, settings):
+    def __init__(self, settings: dict) -> None:
         torch.manual_seed(0)
         torch.set_num_threads(settings["threads"])
         self.network = Supernet(settings["channels"], settings["cells"], settings["classes"])
@@ -174,10 +178,10 @@ class Search:
         self.x = torch.rand(settings["batch"], 3, settings["size"], settings["size"])
         self.y = torch.randint(settings["classes"], (settings["batch"],))
 
-    def loss(self):
+    def loss(self) -> torch.Tensor:
         return functional.cross_entropy(self.forward(self.x, *self.network.arch), self.y)
 
-    def step(self):
+    def step(self) -> dict[str, float]:
         """Seconds of a step on the weights and of one of the first order on the architecture, whose
         gradient alone is computed.
         """
@@ -196,7 +200,7 @@ class Search:
         return {"weights": middle - start, "arch": time.perf_counter() - middle}
 
 
-def main():
+def main() -> None:
     """Answer every line with the times of a step."""
     search = Search(json.loads(sys.argv[1]))
     parameters = sum(weight.numel() for weight in search.network.parameters())

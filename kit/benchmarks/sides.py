@@ -36,7 +36,7 @@ class Torch:
     NoTorch
     """
 
-    def __init__(self, python: str, settings: object, script: Path | str):
+    def __init__(self, python: str, settings: object, script: Path | str) -> None:
         try:
             self.process = subprocess.Popen(
                 [python, str(script), json.dumps(asdict(settings))],

@@ -17,7 +17,9 @@ and :mod:`kit.search.evolution.tuner`.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -132,7 +134,7 @@ class GASettings:
         )
 
 
-def released(generations: int, individuals: int, **changes) -> GASettings:
+def released(generations: int, individuals: int, **changes: Any) -> GASettings:
     """Settings of the released code: two opponents, ties keep the individual, and an index drawn
     with a bias (the last one half as often).
     """
@@ -189,7 +191,7 @@ class GeneticAlgorithm:
         One entry a generation told: genes, fitness, evaluations, reasons, lineage.
     """
 
-    def __init__(self, settings: GASettings):
+    def __init__(self, settings: GASettings) -> None:
         self.settings, self.generation, self.told = settings, 0, []
         self._bits = (
             np.random.MT19937() if settings.legacy_index else np.random.PCG64(settings.seed)
@@ -225,7 +227,11 @@ class GeneticAlgorithm:
             )
         return self._genes.copy()
 
-    def tell(self, fitness, reasons=None) -> None:
+    def tell(
+        self,
+        fitness: Sequence[float | None] | np.ndarray,
+        reasons: Sequence[str | None] | None = None,
+    ) -> None:
         """Fitness of the current generation, and breed the next.
 
         Parameters
@@ -365,7 +371,7 @@ class GeneticAlgorithm:
                     }
         return found
 
-    def history(self, names=None) -> pd.DataFrame:
+    def history(self, names: Sequence[str] | None = None) -> pd.DataFrame:
         """One row an individual told: generation, individual, fitness, evaluation, reason, origin,
         first, second, share, and its genes.
 

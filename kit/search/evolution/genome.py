@@ -11,7 +11,9 @@ vectors (Tables 3.4 and 5.1).
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -19,6 +21,9 @@ from numpy.typing import ArrayLike
 from kit.errors import KitError
 from kit.models import architecture_catalog
 from kit.training import names as training_names
+
+if TYPE_CHECKING:
+    import keras_tuner
 
 ORDERS = {
     "table-3.4": ("architecture", "loss", "optimizer", "learning_rate", "weight_decay"),
@@ -162,7 +167,7 @@ class Genome:
         """
         return np.array([gene.encode(values[gene.name]) for gene in self.genes])
 
-    def hyperparameters(self):
+    def hyperparameters(self) -> "keras_tuner.HyperParameters":
         """The same space as ``keras_tuner.HyperParameters``."""
         import keras_tuner
 
@@ -179,7 +184,7 @@ def chapter3(
     order: str = "table-3.4",
     rates: str = "text",
     scale: str = "linear",
-    architectures=architecture_catalog.TABLE_3_1,
+    architectures: Sequence[str] = architecture_catalog.TABLE_3_1,
 ) -> Genome:
     """The five genes of Gen-CNN (Table 3.1 and section 3.2).
 
@@ -201,7 +206,9 @@ def chapter3(
 
 
 def chapter5(
-    astrocytes: bool = True, scale: str = "linear", architectures=architecture_catalog.TABLE_5_2
+    astrocytes: bool = True,
+    scale: str = "linear",
+    architectures: Sequence[str] = architecture_catalog.TABLE_5_2,
 ) -> Genome:
     """The genes of Gen-Soup (Table 5.2): five, and with astrocytes the factors Str and Weak, all in
     the order of Table 3.4: in that of Table 5.1's caption its probabilities of crossover would

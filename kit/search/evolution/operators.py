@@ -19,7 +19,9 @@ def normalised(fitness: ArrayLike) -> np.ndarray:
     return np.ones_like(fitness) if spread == 0 else (fitness - fitness.min()) / spread
 
 
-def tournament(evaluations, contestants, opponents, ties: str = "opponent") -> np.ndarray:
+def tournament(
+    evaluations: ArrayLike, contestants: ArrayLike, opponents: ArrayLike, ties: str = "opponent"
+) -> np.ndarray:
     """Rows that survive (Algorithm 1).
 
     Parameters

@@ -15,10 +15,13 @@ and :class:`kit.search.evolution.opposition_settings.Box` for functions of numbe
 """
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 from kit.search.evolution.genetic import NOT_FINITE, OutOfTurn
 from kit.search.evolution.opposition_log import (
@@ -60,7 +63,7 @@ class ODE:
         BUDGET or EXHAUSTED once the search is over.
     """
 
-    def __init__(self, settings: ODESettings, space):
+    def __init__(self, settings: ODESettings, space: Any) -> None:
         self.settings, self.space, self.log, self.population, self.batch = (
             settings,
             space,
@@ -118,7 +121,11 @@ class ODE:
         return self._walk()[1]
 
     def tell(
-        self, evaluation: int, fitness: float | None, reason: str | None = None, ties=()
+        self,
+        evaluation: int,
+        fitness: float | None,
+        reason: str | None = None,
+        ties: Sequence[float] = (),
     ) -> None:
         """Outcome of a candidate, in any order.
 
@@ -394,7 +401,7 @@ class ODE:
 
     # records
 
-    def history(self, names=None) -> pd.DataFrame:
+    def history(self, names: Sequence[str] | None = None) -> pd.DataFrame:
         """One row a candidate of the log: its attributes, `duplicate` as the number it equals, and
         its genes.
 
@@ -443,7 +450,7 @@ class ODE:
         }
 
     @classmethod
-    def from_state(cls, state: dict, space) -> "ODE":
+    def from_state(cls, state: dict, space: Any) -> "ODE":
         """The search as it was when :meth:`state` was called."""
         search = cls.__new__(cls)
         search.settings, search.space, search.streams = ODESettings(**state["settings"]), space, {}
@@ -482,7 +489,7 @@ class ODE:
         return search
 
 
-def run(search: ODE, function) -> ODE:
+def run(search: ODE, function: Callable[[np.ndarray], ArrayLike]) -> ODE:
     """Go on with a search in this process until it is over.
 
     Parameters

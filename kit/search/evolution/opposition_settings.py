@@ -33,6 +33,8 @@ trial that equals its target's fitness replaces it.
 import math
 from dataclasses import dataclass
 
+from numpy.typing import ArrayLike
+
 from kit.errors import KitError
 
 MODES = {
@@ -173,8 +175,8 @@ class Box:
 
     genes: int
 
-    def reason(self, x) -> None:
+    def reason(self, x: ArrayLike) -> None:
         """Nothing is infeasible."""
 
-    def key(self, x, kind: str) -> None:
+    def key(self, x: ArrayLike, kind: str) -> None:
         """Nothing is a duplicate."""

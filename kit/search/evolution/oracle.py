@@ -26,6 +26,8 @@ from keras_tuner.engine.trial import Trial, TrialStatus
 
 from kit import files
 from kit.search.evolution import plan as plans
+from kit.search.evolution.genetic import GeneticAlgorithm
+from kit.search.evolution.opposition import ODE
 from kit.search.evolution.plan import Plan
 
 INDIVIDUAL, OUTCOME = (
@@ -61,7 +63,7 @@ class PopulationOracle(keras_tuner.Oracle):
         What went wrong in the oracle itself; whoever serves it must end.
     """
 
-    def __init__(self, plan: Plan, chief: bool = False):
+    def __init__(self, plan: Plan, chief: bool = False) -> None:
         super().__init__(
             objective=keras_tuner.Objective(FITNESS, "max"),
             hyperparameters=plan.genome.hyperparameters(),
@@ -87,7 +89,7 @@ class PopulationOracle(keras_tuner.Oracle):
                 raise
 
     @property
-    def algorithm(self):
+    def algorithm(self) -> GeneticAlgorithm | ODE:
         """The algorithm itself."""
         return self.search.algorithm
 
@@ -96,7 +98,7 @@ class PopulationOracle(keras_tuner.Oracle):
         """True once nothing is left to evaluate."""
         return bool(self.failure) or self.search.finished
 
-    def populate_space(self, trial_id):
+    def populate_space(self, trial_id: str) -> dict:
         """The next individual, or IDLE while others have to end first; see
         ``keras_tuner.Oracle``.
         """
@@ -111,7 +113,7 @@ class PopulationOracle(keras_tuner.Oracle):
             "values": {**values, INDIVIDUAL: json.dumps({"values": values, "search": task[1]})},
         }
 
-    def create_trial(self, tuner_id):
+    def create_trial(self, tuner_id: str) -> Trial:
         """The next trial of a worker; what an earlier incarnation of the same worker held goes back
         to the queue first.
         """
@@ -123,7 +125,7 @@ class PopulationOracle(keras_tuner.Oracle):
             self._seen[tuner_id] = time.monotonic()
             return super().create_trial(tuner_id)
 
-    def update_trial(self, trial_id, metrics, step=0):
+    def update_trial(self, trial_id: str, metrics: dict, step: int = 0) -> Trial:
         """A worker's metrics, or its sign of life."""
         with self._guarded():
             for tuner_id, trial in self.ongoing_trials.items():
@@ -135,7 +137,7 @@ class PopulationOracle(keras_tuner.Oracle):
                 else super().update_trial(trial_id, metrics, step)
             )
 
-    def end_trial(self, trial):
+    def end_trial(self, trial: Trial) -> None:
         """A worker's result; a second one for the same individual, from a worker that counted as
         dead, changes nothing.
         """
@@ -147,7 +149,7 @@ class PopulationOracle(keras_tuner.Oracle):
             super().end_trial(trial)
             self._gather()
 
-    def score_trial(self, trial):
+    def score_trial(self, trial: Trial) -> None:
         """Score of a trial with all the digits of the fitness."""
         trial.score, trial.best_step = self._outcome(trial)["fitness"], 0
 
@@ -203,7 +205,7 @@ class PopulationOracle(keras_tuner.Oracle):
                 elif path.suffix not in KEPT:
                     path.unlink(missing_ok=True)
 
-    def get_state(self):
+    def get_state(self) -> dict:
         """KerasTuner's state, the algorithm's, seconds and losses."""
         return {
             **super().get_state(),
@@ -213,7 +215,7 @@ class PopulationOracle(keras_tuner.Oracle):
             "failure": self.failure,
         }
 
-    def set_state(self, state):
+    def set_state(self, state: dict) -> None:
         """The inverse of :meth:`get_state`; trials must be there."""
         super().set_state(state)
         self.search, self.seconds, self.losses, self.failure = (
@@ -224,7 +226,7 @@ class PopulationOracle(keras_tuner.Oracle):
         )
         self.verbose = 0
 
-    def save(self):
+    def save(self) -> None:
         """Write the state, atomically."""
         files.write_json(self._get_oracle_fname(), self.get_state())
 
@@ -233,7 +235,7 @@ class PopulationOracle(keras_tuner.Oracle):
             Path(self._get_trial_dir(trial.trial_id)) / "trial.json", trial.get_state()
         )
 
-    def reload(self):
+    def reload(self) -> None:
         """Go on from the folder: nothing that ended is lost, and what a kill cut off is handed out
         again.
 

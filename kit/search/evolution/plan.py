@@ -12,16 +12,19 @@ stay, and the function may return a sequence, the fitness and the values that de
 """
 
 import importlib
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from kit import files, kernels
 from kit.errors import KitError
 from kit.search.evolution import tasks
-from kit.search.evolution.genetic import GASettings
+from kit.search.evolution.genetic import GASettings, GeneticAlgorithm
 from kit.search.evolution.genome import Gene, Genome
+from kit.search.evolution.opposition import ODE
 from kit.search.evolution.opposition_settings import ODESettings
 from kit.search.evolution.population import GeneticSearch, OppositionSearch
 
@@ -101,7 +104,7 @@ class Plan:
                 f"{self.settings.genes}."
             )
 
-    def function(self):
+    def function(self) -> Callable:
         """The function, imported.
 
         Raises
@@ -110,7 +113,7 @@ class Plan:
         """
         return _imported(self.evaluate)
 
-    def search(self, state: dict | None = None):
+    def search(self, state: dict | None = None) -> GeneticSearch | OppositionSearch:
         """The search, new or as it is in an oracle's state: a
         :class:`kit.search.evolution.population.GeneticSearch`.
         """
@@ -171,7 +174,7 @@ class SpacePlan(Plan):
                 f"The genome has {len(self.genome)} genes, but the space {self.made_space().genes}."
             )
 
-    def made_space(self):
+    def made_space(self) -> Any:
         """The space.
 
         Raises
@@ -186,7 +189,7 @@ class SpacePlan(Plan):
                 "takes."
             ) from error
 
-    def search(self, state: dict | None = None):
+    def search(self, state: dict | None = None) -> OppositionSearch:
         """The search, new or as it is in an oracle's state: a
         :class:`kit.search.evolution.population.OppositionSearch`.
         """
@@ -237,7 +240,7 @@ class Result:
     folder: Path
 
     @property
-    def algorithm(self):
+    def algorithm(self) -> GeneticAlgorithm | ODE:
         """The :class:`kit.search.evolution.genetic.GeneticAlgorithm` or
         :class:`kit.search.evolution.opposition.ODE`.
         """

@@ -10,13 +10,16 @@ certain to train (:mod:`kit.search.evolution.opposition`), so that where the pap
 a generation no worker runs ahead of it.
 """
 
+from typing import Any
+
 import numpy as np
 
-from kit.search.evolution.genetic import GeneticAlgorithm
+from kit.search.evolution.genetic import GASettings, GeneticAlgorithm
 from kit.search.evolution.opposition import ODE
+from kit.search.evolution.opposition_settings import ODESettings
 
 
-def first_of(settings, generation: int) -> int:
+def first_of(settings: GASettings, generation: int) -> int:
     """Number of the first individual of a generation of the genetic algorithm."""
     return sum(settings.sizes[:generation])
 
@@ -49,7 +52,7 @@ class GeneticSearch:
 
     KEY = "genetic"  # in the oracle's state
 
-    def __init__(self, settings, state: dict | None = None):
+    def __init__(self, settings: GASettings, state: dict | None = None) -> None:
         self.algorithm = (
             GeneticAlgorithm(settings) if state is None else GeneticAlgorithm.from_state(state)
         )
@@ -62,7 +65,7 @@ class GeneticSearch:
     def _first(self, before: int = 0) -> int:
         return first_of(self.algorithm.settings, self.algorithm.generation - before)
 
-    def task(self, number: int):
+    def task(self, number: int) -> tuple[np.ndarray, dict] | None:
         """Genes of a training and where it stands in the search; None while it has to wait."""
         genes, row = self.algorithm.ask(), number - self._first()
         if row >= len(genes):
@@ -141,7 +144,7 @@ class OppositionSearch:
 
     KEY = "ode"
 
-    def __init__(self, settings, space, state: dict | None = None):
+    def __init__(self, settings: ODESettings, space: Any, state: dict | None = None) -> None:
         self.algorithm = ODE(settings, space) if state is None else ODE.from_state(state, space)
 
     @property
@@ -149,7 +152,7 @@ class OppositionSearch:
         """True once nothing is left to train."""
         return self.algorithm.finished
 
-    def task(self, number: int):
+    def task(self, number: int) -> tuple[np.ndarray, dict] | None:
         """Genes of a training and where it stands in the search; None while it has to wait."""
         candidate = next((c for c in self.algorithm.ask() if c.evaluation == number), None)
         if candidate is None:

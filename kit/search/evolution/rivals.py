@@ -34,7 +34,7 @@ import math
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -84,8 +84,14 @@ class Ledger:
     """
 
     def __init__(
-        self, genome: Genome, evaluate, budget: float, seed: int, folder, epochs: int | None = None
-    ):
+        self,
+        genome: Genome,
+        evaluate: Callable[..., float],
+        budget: float,
+        seed: int,
+        folder: Path | str,
+        epochs: int | None = None,
+    ) -> None:
         self.genome, self.evaluate, self.budget, self.seed, self.folder, self.epochs = (
             genome,
             evaluate,
@@ -101,7 +107,9 @@ class Ledger:
         """True while another evaluation of this cost fits the budget."""
         return self.spent + cost <= self.budget + 1e-9
 
-    def __call__(self, genes, generation: int, epochs: int | None = None) -> dict:
+    def __call__(
+        self, genes: Sequence[float] | np.ndarray, generation: int, epochs: int | None = None
+    ) -> dict:
         """Evaluate an individual, or look it up; gives its row of the trace.
 
         Raises

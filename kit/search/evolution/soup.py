@@ -57,7 +57,9 @@ class Nursery:
     settings : SoupSettings
     """
 
-    def __init__(self, network: short.Network, inputs: Inputs, parts: dict, settings: SoupSettings):
+    def __init__(
+        self, network: short.Network, inputs: Inputs, parts: dict, settings: SoupSettings
+    ) -> None:
         self.network, self.inputs, self.parts, self.settings = network, inputs, parts, settings
         self.failures = (train_module.Diverged, predictions.OutOfMemory, RefusedRule)
 
@@ -69,7 +71,9 @@ class Nursery:
         """Weights that all individuals of an architecture descend from."""
         return self.trainer(architecture).initial
 
-    def train(self, values: dict, weights, generation: int, seed: int) -> tuple[list, dict]:
+    def train(
+        self, values: dict, weights: list | None, generation: int, seed: int
+    ) -> tuple[list, dict]:
         """Weights after the generation's epochs, and what to note (no name of a gene):
         training_loss, decisions of the astrocytes, zeroed filters.
         """
@@ -96,14 +100,14 @@ class Nursery:
             "zeroed": done.zeroed,
         }
 
-    def fitness(self, architecture: str, weights, size: int) -> float:
+    def fitness(self, architecture: str, weights: list | None, size: int) -> float:
         """MCC on the validation images."""
         doer = self.trainer(architecture)
         return short.rates(
             doer.predict(self.inputs, self.parts["val"], size, "val", weights=weights)
         )["mcc"]
 
-    def recalibrate(self, architecture: str, weights, size: int) -> list:
+    def recalibrate(self, architecture: str, weights: list | None, size: int) -> list:
         """The same weights with moving statistics of the training images."""
         return self.trainer(architecture).recalibrate(
             self.inputs, self.parts["train"], size, weights=weights
@@ -130,7 +134,9 @@ class Search:
         "averaged" or "copied"), size, training_loss, ancestor.
     """
 
-    def __init__(self, folder, settings: SoupSettings, genome: Genome, nursery):
+    def __init__(
+        self, folder: Path | str, settings: SoupSettings, genome: Genome, nursery: Nursery
+    ) -> None:
         self.folder, self.settings, self.genome, self.nursery = (
             Path(folder),
             settings,

@@ -68,7 +68,7 @@ class PopulationTuner(BaseTuner):
         "alone", "chief" or "worker"; the last two need KerasTuner's three environment variables.
     """
 
-    def __init__(self, plan: Plan, folder: Path | str, role: str = "alone"):
+    def __init__(self, plan: Plan, folder: Path | str, role: str = "alone") -> None:
         folder = Path(folder)
         self.plan, self.role, self.folder, self._asked = plan, role, folder, 0
         with contextlib.redirect_stdout(sys.stderr):  # KerasTuner says where it reloads from
@@ -181,7 +181,7 @@ class PatientClient:
         By every method, when the chief stays away.
     """
 
-    def __init__(self, client, folder: Path | str):
+    def __init__(self, client: oracle_client.OracleClient, folder: Path | str) -> None:
         self.client, self.folder = client, Path(folder)
         # seconds of one try; KerasTuner's is an hour, for which a worker would outlive its chief
         oracle_client.TIMEOUT = 20

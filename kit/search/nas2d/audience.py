@@ -11,6 +11,7 @@ loses its signal).
 """
 
 import math
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -113,7 +114,7 @@ def _vgg_shapes(classes, size, width, channels):
 
 
 def initial_weights(
-    name: str, classes: int, size: int, seed: int, dtype: str = "float32", **options
+    name: str, classes: int, size: int, seed: int, dtype: str = "float32", **options: Any
 ) -> list:
     """Draw the weights of an audience: He normal kernels (by the outputs of convolutions, the
     inputs of dense layers), no bias, neutral BatchNorm.
@@ -148,7 +149,7 @@ def initial_weights(
     return [w.astype(dtype) for w in weights]
 
 
-def parameters(name: str, classes: int, size: int, **options) -> int:
+def parameters(name: str, classes: int, size: int, **options: Any) -> int:
     """Count the trainable parameters of an audience (options as in :func:`weight_shapes`)."""
     return sum(math.prod(shape) for _, shape in weight_shapes(name, classes, size, **options))
 

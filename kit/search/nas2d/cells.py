@@ -13,7 +13,8 @@ seed that each epoch sets anew, one draw for a whole cell, and their rate is giv
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -82,7 +83,9 @@ class Norm(layers.BatchNormalization):
         and `remember` are used.
     """
 
-    def __init__(self, count=None, momentum=0.9, epsilon=1e-5, **options):
+    def __init__(
+        self, count: int | None = None, momentum: float = 0.9, epsilon: float = 1e-5, **options: Any
+    ) -> None:
         super().__init__(momentum=momentum, epsilon=epsilon, **options)
         self.count = count
 
@@ -90,7 +93,7 @@ class Norm(layers.BatchNormalization):
         """What the layer is rebuilt from."""
         return {**super().get_config(), "count": self.count}
 
-    def build(self, shape):
+    def build(self, shape: tuple) -> None:
         """Make gain, shift and the moving statistics."""
         stacked = (shape[-1],) if self.count is None else (self.count, shape[-1])
         self.gamma = self.add_weight(name="gamma", shape=stacked, initializer="ones")
@@ -110,12 +113,14 @@ class Norm(layers.BatchNormalization):
         gain = self.gamma.value * tf.math.rsqrt(self.moving_variance.value + self.epsilon)
         return gain, self.beta.value - self.moving_mean.value * gain
 
-    def remember(self, mean, variance) -> None:
+    def remember(self, mean: tf.Tensor, variance: tf.Tensor) -> None:
         """Move the moving statistics towards a batch's."""
         for moving, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
             moving.value.assign_sub((moving.value - value) * (1 - self.momentum))
 
-    def call(self, inputs, training=None, mask=None):
+    def call(
+        self, inputs: tf.Tensor, training: bool | None = None, mask: tf.Tensor | None = None
+    ) -> tf.Tensor:
         """Normalise (N, H, W, C) over all but the last axis."""
         x, (gain, shift) = tf.convert_to_tensor(inputs), self.factors(bool(training))
         if not training:
@@ -149,7 +154,14 @@ class Cell(layers.Layer):
         but two more: the first two belong to the preprocessing.
     """
 
-    def __init__(self, pairs, width: int, reduction: bool, reduced_before: bool, **options):
+    def __init__(
+        self,
+        pairs: Sequence[Sequence],
+        width: int,
+        reduction: bool,
+        reduced_before: bool,
+        **options: Any,
+    ) -> None:
         super().__init__(**options)
         self.pairs, self.width = (
             [[str(operation), int(source)] for operation, source in pairs],
@@ -187,7 +199,7 @@ class Cell(layers.Layer):
         """Whether drop path applies to a pair: to all but the plain identity."""
         return self.pairs[place][0] != "skip_connect" or self.stride(place) == 2
 
-    def build(self, shapes):
+    def build(self, shapes: Sequence[tuple]) -> None:
         """Make the kernels of the two preprocessing steps and the stacks of the eight operations'
         kernels.
         """
@@ -211,7 +223,7 @@ class Cell(layers.Layer):
         self.norms.build((None, width))
         self.built = True
 
-    def compute_output_shape(self, shapes) -> tuple:
+    def compute_output_shape(self, shapes: Sequence[tuple]) -> tuple:
         """(N, H, W, 4 width); half of c_{k-1}'s height and width in a reduction cell."""
         batch, *sizes, _ = shapes[1]
         return (
@@ -220,7 +232,7 @@ class Cell(layers.Layer):
             NODES * self.width,
         )
 
-    def call(self, states, training=False):
+    def call(self, states: Sequence[tf.Tensor], training: bool = False) -> tf.Tensor:
         """Compute the cell from [c_{k-2}, c_{k-1}], each (N, H, W, C)."""
         run, active = _Pass(self, bool(training)), [tf.nn.relu(state) for state in states]
         first = run.halved if self.reduced_before else run.mixed

@@ -2,11 +2,14 @@
 for all edges at once; how is told in :mod:`kit.search.nas2d.supernet`.
 """
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import numpy as np
 import tensorflow as tf
 
 from kit.search.nas2d import ops
-from kit.search.nas2d.space import LEAVING, PRIMITIVES, SKIP
+from kit.search.nas2d.space import LEAVING, PRIMITIVES, SKIP, Space
 
 
 class Mixture:
@@ -14,7 +17,7 @@ class Mixture:
     and as kernels of the operations without weights.
     """
 
-    def __init__(self, space, weight, width):
+    def __init__(self, space: Space, weight: tf.Tensor, width: int) -> None:
         self.space, self.width, self.weight = space, width, weight
         spread = tf.transpose(weight)[:, :, None] * ops.constant(
             (1, width, weight.dtype), lambda: np.ones((1, 1, width), weight.dtype.as_numpy_dtype)
@@ -22,7 +25,7 @@ class Mixture:
         self.rows = tf.unstack(tf.reshape(spread, (len(PRIMITIVES), -1)))
         self.scales, self.kernels = {}, {}
 
-    def scale(self, source, primitive):
+    def scale(self, source: int, primitive: int) -> tf.Tensor:
         """Mixing weight of every output channel, (edges * C,)."""
         if primitive not in self.scales:
             self.scales[primitive] = tf.split(
@@ -30,7 +33,7 @@ class Mixture:
             )
         return self.scales[primitive][source]
 
-    def kernel(self, source, free):
+    def kernel(self, source: int, free: tuple[int, ...]) -> tf.Tensor:
         """Kernel (1, 1, operations * C, edges * C) that mixes the maps of the operations without
         weights.
         """
@@ -76,7 +79,7 @@ class Leaving:
     mixture : Mixture
     """
 
-    def __init__(self, cell, source, x, mixture):
+    def __init__(self, cell: Any, source: int, x: tf.Tensor, mixture: Mixture) -> None:
         self.source, self.x, self.mixture, self.edges = source, x, mixture, LEAVING[source]
         self.stride = 2 if cell.reduction and source < 2 else 1
         self.positive, self.made = tf.nn.relu(x), {}
@@ -86,7 +89,7 @@ class Leaving:
             for primitive in mixture.space.edge_ops(cell.reduction)[edge]
         }
 
-    def terms(self, convolutions, identity):
+    def terms(self, convolutions: dict[int, tuple], identity: bool) -> list[tf.Tensor]:
         """Terms whose sum enters the later nodes, (N, H, W, edges * C) each.
 
         Parameters
@@ -115,7 +118,7 @@ class Leaving:
             ]
         return terms + dilated
 
-    def free(self, identity):
+    def free(self, identity: bool) -> list[tf.Tensor]:
         """Pools and identity: one 1x1 convolution mixes them into all edges."""
         pools = tuple(primitive for primitive in (1, 2) if primitive in self.present)
         maps = [
@@ -129,23 +132,23 @@ class Leaving:
             else []
         )
 
-    def once(self, name, make):
+    def once(self, name: str | tuple, make: Callable[[], Any]) -> Any:
         """What several operations need and the first of them makes."""
         if name not in self.made:
             self.made[name] = make()
         return self.made[name]
 
-    def lattices(self):
+    def lattices(self) -> list[tf.Tensor]:
         """The four sub-lattices of the rectified state."""
         return self.once("lattices", lambda: ops.sub_lattices(self.positive))
 
-    def spread(self):
+    def spread(self) -> bool:
         """Whether dilated convolutions are computed on the four sub-lattices that they do not mix,
         stacked as a batch.
         """
         return self.stride == 1 and self.x.shape[1] % 2 == 0 == self.x.shape[2] % 2
 
-    def lattice(self):
+    def lattice(self) -> tuple[tf.Tensor, str, int, int]:
         """Input of the dilated convolutions, where they are ordinary ones if the sides are even."""
         if self.stride == 2:
             return self.lattices()[0], "even", 1, 1
@@ -163,7 +166,7 @@ class Leaving:
             1,
         )
 
-    def first(self, weights, place, source):
+    def first(self, weights: Sequence[tf.Tensor], place: np.ndarray, source: tuple) -> tf.Tensor:
         """Depthwise and pointwise convolution of the rectified state for several edges."""
         (maps, name, stride, dilation), size, count = source, weights[0].shape[0], len(place)
         if (
@@ -182,7 +185,9 @@ class Leaving:
             ops.depthwise(maps, weights[0], stride, dilation), _edge_kernel(weights[1], place)
         )
 
-    def separable(self, weights, place, scale):
+    def separable(
+        self, weights: Sequence[tf.Tensor], place: np.ndarray, scale: tf.Tensor
+    ) -> tf.Tensor:
         """Separable convolutions."""
         maps = tf.nn.relu(
             ops.normalise(
@@ -193,7 +198,9 @@ class Leaving:
             ops.pointwise(ops.depthwise(maps, weights[2]), _edge_kernel(weights[3], place)), scale
         )
 
-    def reduced(self, weights, place, scale):
+    def reduced(
+        self, weights: Sequence[tf.Tensor], place: np.ndarray, scale: tf.Tensor
+    ) -> tf.Tensor:
         """Factorised reductions, the skip connections of stride 2."""
         if len(place) < place.shape[1]:
             weights = [

@@ -11,12 +11,15 @@ of collapse is our own: the publication does not speak of it.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from kit import files
 from kit.errors import KitError
+
+if TYPE_CHECKING:
+    from kit.search.nas2d.space import Space
 
 PRIMITIVES = (
     "none",
@@ -147,7 +150,7 @@ def softmax(weights: np.ndarray) -> np.ndarray:
     return shifted / shifted.sum(-1, keepdims=True)
 
 
-def derive(family: str, arch: list, space=None) -> Genotype:
+def derive(family: str, arch: list, space: "Space | None" = None) -> Genotype:
     """Read both cells off the architecture weights.
 
     Parameters
@@ -365,7 +368,7 @@ def random_genotype(seed: int) -> Genotype:
     return Genotype(draw(), draw())
 
 
-def to_json(genotype: Genotype, path: Path | str, **facts) -> None:
+def to_json(genotype: Genotype, path: Path | str, **facts: Any) -> None:
     """Write the cells as a small JSON file with the field names of the authors' ``Genotype``:
     normal, normal_concat, reduce, reduce_concat.
 

@@ -17,6 +17,7 @@ memory on a CPU; a GPU holds the same activations, its workspace differs.
 import math
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -112,9 +113,9 @@ def estimate(
     batch: int,
     order: int = 1,
     mode: str = "exact",
-    lease=False,
+    lease: bool | nas_lease.LeaseSettings = False,
     audience: str = "resnet18",
-    audience_options=None,
+    audience_options: dict | None = None,
 ) -> Estimate:
     """Estimate the peak memory of an architecture step, which is the dearest of a search.
 
@@ -223,7 +224,7 @@ def _state_floats(space, cell, source: int, area: int, small: int) -> int:
     )  # input of every convolution and every normalisation
 
 
-def audience_floats(name: str, size: int, width: int = 64, stem: str = "3x3", **_) -> int:
+def audience_floats(name: str, size: int, width: int = 64, stem: str = "3x3", **_: Any) -> int:
     """Numbers per image that one forward pass of an audience keeps, roughly: three maps a
     convolution with BatchNorm, one without.
     """
@@ -396,7 +397,7 @@ def measured(needed: Estimate) -> int:
     return found
 
 
-def take_steps(**facts) -> None:
+def take_steps(**facts: Any) -> None:
     """Take the step of an `Estimate`, given by its fields, twice."""
     space, kind, rng = supernet.Space(**facts["space"]), facts["kind"], np.random.default_rng(0)
     weights, arch = supernet.initial_weights(space, 0), supernet.initial_arch(space, 0)

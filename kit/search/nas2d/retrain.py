@@ -10,6 +10,7 @@ repeated.
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import keras
 
@@ -99,7 +100,7 @@ def fit(  # noqa: PLR0913 (a run and its name)
     paper: str = "lease",
     seed: int = 0,
     watch: str = "validation",
-    **options,
+    **options: Any,
 ) -> record.Run:
     """Train any network by the recipe, or return the finished run of the same settings.
 
@@ -190,7 +191,7 @@ def fit_cells(
     *,
     channels: int = 36,
     cells: int = 12,
-    **options,
+    **options: Any,
 ) -> record.Run:
     """Train the network derived from searched cells; `options` as for `fit`.
 
@@ -225,7 +226,7 @@ def fit_baseline(
     parts: dict,
     *,
     build_options: dict | None = None,
-    **options,
+    **options: Any,
 ) -> record.Run:
     """Train one of the hand-designed networks of `kit.search.nas2d.baselines` by the same recipe;
     `options` as for `fit`.

@@ -11,6 +11,7 @@ half is measured with the statistics of the batches, since the supernet keeps no
 """
 
 import time
+from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
@@ -121,7 +122,12 @@ def _check(config, inputs, rows_a, rows_b) -> None:
         )
 
 
-def search_all(configs, inputs: data_inputs.Inputs, rows_a: np.ndarray, rows_b: np.ndarray) -> dict:
+def search_all(
+    configs: Iterable[SearchConfig],
+    inputs: data_inputs.Inputs,
+    rows_a: np.ndarray,
+    rows_b: np.ndarray,
+) -> dict:
     """Several searches, name -> finished run; one that diverges or runs out of memory is reported
     and left out, the others are not touched.
     """

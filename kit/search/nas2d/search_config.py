@@ -259,7 +259,9 @@ class SearchConfig:
         """Epochs of all stages."""
         return self.stages * self.epochs
 
-    def space(self, stage: int, classes: int, input_channels: int, survivors=None) -> Space:
+    def space(
+        self, stage: int, classes: int, input_channels: int, survivors: tuple | None = None
+    ) -> Space:
         """The supernet of a stage (from 0); `survivors` is (normal, reduce), or None where all
         operations are left.
         """

@@ -52,7 +52,7 @@ class Task:
         whole = -(-len(self.rows_a) // self.config.batch_size)
         return min(whole, self.config.steps or whole)
 
-    def space(self, stage: int, survivors=None) -> supernet.Space:
+    def space(self, stage: int, survivors: tuple | None = None) -> supernet.Space:
         """The supernet of a stage; with masked pruning it keeps all operations."""
         shown = None if self.config.pruning == "mask" else survivors
         return self.config.space(stage, self.classes, int(self.inputs.x.shape[-1]), shown)
@@ -80,7 +80,7 @@ class Task:
             **own,
         )
 
-    def batch(self, rows, epoch: int, augmented: bool = True) -> tuple:
+    def batch(self, rows: np.ndarray, epoch: int, augmented: bool = True) -> tuple:
         """uint8 images (n, H, W, C) and int32 labels (n,) of some rows, augmented by (seed, epoch,
         row) if the search asks for it.
         """

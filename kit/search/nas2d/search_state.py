@@ -8,11 +8,15 @@ atomically after every epoch, and everything random follows from (seed, stage, e
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from kit import files
 from kit.search.nas2d import audience, genotype, supernet
+
+if TYPE_CHECKING:
+    from kit.search.nas2d.search_config import SearchConfig
 
 LISTS = ("weights", "buffers", "arch", "first", "second", "audience", "audience_buffers", "deltas")
 MASKED = -1e3  # the softmax of it is exactly 0 in float32
@@ -95,7 +99,7 @@ def drawn(rows: np.ndarray, batch_size: int, *key: int) -> np.ndarray:
 
 
 def begin(
-    config,
+    config: "SearchConfig",
     space: supernet.Space,
     size: int,
     stage: int,
@@ -150,7 +154,7 @@ def begin(
     )
 
 
-def audience_options(config, space: supernet.Space) -> dict:
+def audience_options(config: "SearchConfig", space: supernet.Space) -> dict:
     """Keyword arguments that the functions of :mod:`kit.search.nas2d.audience` take besides name,
     classes, size and seed.
     """
@@ -179,7 +183,7 @@ def columns(alpha: np.ndarray, kept: tuple) -> np.ndarray:
     )
 
 
-def visible_arch(config, state: State) -> list:
+def visible_arch(config: "SearchConfig", state: State) -> list:
     """Architecture weights as NumPy arrays, without masked columns."""
     arch = [np.asarray(a) for a in state.arch]
     if state.survivors is not None and config.pruning == "mask":
@@ -193,7 +197,7 @@ class _Kept:
     reduce: tuple | None
 
 
-def cells(config, state: State) -> tuple[genotype.Genotype, genotype.Genotype]:
+def cells(config: "SearchConfig", state: State) -> tuple[genotype.Genotype, genotype.Genotype]:
     """The cells as they are now: with P-DARTS' restriction of skip connections (what a search ends
     with), and without (what it prefers).
     """
@@ -211,7 +215,7 @@ def cells(config, state: State) -> tuple[genotype.Genotype, genotype.Genotype]:
     return limited, free
 
 
-def entropies(config, state: State) -> tuple[float, float]:
+def entropies(config: "SearchConfig", state: State) -> tuple[float, float]:
     """Mean entropy of an edge's operation weights in the normal and the reduction cell, in units of
     that of equal weights (1 at the start).
     """

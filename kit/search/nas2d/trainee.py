@@ -6,6 +6,9 @@ Keras' SGD keeps the learning rate inside the momentum and decouples weight deca
 step counter, which is part of a run's state: a resumed run needs nothing else to go on identically.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 import tensorflow as tf
 from keras import losses, metrics, optimizers
@@ -25,10 +28,10 @@ class PerEpoch(optimizers.schedules.LearningRateSchedule):
         Steps an epoch.
     """
 
-    def __init__(self, values, steps: int):
+    def __init__(self, values: Sequence[float], steps: int) -> None:
         self.values, self.steps = [float(value) for value in values], int(steps)
 
-    def __call__(self, step):
+    def __call__(self, step: tf.Tensor) -> tf.Tensor:
         """The value after `step` steps, float32 scalar tensor."""
         epoch = tf.cast(step, tf.int32) // self.steps
         return tf.constant(self.values, tf.float32)[tf.minimum(epoch, len(self.values) - 1)]
@@ -50,18 +53,26 @@ class SGD(optimizers.Optimizer):
     """
 
     def __init__(
-        self, learning_rate=0.025, momentum=0.9, decay=3e-4, clip=5.0, name="sgd", **options
-    ):
+        self,
+        learning_rate: float | optimizers.schedules.LearningRateSchedule = 0.025,
+        momentum: float = 0.9,
+        decay: float = 3e-4,
+        clip: float = 5.0,
+        name: str = "sgd",
+        **options: Any,
+    ) -> None:
         super().__init__(learning_rate=learning_rate, name=name, **options)
         self.momentum, self.decay, self.clip = momentum, decay, clip
 
-    def build(self, variables):
+    def build(self, variables: list[keras.Variable]) -> None:
         """Make a zero buffer for each variable."""
         if not self.built:
             super().build(variables)
             self.buffers = self.add_optimizer_variables(variables, "buffer")
 
-    def apply(self, grads, trainable_variables=None):
+    def apply(
+        self, grads: list[tf.Tensor], trainable_variables: list[keras.Variable] | None = None
+    ) -> None:
         """Take one step."""
         variables = (
             self._trainable_variables if trainable_variables is None else list(trainable_variables)
@@ -106,7 +117,13 @@ class Trainee(keras.Model):
         Weight of the second output's loss.
     """
 
-    def __init__(self, network, recipe: dict, drop_path=None, auxiliary: float = 0.4):
+    def __init__(
+        self,
+        network: keras.Model,
+        recipe: dict,
+        drop_path: PerEpoch | None = None,
+        auxiliary: float = 0.4,
+    ) -> None:
         super().__init__(network.inputs, network.outputs[0], name=network.name)
         self.network, self.recipe, self.drop_path, self.auxiliary = (
             network,
@@ -125,7 +142,7 @@ class Trainee(keras.Model):
         """Loss (in training with L2 left out and the auxiliary head's added) and accuracy."""
         return [self.mean_loss, self.accuracy]
 
-    def train_step(self, data):
+    def train_step(self, data: tuple) -> dict:
         """One step on (images, targets)."""
         x, y = data
         rate = self.drop_path and self.drop_path(self.optimizer.iterations.value)
@@ -146,7 +163,7 @@ class Trainee(keras.Model):
         self.optimizer.apply(gradients, weights)
         return {**self._count(loss, targets, outputs[0]), **rates}
 
-    def test_step(self, data):
+    def test_step(self, data: tuple) -> dict:
         """Loss of the first output and accuracy on (images, targets)."""
         x, y = data
         output = self(x, training=False)

@@ -10,6 +10,8 @@ per cent (3x3x3 15), 16 lose (`kit.benchmarks.nas3d`). The layer is Keras' `Conv
 it computes.
 """
 
+from collections.abc import Callable
+
 import keras
 import tensorflow as tf
 from keras import layers
@@ -59,7 +61,7 @@ def _forward(x, kernel):
 
 
 @tf.custom_gradient
-def paired(x, kernel):
+def paired(x: tf.Tensor, kernel: tf.Tensor) -> tuple[tf.Tensor, Callable]:
     """Convolution at stride 1 with zero padding: x (N, D, H, W, C), W even, kernel (k, k, k, C, F),
     k odd; differentiable once.
     """
@@ -101,5 +103,5 @@ class PairedConv3D(layers.Conv3D):
         True  # `kit.models.macs.macs`: every weight acts once at each position of the output
     )
 
-    def convolution_op(self, inputs, kernel):
+    def convolution_op(self, inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
         return paired(tf.convert_to_tensor(inputs), tf.convert_to_tensor(kernel))

@@ -14,9 +14,11 @@ repeated.
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import keras
 import numpy as np
+from numpy.typing import ArrayLike
 
 from kit import compat, files, record
 from kit.data import registry
@@ -81,7 +83,7 @@ class MeanAUC(keras.metrics.Metric):
     classes : int
     """
 
-    def __init__(self, classes: int, name: str = "auc", **options):
+    def __init__(self, classes: int, name: str = "auc", **options: Any) -> None:
         super().__init__(name=name, **options)
         self.classes = classes
         self.area = (
@@ -90,11 +92,13 @@ class MeanAUC(keras.metrics.Metric):
             else keras.metrics.AUC(1000, multi_label=True, num_labels=classes)
         )
 
-    def update_state(self, y_true, y_pred, sample_weight=None) -> None:
+    def update_state(
+        self, y_true: ArrayLike, y_pred: ArrayLike, sample_weight: ArrayLike | None = None
+    ) -> None:
         """Labels (N, 1) of two classes or one-hot (N, C); probabilities (N, C)."""
         self.area.update_state(y_true, y_pred[:, 1:] if self.classes == 2 else y_pred)
 
-    def result(self):
+    def result(self) -> Any:
         """The area so far."""
         return self.area.result()
 
@@ -212,7 +216,7 @@ def fit_network(
     warm: list | None = None,
     biases: str = "zeros",
     seed: int = 0,
-    **options,
+    **options: Any,
 ) -> record.Run:
     """Train a network of the search space from new weights; `options` as for :func:`fit`.
 
@@ -253,7 +257,7 @@ def fit_resnet(
     *,
     width: float = 1.0,
     seed: int = 0,
-    **options,
+    **options: Any,
 ) -> record.Run:
     """Train one of the benchmark's networks; `options` as for :func:`fit`.
 
@@ -292,7 +296,7 @@ def fine_tune(
     parts: dict,
     *,
     seed: int = 0,
-    **options,
+    **options: Any,
 ) -> record.Run:
     """Go on with the best weights of another data set's training and a new head; `options` as for
     :func:`fit`.

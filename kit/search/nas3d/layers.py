@@ -11,6 +11,7 @@ shape and an activation, whatever the network. On a GPU nothing is compiled here
 
 import functools
 import math
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -70,7 +71,14 @@ def _normalised_gradient(dy, x, mean, root, gamma, beta, axes: tuple, activation
     )
 
 
-def normalise(x, gamma, beta, epsilon: float, axes: tuple, activation: str = "linear"):
+def normalise(
+    x: tf.Tensor,
+    gamma: tf.Tensor,
+    beta: tf.Tensor,
+    epsilon: float,
+    axes: tuple,
+    activation: str = "linear",
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Normalise over some axes, scale, shift and activate.
 
     Parameters
@@ -114,7 +122,7 @@ def _affine(x, scale, shift, activation: str):
     return _activate(x * scale + shift, activation)[0]
 
 
-def activate(x, activation: str):
+def activate(x: tf.Tensor, activation: str) -> tf.Tensor:
     """An activation that keeps nothing but its input for the gradient."""
     if activation != "mish":
         return _value(x, activation)
@@ -155,16 +163,16 @@ class InstanceNorm(_Activated, layers.Layer):
     activation : {"linear", "relu", "mish"}
     """
 
-    def __init__(self, epsilon=1e-5, activation="linear", **options):
+    def __init__(self, epsilon: float = 1e-5, activation: str = "linear", **options: Any) -> None:
         super().__init__(**options)
         self.epsilon = float(epsilon)
         self._take(activation)
 
-    def build(self, input_shape):
+    def build(self, input_shape: tuple) -> None:
         self.gamma = self.add_weight(name="gamma", shape=input_shape[-1:], initializer="ones")
         self.beta = self.add_weight(name="beta", shape=input_shape[-1:], initializer="zeros")
 
-    def call(self, inputs):
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
         return normalise(
             inputs,
             tf.convert_to_tensor(self.gamma),
@@ -174,7 +182,7 @@ class InstanceNorm(_Activated, layers.Layer):
             activation=self.activation,
         )[0]
 
-    def get_config(self):
+    def get_config(self) -> dict:
         return {**super().get_config(), "epsilon": self.epsilon}
 
 
@@ -184,11 +192,13 @@ class BatchNorm(_Activated, layers.BatchNormalization):
     channels last as by default, no masks.
     """
 
-    def __init__(self, activation="linear", **options):
+    def __init__(self, activation: str = "linear", **options: Any) -> None:
         super().__init__(**options)
         self._take(activation)
 
-    def call(self, inputs, training=None, mask=None):
+    def call(
+        self, inputs: tf.Tensor, training: bool | None = None, mask: tf.Tensor | None = None
+    ) -> tf.Tensor:
         gamma, beta = tf.convert_to_tensor(self.gamma), tf.convert_to_tensor(self.beta)
         if training and self.trainable:
             y, *moments = normalise(
@@ -214,9 +224,9 @@ class BatchNorm(_Activated, layers.BatchNormalization):
 class Activate(_Activated, layers.Layer):
     """An activation of `ACTIVATIONS`."""
 
-    def __init__(self, activation="linear", **options):
+    def __init__(self, activation: str = "linear", **options: Any) -> None:
         super().__init__(**options)
         self._take(activation)
 
-    def call(self, inputs):
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
         return activate(inputs, self.activation)

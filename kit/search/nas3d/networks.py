@@ -183,7 +183,7 @@ def redraw(model: keras.Model, seed: int) -> None:
             layer.kernel.assign(draw(1)["kernel_initializer"](layer.kernel.shape))
 
 
-def load(model: keras.Model, source) -> list:
+def load(model: keras.Model, source: Path | str | dict) -> list:
     """Fit a PyTorch state dict of the released code into a network, in place.
 
     Parameters

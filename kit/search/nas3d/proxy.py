@@ -13,6 +13,7 @@ searches that want to break them.
 
 import random
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -86,7 +87,7 @@ class Proxy:
             )
 
 
-def subset(sizes, fraction: int = 4, seed: int = 42) -> list[np.ndarray]:
+def subset(sizes: Sequence[int], fraction: int = 4, seed: int = 42) -> list[np.ndarray]:
     """Positions of the images drawn from parts of such sizes, in the order drawn: int (size //
     fraction,) each, at least one.
 
@@ -105,7 +106,7 @@ class Patience:
         Losses above the best, in a row, that are too many.
     """
 
-    def __init__(self, most: int):
+    def __init__(self, most: int) -> None:
         self.most, self.best, self.above = most, float("inf"), 0
 
     def stop(self, loss: float) -> bool:
@@ -279,7 +280,7 @@ _LOADED = {}  # the volumes that this process loaded last
 
 
 def evaluate(
-    values: dict, folder, *, dataset: str, fingerprint: str, space: dict, proxy: dict
+    values: dict, folder: Path | str, *, dataset: str, fingerprint: str, space: dict, proxy: dict
 ) -> tuple:
     """Judge the candidate of a search (:class:`kit.search.evolution.plan.SpacePlan`), and leave its
     history and weights in its folder.
@@ -341,7 +342,7 @@ def _volumes(dataset: str, fingerprint: str, edge: int) -> Inputs:
     return _LOADED[key]
 
 
-def weights(folder) -> list[np.ndarray]:
+def weights(folder: Path | str) -> list[np.ndarray]:
     """Weights that a candidate's proxy training ended with, in Keras' order."""
     with np.load(Path(folder) / WEIGHTS) as arrays:
         return [arrays[str(number)] for number in range(len(arrays.files))]

@@ -133,7 +133,12 @@ def logit_difference(name: str, model: keras.Model) -> float:
 
 
 def predicted(
-    name: str, path: Path | str, inputs: Inputs, rows, parent: Path | str, batch_size: int = 16
+    name: str,
+    path: Path | str,
+    inputs: Inputs,
+    rows: np.ndarray,
+    parent: Path | str,
+    batch_size: int = 16,
 ) -> record.Run:
     """Predictions of the released weights, made once.
 

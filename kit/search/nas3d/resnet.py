@@ -16,6 +16,7 @@ both sides, so PyTorch's weights give the same function.
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import keras
 import numpy as np
@@ -54,13 +55,18 @@ class ACSConv3D(layers.Layer):
     )
 
     def __init__(
-        self, filters, kernel_size, strides=1, kernel_initializer="glorot_uniform", **options
-    ):
+        self,
+        filters: int,
+        kernel_size: int,
+        strides: int = 1,
+        kernel_initializer: str | dict | keras.Initializer = "glorot_uniform",
+        **options: Any,
+    ) -> None:
         super().__init__(**options)
         self.filters, self.kernel_size, self.strides = int(filters), int(kernel_size), int(strides)
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
 
-    def build(self, input_shape):
+    def build(self, input_shape: tuple) -> None:
         self.kernel = self.add_weight(
             name="kernel",
             shape=(self.kernel_size, self.kernel_size, input_shape[-1], self.filters),
@@ -71,7 +77,7 @@ class ACSConv3D(layers.Layer):
         """Output channels of the axial, coronal and sagittal part."""
         return [(self.filters + 2 - part) // 3 for part in range(3)]
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> Any:
         import tensorflow as tf
 
         parts, pad = [], self.kernel_size // 2
@@ -92,14 +98,14 @@ class ACSConv3D(layers.Layer):
                 )
         return tf.concat(parts, -1)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
         return (
             input_shape[0],
             *(None if size is None else -(-size // self.strides) for size in input_shape[1:4]),
             self.filters,
         )
 
-    def get_config(self):
+    def get_config(self) -> dict:
         return {
             **super().get_config(),
             "filters": self.filters,

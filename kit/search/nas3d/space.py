@@ -18,9 +18,11 @@ holds the published ones.
 
 import functools
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from kit.errors import KitError
 
@@ -225,7 +227,7 @@ class Space:
         """Length of a genome."""
         return GENES
 
-    def levels(self, x) -> tuple:
+    def levels(self, x: ArrayLike) -> tuple:
         """The 29 choices of a genome: 21 edges, 5 indices into `operations`, 3 into `cells`,
         `stacks` and `filters`.
 
@@ -248,7 +250,7 @@ class Space:
         )
         return tuple(level(value, n) for value, n in zip(x.tolist(), counts, strict=True))
 
-    def genome(self, levels) -> np.ndarray:
+    def genome(self, levels: Sequence[int]) -> np.ndarray:
         """A genome that makes these 29 choices: the middles of their bins."""
         counts = (
             [2] * len(PAIRS)
@@ -257,14 +259,14 @@ class Space:
         )
         return np.array([(index + 0.5) / n for index, n in zip(levels, counts, strict=True)])
 
-    def raw(self, x) -> tuple:
+    def raw(self, x: ArrayLike) -> tuple:
         """The graph before pruning: its (7, 7) int matrix and the 5 operations."""
         chosen, matrix = self.levels(x), np.zeros((VERTICES, VERTICES), int)
         for pair, on in zip(PAIRS, chosen, strict=False):
             matrix[pair] = on
         return matrix, tuple(self.operations[index] for index in chosen[21:26])
 
-    def decode(self, x) -> Network3D:
+    def decode(self, x: ArrayLike) -> Network3D:
         """The network of a genome, its vertices in the genome's order.
 
         Raises
@@ -278,7 +280,7 @@ class Space:
             matrix, operations, self.cells[cells], self.stacks[stacks], self.filters[filters]
         )
 
-    def reason(self, x) -> str | None:
+    def reason(self, x: ArrayLike) -> str | None:
         """Why a genome stands for no network; None where it does."""
         try:
             prune(*self.raw(x))
@@ -286,7 +288,7 @@ class Space:
             return str(error)
         return None
 
-    def key(self, x, kind: str = "phenotype"):
+    def key(self, x: ArrayLike, kind: str = "phenotype") -> tuple | str | None:
         """What two genomes share if they count as the same; None for an infeasible genome under
         "phenotype", which equals nothing.
 
@@ -303,7 +305,7 @@ class Space:
             return paths(matrix, operations), degrees(matrix, operations)
         return None if self.reason(x) else canonical(self.decode(x))
 
-    def cost(self, x) -> int:
+    def cost(self, x: ArrayLike) -> int:
         """Multiply-adds of a feasible genome's network for one volume."""
         return macs(self.decode(x), self.classes, self.edge, self.channels)
 
@@ -325,7 +327,7 @@ def _kept(matrix) -> list:
     return sorted(ahead & behind) if last in ahead else []
 
 
-def prune(matrix, operations) -> tuple:
+def prune(matrix: ArrayLike, operations: Sequence[int]) -> tuple:
     """Remove what lies on no path from input to output.
 
     Parameters
@@ -379,7 +381,7 @@ def canonical(network: Network3D) -> Network3D:
     return Network3D(smallest, operations, network.cells, network.stacks, network.filters)
 
 
-def paths(matrix, operations) -> frozenset:
+def paths(matrix: np.ndarray, operations: Sequence[int]) -> frozenset:
     """Sequences of operations along all paths from input to output; the direct edge gives the empty
     one.
     """
@@ -396,7 +398,7 @@ def paths(matrix, operations) -> frozenset:
     return frozenset(found)
 
 
-def degrees(matrix, operations) -> frozenset:
+def degrees(matrix: ArrayLike, operations: Sequence[int]) -> frozenset:
     """Triples (operation, "in" or "out", degree) of all vertices, pruned or not, with "input" and
     "output" for the ends; degrees of 0 are left out.
     """
