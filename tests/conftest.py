@@ -16,9 +16,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 from suite_rules import (  # noqa: F401 (hooks)
+    counts_for_nobody,
     pytest_cmdline_main,
     pytest_collection_modifyitems,
-    pytest_fixture_setup,
     pytest_runtest_makereport,
 )
 
@@ -76,7 +76,7 @@ def smoke(request, tmp_path_factory):
     base = tmp_path_factory.getbasetemp()
     home = (base.parent if hasattr(request.config, "workerinput") else base) / "notebooks-smoke"
     home.mkdir(exist_ok=True)
-    with (home / "lock").open("w") as lock:
+    with counts_for_nobody(request.config), (home / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (home / "outcome.json").exists():
             files.write_json(home / "outcome.json", run_notebooks(home))

@@ -1,9 +1,9 @@
 """How the suite is run: on how many processes, in which order, and how long a test may take.
 
-`conftest` takes the hooks from here; a tiny suite of one's own gets the time limit alone by ``-p
-suite_rules``.
+`conftest` takes the hooks from here.
 """
 
+import contextlib
 import os
 import time
 from pathlib import Path
@@ -47,15 +47,18 @@ def limit() -> float:
     return float(os.environ.get("KIT_TEST_LIMIT", LIMIT))
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_fixture_setup(fixturedef, request):
-    """Note how long the shared fixture took, so that it is not held against its first user."""
+@contextlib.contextmanager
+def counts_for_nobody(config):
+    """Note how long the block took, so that it is not held against the test that came first.
+
+    A fixture of the session says so itself: pytest asks only the plugins and the conftest of the
+    root folder, not ``tests/conftest.py``, about the set-up of fixtures with that scope.
+    """
     started = time.perf_counter()
     try:
-        return (yield)
+        yield
     finally:
-        if fixturedef.argname == SHARED:
-            request.config.stash[SPENT] = time.perf_counter() - started
+        config.stash[SPENT] = time.perf_counter() - started
 
 
 SPENT = pytest.StashKey[float]()

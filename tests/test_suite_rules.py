@@ -12,14 +12,16 @@ import suite_rules
 TINY = """
 import time
 import pytest
+from suite_rules import counts_for_nobody
 
 @pytest.fixture
 def late():
     time.sleep(0.6)
 
 @pytest.fixture(scope="session")
-def smoke():
-    time.sleep(0.6)
+def smoke(request):
+    with counts_for_nobody(request.config):
+        time.sleep(0.6)
 
 def test_quick(): pass
 def test_long_call(): time.sleep(0.6)
@@ -34,10 +36,13 @@ def test_slow(): time.sleep(0.6)
 
 def tiny(folder, *arguments, limit="0.4"):
     """The end of what pytest says of the tiny suite under the time limit, and its exit code."""
-    (folder / "test_tiny.py").write_text(TINY)
+    (folder / "tests").mkdir(exist_ok=True)
+    (folder / "tests" / "test_tiny.py").write_text(TINY)
+    hooks = "pytest_cmdline_main, pytest_collection_modifyitems, pytest_runtest_makereport"
+    (folder / "tests" / "conftest.py").write_text(f"from suite_rules import {hooks}\n")
     (folder / "pytest.ini").write_text("[pytest]\nmarkers = slow\n")
     here = str(Path(suite_rules.__file__).parent)
-    command = [sys.executable, "-m", "pytest", "-q", "-rfE", "-p", "suite_rules", *arguments]
+    command = [sys.executable, "-m", "pytest", "-q", "-rfE", *arguments]
     environment = {
         **os.environ,
         "PYTHONPATH": here,
