@@ -167,8 +167,8 @@ def many(model: serving_classifier.Classifier) -> None:
         if (table[name].astype(str) != "").any()
     ]
     st.dataframe(table, hide_index=True, column_order=said)
-    # missing values are neither
-    strange, failed = int((table["familiar"] == False).sum()), int((table["error"] != "").sum())  # noqa: E712
+    strange = int((table["familiar"] == False).sum())  # noqa: E712  missing values are neither
+    failed = int((table["error"] != "").sum())
     st.caption(
         f"{len(table)} files: {failed} could not be used, {strange} do not look like the training "
         f"data. {serving_classifier.DISCLAIMER}"

@@ -30,14 +30,22 @@ TORCH_LOGITS = {
 # A file that PyTorch 2.15 wrote: arange(12) as 3 x 4 "plain", its transpose, the view [1:, 1:3],
 # the scalar [2, 3], and an int64 counter of 7
 TORCH_ZIP = (
-    "c-o~@U2D@&7(Qv!G-ln0bDwV0`Q3qbNxy8txvfZUBG^@w;7!TWtPN&KPjWgxKp2Px@4fOu#6RJ!e?c$2@<Q-J1VQlD8_#LdkYsCz^Uybe@;=Y|ocDd7RHZl#"
-    "0Ly{{XADdMXIC+d)rNwUO#7iBRwlrM$k~sns%03Oige3#xI1=3v$e)8T}2!OD>X=^<pd^c8;Wkin2Ic0ZDr~mq#F)bx3%q#ZZzshGabvW?`1g{Pp9Q11~@oV"
-    "X=;#mA)IJf3cBn5$-#t7;T#?^avZ<ab_XV<6oTxQ1f;k`ci{<%mZ&b|Ubcvc5d>2;I4W~E8QF^Iv@J(#z_Avt)}mX97SrnC#|fU6;$1i)QH18Ci=RaBR1Hqa"
-    "G`WdlBRCyJ&TL5uDJI3baMrCn=OX73JY9neGDEJUDu!ai#VB@ZOBz{Oar4h0c(w+Ydo56{j)^oIo^t_SBW_z})9=IiULOQ_0W(nuUc~zQOqUS6T!U9SnW~gz"
-    "+1Ec`y~C*_sskrJ4HmqKXLc-mS3&hX&35oy#mek~!Fxv_^zVOtc}|3o7)(D0%6)oox^>0So93=&BC%2!RAKlj=81syNAO1smxv7&Fb+070ozZIW|37DD{IHA"
-    "+dqbmkf9L`FV?=zlQA<xHKf2sz*VcfSh?|E0$kSpb^O@CKOFlw-s1Rx<0}q)X)u9f83(^fls<m8bCW0jIYQ}7P^lnRCJ#}X^s)(W`}22;5V1pfN5PuM>u*>2"
-    "_$|nBr1Hl%&3i}Be-Y&S3)s7oquDy%z^4lNcGdNUSmFO!2wx})0$(a*b48(Cyv`T0<-AZR<%-2JpXYOhe72Y`<#Q#Xa=x?#(pX2jr;;LKeVsvvjvY`Q{tid6"
-    "LHkXIaK9;VxTB*KK?BW&D7Io?plhQnK?{tBSU&kIzV)Ku;8vzW;QMh9@=O#N+`BLm&>^G{MF#g~Gz64=<baL^hq)NOs}DVV&8iZ^T=jC##IN}{HuC;Md5uZ*"
+    "c-o~@U2D@&7(Qv!G-ln0bDwV0`Q3qbNxy8txvfZUBG^@w;7!TWtPN&KPjWgxKp2Px@4fOu#6RJ!e?c$2"
+    "@<Q-J1VQlD8_#LdkYsCz^Uybe@;=Y|ocDd7RHZl#"
+    "0Ly{{XADdMXIC+d)rNwUO#7iBRwlrM$k~sns%03Oige3#xI1=3v$e)8T}2!OD>X=^<pd^c8;Wkin2Ic0"
+    "ZDr~mq#F)bx3%q#ZZzshGabvW?`1g{Pp9Q11~@oV"
+    "X=;#mA)IJf3cBn5$-#t7;T#?^avZ<ab_XV<6oTxQ1f;k`ci{<%mZ&b|Ubcvc5d>2;I4W~E8QF^Iv@J(#"
+    "z_Avt)}mX97SrnC#|fU6;$1i)QH18Ci=RaBR1Hqa"
+    "G`WdlBRCyJ&TL5uDJI3baMrCn=OX73JY9neGDEJUDu!ai#VB@ZOBz{Oar4h0c(w+Ydo56{j)^oIo^t_S"
+    "BW_z})9=IiULOQ_0W(nuUc~zQOqUS6T!U9SnW~gz"
+    "+1Ec`y~C*_sskrJ4HmqKXLc-mS3&hX&35oy#mek~!Fxv_^zVOtc}|3o7)(D0%6)oox^>0So93=&BC%2!"
+    "RAKlj=81syNAO1smxv7&Fb+070ozZIW|37DD{IHA"
+    "+dqbmkf9L`FV?=zlQA<xHKf2sz*VcfSh?|E0$kSpb^O@CKOFlw-s1Rx<0}q)X)u9f83(^fls<m8bCW0j"
+    "IYQ}7P^lnRCJ#}X^s)(W`}22;5V1pfN5PuM>u*>2"
+    "_$|nBr1Hl%&3i}Be-Y&S3)s7oquDy%z^4lNcGdNUSmFO!2wx})0$(a*b48(Cyv`T0<-AZR<%-2JpXYOh"
+    "e72Y`<#Q#Xa=x?#(pX2jr;;LKeVsvvjvY`Q{tid6"
+    "LHkXIaK9;VxTB*KK?BW&D7Io?plhQnK?{tBSU&kIzV)Ku;8vzW;QMh9@=O#N+`BLm&>^G{MF#g~Gz64="
+    "<baL^hq)NOs}DVV&8iZ^T=jC##IN}{HuC;Md5uZ*"
     "EyncR=6IfSzqSd+#jw46H}@|q?X5u"
 )
 

@@ -428,10 +428,11 @@ def test_nasnetlarge_is_fetched_from_the_address_of_keras():
     assert weights._address("nasnetlarge") == nasnet.NASNET_LARGE_WEIGHT_PATH_NO_TOP
     _, filename, md5 = weights.KERAS_FILES["nasnetlarge"]
     source = "".join(inspect.getsource(nasnet.NASNet).split())
-    assert (
-        f'"{weights._CACHED_AS[filename]}",NASNET_LARGE_WEIGHT_PATH_NO_TOP,cache_subdir="models",file_hash="{md5}"'
-        in source
+    call = (
+        f'"{weights._CACHED_AS[filename]}",NASNET_LARGE_WEIGHT_PATH_NO_TOP,'
+        f'cache_subdir="models",file_hash="{md5}"'
     )
+    assert call in source
 
 
 def test_a_dead_host_is_asked_once_a_process(empty_machine, monkeypatch):

@@ -32,6 +32,7 @@ from kit.search.evolution.opposition_log import (
     TRIAL,
     Books,
     Candidate,
+    frame,
 )
 from kit.search.evolution.opposition_settings import ODESettings
 
@@ -402,22 +403,15 @@ class ODE:
     # records
 
     def history(self, names: Sequence[str] | None = None) -> pd.DataFrame:
-        """One row a candidate of the log: its attributes, `duplicate` as the number it equals, and
-        its genes.
+        """One row a candidate of the log, see :func:`kit.search.evolution.opposition_log.frame`.
 
         Parameters
         ----------
         names : sequence of str, optional
             Column names of the genes; gene_0, gene_1, ... unless given.
         """
-        names, rows = names or [f"gene_{j}" for j in range(self.space.genes)], []
-        for candidate in self.log:
-            told = {name: value for name, value in vars(candidate).items() if name != "genes"}
-            told["duplicate"] = (
-                None if candidate.duplicate is None else self._name(self.log[candidate.duplicate])
-            )
-            rows.append({**told, **dict(zip(names, candidate.genes.tolist(), strict=True))})
-        return pd.DataFrame(rows)
+        names = names or [f"gene_{j}" for j in range(self.space.genes)]
+        return frame(self.log, names, self._name)
 
     def state(self) -> dict:
         """Everything that the rest of the search depends on, as plain JSON; numbers keep all their

@@ -2,9 +2,11 @@
 and the counts of every generation.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import pandas as pd
 
 INIT, OPPOSITE, TRIAL, JUMP, RANDOM = "init", "opposite-init", "trial", "jump", "random"
 
@@ -92,3 +94,25 @@ class Books:
     def counts(self) -> dict:
         """The five counters."""
         return {name: value for name, value in vars(self).items() if name != "generations"}
+
+
+def frame(
+    log: Sequence[Candidate], names: Sequence[str], name_of: Callable[[Candidate], int]
+) -> pd.DataFrame:
+    """One row a candidate: its attributes, `duplicate` as the number it equals, and its genes.
+
+    Parameters
+    ----------
+    log : sequence of Candidate
+    names : sequence of str
+        Column names of the genes.
+    name_of : callable
+        The number by which a candidate is known.
+    """
+    rows = []
+    for candidate in log:
+        told = {name: value for name, value in vars(candidate).items() if name != "genes"}
+        twin = candidate.duplicate
+        told["duplicate"] = None if twin is None else name_of(log[twin])
+        rows.append({**told, **dict(zip(names, candidate.genes.tolist(), strict=True))})
+    return pd.DataFrame(rows)

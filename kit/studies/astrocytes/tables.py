@@ -314,12 +314,12 @@ def factor_table(dataset: str, searches: dict) -> pd.DataFrame:
         line = {"epoch": epoch}
         for network in astrocytes_plan.NETWORKS:
             pairs = own.get(network, [])
+            at = f"{astrocytes_plan.TABLES[dataset]}/{network}.epoch{epoch}"
             line[f"{network}, ours"] = (
                 f"{pairs[epoch - 1][0]:g}, {pairs[epoch - 1][1]:g}" if epoch <= len(pairs) else "–"
             )
             line[f"{network}, printed"] = ", ".join(
-                f"{printed[f'{astrocytes_plan.TABLES[dataset]}/{network}.epoch{epoch}/{c}'].value:g}"
-                for c in ("str", "weak")
+                f"{printed[f'{at}/{c}'].value:g}" for c in ("str", "weak")
             )
         lines.append(line)
     return pd.DataFrame(lines)

@@ -185,7 +185,10 @@ def compare_on_test(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def tests_table(tests: Iterable[stats.Test], notes: dict | None = None) -> pd.DataFrame:  # noqa: PT028 (no test of pytest)
+def tests_table(
+    tests: Iterable[stats.Test],
+    notes: dict | None = None,  # noqa: PT028  no test of pytest
+) -> pd.DataFrame:
     """Tests as rows: test, statistic, df, p, difference (pp), note."""
     notes = notes or {}
     return pd.DataFrame(

@@ -116,7 +116,11 @@ def test_interrupted_it_goes_on_and_repeats_nothing(tmp_path, stop_at):
 
 
 @pytest.mark.parametrize("mode", ["paper", "clean"])
-def test_workers_train_what_the_sequential_search_trains_and_no_more(network, tmp_path, mode):  # noqa: F811
+def test_workers_train_what_the_sequential_search_trains_and_no_more(
+    network,  # noqa: F811
+    tmp_path,
+    mode,
+):
     (tmp_path / "log").mkdir()
     server, worker = network(a_plan(mode, pause=0.01, log=tmp_path / "log"))
     assert same(ended(server, at_work(*(worker(f"{name}#1") for name in "abc"))), expected(mode))
