@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass, field
 
+import numpy as np
+
+from kit.data.inputs import Inputs
 from kit.errors import KitError
 
 
@@ -36,6 +39,10 @@ class Network:
         NG, batches to a decision of the astrocytes.
     threshold : float
         AS, counter beyond which a filter is scaled.
+    reading : str
+        How Algorithm 3 is read, see :data:`kit.models.astrocyte_readings.READINGS`.
+    order : {"after", "before"}
+        Kernels are scaled after the optimizer's step, or before it as in the printed forward pass.
     settings : {"code", "text"}
         Nominal learning rates and momenta, see `kit.training.optimizers.SETTINGS`.
     """
@@ -51,7 +58,31 @@ class Network:
     astrocytes: str = "off"
     decisions: int = 4
     threshold: float = 2.0
+    reading: str = "literal"
+    order: str = "after"
     settings: str = "code"
+
+    def __post_init__(self):
+        if self.order not in ("after", "before"):
+            raise BadShortTraining(
+                f"There is no order {self.order!r} of scaling and step; choose after or before."
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Course:
+    """What holds for all epochs of a training: images, batches, sides of the crop and before it,
+    place of the loss, rate.
+    """
+
+    inputs: Inputs
+    rows: np.ndarray
+    batches: list
+    seed: int
+    sides: tuple
+    loss: int
+    rate: float
+    of_epochs: int | None
 
 
 @dataclass

@@ -4,11 +4,14 @@ sizes handed over.
 
 from dataclasses import replace
 
+import keras
 import numpy as np
 import pytest
 
 from kit.data import images, registry
+from kit.data.augment import crop_rotate
 from kit.evaluation import metrics
+from kit.models import astrocyte_readings
 from kit.training import optimizers, short, short_runs, train
 from kit.training.short import Network
 from kit.training.short_runs import Config
@@ -20,6 +23,8 @@ VALUES = {
     "weight_decay": 1e-4,
 }
 NETWORK = Network("squeezenet_1.1", 10, weights=None)
+# what the fixture `tiny` builds; the seed keeps it out of the way of others
+TINY = Network("shufflenetv2_x1.0", 10, weights=None, seed=77)
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +45,34 @@ def rows(inputs):
 @pytest.fixture(scope="module")
 def trainer():
     return short.trainer(NETWORK)
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    """Trainers of two convolutions with BatchNormalization, which are traced at once."""
+
+    def build(architecture, classes, *, channels, seed, bn_momentum, **rest):
+        keras.utils.set_random_seed(seed)
+        images = keras.Input((None, None, channels))
+        x = keras.layers.Conv2D(6, 3, strides=2, name="first")(images)
+        x = keras.layers.ReLU()(keras.layers.BatchNormalization(momentum=bn_momentum)(x))
+        x = keras.layers.DepthwiseConv2D(3, name="second")(x)
+        x = keras.layers.BatchNormalization(momentum=bn_momentum, name="stage4")(x)
+        x = keras.layers.GlobalAveragePooling2D()(keras.layers.ReLU()(x))
+        return keras.Model(images, keras.layers.Dense(classes)(keras.layers.Dropout(0.2)(x)))
+
+    monkeypatch.setattr(short.architectures, "build", build)
+    monkeypatch.setattr(
+        short.architectures,
+        "feature_model",
+        lambda model: keras.Model(
+            model.input,
+            keras.layers.GlobalAveragePooling2D()(model.get_layer("stage4").output),
+        ),
+    )
+    short.trainer.cache_clear()
+    yield
+    short.trainer.cache_clear()
 
 
 def train_briefly(trainer, inputs, rows, values=VALUES, **options):
@@ -127,25 +160,148 @@ def test_astrocytes_scale_and_released_ones_do_not(inputs, rows):
         assert sum(found.tally) > 0
 
 
+@pytest.mark.parametrize(
+    ("reading", "order"),
+    [
+        *((reading, "after") for reading in astrocyte_readings.READINGS),
+        ("literal", "before"),
+        ("undone", "before"),
+    ],
+)
+def test_factors_of_one_change_nothing_bit_for_bit(reading, order, tiny, inputs, rows):
+    """Weights, training loss and recalibrated predictions are the twin's."""
+    twin = short.trainer(TINY)
+    control = train_briefly(twin, inputs, rows, batch_size=10)
+    net = replace(TINY, astrocytes="algorithm", reading=reading, order=order)
+    doer = short.trainer(net)
+    found = train_briefly(doer, inputs, rows, batch_size=10, factors=[(1.0, 1.0)])
+    assert same(control.weights, found.weights)
+    assert control.history[0]["loss"] == found.history[0]["loss"]
+    assert sum(found.tally) > 0
+    fresh = [
+        d.predict(
+            inputs,
+            rows["val"],
+            32,
+            weights=d.recalibrate(inputs, rows["train"], 32, batch_size=10, weights=w.weights),
+        )
+        for d, w in ((twin, control), (doer, found))
+    ]
+    assert fresh[0].equals(fresh[1])
+
+
+def test_the_order_of_scaling_and_step_is_a_setting(tiny, inputs, rows):
+    """Four steps, of which the last one decides: the loss of these steps is the same in both
+    orders, the weights are not, and both differ from those without astrocytes.
+    """
+    found = {
+        order: train_briefly(
+            short.trainer(replace(TINY, astrocytes="algorithm", order=order)),
+            inputs,
+            rows,
+            batch_size=10,
+            factors=[(0.5, 1.5)],
+        )
+        for order in ("after", "before")
+    }
+    assert found["after"].history[0]["loss"] == found["before"].history[0]["loss"]
+    assert not same(found["after"].weights, found["before"].weights)
+    with pytest.raises(short.BadShortTraining, match="order"):
+        replace(TINY, order="never")
+
+
+def test_statistics_lag_behind_kernels_scaled_on_the_last_step(
+    tiny, inputs, rows, tmp_path, monkeypatch
+):
+    """NG divides the epoch: evaluated by its moving statistics the network is another one than the
+    one that was trained, and evaluated by statistics of its own it is again.
+    """
+    monkeypatch.setenv("KIT_RESULTS", str(tmp_path))
+    assert astrocyte_readings.decisions_at_epoch_ends(4, 4, 3) == [1, 2, 3]
+    assert astrocyte_readings.decisions_at_epoch_ends(5, 4, 9) == [4, 8]
+    run = short_runs.fit(
+        Config(
+            "astrocytes",
+            "smoke",
+            "stale",
+            replace(TINY, astrocytes="algorithm", reading="count"),
+            VALUES,
+            1,
+            32,
+            batch_size=10,
+            factors=((3.0, 1.0),),
+            watch=("val",),
+            features="val",
+            recalibrated=True,
+        ),
+        inputs,
+        rows,
+    )
+    history, told = run.history(), run.metrics()
+    assert {"val_accuracy", "val_accuracy_recalibrated"} <= set(history)
+    assert set(run.predictions()["statistics"]) == set(short_runs.STATISTICS)
+    stale, fresh = (short_runs.predictions(run, "val", kind) for kind in short_runs.STATISTICS)
+    assert len(stale) == len(fresh) == 20
+    scores = [f"score_{c}" for c in range(10)]
+    # every filter is three times as large: stale statistics blow the activations up
+    assert np.abs(stale[scores] - fresh[scores]).to_numpy().max() > 0.05
+    assert told["val"] == short.rates(stale)
+    assert told["val-recalibrated"] == short.rates(fresh)
+    with np.load(run.folder / "features.npz") as features:
+        assert set(features) == {"1", "1-recalibrated"}
+        assert np.abs(features["1"]).mean() > 1.5 * np.abs(features["1-recalibrated"]).mean()
+
+
 def test_a_last_batch_of_one_image_is_left_out():
     assert short._batches(41, 20) == [(0, 20), (20, 40)]
     assert short._batches(42, 20)[-1] == (40, 42)
     assert short._batches(1, 20) == [(0, 1)]
 
 
-def test_recalibration_gives_the_statistics_of_the_images(inputs, rows):
-    network = Network("mobilenetv3_small", 10, weights=None)
-    doer = short.trainer(network)
-    few = rows["train"][:8]
-    doer.recalibrate(inputs, few, 32, weights=doer.initial)
-    norm = next(layer for layer in doer._norms())
-    first = np.array(norm.moving_mean)
-    doer.recalibrate(inputs, few, 32, batch_size=4)
-    np.testing.assert_allclose(
-        first, np.array(norm.moving_mean), atol=1e-5
-    )  # means average exactly over batches of equal size
-    assert np.abs(first).max() > 1e-3
+def test_recalibration_sees_what_training_sees(tiny, inputs, rows):
+    """The first layer's means are those of the augmented images in the epoch's batches, not of the
+    plain ones.
+    """
+    doer = short.trainer(TINY)
+    few = rows["train"][:12]
+    doer.recalibrate(inputs, few, 32, batch_size=4, seed=5, epoch=2, weights=doer.initial)
+    norm = doer._norms()[0]
+    measured = np.array(norm.moving_mean), np.array(norm.moving_variance)
+    order = np.random.default_rng([5, 2]).permutation(12)
+    units = np.asarray(crop_rotate.draw(5, 2, 12))[order]
+    before = keras.Model(doer.model.input, norm.input)
+    outputs = [
+        np.asarray(
+            before(
+                crop_rotate.augment(
+                    inputs.x[few[order[i : i + 4]]], units[i : i + 4], 32, normalisation="imagenet"
+                )
+            ),
+            np.float64,
+        )
+        for i in (0, 4, 8)
+    ]
+    means = [o.mean((0, 1, 2)) for o in outputs]
+    np.testing.assert_allclose(measured[0], np.mean(means, 0), atol=2e-4)
+    variances = [o.var((0, 1, 2)) for o in outputs]
+    np.testing.assert_allclose(measured[1], np.mean(variances, 0), rtol=2e-3, atol=1e-5)
+    plain = np.asarray(before(crop_rotate.prepare(inputs.x[few], 32, "imagenet")))
+    assert np.abs(plain.mean((0, 1, 2)) - measured[0]).max() > 0.01
     assert norm.momentum == 0.9
+
+
+def test_recalibration_changes_statistics_only_and_is_taken_back(tiny, inputs, rows):
+    doer = short.trainer(TINY)
+    doer.load(None)
+    before = doer.model.get_weights()
+    with doer.recalibrated(inputs, rows["train"], 32, batch_size=10) as inside:
+        moved = [not np.array_equal(a, b) for a, b in zip(before, inside, strict=True)]
+    names = [w.path for w in doer.model.weights]
+    assert {n.rsplit("/", 1)[1] for n, m in zip(names, moved, strict=True) if m} == {
+        "moving_mean",
+        "moving_variance",
+    }
+    assert same(before, doer.model.get_weights())
 
 
 def test_rates_are_those_of_the_table(trainer, inputs, rows):

@@ -108,9 +108,14 @@ class Nursery:
         )["mcc"]
 
     def recalibrate(self, architecture: str, weights: list | None, size: int) -> list:
-        """The same weights with moving statistics of the training images."""
+        """The same weights with moving statistics that the training pipeline measures anew."""
         return self.trainer(architecture).recalibrate(
-            self.inputs, self.parts["train"], size, weights=weights
+            self.inputs,
+            self.parts["train"],
+            size,
+            batch_size=self.settings.batch_size,
+            seed=self.settings.seed,
+            weights=weights,
         )
 
 
