@@ -30,7 +30,7 @@ from kit.models.astrocytes import Astrocytes
 from kit.training import losses, optimizers
 from kit.training import predictions as training_predictions
 from kit.training.config import Diverged
-from kit.training.short_network import BadShortTraining, Course, Network, Trained
+from kit.training.short_network import BadShortTraining, Course, Network, Trained, batches_of
 
 KEPT = 16  # trainers that a process holds at most
 
@@ -87,11 +87,9 @@ class Trainer:
             input_signature=[pixels, targets, units, size, size, scalar, pair, seed],
             autograph=False,
         )
-        self._scores = tf.function(
-            self._predict_step, input_signature=[pixels, size], autograph=False
-        )
-        self._pooled = tf.function(
-            self._feature_step, input_signature=[pixels, size], autograph=False
+        self._scores, self._pooled = (
+            tf.function(step, input_signature=[pixels, size], autograph=False)
+            for step in (self._predict_step, self._feature_step)
         )
         self._moments = tf.function(
             self._moment_step,
@@ -104,7 +102,14 @@ class Trainer:
     def _fed(self, pixels, targets, units, size, resized, seed) -> tuple:
         """Images and targets as the network is trained on them."""
         if self.network.augmentation:
-            x = crop_rotate.augment(pixels, units, size, resized, normalisation=self.normalisation)
+            x = crop_rotate.augment(
+                pixels,
+                units,
+                size,
+                resized,
+                crop_rotate.ThesisAugmentation(brightness=self.network.brightness),
+                normalisation=self.normalisation,
+            )
         else:
             x = crop_rotate.prepare(pixels, size, self.normalisation)
         return mixing.mix(x, targets, seed, self.network.mixing)
@@ -198,6 +203,7 @@ class Trainer:
         seed: int = 0,
         first_epoch: int = 0,
         of_epochs: int | None = None,
+        cosine_floor: float = 0.1,
         decay_mode: str = "l2_all",
         weights: list | None = None,
         factors=None,
@@ -226,7 +232,9 @@ class Trainer:
         first_epoch : int
             Epochs that came before.
         of_epochs : int, optional
-            Epochs of the cosine, which falls to a tenth step by step; None keeps the rate.
+            Epochs of the cosine, which falls step by step; None keeps the rate.
+        cosine_floor : float
+            What it falls to, as a fraction of the rate; a tenth in the released code.
         decay_mode : str
             See :func:`kit.training.optimizers.decayed`.
         weights : list of numpy.ndarray, optional
@@ -263,12 +271,13 @@ class Trainer:
         course = Course(
             inputs=inputs,
             rows=rows,
-            batches=_batches(len(rows), batch_size),
+            batches=batches_of(len(rows), batch_size),
             seed=seed,
             sides=(size, resized),
             loss=loss,
             rate=rate,
             of_epochs=of_epochs,
+            floor=cosine_floor,
         )
         history = []
         with training_predictions.memory(self.network.architecture, batch_size):
@@ -327,7 +336,9 @@ class Trainer:
             if course.of_epochs:
                 self.optimizer.configure(
                     learning_rate=course.rate
-                    * optimizers.cosine(epoch * length + step, course.of_epochs * length)
+                    * optimizers.cosine(
+                        epoch * length + step, course.of_epochs * length, course.floor
+                    )
                 )
             value = float(self._step(**batch, loss_index=course.loss, factors=pair))
             total, seen = total + value * count, seen + count
@@ -412,7 +423,7 @@ class Trainer:
         if variables:
             rows = np.asarray(rows)
             resized = crop_rotate.resized_side(size) if resized is None else resized
-            batches, sides = _batches(len(rows), batch_size), (size, resized)
+            batches, sides = batches_of(len(rows), batch_size), (size, resized)
             with training_predictions.memory(self.network.architecture, batch_size):
                 training_predictions.assign_means(
                     variables,
@@ -427,9 +438,7 @@ class Trainer:
 
     @contextlib.contextmanager
     def recalibrated(self, *args, **kwargs):
-        """Within, the network has the statistics of :meth:`recalibrate`, whose arguments these
-        are; afterwards it has the ones that it had, bit for bit.
-        """
+        """Within, the network is as :meth:`recalibrate` makes it; afterwards as it was."""
         kept = self.model.get_weights()
         try:
             yield self.recalibrate(*args, **kwargs)
@@ -470,12 +479,6 @@ class Trainer:
                 for i in range(0, len(rows), batch_size)
             ]
         return np.concatenate(found)
-
-
-def _batches(count: int, size: int) -> list:
-    """Limits of the batches of an epoch; a last one of a single image is left out."""
-    limits = [(start, min(start + size, count)) for start in range(0, count, size)]
-    return limits[:-1] if len(limits) > 1 and limits[-1][1] - limits[-1][0] == 1 else limits
 
 
 @functools.lru_cache(maxsize=KEPT)

@@ -32,6 +32,8 @@ class Network:
         Of every BatchNormalization; the networks' own need thousands of steps.
     augmentation : bool
         The thesis' augmentation on training images.
+    brightness : float
+        Of the augmentation's jitter, the only one of colours that the released code has.
     mixing : {"off", "choice", "cutmix", "mixup"}
         CutMix or MixUp of the batches (:func:`kit.data.augment.mixing.mix`).
     astrocytes : {"off", "algorithm", "released"}
@@ -54,6 +56,7 @@ class Network:
     seed: int = 0
     bn_momentum: float | None = 0.9
     augmentation: bool = True
+    brightness: float = 0.5
     mixing: str = "off"
     astrocytes: str = "off"
     decisions: int = 4
@@ -83,6 +86,7 @@ class Course:
     loss: int
     rate: float
     of_epochs: int | None
+    floor: float
 
 
 @dataclass
@@ -105,3 +109,9 @@ class Trained:
     history: list
     tally: list = field(default_factory=list)
     zeroed: int = 0
+
+
+def batches_of(count: int, size: int) -> list:
+    """Limits of the batches of an epoch; a last one of a single image is left out."""
+    limits = [(start, min(start + size, count)) for start in range(0, count, size)]
+    return limits[:-1] if len(limits) > 1 and limits[-1][1] - limits[-1][0] == 1 else limits

@@ -54,6 +54,7 @@ class Config:
     batch_size: int = 32
     seed: int = 0
     cosine: bool = False
+    cosine_floor: float = 0.1
     decay_mode: str = "l2_all"
     factors: tuple | None = None
     watch: tuple = ("val",)
@@ -182,6 +183,7 @@ def _fit(run, config: Config, inputs, parts) -> pd.DataFrame:
         batch_size=config.batch_size,
         seed=config.seed,
         of_epochs=config.epochs if config.cosine else None,
+        cosine_floor=config.cosine_floor,
         decay_mode=config.decay_mode,
         factors=config.factors,
         watch=lambda epoch: judge.judge(epoch, config.watch, config.features),

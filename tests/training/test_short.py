@@ -12,7 +12,7 @@ from kit.data import images, registry
 from kit.data.augment import crop_rotate
 from kit.evaluation import metrics
 from kit.models import astrocyte_readings
-from kit.training import optimizers, short, short_runs, train
+from kit.training import optimizers, short, short_network, short_runs, train
 from kit.training.short import Network
 from kit.training.short_runs import Config
 
@@ -23,7 +23,7 @@ VALUES = {
     "weight_decay": 1e-4,
 }
 NETWORK = Network("squeezenet_1.1", 10, weights=None)
-# what the fixture `tiny` builds; the seed keeps it out of the way of others
+# what the fixture `tiny_networks` builds; the seed keeps it out of the way of others
 TINY = Network("shufflenetv2_x1.0", 10, weights=None, seed=77)
 
 
@@ -45,34 +45,6 @@ def rows(inputs):
 @pytest.fixture(scope="module")
 def trainer():
     return short.trainer(NETWORK)
-
-
-@pytest.fixture
-def tiny(monkeypatch):
-    """Trainers of two convolutions with BatchNormalization, which are traced at once."""
-
-    def build(architecture, classes, *, channels, seed, bn_momentum, **rest):
-        keras.utils.set_random_seed(seed)
-        images = keras.Input((None, None, channels))
-        x = keras.layers.Conv2D(6, 3, strides=2, name="first")(images)
-        x = keras.layers.ReLU()(keras.layers.BatchNormalization(momentum=bn_momentum)(x))
-        x = keras.layers.DepthwiseConv2D(3, name="second")(x)
-        x = keras.layers.BatchNormalization(momentum=bn_momentum, name="stage4")(x)
-        x = keras.layers.GlobalAveragePooling2D()(keras.layers.ReLU()(x))
-        return keras.Model(images, keras.layers.Dense(classes)(keras.layers.Dropout(0.2)(x)))
-
-    monkeypatch.setattr(short.architectures, "build", build)
-    monkeypatch.setattr(
-        short.architectures,
-        "feature_model",
-        lambda model: keras.Model(
-            model.input,
-            keras.layers.GlobalAveragePooling2D()(model.get_layer("stage4").output),
-        ),
-    )
-    short.trainer.cache_clear()
-    yield
-    short.trainer.cache_clear()
 
 
 def train_briefly(trainer, inputs, rows, values=VALUES, **options):
@@ -168,7 +140,7 @@ def test_astrocytes_scale_and_released_ones_do_not(inputs, rows):
         ("undone", "before"),
     ],
 )
-def test_factors_of_one_change_nothing_bit_for_bit(reading, order, tiny, inputs, rows):
+def test_factors_of_one_change_nothing_bit_for_bit(reading, order, tiny_networks, inputs, rows):
     """Weights, training loss and recalibrated predictions are the twin's."""
     twin = short.trainer(TINY)
     control = train_briefly(twin, inputs, rows, batch_size=10)
@@ -190,7 +162,7 @@ def test_factors_of_one_change_nothing_bit_for_bit(reading, order, tiny, inputs,
     assert fresh[0].equals(fresh[1])
 
 
-def test_the_order_of_scaling_and_step_is_a_setting(tiny, inputs, rows):
+def test_the_order_of_scaling_and_step_is_a_setting(tiny_networks, inputs, rows):
     """Four steps, of which the last one decides: the loss of these steps is the same in both
     orders, the weights are not, and both differ from those without astrocytes.
     """
@@ -211,7 +183,7 @@ def test_the_order_of_scaling_and_step_is_a_setting(tiny, inputs, rows):
 
 
 def test_statistics_lag_behind_kernels_scaled_on_the_last_step(
-    tiny, inputs, rows, tmp_path, monkeypatch
+    tiny_networks, inputs, rows, tmp_path, monkeypatch
 ):
     """NG divides the epoch: evaluated by its moving statistics the network is another one than the
     one that was trained, and evaluated by statistics of its own it is again.
@@ -253,12 +225,12 @@ def test_statistics_lag_behind_kernels_scaled_on_the_last_step(
 
 
 def test_a_last_batch_of_one_image_is_left_out():
-    assert short._batches(41, 20) == [(0, 20), (20, 40)]
-    assert short._batches(42, 20)[-1] == (40, 42)
-    assert short._batches(1, 20) == [(0, 1)]
+    assert short_network.batches_of(41, 20) == [(0, 20), (20, 40)]
+    assert short_network.batches_of(42, 20)[-1] == (40, 42)
+    assert short_network.batches_of(1, 20) == [(0, 1)]
 
 
-def test_recalibration_sees_what_training_sees(tiny, inputs, rows):
+def test_recalibration_sees_what_training_sees(tiny_networks, inputs, rows):
     """The first layer's means are those of the augmented images in the epoch's batches, not of the
     plain ones.
     """
@@ -290,7 +262,7 @@ def test_recalibration_sees_what_training_sees(tiny, inputs, rows):
     assert norm.momentum == 0.9
 
 
-def test_recalibration_changes_statistics_only_and_is_taken_back(tiny, inputs, rows):
+def test_recalibration_changes_statistics_only_and_is_taken_back(tiny_networks, inputs, rows):
     doer = short.trainer(TINY)
     doer.load(None)
     before = doer.model.get_weights()
