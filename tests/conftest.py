@@ -231,9 +231,9 @@ def tiny_networks(monkeypatch):
         keras.utils.set_random_seed(seed)
         images = keras.Input((None, None, channels))
         x = keras.layers.Conv2D(6, 3, strides=2, name="first")(images)
-        x = keras.layers.ReLU()(keras.layers.BatchNormalization(momentum=bn_momentum)(x))
+        x = keras.layers.ReLU()(keras.layers.BatchNormalization(momentum=bn_momentum or 0.9)(x))
         x = keras.layers.DepthwiseConv2D(3, name="second")(x)
-        x = keras.layers.BatchNormalization(momentum=bn_momentum, name="stage4")(x)
+        x = keras.layers.BatchNormalization(momentum=bn_momentum or 0.9, name="stage4")(x)
         x = keras.layers.GlobalAveragePooling2D()(keras.layers.ReLU()(x))
         return keras.Model(images, keras.layers.Dense(classes)(keras.layers.Dropout(0.2)(x)))
 

@@ -18,6 +18,7 @@ import pandas as pd
 from kit import files, paths, record
 from kit.data.inputs import Inputs, check_parts
 from kit.training.short import Network, rates, trainer
+from kit.training.short_network import BadShortTraining
 
 STATISTICS = ("moving", "recalibrated")
 
@@ -37,6 +38,9 @@ class Config:
         empty for none.
     keep_weights : bool
         weights.npz, arrays in the order of ``get_weights()``.
+    keep : {"last", "best"}
+        Weights that are predicted with: of the last epoch, or of the one with the highest MCC on
+        the part "val", the earliest of several.
     recalibrated : bool
         Evaluate with recalibrated statistics too: further columns <part>_accuracy_recalibrated and
         so on, arrays "1-recalibrated" and so on, a column `statistics` of predictions.csv (one of
@@ -60,7 +64,15 @@ class Config:
     watch: tuple = ("val",)
     features: str = ""
     keep_weights: bool = False
+    keep: str = "last"
     recalibrated: bool = False
+
+    def __post_init__(self):
+        if self.keep not in ("last", "best") or (self.keep == "best" and "val" not in self.watch):
+            raise BadShortTraining(
+                f"keep is {self.keep!r}; choose last, or best with the part val among those "
+                "watched."
+            )
 
 
 def run_of(config: Config, inputs: Inputs, parts: dict) -> record.Run:
@@ -133,7 +145,7 @@ class _Judge:
         self.config, self.inputs, self.parts = config, inputs, parts
         self.doer = trainer(config.network)
         self.place = {part: np.sort(rows) for part, rows in parts.items() if part != "train"}
-        self.tables, self.pooled = {}, {}
+        self.tables, self.pooled, self.best = {}, {}, None
 
     def with_statistics(self, kind: str, epoch: int):
         """Context in which the network has one kind of statistics."""
@@ -149,6 +161,13 @@ class _Judge:
             epoch=epoch,
             resized=given.resized,
         )
+
+    def after_epoch(self, epoch: int) -> dict:
+        """What history.csv says of an epoch; remembers the best one if that is to be kept."""
+        found = self.judge(epoch, self.config.watch, self.config.features)
+        if self.config.keep == "best" and (self.best is None or found["val_mcc"] > self.best[0]):
+            self.best = (found["val_mcc"], self.doer.model.get_weights(), epoch)
+        return found
 
     def judge(self, epoch: int, watched: tuple, features: str = "") -> dict:
         """Predict parts after an epoch (from 1); returns what history.csv says of them."""
@@ -186,9 +205,12 @@ def _fit(run, config: Config, inputs, parts) -> pd.DataFrame:
         cosine_floor=config.cosine_floor,
         decay_mode=config.decay_mode,
         factors=config.factors,
-        watch=lambda epoch: judge.judge(epoch, config.watch, config.features),
+        watch=judge.after_epoch,
     )
-    judge.judge(config.epochs, tuple(part for part in judge.place if part not in config.watch))
+    weights, epoch = (trained.weights, config.epochs) if judge.best is None else judge.best[1:]
+    judge.doer.load(weights)
+    known = () if config.keep == "best" else config.watch
+    judge.judge(epoch, tuple(part for part in judge.place if part not in known))
     history = pd.DataFrame(trained.history)
     files.write_csv(run.folder / "history.csv", history)
     files.write_csv(run.folder / "predictions.csv", _all_tables(config, judge))
@@ -196,7 +218,7 @@ def _fit(run, config: Config, inputs, parts) -> pd.DataFrame:
         ("features", judge.pooled),
         (
             "weights",
-            {str(i): w for i, w in enumerate(trained.weights)} if config.keep_weights else {},
+            {str(i): w for i, w in enumerate(weights)} if config.keep_weights else {},
         ),
     ):
         if arrays:
