@@ -318,3 +318,37 @@ def test_a_run_is_kept_and_not_repeated(tmp_path, monkeypatch, inputs, rows):
         path for path in tmp_path.rglob("status.json") if "lower learning_rate" in path.read_text()
     ]
     assert len(failed) == 1
+
+
+def test_settings_of_the_text_and_of_the_released_code_are_parameters(tiny_networks, inputs, rows):
+    """The cosine's floor, the jitter and the optimizer's settings change a training, and nothing
+    else does.
+    """
+    sgd = {**VALUES, "optimizer": "sgd", "learning_rate": 0.5}
+    options = {"epochs": 2, "of_epochs": 2}
+    first = train_briefly(short.trainer(TINY), inputs, rows, sgd, **options)
+    again = train_briefly(short.trainer(TINY), inputs, rows, sgd, **options, cosine_floor=0.1)
+    assert same(first.weights, again.weights)
+    for network, more in (
+        (TINY, {"cosine_floor": 0.0}),
+        (replace(TINY, brightness=0.0), {}),
+        (replace(TINY, settings="text"), {}),
+    ):
+        other = train_briefly(short.trainer(network), inputs, rows, sgd, **options, **more)
+        assert not same(first.weights, other.weights)
+
+
+def test_the_best_epoch_is_kept_only_where_asked(
+    tiny_networks, inputs, rows, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("KIT_RESULTS", str(tmp_path))
+    last = Config("gencnn", "smoke", "final", TINY, VALUES, 4, 32, batch_size=10)
+    with pytest.raises(short_network.BadShortTraining, match="keep is 'best'"):
+        replace(last, keep="best", watch=())
+    told = {}
+    for keep in ("last", "best"):
+        run = short_runs.fit(replace(last, keep=keep), inputs, rows)
+        told[keep] = run.metrics()["val"]["mcc"]
+    history = run.history()["val_mcc"]
+    assert told["last"] == pytest.approx(history.iloc[-1])
+    assert told["best"] == pytest.approx(history.max())
