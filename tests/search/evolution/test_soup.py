@@ -10,6 +10,7 @@ import pytest
 
 from kit.errors import KitError
 from kit.search.evolution import averaging, genome, plan, soup
+from kit.search.evolution.genetic import Lineage
 from kit.search.evolution.soup_settings import BadSchedule, SoupSettings, image_sizes
 
 
@@ -338,25 +339,32 @@ def test_all_individuals_are_recalibrated_or_none(recalibrate, tmp_path):
         assert row["fitness"] == pytest.approx(1 - np.abs(judged).mean() / 10, abs=1e-6)
 
 
-def test_a_parent_of_share_zero_is_copied_past_not_averaged(tmp_path):
+def test_a_parent_of_share_zero_is_no_part_of_an_average(tmp_path):
     """The generation's worst has the share 0 beside any other: nothing is averaged then, the
-    weights are the better parent's and the table says so.
+    weights are the other parent's and the table says so.
     """
-    nursery = Toy()
-    done = run(tmp_path, nursery, dataclasses.replace(SETTINGS, first=30), until=2)
-    before = {row["individual"]: row for row in done.rows if row["generation"] == 0}
-    lone = [
-        row
-        for row in done.rows
-        if row["generation"] == 1
-        and row["first"] != row["second"]
-        and row["share"] in (0.0, 1.0)
-        and row.get("inheritance")
-        and all(before[row[p]]["reason"] is None for p in ("first", "second"))
-        and before[row["first"]]["architecture"] == before[row["second"]]["architecture"]
+    search = run(tmp_path, settings=dataclasses.replace(SETTINGS, first=20), until=1)
+    alike = [
+        row["individual"]
+        for row in search.rows
+        if row["reason"] is None and row["architecture"] == "a"
     ]
-    assert lone
-    assert {row["inheritance"] for row in lone} == {"copied"}
+    first, second = alike[:2]
+    for shares, ways in (
+        ((1.0, 0.0), "copied"),
+        ((0.0, 1.0), "copied"),
+        ((0.7, 0.3), "averaged"),
+    ):
+        search.algorithm.lineage = Lineage(
+            ("offspring",),
+            np.array([[first, second]]),
+            np.array([shares]),
+            np.array([int(shares[1] > shares[0])]),
+        )
+        weights, inheritance = search._inherited(1, 0, "a")
+        assert inheritance == ways
+        parents = [soup.load(search.file(0, k))[0] for k in (first, second)]
+        np.testing.assert_allclose(weights[0], np.average(parents, 0, shares), rtol=1e-6)
 
 
 def test_copying_the_better_parent_averages_nothing(tmp_path):

@@ -178,7 +178,7 @@ def test_comparisons_and_paths(runs):
     table = tables.model_table(runs)
     assert len(table) == 2 * 2 * 4  # arms, kinds of statistics, models
     assert (table["seeds"] == 3).all()
-    assert (table["SD over seeds"] > 0).all()
+    assert (table["SD over seeds"] > 0).sum() >= 12  # the others make no error with any seed
     assert ((table["low"] <= table["test MCC"]) & (table["test MCC"] <= table["high"])).all()
     for kind, part in table.groupby("statistics"):
         one = part[part["model"] == tables.MODELS["greedy"]].iloc[0]
