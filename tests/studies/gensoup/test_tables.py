@@ -199,7 +199,7 @@ def test_comparisons_and_paths(runs):
         3,
         3,
     ]
-    assert len(figures.models(table).axes) == 2
+    assert len(figures.models(table).axes) == 4  # arms and kinds of statistics
 
 
 def test_settings_tables_are_the_papers():
