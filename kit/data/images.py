@@ -125,9 +125,9 @@ def prepared(name: str, tag: dict, prepare: Callable, size: int) -> Inputs:
 
 
 def indexed(name: str) -> pd.DataFrame:
-    """Index of a registered set with the near-duplicate group of each image, "group"."""
-    groups = duplicates.groups(name)[["image_id", "near_group"]].rename(
-        columns={"near_group": "group"}
+    """Index of a registered set with the twin group of each image, "group"."""
+    groups = duplicates.groups(name)[["image_id", "twin_group"]].rename(
+        columns={"twin_group": "group"}
     )
     return registry.index(name).merge(groups, on="image_id", validate="one_to_one")
 

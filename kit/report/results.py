@@ -18,7 +18,7 @@ BINARY = ("accuracy", "sensitivity", "specificity", "auc")
 
 
 def leak_free(predictions: pd.DataFrame, name: str, train_ids) -> pd.DataFrame:
-    """The rows of `predictions` whose image has no near-duplicate among `train_ids`; `name` is the
+    """The rows of `predictions` whose image has no twin among `train_ids`; `name` is the
     registered data set.
     """
     keep = duplicates.leak_free(

@@ -165,7 +165,7 @@ def store_split(out: artefacts.Artefacts, table: pd.DataFrame) -> None:
 
 def part_table(plan: Plan) -> pd.DataFrame:
     """Images a class of the sets that this run uses: train, valid, test, and test without a
-    near-duplicate in training.
+    twin in training.
     """
     rows = []
     for name in dict.fromkeys([plan.convergence, *dict(plan.medical).values()]):

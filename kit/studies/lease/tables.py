@@ -3,7 +3,7 @@
 Nothing here sees a model. What differs from the paper: it gives single runs without intervals on a
 test folder in which 251 of 394 images are pixel copies of training images; here every number has an
 interval (Wilson for accuracy, bootstrap over duplicate groups for the others) and a second value on
-the images without a near-duplicate in the training folder, and methods are compared over search
+the images without a twin in the training folder, and methods are compared over search
 seeds. Averages are macro over one-against-rest classes; F1 is the harmonic mean of macro precision
 and recall, which is what the printed column fits within 0.06 points. The averages leave out a class
 without images, which the leak-free part of the paper's test set has: no image without a tumour is
@@ -168,7 +168,7 @@ def short(long: pd.DataFrame, rows: dict) -> pd.DataFrame:
 
 
 def count_table(name: str) -> pd.DataFrame:
-    """Table 2: images a class in training and test, and test images without a near-duplicate in the
+    """Table 2: images a class in training and test, and test images without a twin in the
     training folder; index = the printed class names.
     """
     index = registry.index(name)
