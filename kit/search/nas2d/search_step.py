@@ -131,23 +131,12 @@ def _plain(kind: Kind, rates: Rates | None = None):
 
 
 def _listener(kind: Kind):
-    """The audience; in the exact mode it is differentiated twice, see `_plain`."""
-    if kind.mode == "exact":
-        return lambda weights, x: audience.forward(kind.audience, list(weights), x)
-    return listener(kind.audience, kind.size, kind.space, kind.options)
+    """The audience; not traced by itself, for it is differentiated twice, see `_plain`."""
+    return lambda weights, x: audience.forward(kind.audience, list(weights), x)
 
 
-def _quiet(kind: Kind):
-    """The explainer that makes perturbations, without dropout; None where it is the same as the
-    other.
-    """
-    if kind.mode == "exact":
-        return _plain(kind)
-    return _forward(kind) if kind.space.family == "pdarts" else None
-
-
-def _pixels(kind: Kind, batch):
-    return tf.cast(batch[0], tf.float32) * kind.scale, batch[1]
+def _pixels(kind: Kind, batch, dtype=tf.float32):
+    return tf.cast(batch[0], dtype) * kind.scale, batch[1]
 
 
 def _correct(logits, labels):
@@ -230,27 +219,111 @@ def arch_step(kind: Kind) -> Callable:
     """
 
     def step(weights, buffers, arch, moments, train, val, rates):
-        train, val, forward = _pixels(kind, train), _pixels(kind, val), _forward(kind, rates)
         if kind.order == 1:
-            found = hypergradient.first_order(forward, weights, arch, val)
+            found = hypergradient.first_order(
+                _forward(kind, rates), weights, arch, _pixels(kind, val)
+            )
         else:
-            found = hypergradient.second_order(
-                forward,
-                weights,
-                arch,
-                train,
-                val,
-                lr=rates.lr,
+            found = second_order(
+                kind,
+                weights=weights,
                 buffers=buffers,
-                momentum=kind.sgd[0],
-                decay=kind.sgd[1],
-                mode=kind.mode,
-                plain=_plain(kind, rates),
+                arch=arch,
+                train=train,
+                val=val,
+                rates=rates,
             )
         arch, moments = _moved(kind, arch, found.gradients, moments, rates)
         return arch, moments, {"arch_loss": found.loss, "arch_gradient": found.norm}
 
     return _traced(kind, step, "weights buffers arch moments train val rates")
+
+
+def lease_gradient(  # noqa: PLR0913 (tensors of the whole state, one by one, as in the steps)
+    kind: Kind,
+    *,
+    weights: list,
+    buffers: list,
+    arch: list,
+    told: list,
+    train: tuple,
+    val: tuple,
+    lecture: tuple,
+    delta: tf.Tensor,
+    rates: Rates,
+    reference: bool = False,
+) -> lease.LeaseGradient:
+    """The architecture gradient that :func:`lease_step` moves by.
+
+    Parameters
+    ----------
+    kind : Kind
+    weights, buffers, arch, told : list of tf.Tensor
+        Explainer's weights and momentum, architecture, audience's weights.
+    train, val, lecture : pair
+        uint8 images (N, H, W, C) and int labels (N,).
+    delta : tf.Tensor
+        Perturbations before their step, as the images of `lecture`.
+    rates : Rates
+    reference : bool
+        Whatever the kind's mode: exact, in the precision of `weights`, nothing traced by itself,
+        terms apart.
+    """
+    dtype = weights[0].dtype if reference else tf.float32
+    return lease.lease_gradient(
+        (_plain if reference else _forward)(kind, rates),
+        _listener(kind),
+        weights=weights,
+        audience_weights=told,
+        arch=arch,
+        train=_pixels(kind, train, dtype),
+        val=_pixels(kind, val, dtype),
+        delta0=delta,
+        settings=kind.lease,
+        gamma=rates.gamma,
+        lr=rates.lr,
+        audience_lr=rates.audience_lr,
+        buffers=buffers,
+        momentum=kind.sgd[0],
+        decay=kind.sgd[1],
+        order=kind.order,
+        explainer_weight=rates.own,
+        mode="exact" if reference else kind.mode,
+        quiet=_plain(kind),
+        lecture=_pixels(kind, lecture, dtype),
+        separate=reference or kind.separate,
+        plain=_plain(kind, rates),
+    )
+
+
+def second_order(
+    kind: Kind,
+    *,
+    weights: list,
+    buffers: list,
+    arch: list,
+    train: tuple,
+    val: tuple,
+    rates: Rates,
+    reference: bool = False,
+) -> hypergradient.ArchGradient:
+    """The architecture gradient of second order that :func:`arch_step` moves by; arguments as
+    :func:`lease_gradient`.
+    """
+    dtype = weights[0].dtype if reference else tf.float32
+    return hypergradient.second_order(
+        (_plain if reference else _forward)(kind, rates),
+        weights,
+        arch,
+        _pixels(kind, train, dtype),
+        _pixels(kind, val, dtype),
+        lr=rates.lr,
+        buffers=buffers,
+        momentum=kind.sgd[0],
+        decay=kind.sgd[1],
+        mode="exact" if reference else kind.mode,
+        plain=_plain(kind, rates),
+    )
 
 
 @functools.lru_cache(maxsize=KEPT)
@@ -263,29 +336,17 @@ def lease_step(kind: Kind) -> Callable:
     def step(  # noqa: PLR0913 (tensors of the whole state, one by one for the signature)
         weights, buffers, arch, moments, told, told_buffers, train, val, lecture, delta, rates
     ):
-        found = lease.lease_gradient(
-            _forward(kind, rates),
-            _listener(kind),
+        found = lease_gradient(
+            kind,
             weights=weights,
-            audience_weights=told,
-            arch=arch,
-            train=_pixels(kind, train),
-            val=_pixels(kind, val),
-            delta0=delta,
-            settings=kind.lease,
-            gamma=rates.gamma,
-            lr=rates.lr,
-            audience_lr=rates.audience_lr,
             buffers=buffers,
-            momentum=kind.sgd[0],
-            decay=kind.sgd[1],
-            order=kind.order,
-            explainer_weight=rates.own,
-            mode=kind.mode,
-            quiet=_quiet(kind),
-            lecture=_pixels(kind, lecture),
-            separate=kind.separate,
-            plain=_plain(kind, rates),
+            arch=arch,
+            told=told,
+            train=train,
+            val=val,
+            lecture=lecture,
+            delta=delta,
+            rates=rates,
         )
         moved = _moved(kind, arch, found.gradients, moments, rates)
         facts = {
