@@ -153,22 +153,23 @@ def estimate(
         else 0
     )
     shown = audience_floats(told[0], size, **told[1]) * HELD if lease else 0
-    operations = (
-        sum(len(ops) for reduction in (False, True) for ops in space.edge_ops(reduction))
-        // 2
-        * space.cells
-    )
     return Estimate(
         space,
         size=size,
         batch=batch,
         kind=kind,
         audience=told,
-        program=PROGRAM + round(EDGE_GRAPH * operations * PASSES[kind]),
+        program=PROGRAM + round(graph(space, PASSES[kind])),
         weights=FLOAT * COPIES[kind] * (supernet.parameters(space) + own),
         activations=round(FLOAT * batch * activation_floats(space, size) * PASSES[kind] * FRESH),
         audience_activations=round(FLOAT * batch * shown * FRESH),
     )
+
+
+def graph(space: supernet.Space, passes: float) -> float:
+    """Bytes of the graph of so many passes through a supernet."""
+    operations = sum(len(ops) for reduction in (False, True) for ops in space.edge_ops(reduction))
+    return EDGE_GRAPH * (operations // 2) * space.cells * passes
 
 
 def _all(options: dict, space) -> dict:

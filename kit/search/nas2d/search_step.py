@@ -16,14 +16,10 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from kit.search.nas2d import audience, hypergradient, lease, supernet
+from kit.search.nas2d import audience, hypergradient, kept, lease, memory, supernet
 from kit.search.nas2d.hypergradient import cross_entropy
 from kit.search.nas2d.lease_settings import LeaseSettings
 from kit.training import rules
-
-# steps of a kind kept at most; a P-DARTS search that removes operations makes two or three of its
-# own
-KEPT = 24
 
 
 class Rates(NamedTuple):
@@ -66,7 +62,14 @@ class Kind:
     traced: bool = True
 
 
-@functools.lru_cache(maxsize=KEPT)
+def _passes(kind: Kind) -> float:
+    """Passes that the graph of an architecture step lays out."""
+    if kind.lease is not None:
+        return memory.PASSES[f"lease_{kind.mode}"]
+    return memory.PASSES["first" if kind.order == 1 else kind.mode]
+
+
+@kept.by_memory(lambda space, size: 2)
 def explainer(space: supernet.Space, size: int) -> Callable:
     """The supernet (weights, arch, x, skip_rate, seed) -> logits, traced by itself: its derivatives
     too are built once for all passes of all steps.
@@ -86,7 +89,7 @@ def explainer(space: supernet.Space, size: int) -> Callable:
     return tf.function(forward, input_signature=arguments, autograph=False)
 
 
-@functools.lru_cache(maxsize=KEPT)
+@kept.by_memory(lambda *_: 0)
 def listener(name: str, size: int, space: supernet.Space, options: tuple) -> Callable:
     """The audience (weights, x) -> logits, traced by itself."""
     arguments = [
@@ -179,7 +182,7 @@ def _traced(kind: Kind, step, names: str):
     )
 
 
-@functools.lru_cache(maxsize=KEPT)
+@kept.by_memory(lambda kind: 1)
 def weight_step(kind: Kind) -> Callable:
     """(weights, buffers, arch, train, rates) -> (weights, buffers, loss, number correct): one step
     of SGD on the explainer.
@@ -200,7 +203,7 @@ def weight_step(kind: Kind) -> Callable:
     return _traced(kind, step, "weights buffers arch train rates")
 
 
-@functools.lru_cache(maxsize=KEPT)
+@kept.by_memory(lambda kind: 1)
 def measure_step(kind: Kind) -> Callable:
     """(weights, arch, val) -> (loss, number correct)."""
 
@@ -212,7 +215,7 @@ def measure_step(kind: Kind) -> Callable:
     return _traced(kind, step, "weights arch val")
 
 
-@functools.lru_cache(maxsize=KEPT)
+@kept.by_memory(_passes)
 def arch_step(kind: Kind) -> Callable:
     """(weights, buffers, arch, moments, train, val, rates) -> (arch, moments, facts): one step of
     Adam on the architecture by the base method.
@@ -326,7 +329,7 @@ def second_order(
     )
 
 
-@functools.lru_cache(maxsize=KEPT)
+@kept.by_memory(_passes)
 def lease_step(kind: Kind) -> Callable:
     """(weights, buffers, arch, moments, told, told_buffers, train, val, lecture, delta, rates) ->
     (arch, moments, told, told_buffers, delta', facts): one step on the architecture by LeaSE and
@@ -370,7 +373,7 @@ def lease_step(kind: Kind) -> Callable:
     )
 
 
-@functools.lru_cache(maxsize=KEPT)
+@kept.by_memory(lambda kind: 2)
 def teach_step(kind: Kind) -> Callable:
     """(weights, buffers, arch, told, told_buffers, train, lecture, delta, rates) -> (told,
     told_buffers, delta', facts): the audience's step alone.

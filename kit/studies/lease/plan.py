@@ -31,7 +31,8 @@ class Plan:
     search_batch, search_steps : int
         Batch size, and most steps an epoch (0: all images of the half).
     mode : {"exact", "finite"}
-        How the product of equation 12 is taken; see :class:`kit.search.nas2d.search_config.SearchConfig`.
+        How the product of equation 12 is taken; see
+        :class:`kit.search.nas2d.search_config.SearchConfig`.
     pruning : {"remove", "mask"}
         Of P-DARTS, see there.
     traced : bool

@@ -4,7 +4,8 @@ hand-designed networks, and a random search of equal budget.
 The paper states batches of 64 and 50 epochs for all searches, 12 cells of 36 channels and 3,000
 epochs for the evaluation, and one run of everything. Departures: P-DARTS keeps its three stages of
 25 epochs; whole pipelines are repeated with several seeds (of the split into halves, the search and
-the final training), because a difference between two single ones says nothing, random cells too; cells drawn at random are evaluated beside the searched ones; and whatever is
+the final training), because a difference between two single ones says nothing; cells drawn at
+random, as often, are evaluated beside the searched ones; and whatever is
 reduced stands in :func:`notes`. No image selects an epoch: the last weights are reported, and the
 accuracy on the test images that Figure 2 follows is looked at only.
 """

@@ -219,7 +219,7 @@ def search_table(searched: dict) -> pd.DataFrame:
         and whether both cells have left the uniform architecture
         (:mod:`kit.search.nas2d.uniformity`); the audience's part of the gradient over the
         explainer's, over the epochs that moved the architecture: weighted by how far each moved it,
-        lowest and highest; cosine with the exact gradient at the start; collapse.
+        lowest and highest; cosine with the exact gradient at the start, also in float64; collapse.
     """
     rows = []
     for method, runs in searched.items():
@@ -236,7 +236,7 @@ def search_table(searched: dict) -> pd.DataFrame:
                     "margin (normal)": last["margin_normal"],
                     "architecture": _architecture(run, last),
                     **_share(run.history()),
-                    "cosine with exact": _cosine(run),
+                    **_cosines(run),
                     "collapsed": "yes" if last["collapse"] else "no",
                 }
             )
@@ -274,10 +274,14 @@ def _share(history: pd.DataFrame) -> dict:
     return dict(zip(SHARE, map(float, found), strict=True))
 
 
-def _cosine(run) -> float:
+def _cosines(run) -> dict:
+    """How far the followed gradient is from the exact one, of LeaSE the audience's term."""
     found = files.read_json(run.folder / gradient_check.NAME, default=None) or {}
-    told = found.get("audience_cosine", found.get("cosine"))
-    return np.nan if told is None else told
+    told = {}
+    for name, ending in (("cosine with exact", ""), ("cosine with float64", "_float64")):
+        value = found.get(f"audience_cosine{ending}", found.get(f"cosine{ending}"))
+        told[name] = np.nan if value is None else value
+    return told
 
 
 def cost_table(searched: dict, final: dict) -> pd.DataFrame:

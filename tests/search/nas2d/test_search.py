@@ -367,23 +367,34 @@ def test_spread_says_how_far_seeds_differ():
 
 
 def test_a_search_measures_its_gradient_before_its_first_step(quick, inputs, parts, capsys):
-    run = search.search(config("measured", "pcdarts", {}), inputs, *parts)
+    run = search.search(config("measured", "pcdarts", {}, traced=True), inputs, *parts)
     found = files.read_json(run.folder / gradient_check.NAME)
+    names = ("cosine", "norm_ratio", "audience_cosine", "audience_norm_ratio")
+    assert set(found) == {"mode", "images", *names, *(f"{name}_float64" for name in names)}
     assert found["mode"] == "exact"
     assert found["images"] == 8
-    for name in ("cosine", "norm_ratio", "audience_cosine", "audience_norm_ratio"):
-        assert found[name] == pytest.approx(1, abs=0.02)
-    assert "pcdarts: hypergradient (exact) against the exact one" in capsys.readouterr().out
+    for name in names:
+        assert found[name] == pytest.approx(1, abs=1e-6)
+        assert found[f"{name}_float64"] == pytest.approx(1, abs=0.02)
+        assert found[f"{name}_float64"] != found[name]
+    said = capsys.readouterr().out
+    assert "pcdarts: hypergradient (exact) against the exact one on 8 images: cosine 1.0" in said
     assert files.read_json(run.folder / search.CELLS)["hypergradient"] == found
     base = search.search(config("measured-base", "pcdarts"), inputs, *parts)
     assert not (base.folder / gradient_check.NAME).exists()  # of first order: nothing to measure
     second = search.search(config("measured-darts", "darts", mode="finite"), inputs, *parts)
-    assert set(files.read_json(second.folder / gradient_check.NAME)) == {
-        "mode",
-        "images",
-        "cosine",
-        "norm_ratio",
-    }
+    told = files.read_json(second.folder / gradient_check.NAME)
+    assert set(told) == {"mode", "images", "cosine", "norm_ratio"}
+    assert 0.9 < told["cosine"] < 1
+
+
+def test_lost_precision_is_said():
+    found = {"mode": "exact", "images": 4, "cosine": 1.0, "norm_ratio": 1.0}
+    low = {"cosine_float64": 0.53, "norm_ratio_float64": 1.2}
+    assert "float32 loses it" in gradient_check.sentence("lease", {**found, **low})
+    assert "float32" not in gradient_check.sentence(
+        "lease", {**found, "cosine_float64": 0.9} | {"norm_ratio_float64": 1.0}
+    )
 
 
 @pytest.mark.parametrize("family", ["darts", "pcdarts"])
