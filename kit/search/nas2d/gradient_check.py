@@ -165,7 +165,8 @@ def _start(task, state) -> tuple:
     most = min(config.batch_size, CHECKED)
     rows = search_state.order(task.rows_a, most, 1, search_state.TRAIN, *key)[0]
     val = search_state.drawn(task.rows_b, most, search_state.VALIDATION, *key, 0)
-    rates = search_loop.learning_rates(task, 0, config.warm_up) | {"skip_rate": 0.0}
+    within = min(config.warm_up, config.epochs - 1)
+    rates = search_loop.learning_rates(task, 0, within) | {"skip_rate": 0.0}
     words = tf.constant(search_state.words(search_state.STEP, *key, 0))
     train = task.batch(rows, 0)
     given = {

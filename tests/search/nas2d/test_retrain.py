@@ -194,7 +194,7 @@ def test_a_diverging_run_ends_with_a_reason_and_leaves_others_alone(
 ):
     from kit.search.nas2d import trainee as nas2d_trainee
 
-    monkeypatch.setattr(nas2d_trainee, "_loss", lambda targets, output: np.nan * output[0, 0])
+    monkeypatch.setattr(nas2d_trainee, "_loss", lambda _, output, weights: np.nan * output[0, 0])
     with pytest.raises(train.Diverged, match="loss is nan in epoch 1"):
         fit(inputs, parts, "nas-nan")
     folder = next((paths.results_dir() / "nas-nan" / "lease" / "runs").iterdir())
@@ -207,7 +207,7 @@ def test_running_out_of_memory_is_said_in_one_sentence(inputs, parts, monkeypatc
 
     from kit.search.nas2d import trainee as nas2d_trainee
 
-    def full(targets, output):
+    def full(targets, output, sample_weight):
         raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating")
 
     monkeypatch.setattr(nas2d_trainee, "_loss", full)
@@ -254,5 +254,5 @@ def test_keras_own_ways_to_train_work(weights):
     assert len(one.test_on_batch(x, y, sample_weight=weights)) == 2
     if weights is None:  # the same step as fit takes
         other.fit(x, y, batch_size=4, epochs=1, shuffle=False, verbose=0)
-        for a, b in zip(one.get_weights(), other.get_weights(), strict=True):
-            np.testing.assert_allclose(a, b, atol=1e-6)
+        for a, b in zip(one.trainable_weights, other.trainable_weights, strict=True):
+            np.testing.assert_allclose(a.numpy(), b.numpy(), atol=1e-6)

@@ -420,8 +420,9 @@ def test_noise_is_not_called_lease(family, quick, monkeypatch, inputs, parts):
 
 
 def test_an_audience_without_a_say_is_not_called_lease(quick, inputs, parts):
-    with pytest.raises(gradient_check.NotLease):
-        search.search(config("zero", "pcdarts", {"initial": "zero"}), inputs, *parts)
+    """A sign has no derivative."""
+    with pytest.raises(gradient_check.NotLease, match="exactly zero"):
+        search.search(config("sign", "pcdarts", {"step": "sign"}), inputs, *parts)
 
 
 def test_a_finished_search_by_differences_everywhere_is_not_taken_for_one_of_equation_12():
