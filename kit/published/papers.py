@@ -20,6 +20,7 @@ from kit import paths
 from kit.errors import KitError
 from kit.published.schema import (
     RELATIONS,
+    STATISTICS,
     VALUE_KINDS,
     Artefact,
     Claim,
@@ -45,7 +46,11 @@ REQUIRED = (
 )
 OPTIONAL = ("records", "note")
 KINDS = ("table", "figure")
-BLOCK_FIELDS = {"unit", "decimals", "n", "columns", "rows", "notes", "kind", "kinds"}
+BLOCK_FIELDS = {"unit", "decimals", "n", "columns", "rows", "notes", "kind", "kinds"} | {
+    "statistic",
+    "of",
+    "test_over_train",
+}
 ID = re.compile(r"[a-z0-9]+(?:[-.][a-z0-9]+)*")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+()=-]*")
 
@@ -224,11 +229,25 @@ def _block(artefact, block, values, texts, path, printed):
                 column=str(column),
                 note=note,
                 kind=_of_cell(block.get("kinds", {}), row, column, block.get("kind", "")),
+                statistic=block.get("statistic", ""),
+                of=tuple(p.format(column) for p in _listed_cell(block.get("of", {}), row)),
+                test_over_train=block.get("test_over_train", 0.0),
+            )
+            _demand(
+                entry.statistic in STATISTICS and bool(entry.statistic) == bool(entry.of),
+                path,
+                f"{entry.id} is no mean and no variance of named values; give both statistic "
+                "and of, or neither",
             )
             _demand(
                 entry.id not in values and entry.id not in texts, path, f"{entry.id} is given twice"
             )
             _cell(entry, values, texts, path, demand_kind=printed)
+
+
+def _listed_cell(table, row):
+    found = table.get(row, ())
+    return [found] if isinstance(found, str) else found
 
 
 def _of_cell(table, row, column, otherwise):

@@ -6,6 +6,7 @@ from kit.errors import KitError
 
 VALUE_KINDS = ("result", "cost", "count", "setting", "citation", "axis", "repeat")
 RELATIONS = ("=", ">", "<")
+STATISTICS = ("", "mean", "variance")
 
 
 class UnknownValue(KitError):
@@ -36,6 +37,9 @@ class Published:
         from another publication, nothing here regenerates it; "axis": what a picture shows beside
         results; "repeat": follows from other printed values or is the quantity of a conclusion.
         Only results are judged by an experiment, counts by an exact check. Empty for `recorded`.
+    statistic : {"", "mean", "variance"}
+        What the value is of the printed values `of` (id patterns); `test_over_train` is the size
+        of a test part over that of its training part, 0 where the parts do not overlap.
     """
 
     value: float
@@ -47,6 +51,9 @@ class Published:
     column: str
     note: str = ""
     kind: str = ""
+    statistic: str = ""
+    of: tuple[str, ...] = ()
+    test_over_train: float = 0.0
 
     @property
     def literature(self) -> bool:

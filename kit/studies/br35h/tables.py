@@ -199,7 +199,7 @@ def tests_table(
                 "df": t.df,
                 "p": t.p,
                 "difference (pp)": t.estimate,
-                "note": notes.get(t.name, t.note),
+                "note": notes.get(t.name, t.note) if np.isfinite(t.p) else t.note,
             }
             for t in tests
         ]
