@@ -18,12 +18,16 @@ import yaml
 
 from kit import paths
 from kit.errors import KitError
+from kit.evaluation.answers import DIRECTIONS
 from kit.published.schema import (
+    CONCLUSION_FIELDS,
+    CONCLUSION_NEEDED,
     RELATIONS,
     STATISTICS,
     VALUE_KINDS,
     Artefact,
     Claim,
+    Conclusion,
     Paper,
     Published,
     UnknownValue,
@@ -44,7 +48,7 @@ REQUIRED = (
     "checks",
     "slips",
 )
-OPTIONAL = ("records", "note")
+OPTIONAL = ("records", "note", "conclusions")
 KINDS = ("table", "figure")
 BLOCK_FIELDS = {"unit", "decimals", "n", "columns", "rows", "notes", "kind", "kinds"} | {
     "statistic",
@@ -122,6 +126,7 @@ def _build(raw, path):
     _demand(raw["key"] == path.stem, path, f"key must equal the file name, but is {raw['key']!r}")
     artefacts, values, texts = _artefacts(raw["artefacts"], raw["notebooks"], path)
     claims = _claims(raw["claims"], raw["notebooks"], values, path)
+    concluded = _conclusions(raw.get("conclusions") or [], raw["notebooks"], values, path)
     records, recorded, _ = _artefacts(raw.get("records") or [], None, path)
     clash = {a.id for a in artefacts} & {a.id for a in records}
     _demand(
@@ -147,6 +152,7 @@ def _build(raw, path):
         texts=texts,
         records=records,
         recorded=recorded,
+        conclusions=concluded,
         note=raw.get("note", ""),
     )
 
@@ -329,6 +335,36 @@ def _claims(items, notebooks, values, path):
             _number(entry, path)
             values[entry.id] = entry
         found.append(claim)
+    return tuple(found)
+
+
+def _conclusions(items, notebooks, values, path):
+    _listed(items, CONCLUSION_NEEDED, "conclusions", path)
+    found: list[Conclusion] = []
+    for item in items:
+        unknown = set(item) - CONCLUSION_FIELDS
+        _demand(
+            not unknown,
+            path,
+            f"conclusion {item['id']} has the unknown fields {', '.join(sorted(unknown))}",
+        )
+        plain = {**item, "compares": tuple(item["compares"])}
+        plain["printed"] = tuple(tuple(pair) for pair in item.get("printed", ()))
+        one = Conclusion(**plain)
+        _demand(
+            ID.fullmatch(one.id) and one.id not in {c.id for c in found},
+            path,
+            f"conclusion id {one.id!r} is used twice or not valid",
+        )
+        _demand(
+            one.direction in DIRECTIONS and len(one.compares) == 2 and one.notebook in notebooks,
+            path,
+            f"conclusion {one.id} needs a direction ({', '.join(DIRECTIONS)}), two quantities and "
+            "a listed notebook",
+        )
+        absent = [i for pair in one.printed for i in pair if i not in values]
+        _demand(not absent, path, f"conclusion {one.id} names no printed value {absent[:1]}")
+        found.append(one)
     return tuple(found)
 
 

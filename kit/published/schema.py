@@ -7,6 +7,19 @@ from kit.errors import KitError
 VALUE_KINDS = ("result", "cost", "count", "setting", "citation", "axis", "repeat")
 RELATIONS = ("=", ">", "<")
 STATISTICS = ("", "mean", "variance")
+CONCLUSION_FIELDS = {
+    "id",
+    "text",
+    "compares",
+    "direction",
+    "test",
+    "unit",
+    "margin",
+    "notebook",
+    "printed",
+}
+CONCLUSION_NEEDED = CONCLUSION_FIELDS - {"printed", "margin"}
+RATIO = "ratio"
 
 
 class UnknownValue(KitError):
@@ -102,6 +115,46 @@ class Claim:
 
 
 @dataclass(frozen=True)
+class Conclusion:
+    """One claim of a publication.
+
+    Attributes
+    ----------
+    id, text : str
+        What is claimed, in one sentence of ours.
+    compares : tuple of str
+        The first quantity and the second one, in words.
+    direction : {"equal", "above", "below", "different"}
+        Where the first quantity lies, seen from the second.
+    test : str
+        How it is tested, in words: the estimate, its interval, what is repeated.
+    unit : str
+        Of the difference; "ratio" for first over second, whose neutral value is 1.
+    margin : float
+        What counts as no difference, in `unit`.
+    notebook : str
+        That stores the evidence.
+    printed : tuple of (str, str)
+        Ids of printed values that are compared.
+    """
+
+    id: str
+    text: str
+    compares: tuple[str, ...]
+    direction: str
+    test: str
+    unit: str
+    notebook: str
+    margin: float = 1.0
+    printed: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def neutral(self) -> float:
+        """The value of no difference."""
+        return 1.0 if self.unit == RATIO else 0.0
+
+
+@dataclass(frozen=True)
 class Paper:
     """One publication.
 
@@ -117,6 +170,8 @@ class Paper:
         Sources of `recorded`.
     recorded : dict of str to Published
         Numbers that the authors' code, logs or weights show; not published values.
+    conclusions : tuple of kit.published.conclusions.Conclusion
+        What the publication claims, and how each claim is tested.
     checks, slips : tuple of dict
         Input of `kit.published.forensics`; errors in prose with keys where, issue, use.
     """
@@ -138,6 +193,7 @@ class Paper:
     texts: dict = field(repr=False)
     records: tuple = ()
     recorded: dict = field(default_factory=dict, repr=False)
+    conclusions: tuple = ()
     note: str = ""
 
     def number(self, value_id: str) -> Published:
