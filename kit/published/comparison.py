@@ -137,8 +137,17 @@ def _variance(paper, number, ours):
     df = len(select(paper, number.of)) - 1
     if not (ours.estimate > 0 and number.value > 0):
         return None
-    found = agreement.variance_ratio(ours.estimate, df, number.value, df)
-    log = replace(found, **{x: math.log(getattr(found, x)) for x in ("estimate", "low", "high")})
-    inner = agreement.variance_ratio(ours.estimate, df, number.value, df, 0.90)
-    ninety = replace(inner, **{x: math.log(getattr(inner, x)) for x in ("estimate", "low", "high")})
-    return answers.equal(log, FACTOR_TWO, ninety)
+    outer, inner = (
+        _logarithm(agreement.variance_ratio(ours.estimate, df, number.value, df, level))
+        for level in LEVELS
+    )
+    return answers.equal(outer, FACTOR_TWO, inner)
+
+
+def _logarithm(ratio: stats.Interval) -> stats.Interval:
+    return replace(
+        ratio,
+        estimate=math.log(ratio.estimate),
+        low=math.log(ratio.low),
+        high=math.log(ratio.high),
+    )

@@ -86,10 +86,11 @@ def value(
 
 def share_ends(number: Published, ours: float | None, sample: Sample) -> tuple[float, float] | None:
     """Ends of the interval of a result that is a share of images, None for everything else."""
+    n = sample.n or number.n
     share = number.kind == "result" and number.n and number.column not in comparison.NO_SHARES
-    if ours is None or not share or number.statistic:
+    if ours is None or not n or not share or number.statistic:
         return None
-    one, n = comparison.size_of_one(number), sample.n or number.n
+    one = comparison.size_of_one(number)
     if not 0 <= ours <= one:
         return None
     k = agreement.effective(

@@ -29,6 +29,11 @@ def leak_free(predictions: pd.DataFrame, name: str, train_ids) -> pd.DataFrame:
     return predictions[keep].reset_index(drop=True)
 
 
+def groups_of(name: str, ids) -> np.ndarray:
+    """Duplicate group of every image id of a registered data set, int64."""
+    return duplicates.group_of(duplicates.groups(name), ids)
+
+
 def interval(predictions: pd.DataFrame, metric: str, seed: int = 0) -> stats.Interval | None:
     """A binary metric in percent with its 95 % interval; None where it is undefined (no image of a
     class it needs).
