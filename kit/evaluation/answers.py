@@ -30,6 +30,27 @@ class BadQuestion(KitError):
 
 
 @dataclass(frozen=True)
+class Margin:
+    """How far below and above a value still counts as equal to it, both above 0."""
+
+    below: float
+    above: float
+
+    @property
+    def largest(self) -> float:
+        """The wider side."""
+        return max(self.below, self.above)
+
+    def scaled(self, factor: float) -> "Margin":
+        """The margin in another unit."""
+        return Margin(self.below * factor, self.above * factor)
+
+    def wider(self, by: float) -> "Margin":
+        """The margin with both sides widened."""
+        return Margin(self.below + by, self.above + by)
+
+
+@dataclass(frozen=True)
 class Answer:
     """One of `ANSWERS` on a difference.
 
@@ -40,7 +61,7 @@ class Answer:
 
     kind: str
     interval: Interval
-    margin: float
+    margin: Margin
     detectable: float
 
     @property
@@ -49,14 +70,14 @@ class Answer:
         return self.interval.low > 0 or self.interval.high < 0
 
 
-def margin_of(published: Interval | None, least: float = POINT) -> float:
-    """What counts as equal to a published value: `least`, or the longer side of the published
-    interval where that is wider.
+def margin_of(published: Interval | None, least: float = POINT) -> Margin:
+    """What counts as equal to a published value: `least` to either side, or the side of the
+    published interval where that is wider.
     """
     if published is None:
-        return least
+        return Margin(least, least)
     sides = (published.estimate - published.low, published.high - published.estimate)
-    return max(least, *(side for side in sides if side == side))
+    return Margin(*(max(least, side) if side == side else least for side in sides))
 
 
 def detectable(interval: Interval, margin: float) -> float:
@@ -66,28 +87,30 @@ def detectable(interval: Interval, margin: float) -> float:
     return float(max(margin, z * error) + sps.norm.ppf(POWER) * error)
 
 
-def equal(interval: Interval, margin: float, ninety: Interval | None = None) -> Answer:
+def equal(interval: Interval, margin: float | Margin, ninety: Interval | None = None) -> Answer:
     """Are two results equal, within the margin?
 
     Parameters
     ----------
     interval : Interval
         95 % interval of the difference.
-    margin : float
+    margin : float or Margin
         In the unit of the difference, above 0.
     ninety : Interval, optional
         Its 90 % interval; scaled from the other one if not given.
     """
-    if not margin > 0:
+    sides = margin if isinstance(margin, Margin) else Margin(margin, margin)
+    if not min(sides.below, sides.above) > 0:
         raise BadQuestion(f"A margin must be above 0, but is {margin:g}.")
     inner = ninety or at_level(interval, 0.90)
-    if -margin <= inner.low and inner.high <= margin:
+    apart = interval.estimate < -sides.below or interval.estimate > sides.above
+    if -sides.below <= inner.low and inner.high <= sides.above:
         kind = SUPPORTED
-    elif (interval.low > 0 or interval.high < 0) and abs(interval.estimate) > margin:
+    elif apart and (interval.low > 0 or interval.high < 0):
         kind = CONTRADICTED
     else:
         kind = UNDECIDED
-    return Answer(kind, interval, margin, detectable(interval, margin))
+    return Answer(kind, interval, sides, detectable(interval, sides.largest))
 
 
 def directed(interval: Interval, direction: str, margin: float = POINT) -> Answer:
@@ -110,7 +133,7 @@ def directed(interval: Interval, direction: str, margin: float = POINT) -> Answe
     else:
         hit, miss = (above, below) if direction == "above" else (below, above)
         kind = SUPPORTED if hit else CONTRADICTED if miss else UNDECIDED
-    return Answer(kind, interval, margin, detectable(interval, 0.0))
+    return Answer(kind, interval, Margin(margin, margin), detectable(interval, 0.0))
 
 
 def related(interval: Interval, relation: str, value: float) -> Answer:
@@ -165,8 +188,10 @@ def allows(p: float, n: int, shift: float) -> bool:
     n : int
         Images behind each of the two.
     """
-    margin = margin_of(share(p * n, n))
-    moved = p - shift if p - shift >= 0 else p + shift
+    down = p - shift >= 0
+    moved, margin = p - shift if down else p + shift, margin_of(share(p * n, n))
     ours, theirs = (q * (1 - q) / n for q in (moved, p))
-    beyond = max(margin, sps.norm.ppf(0.975) * (ours + theirs) ** 0.5)
+    beyond = max(
+        margin.below if down else margin.above, sps.norm.ppf(0.975) * (ours + theirs) ** 0.5
+    )
     return bool(abs(shift) - beyond >= sps.norm.ppf(POWER) * ours**0.5)

@@ -68,12 +68,12 @@ def compare(paper: Paper, number: Published, ours: Ours) -> answers.Answer | Non
     else:
         pairs = [_intervals(paper, number, ours, level, one) for level in LEVELS]
     (outer, published), (inner, _) = pairs
-    margin = answers.margin_of(published) + numbers.half(number.decimals) / one * (not number.n)
-    found = answers.equal(outer, margin, inner)
+    rounding = 0.0 if number.n else numbers.half(number.decimals) / one
+    found = answers.equal(outer, answers.margin_of(published).wider(rounding), inner)
     return replace(
         found,
         interval=found.interval.scaled(one),
-        margin=found.margin * one,
+        margin=found.margin.scaled(one),
         detectable=found.detectable * one,
     )
 

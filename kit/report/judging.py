@@ -138,7 +138,7 @@ def claim(rate: Printed, n: int, what: str = "accuracy") -> list[Finding]:
     shown = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     margin = answers.margin_of(found)
     error = agreement.share_difference(k, n, k, n)
-    seen = answers.detectable(error, margin)
+    seen = answers.detectable(error, margin.largest)
     cut = " (truncated)" if how == "truncated" else ""
     return [
         _percent(
@@ -375,7 +375,8 @@ def _against(table_: pd.DataFrame, rate: Printed | None, what: str) -> Finding:
     why = (
         f"{count}; {100 * p:.2f} % ({_span(found)}) against the printed {rate.text}: difference "
         f"{100 * answer.interval.low:+.2f} to {100 * answer.interval.high:+.2f} points, "
-        f"{answer.kind} within {100 * answer.margin:.2f}."
+        f"{answer.kind} within {100 * answer.margin.below:.2f} below and "
+        f"{100 * answer.margin.above:.2f} above."
     )
     return _percent(what, answer.kind, why, found, groups)
 

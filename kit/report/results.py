@@ -50,7 +50,8 @@ def interval(predictions: pd.DataFrame, metric: str, seed: int = 0) -> stats.Int
     if len(predictions) == 0 or (metric == "auc" and not both):
         return None
     if metric == "auc":
-        return resampling.bootstrap(predictions, "auc", seed=seed).scaled(100)
+        found = resampling.bootstrap(predictions, "auc", seed=seed).scaled(100)
+        return replace(found, n=len(predictions))
     rows = _of_class(predictions, metric)
     return share_right(rows).scaled(100) if len(rows) else None
 
@@ -86,7 +87,7 @@ def rate_interval(
         return None
     if rate == "accuracy":
         return share_right(predictions)
-    return resampling.bootstrap(predictions, rate, resamples)
+    return replace(resampling.bootstrap(predictions, rate, resamples), n=len(predictions))
 
 
 def binary_table(results: dict, name: str, chosen=BINARY) -> pd.DataFrame:

@@ -172,6 +172,11 @@ def _ends(number: Published, interval: Interval) -> str:
     return f"{interval.low:+.{places}f} to {interval.high:+.{places}f}{unit}"
 
 
+def _margin(number: Published, margin: answers.Margin) -> str:
+    below, above = (gap(number, side) for side in (margin.below, margin.above))
+    return below if below == above else f"{below} below and {above} above"
+
+
 # --- the rules ------------------------------------------------------------------------------------
 
 
@@ -216,21 +221,21 @@ def _result(paper: Paper, number: Published, ours: Ours) -> Verdict:
     joint = " equal to" if not apart else ""
     published = f"the published {said(number, number.value)}"
     head = f"Ours is {span(number, ours)}{apart}{joint} {published}"
-    ends, margin = _ends(number, answer.interval), gap(number, answer.margin)
+    ends, margin = _ends(number, answer.interval), _margin(number, answer.margin)
     if answer.kind == answers.SUPPORTED:
         return Verdict(answer.kind, f"{head}: equal within {margin}, two one-sided tests at 5 %.")
     if answer.kind == answers.CONTRADICTED:
         return Verdict(
             answer.kind,
-            f"{head}: more than {margin} apart and not by chance (95 % interval of the difference "
-            f"{ends}).",
+            f"{head}: not equal within {margin}, and not by chance (95 % interval of the "
+            f"difference {ends}).",
         )
-    chance = "beyond chance but no larger than that, " if answer.beyond_chance else ""
+    chance = "apart beyond chance but not by more than that " if answer.beyond_chance else ""
+    seen = gap(number, answer.detectable)
     return Verdict(
         answer.kind,
-        f"{head}: not shown to be equal within {margin}, {chance}nor to be apart (95 % interval of "
-        f"the difference {ends}); a difference of {gap(number, answer.detectable)} would have been "
-        "seen.",
+        f"{head}: not shown to be equal within {margin}, {chance or 'nor to be apart '}(95 % "
+        f"interval of the difference {ends}); a difference of {seen} would have been seen.",
     )
 
 

@@ -5,14 +5,14 @@ Pure functions of tables and dictionaries; which words and columns a study print
 """
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 from scipy import stats as sps
 
 from kit.evaluation import agreement, metrics, resampling, stats
-from kit.report import artefacts
+from kit.report import artefacts, refreshed
 from kit.report import results as report_results
 
 
@@ -248,9 +248,10 @@ def paired_areas(
     """
     if first["label"].nunique() < 2:
         return None
-    return resampling.bootstrap_difference(
+    found = resampling.bootstrap_difference(
         first, second, "auc", resamples=resamples, by_group="group" in first
-    ).scaled(100)
+    )
+    return replace(found, n=len(first)).scaled(100)
 
 
 def over_folds(differences: Sequence[float], test_over_train: float = 0.0) -> stats.Interval:
@@ -286,7 +287,7 @@ def over_ratios(first: Sequence[float], second: Sequence[float]) -> stats.Interv
 
 
 def store_evidence(
-    out: artefacts.Artefacts,
+    out: artefacts.Artefacts | refreshed.Evidence,
     conclusion: str,
     parts: Mapping[str, stats.Interval | None] | stats.Interval | None,
     **more,

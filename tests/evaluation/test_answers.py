@@ -91,10 +91,24 @@ def test_what_could_have_been_seen():
 
 
 def test_margin_is_a_point_or_the_published_interval():
-    assert answers.margin_of(None) == 0.01
-    assert answers.margin_of(share(9900, 10000)) == 0.01
+    assert answers.margin_of(None) == answers.Margin(0.01, 0.01)
+    assert answers.margin_of(share(9900, 10000)) == answers.Margin(0.01, 0.01)
     wide = share(350, 394)
-    assert answers.margin_of(wide) == pytest.approx(wide.estimate - wide.low)
+    found = answers.margin_of(wide)
+    assert (found.below, found.above) == pytest.approx(
+        (wide.estimate - wide.low, wide.high - wide.estimate)
+    )
+    assert found.largest == found.below > found.above
+    empty = interval(0.9, float("nan"), float("nan"))
+    assert answers.margin_of(empty) == answers.Margin(0.01, 0.01)
+
+
+def test_the_two_sides_of_a_margin_differ():
+    sides = answers.Margin(0.05, 0.01)
+    assert answers.equal(interval(-0.02, -0.04, 0.0), sides).kind == "supported"
+    assert answers.equal(interval(0.02, 0.0, 0.04), sides).kind == "undecided"
+    assert answers.equal(interval(0.02, 0.001, 0.039), sides).kind == "contradicted"
+    assert answers.equal(interval(-0.04, -0.07, -0.01), sides).kind == "undecided"
 
 
 def test_each_of_several():

@@ -3,17 +3,24 @@ folds, on the hold-out, in time, and in where their heat maps lie.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from kit.explain import faithfulness
+from kit.report import refreshed
 from kit.report.artefacts import Artefacts
 from kit.studies import shared
 
 
 def store(
-    out: Artefacts, runs: Mapping, by_fold: pd.DataFrame, costs: pd.DataFrame, names: Mapping
+    out: Artefacts | refreshed.Evidence,
+    runs: Mapping,
+    by_fold: pd.DataFrame,
+    costs: pd.DataFrame,
+    names: Mapping,
 ) -> None:
     """Store the evidence for "no-difference", "holdout-difference", "auc" and "faster".
 
@@ -73,3 +80,42 @@ def store_localisation(out: Artefacts, maps: Mapping, dataset: str, inputs, rows
                 inside[m].append(float(energy[0]))
     pairs = np.subtract(inside["tl"], inside["cnn"])
     shared.store_evidence(out, "grad-cam", shared.over_folds(pairs[np.isfinite(pairs)]))
+
+
+def again(folder: Path, protocol: str = "random") -> None:
+    """Store the evidence of a finished run again from what it left: predictions and costs.csv.
+
+    Parameters
+    ----------
+    folder : Path
+        ``results/<profile>/br35h``.
+    protocol : str
+        The protocol whose runs are read.
+    """
+    runs, lines = {}, []
+    for model in ("cnn", "tl"):
+        folds = refreshed.last_runs(folder, f"{model}-{protocol}-fold*")
+        final = refreshed.last_runs(folder, f"{model}-{protocol}-final*")
+        runs[model] = (folds, Kept(final[0]))
+        lines += [
+            {
+                "row": f"{model}.fold{i}",
+                "metric": "accuracy",
+                "value": refreshed.right_share(table),
+            }
+            for i, table in enumerate(folds, 1)
+        ]
+    costs = pd.read_csv(folder / "costs.csv")
+    names = dict(zip(("cnn", "tl"), costs["model"].unique(), strict=True))
+    store(refreshed.Evidence(folder), runs, pd.DataFrame(lines), costs, names)
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A run of which only the predictions are left."""
+
+    table: pd.DataFrame
+
+    def predictions(self) -> pd.DataFrame:
+        """Its predictions table."""
+        return self.table
