@@ -2,6 +2,7 @@
 
 import pytest
 
+from kit import files as kit_files
 from kit import reference
 from kit.report import page
 
@@ -82,9 +83,9 @@ def test_again_recomputes_what_is_published_without_training(tmp_path, monkeypat
     assert "There are no results" in capsys.readouterr().err
     key = "table-3-1/convnext-tiny/flops"
     path = tmp_path / "reference/gencnn/values.json"
-    files.write_json(path, {key: {"ours": 4455.5, "unit": "MFLOPs"}})
+    kit_files.write_json(path, {key: {"ours": 4455.5, "unit": "MFLOPs"}})
     assert reference.main(["--again"]) == 0
-    assert files.read_json(path)[key]["unit"] == "GFLOPs"
+    assert kit_files.read_json(path)[key]["unit"] == "GFLOPs"
     assert (tmp_path / "reference/index.html").exists()
 
 

@@ -7,12 +7,14 @@ other; a stored share is recognised among them by its value and its number of im
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from kit import files
 from kit.evaluation import metrics
+from kit.evaluation.stats import Interval
 from kit.published import papers
 from kit.report import entries, results
 
@@ -66,7 +68,7 @@ def refresh(folder: Path) -> int:
 
 def _upgraded(entry: dict, number) -> dict:
     """The entry with every field that is written today, in the printed unit."""
-    factor = FACTORS.get((entry.get("unit"), number.unit), 1.0)
+    factor = FACTORS.get((entry.get("unit", ""), number.unit), 1.0)
     scaled = {
         name: None if entry.get(name) is None else entry[name] * factor
         for name in ("ours", "low", "high", "leak_free", "leak_free_low", "leak_free_high")
@@ -75,11 +77,11 @@ def _upgraded(entry: dict, number) -> dict:
     return {**DEFAULTS, "seed_sd": 0.0, **entry, **scaled, **fixed}
 
 
-def shares(folder: Path) -> list[tuple[float, int, object, int]]:
+def shares(folder: Path) -> list[tuple[float, int, Interval, int]]:
     """Shares of right images in every committed run, of all images and of each class: value, n,
     interval with copies counted once, groups.
     """
-    found = []
+    found: list[tuple[float, int, Interval, int]] = []
     for path in sorted(folder.glob("runs/**/predict*.csv")):
         table = pd.read_csv(path)
         if not {"label", "group", "score_0", "score_1"} <= set(table):
@@ -132,7 +134,7 @@ class Evidence:
         self.folder = folder
         values = files.read_json(folder / "values.json", default={}).values()
         measured = [entry for entry in values if entry.get("data")]
-        self._facts = dict.fromkeys(FACTS) | {"incomplete": [], "reductions": []}
+        self._facts: dict[str, Any] = dict.fromkeys(FACTS) | {"incomplete": [], "reductions": []}
         for entry in measured:
             for name in FACTS:
                 self._facts[name] = self._facts[name] or entry.get(name)
