@@ -19,6 +19,8 @@ from kit.report.verdict_rules import hurdles, sentence
 
 MISSING = "missing"
 FILE = "evidence.json"
+# intervals over folds or seeds, whose n counts these and not images
+OF_PAIRS = ("paired t", "corrected resampled t", "t of the logarithm")
 COLUMNS = ["paper", "conclusion", "claim", "answer", "said", "verdict", "why", "as_printed", "test"]
 
 

@@ -85,6 +85,8 @@ def test_equality_and_ratios(out):
     out.evidence("faster", interval(0.9, 0.7, 1.1, n=3))
     assert line("faster")["answer"] == "undecided"
     assert "over" in line("faster")["said"]
+    out.evidence("faster", Interval(0.4, 0.3, 0.5, 0.95, 3, "t of the logarithm"))
+    assert "pairs = 3; 1 seed" in line("faster")["said"]
 
 
 def test_each_of_several_parts_has_to_hold(tmp_path, monkeypatch):
