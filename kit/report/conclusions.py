@@ -103,11 +103,9 @@ def _told(conclusion, found, judged) -> str:
             f"{part['high']:{sign}.3g}{kind})"
         )
     images = sorted({p["n"] for p in found["parts"].values() if p["n"]})
-    count = (
-        f"n = {images[0]}"
-        if len(images) == 1
-        else f"n = {images[0]} to {images[-1]}" * bool(images)
-    )
+    name = "pairs" if found["method"] in OF_PAIRS else "n"
+    ends = dict.fromkeys(map(str, images[:: len(images) - 1 or 1]))
+    count = f"{name} = {' to '.join(ends)}"
     seeds = f"{found['seeds']} seed{'s' if found['seeds'] != 1 else ''}"
     first, second = conclusion.compares[0], conclusion.compares[-1]
     over = "over" if conclusion.unit == RATIO else "minus"
