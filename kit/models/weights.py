@@ -18,9 +18,10 @@ from pathlib import Path
 
 import requests
 
-from kit import paths
+from kit import paths, rehearsal
 from kit.errors import KitError
 from kit.files import CannotWrite, atomic_write
+from kit.files import digest as files_digest
 from kit.models import backbone_catalog
 from kit.models.torchfile import DamagedWeights
 
@@ -123,7 +124,12 @@ def resolve_backbone(choice: str = "auto") -> Choice:
             return Choice("resnet50v2", None)
         except WeightsUnavailable:
             return Choice("efficientnet_lite0", STAND_IN)
-    find(choice)
+    try:
+        find(choice)
+    except WeightsUnavailable as error:
+        if not rehearsal.active():
+            raise
+        rehearsal.lacks(f"weights-{choice}", str(error))
     return Choice(
         choice,
         None
@@ -237,8 +243,10 @@ def decided(weights: str | None, look: Callable) -> Initialisation:
     try:
         look()
         return Initialisation("imagenet", "ImageNet weights", None)
-    except WeightsUnavailable:
-        if weights == "imagenet":
+    except WeightsUnavailable as error:
+        if rehearsal.active():
+            rehearsal.lacks(f"weights-{files_digest(str(error))[:6]}", str(error))
+        elif weights == "imagenet":
             raise
         return Initialisation(None, "random initialisation", RANDOM)
 
