@@ -10,6 +10,7 @@ three forward passes a step, at a third of the card's float32 peak. Small networ
 tensor cores more, so that the real time may be a third or three times of it.
 """
 
+import hashlib
 import os
 import shutil
 from collections.abc import Callable
@@ -144,7 +145,15 @@ def stand_in(data: registry.DataSet, root: Path) -> None:
             pixels = rng.integers(0, 256, (SIDE, SIDE), np.uint8)
             Image.fromarray(pixels).save(partial / image_id)
             content = (partial / image_id).read_bytes()
-            rows.append([image_id, split, data.classes.index(name), name, _sha(content)])
+            rows.append(
+                [
+                    image_id,
+                    split,
+                    data.classes.index(name),
+                    name,
+                    hashlib.sha256(content).hexdigest(),
+                ]
+            )
     manifest = pd.DataFrame(rows, columns=registry.INDEX_COLUMNS)
     files.write_csv(partial / "manifest.csv", manifest.sort_values("image_id"))
     facts = {"name": data.name, "embedded": False, "incomplete": [], "stand_in_for": data.name}
@@ -153,12 +162,6 @@ def stand_in(data: registry.DataSet, root: Path) -> None:
         partial / "dataset.json", facts | {"fingerprint": record.fingerprint(manifest)}
     )
     partial.replace(root)
-
-
-def _sha(content: bytes) -> str:
-    import hashlib
-
-    return hashlib.sha256(content).hexdigest()
 
 
 def plan(teraflops: float | None = None) -> pd.DataFrame:
@@ -208,7 +211,8 @@ def _row(facts: dict, peak: float) -> dict:
         "times": times,
         "steps": steps,
         "hours_here": here / 3600,
-        "hours_gpu": passes * facts["flops"] / peak / 3600,
+        "flops": np.nan if facts["flops"] is None else facts["flops"],
+        "hours_gpu": np.nan if facts["flops"] is None else passes * facts["flops"] / peak / 3600,
     }
 
 
@@ -223,7 +227,7 @@ def _together(group: pd.DataFrame) -> dict:
         "epochs": first["epochs"],
         "steps": int(group["steps"].sum()),
         "batch": first["batch"],
-        "batch_here": first["batch_here"] if "batch_here" in group else first["batch"],
+        "batch_here": first["batch_here"],
         "parameters": first["parameters"],
         "gflops_image": first["flops"] / 1e9,
         "step_seconds_here": group["step_seconds"].median(),

@@ -6,6 +6,7 @@ memory-mapped array, and batches are gathered from it. The order and the augment
 depend on (seed, epoch) only, so that a resumed run sees the same batches.
 """
 
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -167,6 +168,10 @@ def with_features(inputs: Inputs, tag: dict, compute: Callable[[np.ndarray], np.
     if not file.exists():
         with files.atomic_write(file) as temporary:
             first = compute(inputs.x[:1])
+            if rehearsal.active():
+                started = time.perf_counter()
+                compute(inputs.x[:1])
+                _plan_features(inputs, tag, time.perf_counter() - started)
             stack = np.lib.format.open_memmap(
                 temporary, "w+", np.float16, (len(inputs.x), *first.shape[1:])
             )
@@ -177,6 +182,15 @@ def with_features(inputs: Inputs, tag: dict, compute: Callable[[np.ndarray], np.
             stack.flush()
             del stack
     return replace(inputs, x=np.load(file, mmap_mode="r"), scale=1.0, facts=facts)
+
+
+def _plan_features(inputs: Inputs, tag: dict, seconds: float) -> None:
+    """Write down what the features of all images take; operations and memory are not counted."""
+    facts = {"signature": files.digest(tag)[:16], "run": "features", "seed": 0, "epochs": 0}
+    facts |= {"images": len(inputs.x), "predicted": len(inputs.x), "steps": 0, "batch": 1}
+    facts |= {"batch_here": 1, "step_seconds": 0.0, "traced_seconds": seconds}
+    facts |= {"predict_seconds": seconds, "flops": None, "peak": None, "parameters": None}
+    rehearsal.write_down("trainings", f"features-{tag.get('backbone', inputs.name)}", facts)
 
 
 def in_three(

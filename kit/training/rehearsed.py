@@ -8,9 +8,11 @@ that of the training itself. Operations are counted by TensorFlow's profiler ove
 a step is taken for three of them.
 """
 
+import importlib
 import json
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -142,9 +144,6 @@ def _modules(config):
 
 def take_steps(folder: str, shape: list, batch: int, modules: list) -> None:
     """Two training steps and two predictions of the network in `folder`, whose facts go there."""
-    import importlib
-    from pathlib import Path
-
     import keras
 
     for module in modules:
@@ -253,4 +252,70 @@ def settle(name: str, run: str, planned: dict, facts: dict, seconds: list) -> No
             "step_seconds": min(seconds) * scale,
             "traced_seconds": seconds[0],
         },
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Short:
+    """One of many short trainings of a search, cut to one step an epoch.
+
+    Attributes
+    ----------
+    rows : numpy.ndarray
+        Training images, one batch.
+    epochs, batch : int
+        What is left of them.
+    name, run : str
+    planned, facts : dict
+        See :func:`settle`.
+    """
+
+    rows: np.ndarray
+    epochs: int
+    batch: int
+    name: str
+    run: str
+    planned: dict
+    facts: dict
+
+    def write_down(self, seconds: list) -> None:
+        """Keep the facts for the plan; `seconds` of each step."""
+        settle(self.name, self.run, self.planned, self.facts, seconds)
+
+
+def short(name: str, network, inputs, rows, *, values: dict, of: dict) -> Short:
+    """What stands for a short training (:meth:`kit.training.short.Trainer.train`).
+
+    Parameters
+    ----------
+    name : str
+        Of the architecture.
+    network : keras.Model
+    inputs : kit.data.inputs.Inputs
+    rows : numpy.ndarray
+        Training images.
+    values : dict
+        Of the candidate; trainings that differ by them are counted apart.
+    of : dict
+        epochs, size, batch and seed.
+    """
+    epochs, size, batch = of["epochs"], of["size"], of["batch"]
+    shape = (size, size, network.input_shape[-1])
+    facts = fitting(name, network, shape, batch)
+    planned = {
+        "epochs": epochs,
+        "batch": batch,
+        "images": len(rows),
+        "steps": epochs * -(-len(rows) // batch),
+        "predicted": 0,
+        "seed": of["seed"],
+    }
+    return Short(
+        rows=rehearsal.few(inputs.labels, rows, facts["batch"]),
+        epochs=min(EPOCHS, epochs),
+        batch=facts["batch"],
+        name=f"{name}-{size}px",
+        run=files.digest([{k: str(v) for k, v in values.items()}, of, len(rows)])[:10],
+        planned=planned,
+        facts=facts,
     )
