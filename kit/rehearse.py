@@ -6,8 +6,9 @@ the same folders, which the notebooks enlarge to the published size. Settings th
 work of one kind (images that are timed one by one, generations of a search) are reduced by
 ``profiles/rehearsal.yml``; ``times`` there says by how much, so that the plan counts the published
 work. Hours on a GPU follow from counted operations (:func:`kit.training.rehearsed.operations`):
-three forward passes a step, at a third of the card's float32 peak. Small networks reach less and
-tensor cores more, so that the real time may be a third or three times of it.
+three forward passes a step, at a third of the card's float32 peak, and 10 ms a step or more. Small
+networks reach less and tensor cores more, so that the real time may be a third or three times of
+it.
 """
 
 import hashlib
@@ -35,6 +36,7 @@ CARDS = {
     "H100": (66.9, 80),
 }
 UTILISATION, UNCERTAINTY = 1 / 3, 3.0
+LEAST = 0.01  # seconds of a step that no card undercuts: starting kernels, fetching the batch
 PASSES = 3  # forward, and backward for activations and weights
 SIDE = 32  # of a stand-in image in pixels
 COLUMNS = [
@@ -90,13 +92,14 @@ def overlay(notebook: str) -> dict:
     return {"settings": {}, "times": {}} | (found.get(notebook) or {})
 
 
-def environment(say: Callable[[str], object] = print) -> None:
+def environment(chosen: list[Job], say: Callable[[str], object] = print) -> None:
     """Set this process, and those that it starts, up for a rehearsal: a folder of data sets that
-    has all of them, and the sign that :func:`kit.rehearsal.active` looks for.
+    has all that the jobs name, and the sign that :func:`kit.rehearsal.active` looks for.
     """
     real, own = paths.data_dir(), rehearsal.folder() / "data"
     own.mkdir(parents=True, exist_ok=True)
-    for name in registry.names():
+    named = {text for job in chosen for text in _texts(job.values)}
+    for name in sorted(named & set(registry.names())):
         data, link = registry.get(name), own / name
         there = (real / name / "dataset.json").exists()
         if there and not link.exists():
@@ -106,6 +109,15 @@ def environment(say: Callable[[str], object] = print) -> None:
             say(f"note: {name} is not prepared; {record_count(data):,} images of noise stand in")
     os.environ["KIT_DATA"] = str(own)
     os.environ[rehearsal.SIGN] = "1"
+
+
+def _texts(value) -> set[str]:
+    """All strings of a nested value, keys of dictionaries too."""
+    if isinstance(value, dict):
+        return _texts([*value, *value.values()])
+    if isinstance(value, (list, tuple)):
+        return set().union(*map(_texts, value))
+    return {value} if isinstance(value, str) else set()
 
 
 def record_count(data: registry.DataSet) -> int:
@@ -189,7 +201,7 @@ def plan(teraflops: float | None = None) -> pd.DataFrame:
         )
     peak = 1e12 * (teraflops or CARDS["A100"][0]) * UTILISATION
     table = pd.DataFrame([_row(facts, peak) for facts in found])
-    keys = ["notebook", "signature", "epochs", "images"]
+    keys = ["notebook", "signature", "epochs"]
     rows = [_together(group) for _, group in table.groupby(keys, sort=False)]
     return pd.DataFrame(rows)[COLUMNS]
 
@@ -205,6 +217,7 @@ def _row(facts: dict, peak: float) -> dict:
     )
     steps = facts["steps"] * times
     passes = PASSES * steps * facts["batch"] + facts["predicted"] * times
+    least = steps * LEAST
     here = steps * facts["step_seconds"] + facts["predicted"] * times * facts["predict_seconds"]
     return {
         **facts,
@@ -212,7 +225,9 @@ def _row(facts: dict, peak: float) -> dict:
         "steps": steps,
         "hours_here": here / 3600,
         "flops": np.nan if facts["flops"] is None else facts["flops"],
-        "hours_gpu": np.nan if facts["flops"] is None else passes * facts["flops"] / peak / 3600,
+        "hours_gpu": np.nan
+        if facts["flops"] is None
+        else max(least, passes * facts["flops"] / peak) / 3600,
     }
 
 
@@ -253,7 +268,7 @@ def describe(table: pd.DataFrame, teraflops: float | None = None) -> str:
             name: {
                 "memory_gb": memory,
                 "tflops": peak,
-                "hours": table["hours_gpu"].sum() * total / peak,
+                "hours": plan(peak)["hours_gpu"].sum(),
                 "does_not_fit": ", ".join(
                     sorted({row.training for row in table.itertuples() if row.peak_gib > memory})
                 )
@@ -267,8 +282,8 @@ def describe(table: pd.DataFrame, teraflops: float | None = None) -> str:
         "# What the paper profile takes",
         f"Measured by a rehearsal on {record.device_name()}: one step a training at the published "
         f"size. `hours_gpu` is for {total:g} * 10^12 operations a second, of which a third is "
-        f"taken to be reached; it may be {UNCERTAINTY:g} times less or more. `peak_gib` is what a "
-        "step adds to a process on this machine, without the images.",
+        f"taken to be reached, at 10 ms a step or more; it may be {UNCERTAINTY:g} times less or "
+        "more. `peak_gib` is what a step adds to a process on this machine, without the images.",
         "## By notebook\n\n" + _markdown(by),
         "## By card\n\n" + _markdown(cards),
         "## By training\n\n" + _markdown(table.set_index("training")),
@@ -305,7 +320,9 @@ def to_fetch() -> list[str]:
         for file in made
         if files.read_json(file).get("made_by") == "rehearsal"
     ]
-    sources = dict.fromkeys(facts["source"] for facts in rehearsal.written("lacking"))
+    sources = dict.fromkeys(  # without the folders of this machine
+        facts["source"].split(" into ")[0] for facts in rehearsal.written("lacking")
+    )
     return lines + [f"weights: {source}" for source in sources] or ["nothing: all is here"]
 
 

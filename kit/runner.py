@@ -311,7 +311,7 @@ def _jobs(asked) -> list[Job]:
         )
     jobs = rehearse.plan_jobs(asked.only, asked.set)
     if not asked.list:
-        rehearse.environment()
+        rehearse.environment(jobs)
     return jobs
 
 

@@ -4,6 +4,7 @@ follows.
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -137,14 +138,16 @@ def test_a_network_that_fits_nowhere_is_one_sentence(rehearsing, monkeypatch):
 def test_the_plan_adds_up(rehearsing):
     note()
     note(name="cnn-fold2", run="r2", seed=1)
+    note(name="cnn-grouped", run="r4", images=1640, steps=0, predicted=0)
     note(name="tl", signature="b", run="r3", peak=20 * 2**30, flops=4e9)
     table = rehearse.plan(30.0)
     first = table[table["training"] == "cnn-fold1"].iloc[0]
-    assert first["trainings"] == 2
+    assert first["trainings"] == 3  # a few images more are no other network
     assert first["steps"] == 3000
     assert first["hours_here"] == pytest.approx(2 * (1500 * 0.9 + 3600 * 0.01) / 3600)
     images = 2 * (3 * 1500 * 32 + 3600)
     assert first["hours_gpu"] == pytest.approx(images * 2e9 / 10e12 / 3600)
+    assert rehearse.plan(1e6)["hours_gpu"][0] == pytest.approx(2 * 1500 * 0.01 / 3600)
     text = rehearse.write(30.0)
     assert (rehearsing / "plan.md").read_text() == text
     assert len(pd.read_csv(rehearsing / "plan.csv")) == 2
@@ -165,11 +168,12 @@ def test_absent_data_stand_in_and_are_listed(rehearsing, tmp_path, monkeypatch):
     entry = {"title": "T", "task": "binary", "kind": "images", "classes": ["no", "yes"]}
     tiny = entry | {"layout": {"train": "A", "test": "B"}, "embedded": False}
     tiny |= {"counts": {"A/no": 3, "A/yes": 2, "B/no": 1, "B/yes": 1}}
-    monkeypatch.setattr(registry, "_entries", lambda: {"tiny": tiny, "had": tiny})
+    monkeypatch.setattr(registry, "_entries", lambda: {"tiny": tiny, "had": tiny, "unused": tiny})
     monkeypatch.setenv("KIT_DATA", str(tmp_path / "data"))
     files.write_json(tmp_path / "data/had/dataset.json", {"name": "had"})
     said = []
-    rehearse.environment(said.append)
+    job = SimpleNamespace(values={"dataset": "tiny", "medical": {"had": "x"}})
+    rehearse.environment([job], said.append)
     assert said == ["note: tiny is not prepared; 7 images of noise stand in"]
     assert paths.data_dir() == rehearsing / "data"
     assert (rehearsing / "data/had").resolve() == tmp_path / "data/had"
@@ -219,7 +223,7 @@ def test_the_command_line(rehearsing, capsys, monkeypatch):
     assert runner.main(["--profile", "paper", "--plan", "--gpu-tflops", "100"]) == 0
     assert "100 * 10^12" in capsys.readouterr().out
     ran = []
-    monkeypatch.setattr(rehearse, "environment", lambda: None)
+    monkeypatch.setattr(rehearse, "environment", lambda jobs: None)
     monkeypatch.setattr(runner, "install_kernel", lambda: None)
     monkeypatch.setattr(runner, "run_all", lambda jobs, workers: ran.extend(jobs))
     assert runner.main(["--profile", "paper", "--rehearse", "--only", "10"]) == 1
@@ -251,3 +255,25 @@ def test_networks_of_equal_form_have_one_signature(rehearsing, monkeypatch):
     assert rehearsed.fitting("b", two, (16, 16, 1), 4)["signature"] == first
     assert rehearsed.fitting("b", two, (16, 16, 1), 8)["signature"] != first
     assert len(seen) == 2
+
+
+def test_a_short_training_is_rehearsed_through_the_same_seam(rehearsing, monkeypatch):
+    from kit.data import images as data_images
+    from kit.training import short
+
+    monkeypatch.setattr(
+        rehearsed, "_measured", lambda name, text, shape, batch: FACTS | {"batch": batch}
+    )
+    inputs = data_images.load("digits", 8, channels=3)
+    doer = short.Trainer(short.Network("squeezenet_1.1", 10, weights=None))
+    values = {"loss": "sigmoid_cross_entropy", "optimizer": "sgd", "learning_rate": 1.0}
+    rows = np.arange(200)
+    trained = doer.train(
+        values | {"weight_decay": 0.0}, inputs, rows, epochs=7, size=32, batch_size=20
+    )
+    assert len(trained.history) == 2
+    (facts,) = rehearsal.written("trainings")
+    assert (facts["steps"], facts["images"], facts["batch"]) == (70, 200, 20)
+    assert len(doer.predict(inputs, rows, 32)) == 20
+    monkeypatch.delenv(rehearsal.SIGN)
+    assert len(doer.predict(inputs, rows, 32)) == 200
