@@ -8,10 +8,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 from PIL import Image
 
-from kit import files, paths, rehearsal, rehearse, runner
+from kit import files, paths, processes, rehearsal, rehearse, runner
 from kit.data import registry
 from kit.models import weights
 from kit.training import rehearsed, train
@@ -277,3 +278,19 @@ def test_a_short_training_is_rehearsed_through_the_same_seam(rehearsing, monkeyp
     assert len(doer.predict(inputs, rows, 32)) == 20
     monkeypatch.delenv(rehearsal.SIGN)
     assert len(doer.predict(inputs, rows, 32)) == 200
+
+
+def hungry(gigabytes: float) -> None:
+    """Ask for memory as a step would that does not fit."""
+    rehearsed._within_memory()
+    np.ones(int(gigabytes * 2**27))
+
+
+@pytest.mark.skipif(not processes.FIELDS.exists(), reason="limits are set on Linux only")
+def test_a_step_that_is_too_large_ends_and_takes_nothing_with_it():
+    available = psutil.virtual_memory().available / 2**30
+    peaks = processes.peaks(
+        "tests.test_rehearse:hungry", [{"gigabytes": 4 * available}, {"gigabytes": 0.01}]
+    )
+    assert peaks[0] is None
+    assert peaks[1] > 0

@@ -10,16 +10,19 @@ a step is taken for three of them.
 
 import importlib
 import json
+import sys
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import psutil
 
 from kit import files, processes, rehearsal
 from kit.training.config import TrainConfig
 from kit.training.predictions import OutOfMemory
 
+SHARE = 0.85  # of the free memory that a measured step may take
 EPOCHS = 2  # one step each: the first is traced, the second timed
 _FOUND: dict = {}  # signature -> what was measured, in this process
 
@@ -146,6 +149,7 @@ def take_steps(folder: str, shape: list, batch: int, modules: list) -> None:
     """Two training steps and two predictions of the network in `folder`, whose facts go there."""
     import keras
 
+    _within_memory()
     for module in modules:
         importlib.import_module(module)
     model = keras.models.model_from_json((Path(folder) / "network.json").read_text())
@@ -161,6 +165,19 @@ def take_steps(folder: str, shape: list, batch: int, modules: list) -> None:
         model.predict_on_batch(x)
         facts["predict_seconds"] = (time.perf_counter() - started) / batch
     files.write_json(Path(folder) / "step.json", facts)
+
+
+def _within_memory() -> None:
+    """Let a step that is too large end with an error, and this process die before any other where
+    the limit comes too late; on systems other than Linux the system decides.
+    """
+    if sys.platform != "linux":
+        return
+    Path("/proc/self/oom_score_adj").write_text("1000")
+    process = psutil.Process()
+    held = process.memory_info().data
+    limit = held + int(SHARE * psutil.virtual_memory().available)
+    process.rlimit(psutil.RLIMIT_DATA, (limit, limit))
 
 
 def _distance(targets, outputs):
