@@ -18,7 +18,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 
 from kit import files as files_module
-from kit import paths
+from kit import paths, rehearsal
 from kit.data import registry
 from kit.errors import KitError
 from kit.published import papers
@@ -209,7 +209,10 @@ class Artefacts:
     def __init__(self, paper, profile, notebook, data=None, stand_in=None, reductions=()):
         self.paper, self.profile, self.notebook = paper, profile, notebook
         self.folder = paths.results_dir() / profile / paper
-        self._data, self._own = data, {"stand_in": stand_in, "reductions": list(reductions)}
+        said = list(reductions)
+        if rehearsal.active():
+            said.insert(0, "a rehearsal, one step a training: no number here is a result")
+        self._data, self._own = data, {"stand_in": stand_in, "reductions": said}
         self._listed = [e for e in all_expected() if e["paper"] == paper]
         known = papers.keys()
         self._ids = papers.load(paper).values if paper in known else None
