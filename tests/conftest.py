@@ -218,3 +218,34 @@ def balls(private_folders):
         private_folders / "data" / "balls", "balls", {"train": 24, "val": 12, "test": 14}, 16
     )
     return "balls"
+
+
+@pytest.fixture
+def tiny_networks(monkeypatch):
+    """Short trainings of two convolutions with BatchNormalization, which are traced at once."""
+    import keras
+
+    from kit.training import short
+
+    def build(architecture, classes, *, channels, seed, bn_momentum, **rest):
+        keras.utils.set_random_seed(seed)
+        images = keras.Input((None, None, channels))
+        x = keras.layers.Conv2D(6, 3, strides=2, name="first")(images)
+        x = keras.layers.ReLU()(keras.layers.BatchNormalization(momentum=bn_momentum or 0.9)(x))
+        x = keras.layers.DepthwiseConv2D(3, name="second")(x)
+        x = keras.layers.BatchNormalization(momentum=bn_momentum or 0.9, name="stage4")(x)
+        x = keras.layers.GlobalAveragePooling2D()(keras.layers.ReLU()(x))
+        return keras.Model(images, keras.layers.Dense(classes)(keras.layers.Dropout(0.2)(x)))
+
+    monkeypatch.setattr(short.architectures, "build", build)
+    monkeypatch.setattr(
+        short.architectures,
+        "feature_model",
+        lambda model: keras.Model(
+            model.input,
+            keras.layers.GlobalAveragePooling2D()(model.get_layer("stage4").output),
+        ),
+    )
+    short.trainer.cache_clear()
+    yield
+    short.trainer.cache_clear()

@@ -87,6 +87,38 @@ def _percentile(point: float, values: np.ndarray, level: float, n: int, method: 
     )
 
 
+def bootstrap_mean(
+    tables: list[pd.DataFrame],
+    metric: str | Callable[..., float] = "accuracy",
+    resamples: int = 2000,
+    seed: int = 0,
+    level: float = 0.95,
+    **options,
+) -> Interval:
+    """Percentile bootstrap interval of the mean of a metric over several predictions of the same
+    images, for instance of several seeds, under shared draws of duplicate groups; it says nothing
+    of what another seed would give.
+
+    Parameters
+    ----------
+    tables : list of tables of predictions (see `kit.evaluation.metrics`)
+        Of the same images in the same order.
+    metric, resamples, seed, level, options : see :func:`bootstrap`
+
+    Raises
+    ------
+    BadSample
+        If the tables are of different images.
+    """
+    first = tables[0]["image_id"].tolist()
+    if any(table["image_id"].tolist() != first for table in tables[1:]):
+        raise BadSample("The mean over predictions needs the same images in every table.")
+    point, values, units = _resampled(tables, metric, resamples, seed, True, False, **options)
+    return _percentile(
+        float(point.mean()), values.mean(axis=0), level, units, "bootstrap of the mean"
+    )
+
+
 def bootstrap(
     predictions: pd.DataFrame,
     metric: str | Callable[..., float] = "accuracy",

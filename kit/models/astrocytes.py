@@ -23,6 +23,7 @@ import numpy as np
 import tensorflow as tf
 
 from kit.errors import KitError
+from kit.models.astrocyte_readings import READINGS, batch_sum, factors, scaled, squash
 from kit.models.convolutions import (
     CONVOLUTIONS,
     convolutions,
@@ -40,51 +41,6 @@ class BadAstrocytes(KitError):
     """A setting of the astrocytes is out of range, or the model has no convolution that they could
     watch.
     """
-
-
-def _batch_sum(output):
-    """Sum over the batch, in float32 or better: (N, ..., C) -> (..., C)."""
-    output = tf.convert_to_tensor(output)
-    return tf.reduce_sum(
-        output if output.dtype == tf.float64 else tf.cast(output, tf.float32), axis=0
-    )
-
-
-def _squash(total, channels_first):
-    """Largest tanh of a summed map, for each channel."""
-    axes = tf.range(1, tf.rank(total)) if channels_first else tf.range(tf.rank(total) - 1)
-    return tf.reduce_max(tf.tanh(total), axis=axes)
-
-
-def increments(conv_output, channels_first=False):
-    """What one training batch adds to the counters: max over the map of tanh of the sum over the
-    batch.
-
-    Parameters
-    ----------
-    conv_output : tf.Tensor
-        Raw output of a convolution with any number of spatial axes, (N, ..., C), or (N, C, ...)
-        where `channels_first`.
-
-    Returns
-    -------
-    tf.Tensor
-        (C,), between -1 and 1; float64 for float64 input, else float32.
-    """
-    return _squash(_batch_sum(conv_output), channels_first)
-
-
-def factors(counters, strong, weak, threshold=2.0):
-    """Factor of each filter: `strong` above the threshold, `weak` below minus the threshold, else 1
-    (also where a counter is not a number).
-    """
-    counters = tf.convert_to_tensor(counters)
-    strong, weak = tf.cast(strong, counters.dtype), tf.cast(weak, counters.dtype)
-    return tf.where(
-        counters > threshold,
-        strong,
-        tf.where(counters < -threshold, weak, tf.ones((), counters.dtype)),
-    )
 
 
 def _in_replica() -> bool:
@@ -123,6 +79,11 @@ class Astrocytes:
         Scale the kernels; count only, as the released code does; or nothing at all.
     layers : list of keras.layers.Layer or str, optional
         Exactly these convolutions (or their names) instead of :func:`convolutions`.
+    reading : str
+        Key of :data:`kit.models.astrocyte_readings.READINGS`. Of reading "epoch" :meth:`decide` is
+        to be called after each epoch; reading "classes" needs `classes`.
+    classes : int, optional
+        Of the classifier.
 
     Attributes
     ----------
@@ -139,11 +100,20 @@ class Astrocytes:
     BadAstrocytes
     """
 
-    def __init__(self, model, decisions=4, threshold=2.0, mode="algorithm", layers=None):
-        if mode not in MODES:
-            raise BadAstrocytes(
-                f"There is no astrocyte mode {mode!r}; choose among {', '.join(MODES)}."
-            )
+    def __init__(
+        self,
+        model,
+        decisions=4,
+        threshold=2.0,
+        mode="algorithm",
+        layers=None,
+        reading="literal",
+        classes=None,
+    ):
+        _check_choice("mode", mode, MODES)
+        _check_choice("reading", reading, READINGS)
+        if READINGS[reading].every == "classes" and not classes:
+            raise BadAstrocytes('The reading "classes" of Algorithm 3 needs the number of classes.')
         if (
             isinstance(decisions, bool)
             or not isinstance(decisions, (int, np.integer))
@@ -177,6 +147,21 @@ class Astrocytes:
         self._widths = [int(np.prod(factor_shape(layer))) for layer in self.layers]
         self.counters = _variable(sum(self._widths), "float32", "counters")
         self.tick, self.tally = _variable((), "int32", "tick"), _variable(3, "int32", "tally")
+        self.reading, self._lent = READINGS[reading], []
+        # batches to a decision of this reading; None: none in the course of an epoch
+        self._due = {"batches": self.decisions, "epoch": None}.get(
+            self.reading.every, 1 if (classes or 0) >= self.decisions else None
+        )
+        if self.reading.undo:
+            if tf.distribute.has_strategy():
+                raise BadAstrocytes(
+                    'The reading "undone" of Algorithm 3 runs on one device only; leave the '
+                    "distribution strategy out."
+                )
+            self._lent = [
+                _variable(tuple(kernel_of(layer).shape), "float32", f"lent_{i}")
+                for i, layer in enumerate(self.layers)
+            ]
 
     @tf.autograph.experimental.do_not_convert
     def forward(self, inputs, training=True):
@@ -228,21 +213,37 @@ class Astrocytes:
         """
         if self.mode == "off":
             return
-        totals = [[_batch_sum(t) for t in tf.nest.flatten(entry)] for entry in conv_outputs]
-        if _in_replica():
-            totals = tf.nest.pack_sequence_as(totals, _over_replicas(tf.nest.flatten(totals)))
-        first = [layer.data_format == "channels_first" for layer in self.layers]
-        steps = [
-            sum(tf.cast(_squash(t, f), tf.float32) for t in entry)
-            for entry, f in zip(totals, first, strict=True)
-        ]
-        self.counters.assign_add(tf.concat(steps, 0))
+        self.counters.assign_add(tf.concat(self._steps(conv_outputs), 0))
         self.tick.assign_add(1)
-        due = tf.convert_to_tensor(self.tick.value) >= self.decisions
+        if self._due is None:
+            return
+        due = tf.convert_to_tensor(self.tick.value) >= self._due
         if _in_replica():  # no merge of replicas is possible within a condition
             self._decide(strong, weak, due)
         else:
             tf.cond(due, lambda: self._decide(strong, weak, True), lambda: False)
+
+    def _steps(self, conv_outputs) -> list:
+        """What a batch adds to the counters: a vector for each of `layers`."""
+        activity = self.reading.activity
+        totals = [[batch_sum(t, activity) for t in tf.nest.flatten(e)] for e in conv_outputs]
+        if _in_replica():
+            flat = _over_replicas(tf.nest.flatten(totals))
+            count = tf.distribute.get_replica_context().num_replicas_in_sync
+            flat = [t / count for t in flat] if activity == "mean" else flat
+            totals = tf.nest.pack_sequence_as(totals, flat)
+        first = [layer.data_format == "channels_first" for layer in self.layers]
+        return [
+            sum(tf.cast(squash(t, f, activity), tf.float32) for t in entry)
+            for entry, f in zip(totals, first, strict=True)
+        ]
+
+    def end_epoch(self, strong, weak):
+        """Decide now if the reading has one decision an epoch; arguments as of
+        :meth:`after_step`.
+        """
+        if self.mode != "off" and self.reading.every == "epoch":
+            self._decide(strong, weak, True)
 
     def _decide(self, strong, weak, due):
         counters, due = tf.convert_to_tensor(self.counters.value), tf.convert_to_tensor(due)
@@ -260,15 +261,16 @@ class Astrocytes:
         return True
 
     def _scale(self, all_factors):
-        def scaled(variable, part, layer):
-            return variable * tf.cast(tf.reshape(part, factor_shape(layer)), variable.dtype)
+        def new(variable, part, layer):
+            part = tf.reshape(part, factor_shape(layer))
+            return scaled(tf.convert_to_tensor(variable), part, self.reading.keep_norm)
 
         def everywhere(strategy, all_factors):
             for layer, i in zip(self.layers, itertools.accumulate(self._widths), strict=False):
 
                 def update(variable, given, layer=layer, i=i):
                     return variable.assign(
-                        scaled(variable, given[i - int(np.prod(factor_shape(layer))) : i], layer)
+                        new(variable, given[i - int(np.prod(factor_shape(layer))) : i], layer)
                     )
 
                 strategy.extended.update(kernel_of(layer).value, update, args=(all_factors,))
@@ -276,12 +278,21 @@ class Astrocytes:
         if _in_replica():
             tf.distribute.get_replica_context().merge_call(everywhere, args=(all_factors,))
             return
-        for layer, part in zip(self.layers, tf.split(all_factors, self._widths), strict=False):
-            kernel_of(layer).assign(scaled(kernel_of(layer).value, part, layer))
+        for i, (layer, part) in enumerate(
+            zip(self.layers, tf.split(all_factors, self._widths), strict=True)
+        ):
+            kernel = tf.convert_to_tensor(kernel_of(layer).value)
+            if self._lent:  # what the last decision added goes first
+                lent = tf.cast(self._lent[i].value, kernel.dtype)
+                kernel = tf.where(lent == 0, kernel, kernel - lent)
+            after = new(kernel, part, layer)
+            if self._lent:
+                self._lent[i].assign(tf.cast(after - kernel, tf.float32))
+            kernel_of(layer).assign(after)
 
     def reset(self) -> None:
         """Start the counters, the tick and the tally from zero."""
-        for variable in (self.counters, self.tick, self.tally):
+        for variable in (self.counters, self.tick, self.tally, *self._lent):
             variable.assign(np.zeros(variable.shape, variable.dtype))
 
     def state(self) -> dict:
@@ -292,6 +303,7 @@ class Astrocytes:
             "counters": np.array(self.counters),
             "tick": np.array(self.tick),
             "tally": np.array(self.tally),
+            **{f"lent-{i}": np.array(lent) for i, lent in enumerate(self._lent)},
         }
 
     def restore(self, state: dict) -> None:
@@ -302,8 +314,10 @@ class Astrocytes:
         BadAstrocytes
             If it was taken from another model.
         """
-        for name in ("counters", "tick", "tally"):
-            variable, value = getattr(self, name), np.asarray(state[name])
+        lent = {f"lent-{i}": variable for i, variable in enumerate(self._lent)}
+        own = {name: getattr(self, name) for name in ("counters", "tick", "tally")} | lent
+        for name, variable in own.items():
+            value = np.asarray(state[name])
             if tuple(variable.shape) != value.shape:
                 raise BadAstrocytes(
                     f"The stored astrocytes have {name} of shape {value.shape}, the model's "
@@ -314,6 +328,13 @@ class Astrocytes:
     def zeroed(self) -> dict:
         """Number of filters whose kernel is zero everywhere, by layer name."""
         return {layer.name: int((~filters_last(layer).any(axis=0)).sum()) for layer in self.layers}
+
+
+def _check_choice(what: str, given: str, known) -> None:
+    if given not in known:
+        raise BadAstrocytes(
+            f"There is no astrocyte {what} {given!r}; choose among {', '.join(known)}."
+        )
 
 
 def _chosen(model, layers) -> list:
@@ -409,10 +430,7 @@ def astrocyte_model(model, strong=1.0, weak=1.0, order="after", **settings) -> A
     ------
     BadAstrocytes
     """
-    if order not in ORDERS:
-        raise BadAstrocytes(
-            f"There is no astrocyte order {order!r}; choose among {', '.join(ORDERS)}."
-        )
+    _check_choice("order", order, ORDERS)
     return AstrocyteModel(
         model,
         Astrocytes(model, **settings),
@@ -460,3 +478,7 @@ class AstrocyteSchedule(keras.callbacks.Callback):
             (self.model.strong, self.model.weak), self.factors[epoch], strict=False
         ):
             variable.assign(value)
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Let astrocytes decide that do so once an epoch."""
+        self.model.astrocytes.end_epoch(*self.factors[epoch])

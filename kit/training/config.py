@@ -60,9 +60,10 @@ class TrainConfig:
         Column of the history that names the best epoch: the lowest if it is a loss, else the
         highest.
     recalibrate_batchnorm : bool
-        Before predicting, replace the moving statistics of BatchNorm by those of the training
-        images, not augmented. Where Keras' backbones forget slowly (momentum 0.999 in MobileNet),
-        the moving statistics lag behind the weights after a short training.
+        Before predicting, replace the moving statistics of BatchNorm by those of one epoch more of
+        the training pipeline: its augmentation, batch size and order. Where Keras' backbones
+        forget slowly (momentum 0.999 in MobileNet), the moving statistics lag behind the weights
+        after a short training.
     graph : bool
         Trace a graph of the training step, as Keras does; False runs layer by layer, which is
         slower from the tenth step or so on, but tracing a network of hundreds of layers takes 10 s

@@ -100,11 +100,7 @@ def _write_weights(run, model, config, inputs, parts, weights: str) -> dict:
     import keras
 
     if config.recalibrate_batchnorm:
-        recalibrate(
-            model,
-            batches_module.in_order(inputs, np.sort(parts["train"]), config.batch_size),
-            config.seed,
-        )
+        recalibrate(model, _further_epoch(config, inputs, parts["train"]), config.seed)
     asked = [
         (part, row) for part, rows in parts.items() if part != "train" for row in rows
     ]  # in one go: calls of large networks are dear
@@ -125,6 +121,21 @@ def _write_weights(run, model, config, inputs, parts, weights: str) -> dict:
             )  # not compiled: the optimizer would treble the file
     measure = metrics.binary_metrics if "score_2" not in table else metrics.multiclass_metrics
     return {part: measure(rows) for part, rows in table.groupby("part", sort=False)}
+
+
+def _further_epoch(config, inputs, rows):
+    """The batches that the training would see in one epoch more: its augmentation, batch size and
+    order.
+    """
+    return batches_module.epochs(
+        inputs,
+        rows,
+        batch_size=config.batch_size,
+        seed=config.seed,
+        first_epoch=config.epochs,
+        augment=config.augmentation,
+        augmenter=config.augmenter,
+    ).take(-(-len(rows) // config.batch_size))
 
 
 def _predict(model, inputs, rows, part, batch_size: int) -> pd.DataFrame:
@@ -149,6 +160,8 @@ def recalibrate(model, batches, seed: int = 0) -> None:
     ----------
     model : keras.Model
     batches : iterable of (inputs, targets)
+        As the training pipeline makes them: on images without its augmentation the statistics are
+        not those that the weights were trained with.
     seed : int
     """
     import keras

@@ -11,10 +11,10 @@ optimizers (`kit.training.optimizers`), no epoch selected. Departure: a last bat
 is left out, because batch normalisation cannot use it.
 """
 
+import contextlib
 import functools
 import math
 import time
-from dataclasses import dataclass
 
 import keras
 import numpy as np
@@ -31,25 +31,9 @@ from kit.training import losses, optimizers
 from kit.training import predictions as training_predictions
 from kit.training import rehearsed as training_rehearsed
 from kit.training.config import Diverged
-from kit.training.short_network import BadShortTraining, Network, Trained
+from kit.training.short_network import BadShortTraining, Course, Network, Trained, batches_of
 
 KEPT = 16  # trainers that a process holds at most
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Course:
-    """What holds for all epochs of a training: images, batches, sides of the crop and before it,
-    place of the loss, rate.
-    """
-
-    inputs: Inputs
-    rows: np.ndarray
-    batches: list
-    seed: int
-    sides: tuple
-    loss: int
-    rate: float
-    of_epochs: int | None
 
 
 class Trainer:
@@ -80,7 +64,14 @@ class Trainer:
         self.astrocytes = (
             None
             if network.astrocytes == "off"
-            else Astrocytes(self.model, network.decisions, network.threshold, network.astrocytes)
+            else Astrocytes(
+                self.model,
+                network.decisions,
+                network.threshold,
+                network.astrocytes,
+                reading=network.reading,
+                classes=network.classes,
+            )
         )
         pixels, size = (
             tf.TensorSpec((None, None, None, network.channels), tf.uint8),
@@ -97,24 +88,35 @@ class Trainer:
             input_signature=[pixels, targets, units, size, size, scalar, pair, seed],
             autograph=False,
         )
-        self._scores = tf.function(
-            self._predict_step, input_signature=[pixels, size], autograph=False
-        )
-        self._pooled = tf.function(
-            self._feature_step, input_signature=[pixels, size], autograph=False
+        self._scores, self._pooled = (
+            tf.function(step, input_signature=[pixels, size], autograph=False)
+            for step in (self._predict_step, self._feature_step)
         )
         self._moments = tf.function(
-            self._moment_step, input_signature=[pixels, size], autograph=False
+            self._moment_step,
+            input_signature=[pixels, targets, units, size, size, seed],
+            autograph=False,
         )
 
     # --- traced ---
 
-    def _train_step(self, pixels, targets, units, size, resized, loss_index, factors, seed):
+    def _fed(self, pixels, targets, units, size, resized, seed) -> tuple:
+        """Images and targets as the network is trained on them."""
         if self.network.augmentation:
-            x = crop_rotate.augment(pixels, units, size, resized, normalisation=self.normalisation)
+            x = crop_rotate.augment(
+                pixels,
+                units,
+                size,
+                resized,
+                crop_rotate.ThesisAugmentation(brightness=self.network.brightness),
+                normalisation=self.normalisation,
+            )
         else:
             x = crop_rotate.prepare(pixels, size, self.normalisation)
-        x, targets = mixing.mix(x, targets, seed, self.network.mixing)
+        return mixing.mix(x, targets, seed, self.network.mixing)
+
+    def _train_step(self, pixels, targets, units, size, resized, loss_index, factors, seed):
+        x, targets = self._fed(pixels, targets, units, size, resized, seed)
         with tf.GradientTape() as tape:
             logits, heard = (
                 self.astrocytes.forward(x)
@@ -123,8 +125,11 @@ class Trainer:
             )
             loss = tf.reduce_mean(losses.selected(loss_index, targets, logits))
         variables = self.model.trainable_variables
-        self.optimizer.apply(tape.gradient(loss, variables), variables)
-        if self.astrocytes:
+        gradients = tape.gradient(loss, variables)  # of the kernels that made the outputs
+        if self.astrocytes and self.network.order == "before":
+            self.astrocytes.after_step(heard, factors[0], factors[1])
+        self.optimizer.apply(gradients, variables)
+        if self.astrocytes and self.network.order == "after":
             self.astrocytes.after_step(heard, factors[0], factors[1])
         return loss
 
@@ -148,14 +153,14 @@ class Trainer:
     def _feature_model(self):
         return architectures.feature_model(self.model)
 
-    def _moment_step(self, pixels, size):
+    def _moment_step(self, pixels, targets, units, size, resized, seed):
         """A pass in training mode after which the moving statistics are those of the batch."""
         norms = self._norms()
         kept = [layer.momentum for layer in norms]
         for layer in norms:
             layer.momentum = 0.0  # read while the step is traced
         try:
-            self.model(crop_rotate.prepare(pixels, size, self.normalisation), training=True)
+            self.model(self._fed(pixels, targets, units, size, resized, seed)[0], training=True)
         finally:
             for layer, momentum in zip(norms, kept, strict=True):
                 layer.momentum = momentum
@@ -199,6 +204,7 @@ class Trainer:
         seed: int = 0,
         first_epoch: int = 0,
         of_epochs: int | None = None,
+        cosine_floor: float = 0.1,
         decay_mode: str = "l2_all",
         weights: list | None = None,
         factors=None,
@@ -227,7 +233,9 @@ class Trainer:
         first_epoch : int
             Epochs that came before.
         of_epochs : int, optional
-            Epochs of the cosine, which falls to a tenth step by step; None keeps the rate.
+            Epochs of the cosine, which falls step by step; None keeps the rate.
+        cosine_floor : float
+            What it falls to, as a fraction of the rate; a tenth in the released code.
         decay_mode : str
             See :func:`kit.training.optimizers.decayed`.
         weights : list of numpy.ndarray, optional
@@ -269,15 +277,16 @@ class Trainer:
             else [(values.get("strong", 1.0), values.get("weak", 1.0))] * epochs
         )
         resized = crop_rotate.resized_side(size) if resized is None else resized
-        course = _Course(
+        course = Course(
             inputs=inputs,
             rows=rows,
-            batches=_batches(len(rows), batch_size),
+            batches=batches_of(len(rows), batch_size),
             seed=seed,
             sides=(size, resized),
             loss=loss,
             rate=rate,
             of_epochs=of_epochs,
+            floor=cosine_floor,
         )
         history = []
         with training_predictions.memory(self.network.architecture, batch_size):
@@ -322,44 +331,32 @@ class Trainer:
             self.astrocytes.reset()
         return loss, rate
 
-    def _epoch(self, course: _Course, epoch: int, pair) -> float:
+    def _epoch(self, course: Course, epoch: int, pair) -> float:
         """One pass over the images, astrocytes scaling by `pair`; returns the mean loss."""
-        inputs, rows, batches, seed = course.inputs, course.rows, course.batches, course.seed
-        compat.reseed(self.model, seed, epoch)
-        order = np.random.default_rng([seed, epoch]).permutation(len(rows))
-        units = tf.gather(crop_rotate.draw(seed, epoch, len(rows)), order)
-        size, resized, pair = (
-            tf.constant(course.sides[0], tf.int32),
-            tf.constant(course.sides[1], tf.int32),
-            tf.constant(pair, tf.float32),
+        pair, total, seen = tf.constant(pair, tf.float32), 0.0, 0
+        length = len(course.batches)
+        fed = self._fed_batches(
+            course.inputs,
+            course.rows,
+            course.batches,
+            seed=course.seed,
+            epoch=epoch,
+            sides=course.sides,
         )
-        labels, total, seen = inputs.labels[rows], 0.0, 0
-        eye = np.eye(self.network.classes, dtype=np.float32)
-        for step, (start, end) in enumerate(batches):
-            chosen = order[start:end]
+        for step, (batch, count) in enumerate(fed):
             if course.of_epochs:
                 self.optimizer.configure(
                     learning_rate=course.rate
                     * optimizers.cosine(
-                        epoch * len(batches) + step, course.of_epochs * len(batches)
+                        epoch * length + step, course.of_epochs * length, course.floor
                     )
                 )
-            drawn = tf.constant([(seed * 1_000_003 + epoch) % 2**31, step], tf.int32)
-            value = float(
-                self._step(
-                    inputs.x[rows[chosen]],
-                    eye[labels[chosen]],
-                    units[start:end],
-                    size=size,
-                    resized=resized,
-                    loss_index=course.loss,
-                    factors=pair,
-                    seed=drawn,
-                )
-            )
-            total, seen = total + value * len(chosen), seen + len(chosen)
+            value = float(self._step(**batch, loss_index=course.loss, factors=pair))
+            total, seen = total + value * count, seen + count
             if not math.isfinite(value):
                 return value
+        if self.astrocytes:
+            self.astrocytes.end_epoch(pair[0], pair[1])
         return total / seen
 
     def predict(
@@ -404,10 +401,31 @@ class Trainer:
         return self._over(self._pooled, inputs, _shown(inputs, rows), size, batch_size)
 
     def recalibrate(
-        self, inputs: Inputs, rows, size: int, batch_size: int = 128, weights: list | None = None
+        self,
+        inputs: Inputs,
+        rows,
+        size: int,
+        *,
+        batch_size: int,
+        seed: int = 0,
+        epoch: int = 0,
+        resized: int | None = None,
+        weights: list | None = None,
     ) -> list:
-        """Replace the moving statistics by the mean over the images, as averaging of weights needs
-        it; returns the new weights.
+        """Measure the moving statistics of all BatchNormalization layers anew, as averages of
+        weights and kernels that were scaled need it; returns the new weights.
+
+        The network sees what it would see in an epoch of training, augmented, mixed, in that
+        epoch's order and batches, with dropout; nothing but the statistics changes. Each batch's
+        mean and variance count by its number of images.
+
+        Parameters
+        ----------
+        inputs, rows, size, batch_size, resized : see :meth:`train`
+        seed, epoch : int
+            Whose order, augmentation, mixing and dropout are drawn.
+        weights : list of numpy.ndarray, optional
+            Default: those that the network has.
         """
         if weights is not None:
             self.load(weights)
@@ -415,14 +433,53 @@ class Trainer:
             v for layer in self._norms() for v in (layer.moving_mean, layer.moving_variance)
         ]
         if variables:
-            compat.reseed(self.model, 0, 0)
             rows = _shown(inputs, rows)
-            parts = [rows[start:end] for start, end in _batches(len(rows), batch_size)]
-            side = tf.constant(size, tf.int32)
-            training_predictions.assign_means(
-                variables, ((self._moments(inputs.x[part], side), len(part))[1] for part in parts)
-            )
+            resized = crop_rotate.resized_side(size) if resized is None else resized
+            batches, sides = batches_of(len(rows), batch_size), (size, resized)
+            with training_predictions.memory(self.network.architecture, batch_size):
+                training_predictions.assign_means(
+                    variables,
+                    (
+                        (self._moments(**batch), count)[1]
+                        for batch, count in self._fed_batches(
+                            inputs, rows, batches, seed=seed, epoch=epoch, sides=sides
+                        )
+                    ),
+                )
         return self.model.get_weights()
+
+    @contextlib.contextmanager
+    def recalibrated(self, *args, **kwargs):
+        """Within, the network is as :meth:`recalibrate` makes it; afterwards as it was."""
+        kept = self.model.get_weights()
+        try:
+            yield self.recalibrate(*args, **kwargs)
+        finally:
+            self.load(kept)
+
+    def _fed_batches(self, inputs: Inputs, rows, batches: list, *, seed, epoch, sides):
+        """Arguments of a step for each batch of an epoch, and the number of its images; the order,
+        the draws and the dropout masks of an epoch follow from (seed, epoch).
+        """
+        compat.reseed(self.model, seed, epoch)
+        order = np.random.default_rng([seed, epoch]).permutation(len(rows))
+        units = tf.gather(crop_rotate.draw(seed, epoch, len(rows)), order)
+        size, resized = (tf.constant(side, tf.int32) for side in sides)
+        labels, eye = inputs.labels[rows], np.eye(self.network.classes, dtype=np.float32)
+        for step, (start, end) in enumerate(batches):
+            chosen = order[start:end]
+            drawn = tf.constant([(seed * 1_000_003 + epoch) % 2**31, step], tf.int32)
+            yield (
+                {
+                    "pixels": inputs.x[rows[chosen]],
+                    "targets": eye[labels[chosen]],
+                    "units": units[start:end],
+                    "size": size,
+                    "resized": resized,
+                    "seed": drawn,
+                },
+                len(chosen),
+            )
 
     def _over(self, function, inputs, rows, size, batch_size) -> np.ndarray:
         rows = np.asarray(rows)
@@ -443,12 +500,6 @@ def _shown(inputs: Inputs, rows) -> np.ndarray:
         return rows
     classes = len(np.unique(inputs.labels))
     return rehearsal.few(inputs.labels, rows, rehearsal.PREDICTED * classes)
-
-
-def _batches(count: int, size: int) -> list:
-    """Limits of the batches of an epoch; a last one of a single image is left out."""
-    limits = [(start, min(start + size, count)) for start in range(0, count, size)]
-    return limits[:-1] if len(limits) > 1 and limits[-1][1] - limits[-1][0] == 1 else limits
 
 
 @functools.lru_cache(maxsize=KEPT)

@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass, field
 
+import numpy as np
+
+from kit.data.inputs import Inputs
 from kit.errors import KitError
 
 
@@ -29,6 +32,8 @@ class Network:
         Of every BatchNormalization; the networks' own need thousands of steps.
     augmentation : bool
         The thesis' augmentation on training images.
+    brightness : float
+        Of the augmentation's jitter, the only one of colours that the released code has.
     mixing : {"off", "choice", "cutmix", "mixup"}
         CutMix or MixUp of the batches (:func:`kit.data.augment.mixing.mix`).
     astrocytes : {"off", "algorithm", "released"}
@@ -36,6 +41,10 @@ class Network:
         NG, batches to a decision of the astrocytes.
     threshold : float
         AS, counter beyond which a filter is scaled.
+    reading : str
+        How Algorithm 3 is read, see :data:`kit.models.astrocyte_readings.READINGS`.
+    order : {"after", "before"}
+        Kernels are scaled after the optimizer's step, or before it as in the printed forward pass.
     settings : {"code", "text"}
         Nominal learning rates and momenta, see `kit.training.optimizers.SETTINGS`.
     """
@@ -47,11 +56,37 @@ class Network:
     seed: int = 0
     bn_momentum: float | None = 0.9
     augmentation: bool = True
+    brightness: float = 0.5
     mixing: str = "off"
     astrocytes: str = "off"
     decisions: int = 4
     threshold: float = 2.0
+    reading: str = "literal"
+    order: str = "after"
     settings: str = "code"
+
+    def __post_init__(self):
+        if self.order not in ("after", "before"):
+            raise BadShortTraining(
+                f"There is no order {self.order!r} of scaling and step; choose after or before."
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Course:
+    """What holds for all epochs of a training: images, batches, sides of the crop and before it,
+    place of the loss, rate.
+    """
+
+    inputs: Inputs
+    rows: np.ndarray
+    batches: list
+    seed: int
+    sides: tuple
+    loss: int
+    rate: float
+    of_epochs: int | None
+    floor: float
 
 
 @dataclass
@@ -74,3 +109,9 @@ class Trained:
     history: list
     tally: list = field(default_factory=list)
     zeroed: int = 0
+
+
+def batches_of(count: int, size: int) -> list:
+    """Limits of the batches of an epoch; a last one of a single image is left out."""
+    limits = [(start, min(start + size, count)) for start in range(0, count, size)]
+    return limits[:-1] if len(limits) > 1 and limits[-1][1] - limits[-1][0] == 1 else limits

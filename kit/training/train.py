@@ -123,6 +123,8 @@ def run_key(config: TrainConfig, inputs: data_inputs.Inputs, parts: dict) -> dic
     )
     if config.augmentation is not None:
         settings["augmenter"] = config.augmenter
+    if config.recalibrate_batchnorm:  # runs from when plain images were used keep theirs
+        settings["recalibrate_batchnorm"] = "by the training pipeline"
     return {**settings, "data": inputs.facts, "parts": inputs.members(parts)}
 
 

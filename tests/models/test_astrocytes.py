@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from kit import paths
-from kit.models import astrocytes, convolutions
+from kit.models import astrocyte_readings, astrocytes, convolutions
 
 layers = keras.layers
 PER_STEP = [
@@ -67,7 +67,7 @@ def test_counters_and_scaling_are_the_oracles():
     bias = conv.get_weights()[1]
     for batch, expected in zip(batches, PER_STEP, strict=False):
         np.testing.assert_allclose(mass(conv), [4.714643, 3.634397, 0.084094, 2.729175], atol=2e-6)
-        np.testing.assert_allclose(astrocytes.increments(model(batch)), expected, atol=2e-5)
+        np.testing.assert_allclose(astrocyte_readings.increments(model(batch)), expected, atol=2e-5)
         y = step(batch, 0.5, 1.5)
         counters += expected
         if unit.state()["tick"]:
@@ -123,16 +123,16 @@ def test_both_orders_of_scaling_and_optimizer(order, l1, corner):
 def test_other_readings_are_not_taken():
     x = tf.random.stateless_normal((2, 5, 9, 3), (1, 2), dtype=tf.float64)
     expected = np.tanh(x.numpy().sum(0)).max((0, 1))
-    np.testing.assert_allclose(astrocytes.increments(x), expected)
+    np.testing.assert_allclose(astrocyte_readings.increments(x), expected)
     np.testing.assert_allclose(
-        astrocytes.increments(tf.transpose(x, (0, 3, 1, 2)), channels_first=True), expected
+        astrocyte_readings.increments(tf.transpose(x, (0, 3, 1, 2)), channels_first=True), expected
     )
     for other in (np.tanh(x.numpy().sum((0, 1, 2))), np.tanh(x.numpy().mean(0)).max((0, 1))):
         assert np.abs(other - expected).max() > 0.05
 
 
 def test_factors_at_the_threshold_and_without_numbers():
-    given = astrocytes.factors(tf.constant([2.0, 2.1, -2.0, -2.1, 0.0, np.nan]), -0.25, 0)
+    given = astrocyte_readings.factors(tf.constant([2.0, 2.1, -2.0, -2.1, 0.0, np.nan]), -0.25, 0)
     np.testing.assert_array_equal(given, [1, -0.25, 1, 0, 1, 1])
 
 
@@ -162,7 +162,9 @@ def test_every_kind_of_convolution_scales_its_own_outputs(kind):
     activation, conv.activation = conv.activation, None
     raw = model(x).numpy()
     conv.activation = activation
-    scales = np.asarray(astrocytes.factors(astrocytes.increments(raw), 0.5, 3.0, 0.3))
+    scales = np.asarray(
+        astrocyte_readings.factors(astrocyte_readings.increments(raw), 0.5, 3.0, 0.3)
+    )
     assert {0.5, 3.0} <= set(scales)
     y, taken = unit.forward(x)
     np.testing.assert_allclose(taken[0][0], raw, atol=1e-6)
@@ -312,7 +314,9 @@ def test_mixed_precision_counts_in_float32(policy):
     _, taken = unit.forward(x)
     assert taken[0][0].dtype == policy.removeprefix("mixed_")
     expected = np.asarray(
-        astrocytes.factors(np.tanh(np.float32(taken[0][0]).sum(0)).max((0, 1)), 0.5, 2.0, 0.5)
+        astrocyte_readings.factors(
+            np.tanh(np.float32(taken[0][0]).sum(0)).max((0, 1)), 0.5, 2.0, 0.5
+        )
     )
     unit.after_step(taken, 0.5, 2.0)
     after = network.get_layer("a").kernel
@@ -430,7 +434,7 @@ def test_subclassed_models_and_shared_layers():
     unit.after_step(unit.forward(x)[1], 1, 1)
     np.testing.assert_allclose(
         unit.state()["counters"],
-        astrocytes.increments(once) + astrocytes.increments(twice),
+        astrocyte_readings.increments(once) + astrocyte_readings.increments(twice),
         atol=1e-6,
     )
 

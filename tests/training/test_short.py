@@ -4,12 +4,15 @@ sizes handed over.
 
 from dataclasses import replace
 
+import keras
 import numpy as np
 import pytest
 
 from kit.data import images, registry
+from kit.data.augment import crop_rotate
 from kit.evaluation import metrics
-from kit.training import optimizers, short, short_runs, train
+from kit.models import astrocyte_readings
+from kit.training import optimizers, short, short_network, short_runs, train
 from kit.training.short import Network
 from kit.training.short_runs import Config
 
@@ -20,6 +23,8 @@ VALUES = {
     "weight_decay": 1e-4,
 }
 NETWORK = Network("squeezenet_1.1", 10, weights=None)
+# what the fixture `tiny_networks` builds; the seed keeps it out of the way of others
+TINY = Network("shufflenetv2_x1.0", 10, weights=None, seed=77)
 
 
 @pytest.fixture(scope="module")
@@ -127,25 +132,148 @@ def test_astrocytes_scale_and_released_ones_do_not(inputs, rows):
         assert sum(found.tally) > 0
 
 
+@pytest.mark.parametrize(
+    ("reading", "order"),
+    [
+        *((reading, "after") for reading in astrocyte_readings.READINGS),
+        ("literal", "before"),
+        ("undone", "before"),
+    ],
+)
+def test_factors_of_one_change_nothing_bit_for_bit(reading, order, tiny_networks, inputs, rows):
+    """Weights, training loss and recalibrated predictions are the twin's."""
+    twin = short.trainer(TINY)
+    control = train_briefly(twin, inputs, rows, batch_size=10)
+    net = replace(TINY, astrocytes="algorithm", reading=reading, order=order)
+    doer = short.trainer(net)
+    found = train_briefly(doer, inputs, rows, batch_size=10, factors=[(1.0, 1.0)])
+    assert same(control.weights, found.weights)
+    assert control.history[0]["loss"] == found.history[0]["loss"]
+    assert sum(found.tally) > 0
+    fresh = [
+        d.predict(
+            inputs,
+            rows["val"],
+            32,
+            weights=d.recalibrate(inputs, rows["train"], 32, batch_size=10, weights=w.weights),
+        )
+        for d, w in ((twin, control), (doer, found))
+    ]
+    assert fresh[0].equals(fresh[1])
+
+
+def test_the_order_of_scaling_and_step_is_a_setting(tiny_networks, inputs, rows):
+    """Four steps, of which the last one decides: the loss of these steps is the same in both
+    orders, the weights are not, and both differ from those without astrocytes.
+    """
+    found = {
+        order: train_briefly(
+            short.trainer(replace(TINY, astrocytes="algorithm", order=order)),
+            inputs,
+            rows,
+            batch_size=10,
+            factors=[(0.5, 1.5)],
+        )
+        for order in ("after", "before")
+    }
+    assert found["after"].history[0]["loss"] == found["before"].history[0]["loss"]
+    assert not same(found["after"].weights, found["before"].weights)
+    with pytest.raises(short.BadShortTraining, match="order"):
+        replace(TINY, order="never")
+
+
+def test_statistics_lag_behind_kernels_scaled_on_the_last_step(
+    tiny_networks, inputs, rows, tmp_path, monkeypatch
+):
+    """NG divides the epoch: evaluated by its moving statistics the network is another one than the
+    one that was trained, and evaluated by statistics of its own it is again.
+    """
+    monkeypatch.setenv("KIT_RESULTS", str(tmp_path))
+    assert astrocyte_readings.decisions_at_epoch_ends(4, 4, 3) == [1, 2, 3]
+    assert astrocyte_readings.decisions_at_epoch_ends(5, 4, 9) == [4, 8]
+    run = short_runs.fit(
+        Config(
+            "astrocytes",
+            "smoke",
+            "stale",
+            replace(TINY, astrocytes="algorithm", reading="count"),
+            VALUES,
+            1,
+            32,
+            batch_size=10,
+            factors=((3.0, 1.0),),
+            watch=("val",),
+            features="val",
+            recalibrated=True,
+        ),
+        inputs,
+        rows,
+    )
+    history, told = run.history(), run.metrics()
+    assert {"val_accuracy", "val_accuracy_recalibrated"} <= set(history)
+    assert set(run.predictions()["statistics"]) == set(short_runs.STATISTICS)
+    stale, fresh = (short_runs.predictions(run, "val", kind) for kind in short_runs.STATISTICS)
+    assert len(stale) == len(fresh) == 20
+    scores = [f"score_{c}" for c in range(10)]
+    # every filter is three times as large: stale statistics blow the activations up
+    assert np.abs(stale[scores] - fresh[scores]).to_numpy().max() > 0.05
+    assert told["val"] == short.rates(stale)
+    assert told["val-recalibrated"] == short.rates(fresh)
+    with np.load(run.folder / "features.npz") as features:
+        assert set(features) == {"1", "1-recalibrated"}
+        assert np.abs(features["1"]).mean() > 1.5 * np.abs(features["1-recalibrated"]).mean()
+
+
 def test_a_last_batch_of_one_image_is_left_out():
-    assert short._batches(41, 20) == [(0, 20), (20, 40)]
-    assert short._batches(42, 20)[-1] == (40, 42)
-    assert short._batches(1, 20) == [(0, 1)]
+    assert short_network.batches_of(41, 20) == [(0, 20), (20, 40)]
+    assert short_network.batches_of(42, 20)[-1] == (40, 42)
+    assert short_network.batches_of(1, 20) == [(0, 1)]
 
 
-def test_recalibration_gives_the_statistics_of_the_images(inputs, rows):
-    network = Network("mobilenetv3_small", 10, weights=None)
-    doer = short.trainer(network)
-    few = rows["train"][:8]
-    doer.recalibrate(inputs, few, 32, weights=doer.initial)
-    norm = next(layer for layer in doer._norms())
-    first = np.array(norm.moving_mean)
-    doer.recalibrate(inputs, few, 32, batch_size=4)
-    np.testing.assert_allclose(
-        first, np.array(norm.moving_mean), atol=1e-5
-    )  # means average exactly over batches of equal size
-    assert np.abs(first).max() > 1e-3
+def test_recalibration_sees_what_training_sees(tiny_networks, inputs, rows):
+    """The first layer's means are those of the augmented images in the epoch's batches, not of the
+    plain ones.
+    """
+    doer = short.trainer(TINY)
+    few = rows["train"][:12]
+    doer.recalibrate(inputs, few, 32, batch_size=4, seed=5, epoch=2, weights=doer.initial)
+    norm = doer._norms()[0]
+    measured = np.array(norm.moving_mean), np.array(norm.moving_variance)
+    order = np.random.default_rng([5, 2]).permutation(12)
+    units = np.asarray(crop_rotate.draw(5, 2, 12))[order]
+    before = keras.Model(doer.model.input, norm.input)
+    outputs = [
+        np.asarray(
+            before(
+                crop_rotate.augment(
+                    inputs.x[few[order[i : i + 4]]], units[i : i + 4], 32, normalisation="imagenet"
+                )
+            ),
+            np.float64,
+        )
+        for i in (0, 4, 8)
+    ]
+    means = [o.mean((0, 1, 2)) for o in outputs]
+    np.testing.assert_allclose(measured[0], np.mean(means, 0), atol=2e-4)
+    variances = [o.var((0, 1, 2)) for o in outputs]
+    np.testing.assert_allclose(measured[1], np.mean(variances, 0), rtol=2e-3, atol=1e-5)
+    plain = np.asarray(before(crop_rotate.prepare(inputs.x[few], 32, "imagenet")))
+    assert np.abs(plain.mean((0, 1, 2)) - measured[0]).max() > 0.01
     assert norm.momentum == 0.9
+
+
+def test_recalibration_changes_statistics_only_and_is_taken_back(tiny_networks, inputs, rows):
+    doer = short.trainer(TINY)
+    doer.load(None)
+    before = doer.model.get_weights()
+    with doer.recalibrated(inputs, rows["train"], 32, batch_size=10) as inside:
+        moved = [not np.array_equal(a, b) for a, b in zip(before, inside, strict=True)]
+    names = [w.path for w in doer.model.weights]
+    assert {n.rsplit("/", 1)[1] for n, m in zip(names, moved, strict=True) if m} == {
+        "moving_mean",
+        "moving_variance",
+    }
+    assert same(before, doer.model.get_weights())
 
 
 def test_rates_are_those_of_the_table(trainer, inputs, rows):
@@ -190,3 +318,37 @@ def test_a_run_is_kept_and_not_repeated(tmp_path, monkeypatch, inputs, rows):
         path for path in tmp_path.rglob("status.json") if "lower learning_rate" in path.read_text()
     ]
     assert len(failed) == 1
+
+
+def test_settings_of_the_text_and_of_the_released_code_are_parameters(tiny_networks, inputs, rows):
+    """The cosine's floor, the jitter and the optimizer's settings change a training, and nothing
+    else does.
+    """
+    sgd = {**VALUES, "optimizer": "sgd", "learning_rate": 0.5}
+    options = {"epochs": 2, "of_epochs": 2}
+    first = train_briefly(short.trainer(TINY), inputs, rows, sgd, **options)
+    again = train_briefly(short.trainer(TINY), inputs, rows, sgd, **options, cosine_floor=0.1)
+    assert same(first.weights, again.weights)
+    for network, more in (
+        (TINY, {"cosine_floor": 0.0}),
+        (replace(TINY, brightness=0.0), {}),
+        (replace(TINY, settings="text"), {}),
+    ):
+        other = train_briefly(short.trainer(network), inputs, rows, sgd, **options, **more)
+        assert not same(first.weights, other.weights)
+
+
+def test_the_best_epoch_is_kept_only_where_asked(
+    tiny_networks, inputs, rows, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("KIT_RESULTS", str(tmp_path))
+    last = Config("gencnn", "smoke", "final", TINY, VALUES, 4, 32, batch_size=10)
+    with pytest.raises(short_network.BadShortTraining, match="keep is 'best'"):
+        replace(last, keep="best", watch=())
+    told = {}
+    for keep in ("last", "best"):
+        run = short_runs.fit(replace(last, keep=keep), inputs, rows)
+        told[keep] = run.metrics()["val"]["mcc"]
+    history = run.history()["val_mcc"]
+    assert told["last"] == pytest.approx(history.iloc[-1])
+    assert told["best"] == pytest.approx(history.max())

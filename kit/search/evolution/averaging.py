@@ -99,14 +99,15 @@ def proportions(scores: ArrayLike, rule: str = "normalised") -> np.ndarray:
     scores : sequence of float
     rule : {"normalised", "score"}
         In proportion to the fitness of eq. 3.4, by which the worst member counts nothing, or to the
-        score itself, which must be positive.
+        score itself, which must be positive. A member whose score is NaN has failed and counts
+        nothing.
 
     Raises
     ------
     BadSoup
     """
     scores = np.asarray(scores, float)
-    parts = normalised(scores) if rule == "normalised" else scores
+    parts = normalised(scores) if rule == "normalised" else np.nan_to_num(scores)
     if (
         rule not in ("normalised", "score")
         or not len(scores)
@@ -128,18 +129,19 @@ def weighted(
 
 
 def greedy(
-    members: Iterable[list[np.ndarray]], scores: ArrayLike, score_of: Callable
+    members: Iterable[list[np.ndarray]], score_of: Callable
 ) -> tuple[list, list, pd.DataFrame]:
     """Greedy soup: from the best member on, each is added once if the running mean's score rises
     strictly.
 
+    Members and means are judged by one function, so that the soup is never worse than its best
+    ingredient; members of equal score keep their order.
+
     Parameters
     ----------
     members : sequence of lists of numpy.ndarray
-    scores : sequence of float
-        Of the members on held-out images; equal ones keep their order.
     score_of : callable
-        Weights -> score on the same images.
+        Weights -> score on held-out images; NaN where the weights give no numbers.
 
     Returns
     -------
@@ -147,9 +149,10 @@ def greedy(
         The soup; numbers of its members in the order added; and a table of trials: member, score,
         kept.
     """
-    members, scores = list(members), np.asarray(scores, float)
+    members = list(members)
     if not members:
         raise BadSoup("A soup needs at least one network.")
+    scores = np.nan_to_num(np.array([score_of(member) for member in members], float), nan=-np.inf)
     order = np.argsort(-scores, kind="stable").tolist()
     ingredients, soup, best, trials = order[:1], uniform([members[order[0]]]), scores[order[0]], []
     for candidate in order[1:]:

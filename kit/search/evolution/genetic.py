@@ -9,8 +9,9 @@ as often as the others, which is where its elite sits; options give all three (:
 Three cases that break text or code are settled: parents that are both the worst blend to their
 plain mean (the code sets the gene to 0), a generation that all ties counts as all best (the code
 divides by zero), and a fitness that is missing or not finite is told as the worst there is, with a
-reason. Gen-Soup's population shrinks (Table 5.1) without the thesis saying how: here the tournament
-runs over a random order of the population until enough are selected, and the best is always kept.
+reason, and has no part in the scale of the others (its evaluation is 0). Gen-Soup's population
+shrinks (Table 5.1) without the thesis saying how: here the tournament runs over a random order of
+the population until enough are selected, and the best is always kept.
 
 Nothing here knows what genes mean or how they are evaluated; see :mod:`kit.search.evolution.genome`
 and :mod:`kit.search.evolution.tuner`.
@@ -257,8 +258,9 @@ class GeneticAlgorithm:
             reason or (None if np.isfinite(value) else NOT_FINITE)
             for value, reason in zip(numbers, reasons or [None] * n, strict=True)
         ]
-        numbers = np.where([reason is not None for reason in reasons], self.settings.worst, numbers)
-        evaluations = normalised(numbers)
+        failed = np.array([reason is not None for reason in reasons])
+        numbers = np.where(failed, self.settings.worst, numbers)
+        evaluations = normalised(numbers, failed)
         self.told.append(
             {
                 "genes": self._genes,

@@ -10,13 +10,33 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 
-def normalised(fitness: ArrayLike) -> np.ndarray:
+def normalised(fitness: ArrayLike, failed: ArrayLike | None = None) -> np.ndarray:
     """Evaluations (eq. 3.4): fitness minus the generation's lowest, over its range; all 1 where all
-    are equal. Shape (n,), float in [0, 1].
+    are equal.
+
+    An individual that failed has no fitness: it gets 0 and takes no part in the range, which the
+    number that is written for it (-1) would stretch until the others are alike.
+
+    Parameters
+    ----------
+    fitness : array-like
+        (n,) float; higher is better.
+    failed : array-like, optional
+        (n,) bool; default: whose fitness is not finite.
+
+    Returns
+    -------
+    numpy.ndarray
+        (n,) float in [0, 1].
     """
     fitness = np.asarray(fitness, float)
-    spread = fitness.max() - fitness.min()
-    return np.ones_like(fitness) if spread == 0 else (fitness - fitness.min()) / spread
+    good = np.isfinite(fitness) if failed is None else ~np.asarray(failed, bool)
+    found = np.zeros_like(fitness)
+    if good.any():
+        own = fitness[good]
+        spread = own.max() - own.min()
+        found[good] = 1.0 if spread == 0 else (own - own.min()) / spread
+    return found
 
 
 def tournament(

@@ -76,7 +76,7 @@ class GeneticSearch:
             "generation": generation,
             "individual": row,
             "origin": lineage.origin[row],
-            "seed": _seed(self.algorithm.settings.seed, generation, row),
+            "seed": _seed(self.algorithm.settings.seed, number),  # as of every rival
             "parents": parents,
             "shares": lineage.shares[row].tolist(),
             "better": int(lineage.better[row]),

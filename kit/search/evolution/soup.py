@@ -2,13 +2,13 @@
 whose offspring inherit their parents' averaged weights.
 
 No code of chapter 5 is public; what the text leaves open is settled here, and each choice is a
-setting: all individuals of an architecture start from the same
-weights, head included; moving statistics are averaged with the weights and may be measured anew;
-every generation has a new optimizer; the elite trains on like the others; the cosine falls over all
-epochs of the search; images grow by a rounded line and stay at full size for the last generations.
-An individual that diverges, does not fit into memory or needs an optimizer that cannot run gets the
-worst fitness with its reason and leaves no weights: whoever descends from it takes the other
-parent's, or begins anew.
+setting: all individuals of an architecture start from the same weights, head included; moving
+statistics are averaged with the weights and may be measured anew; if they are, every individual of
+the search is judged by its own recalibrated statistics, averaged or not; every generation has a new
+optimizer; the elite trains on like the others; the cosine falls over all epochs of the search;
+images grow by a rounded line and stay at full size for the last generations. An individual that
+diverges, does not fit into memory or needs an optimizer that cannot run gets the worst fitness with
+its reason and leaves no weights: whoever descends from it takes the other parent's, or begins anew.
 
 Each individual is on disk when it is done, and the algorithm after each generation, so that an
 interrupted search goes on to the same result; the weights of at most two generations and of the
@@ -18,7 +18,7 @@ best individual are kept.
 import hashlib
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -89,6 +89,7 @@ class Nursery:
             first_epoch=generation * given.epochs,
             of_epochs=given.generations * given.epochs if given.cosine else None,
             decay_mode=given.decay_mode,
+            cosine_floor=given.cosine_floor,
             weights=weights,
         )
         strong, weak, neither = done.tally or (0, 0, 0)
@@ -108,9 +109,14 @@ class Nursery:
         )["mcc"]
 
     def recalibrate(self, architecture: str, weights: list | None, size: int) -> list:
-        """The same weights with moving statistics of the training images."""
+        """The same weights with moving statistics that the training pipeline measures anew."""
         return self.trainer(architecture).recalibrate(
-            self.inputs, self.parts["train"], size, weights=weights
+            self.inputs,
+            self.parts["train"],
+            size,
+            batch_size=self.settings.batch_size,
+            seed=self.settings.seed,
+            weights=weights,
         )
 
 
@@ -210,14 +216,20 @@ class Search:
                 np.random.SeedSequence([self.settings.seed, g, i]).generate_state(1)[0] % 2**31
             )
             weights, more = self.nursery.train(values, weights, g, seed)
-            row |= more | {
-                "fitness": float(self.nursery.fitness(values["architecture"], weights, row["size"]))
-            }
+            row |= more | {"fitness": self._fitness(values["architecture"], weights, row["size"])}
             save(self.file(g, i), weights)
         except self.nursery.failures as error:
             row |= {"fitness": None, "reason": str(error)}
         files.write_json(note, row | {"seconds": round(time.perf_counter() - started, 3)})
         return files.read_json(note)
+
+    def _fitness(self, architecture: str, weights: list, size: int) -> float:
+        """By recalibrated statistics if the settings say so: of all individuals or of none. The
+        weights that are kept have those of training.
+        """
+        if self.settings.recalibrate:
+            weights = self.nursery.recalibrate(architecture, weights, size)
+        return float(self.nursery.fitness(architecture, weights, size))
 
     def _inherited(self, g: int, i: int, architecture: str) -> tuple[list | None, str]:
         """Initial weights of an individual (None: the architecture's own) and how it came
@@ -227,6 +239,8 @@ class Search:
         for row, share in zip(lineage.parents[i].tolist(), lineage.shares[i], strict=True):
             if g and self._alive(g - 1, row, architecture):
                 parents[row] = parents.get(row, 0.0) + float(share)
+        # a parent of share 0 gives nothing: the other one's weights are copied
+        parents = {row: share for row, share in parents.items() if share > 0} or parents
         if not parents:
             return None, "initial"
         better = int(lineage.parents[i, lineage.better[i]])
@@ -238,11 +252,7 @@ class Search:
         mixed = averaging.average(
             [load(self.file(g - 1, row)) for row in parents], list(parents.values())
         )
-        return (
-            self.nursery.recalibrate(architecture, mixed, self.settings.sizes[g])
-            if self.settings.recalibrate
-            else mixed
-        ), "averaged"
+        return mixed, "averaged"
 
     def _alive(self, g: int, i: int, architecture: str) -> bool:
         """Whether an individual of the generation before left weights of this architecture; they
@@ -329,7 +339,7 @@ class Search:
         return None
 
     def _weight_parents(self, rows, g: int, i: int) -> list:
-        """Parents whose weights went into an individual's."""
+        """Parents whose weights went into an individual's; a parent of share 0 has no part."""
         row = rows[g, i]
         if g == 0 or row.get("inheritance") in (None, "initial"):
             return []
@@ -366,20 +376,19 @@ def digest(weights: list[np.ndarray]) -> str:
     return total.hexdigest()[:16]
 
 
-def soups(members: list[list[np.ndarray]], scores: Sequence[float], score_of: Callable) -> dict:
+def soups(members: list[list[np.ndarray]], score_of: Callable) -> dict:
     """The three soups of a population and what they consist of: name -> (weights, shares).
 
     Parameters
     ----------
     members : list of lists of numpy.ndarray
-    scores : sequence of float
-        Fitness on the images that `score_of` uses.
     score_of : callable
-        Weights -> fitness.
+        Weights -> fitness, NaN where they give no numbers; it judges members and soups alike.
     """
     n = len(members)
-    stirred, ingredients, _ = averaging.greedy(members, scores, score_of)
-    by_fitness = averaging.proportions(scores)
+    stirred, ingredients, _ = averaging.greedy(members, score_of)
+    scores = [score_of(member) for member in members]
+    by_fitness = averaging.proportions(scores if np.isfinite(scores).any() else [0.0] * n)
     return {
         "uniform": (averaging.uniform(members), [1 / n] * n),
         "greedy": (stirred, [(k in ingredients) / len(ingredients) for k in range(n)]),

@@ -22,7 +22,7 @@ class SoupSettings:
     generations : int
         20 in experiment 1, 35 in experiment 2.
     cosine : bool
-        The rate falls to a tenth over the epochs of the search (experiment 1), or is constant
+        The rate falls by a cosine over the epochs of the search (experiment 1), or is constant
         (experiment 2).
     first, decrement, smallest : int
         Population.
@@ -36,7 +36,10 @@ class SoupSettings:
     inheritance : {"average", "better"}
         Eq. 5.1, or the better parent's weights as they are, which tells what averaging is worth.
     recalibrate : bool
-        Measure the moving statistics of averaged weights anew before they train.
+        Judge every individual by statistics that the training pipeline measures anew, averaged or
+        not; False judges all by the moving statistics that training left.
+    cosine_floor : float
+        What the cosine falls to, as a fraction of the rate; not stated.
     decay_mode : str
         See :func:`kit.training.optimizers.decayed`.
     crossover, mutation : tuple of float
@@ -64,6 +67,7 @@ class SoupSettings:
     inheritance: str = "average"
     recalibrate: bool = False
     decay_mode: str = "l2_all"
+    cosine_floor: float = 0.1
     crossover: tuple = CROSSOVER_5
     mutation: tuple = MUTATION_5
     opponents: int = 1

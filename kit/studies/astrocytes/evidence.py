@@ -2,10 +2,13 @@
 what the astrocytes did, and what the printed tables say.
 
 The thesis reports single differences and means of three without spread, and reads the best of 25
-cells as an effect. Here networks with astrocytes are paired with networks without them by seed, the
+cells as an effect, and evaluates by moving statistics, which are those of other kernels where the
+last step of an epoch scaled them. Here everything stands twice, by moving and by recalibrated
+statistics; networks with astrocytes are paired with networks without them by seed, the
 interval is over seeds, and the sentences in which the notebook answers are made from the numbers.
 """
 
+import itertools
 import math
 
 import numpy as np
@@ -13,9 +16,12 @@ import pandas as pd
 from scipy import stats as sps
 
 from kit.evaluation import stats
+from kit.models.astrocyte_readings import SOURCES, decisions_at_epoch_ends
 from kit.published import papers
 from kit.studies import shared
 from kit.studies.astrocytes import plan as astrocytes_plan
+from kit.training.short_network import batches_of
+from kit.training.short_runs import STATISTICS
 
 ANSWERS = (
     "better, beyond seed noise",
@@ -40,11 +46,12 @@ def difference_table(scores: pd.DataFrame, metric: str = "accuracy") -> pd.DataF
     Returns
     -------
     pandas.DataFrame
-        row, arm, seeds, difference (pp), its 95 % t interval (low, high; NaN with fewer than three
-        or with equal differences), sd of a seed without astrocytes (pp), answer.
+        row, statistics, arm, seeds, difference (pp), its 95 % t interval (low, high; NaN
+        with fewer than three or with equal differences), sd of a seed without astrocytes (pp),
+        answer.
     """
     lines, seen = [], set()
-    for row, part in scores.groupby("row", sort=False):
+    for (row, kind), part in scores.groupby(["row", "statistics"], sort=False):
         off = part[part["arm"] == "off"].set_index("seed")[metric]
         for arm in (a for a in part["arm"].unique() if a != "off"):
             pairs = pd.concat(
@@ -52,12 +59,13 @@ def difference_table(scores: pd.DataFrame, metric: str = "accuracy") -> pd.DataF
                 axis=1,
                 keys=["off", "arm"],
             ).dropna()
-            runs = frozenset(part["run"][part["arm"].isin(["off", arm])])
+            runs = (kind, *sorted(set(part["run"][part["arm"].isin(["off", arm])])))
             if len(pairs) and runs not in seen:
                 seen.add(runs)
                 lines.append(
                     {
                         "row": row,
+                        "statistics": kind,
                         "arm": arm,
                         "seeds": len(pairs),
                         **_difference(100 * (pairs["arm"] - pairs["off"]), 100 * off),
@@ -67,6 +75,7 @@ def difference_table(scores: pd.DataFrame, metric: str = "accuracy") -> pd.DataF
         lines,
         columns=[
             "row",
+            "statistics",
             "arm",
             "seeds",
             "difference (pp)",
@@ -85,9 +94,11 @@ def _difference(values: pd.Series, off: pd.Series) -> dict:
     return {"difference (pp)": found.pop("difference"), **found, "sd of a seed (pp)": noise}
 
 
-def verdict(table: pd.DataFrame, arm: str) -> str:
-    """What a :func:`difference_table` says of an arm, in words and numbers."""
-    chosen = table[table["arm"] == arm]
+def verdict(table: pd.DataFrame, arm: str, statistics: str = "recalibrated") -> str:
+    """What a :func:`difference_table` says of an arm, in words and numbers, by one kind of
+    statistics.
+    """
+    chosen = table[(table["arm"] == arm) & (table["statistics"] == statistics)]
     decided = chosen[chosen["answer"] != ANSWERS[3]]
     if decided.empty:
         return (
@@ -107,13 +118,49 @@ def verdict(table: pd.DataFrame, arm: str) -> str:
         else "so they change the result, in either direction"
     )
     return (
-        f"With astrocytes, the test accuracy is better beyond seed noise in {better}, worse beyond "
-        f"seed noise in {worse} and within seed noise in {within} of {len(decided)} "
-        f"comparison{'s' * (len(decided) != 1)} "
+        f"With astrocytes, by {statistics} statistics, the test accuracy is better beyond seed "
+        f"noise in {better}, worse beyond seed noise in {worse} and within seed noise in {within} "
+        f"of {len(decided)} comparison{'s' * (len(decided) != 1)} "
         f"(chance alone puts {0.025 * len(decided):.1f} on either side), {ending}. The largest "
         f"difference is {most['difference (pp)']:+.1f} percentage points ({most['row']}, "
         f"{int(most['seeds'])} seeds, 95 % interval {most['low']:+.1f} to {most['high']:+.1f}); "
         f"the mean over all is {decided['difference (pp)'].mean():+.1f}."
+    )
+
+
+def stale_sentence(plan: astrocytes_plan.Plan, loaded: dict) -> str:
+    """For each data set: whether NG divides the epoch, so that evaluations by moving statistics
+    are of kernels that were scaled after the statistics were taken.
+
+    Parameters
+    ----------
+    plan : kit.studies.astrocytes.plan.Plan
+    loaded : dict
+        From :func:`kit.studies.astrocytes.runs.inputs_and_parts`.
+    """
+    said = []
+    for name, (_, rows) in loaded.items():
+        steps = len(batches_of(len(rows["train"]), plan.batch_size))
+        hit = decisions_at_epoch_ends(steps, plan.decisions, plan.exp3_epochs)
+        divides = "divides" if steps % plan.decisions == 0 else "does not divide"
+        said.append(
+            f"{astrocytes_plan.data_title(name)}: NG = {plan.decisions} {divides} the {steps} "
+            f"steps of an epoch; a decision falls on the last step of {len(hit)} of "
+            f"{plan.exp3_epochs} epochs"
+            + (", after which the moving statistics are those of other kernels." if hit else ".")
+        )
+    return "\n".join(said)
+
+
+def readings_table(plan: astrocytes_plan.Plan) -> pd.DataFrame:
+    """The readings of Algorithm 3 among the arms, each with the line that it rests on."""
+    return pd.DataFrame(
+        [
+            {"arm": arm, "what": astrocytes_plan.ARMS[arm], "line": SOURCES[key]}
+            for arm in plan.arms
+            if (key := "literal" if arm == "published" else arm) in SOURCES
+        ],
+        columns=["arm", "what", "line"],
     )
 
 
@@ -209,7 +256,7 @@ def trigger_table(results: dict) -> pd.DataFrame:
 
 def grid_table(grids: dict) -> pd.DataFrame:
     """All trainings of Experiment 1, one row an epoch: row, dataset, title, strong, weak,
-    repetition, epoch, accuracy (validation, fraction; NaN where it diverged).
+    repetition, epoch, statistics, accuracy (validation, fraction; NaN where it diverged).
 
     Parameters
     ----------
@@ -220,8 +267,9 @@ def grid_table(grids: dict) -> pd.DataFrame:
     for case, cells in grids.items():
         epochs = max(len(run.history()) for runs in cells.values() for run in runs if run)
         for (strong, weak), runs in cells.items():
-            for repetition, run in enumerate(runs):
-                found = run.history()["val_accuracy"].tolist() if run else [np.nan] * epochs
+            for (repetition, run), kind in itertools.product(enumerate(runs), STATISTICS):
+                column = "val_accuracy" + "_recalibrated" * (kind != STATISTICS[0])
+                found = run.history()[column].tolist() if run else [np.nan] * epochs
                 lines += [
                     {
                         "row": case.row,
@@ -231,6 +279,7 @@ def grid_table(grids: dict) -> pd.DataFrame:
                         "weak": weak,
                         "repetition": repetition,
                         "epoch": e,
+                        "statistics": kind,
                         "accuracy": value,
                     }
                     for e, value in enumerate(found, 1)
@@ -245,14 +294,13 @@ def grid_effect(grid: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        row, cells, repetitions, accuracy of the control and of the best cell (%), rank of the
-        control (1: best), share of variance between cells (%), that share if cells did nothing (%),
-        F test p (NaN with one repetition).
+        row, statistics, cells, repetitions, accuracy of the control and of the best cell (%),
+        rank of the control (1: best), share of variance between cells (%), that share if cells did
+        nothing (%), F test p (NaN with one repetition).
     """
     lines = []
-    for row, part in grid[grid["epoch"] == grid.groupby("row")["epoch"].transform("max")].groupby(
-        "row", sort=False
-    ):
+    last = grid[grid["epoch"] == grid.groupby("row")["epoch"].transform("max")]
+    for (row, kind), part in last.groupby(["row", "statistics"], sort=False):
         cells = [
             values["accuracy"].dropna().to_numpy() for _, values in part.groupby(["strong", "weak"])
         ]
@@ -261,6 +309,7 @@ def grid_effect(grid: pd.DataFrame) -> pd.DataFrame:
         lines.append(
             {
                 "row": row,
+                "statistics": kind,
                 "cells": len(cells),
                 "repetitions": part["repetition"].nunique(),
                 "control (%)": control,
@@ -287,19 +336,22 @@ def _variance(cells) -> dict:
     }
 
 
-def control_sentence(grid: pd.DataFrame) -> str:
-    """How often the control is the best cell of a map of Experiment 1, beside what chance gives."""
+def control_sentence(grid: pd.DataFrame, statistics: str) -> str:
+    """How often the control is the best cell of a map of Experiment 1 by one kind of statistics,
+    beside what chance gives.
+    """
     maps = (
-        grid.groupby(["row", "epoch", "strong", "weak"])["accuracy"]
+        grid[grid["statistics"] == statistics]
+        .groupby(["row", "epoch", "strong", "weak"])["accuracy"]
         .mean()
         .unstack(["strong", "weak"])
     )
     wins = int((maps[(1.0, 1.0)] >= maps.max(axis=1)).sum())
     return (
-        f"The control (1, 1) is the best cell, or level with it, in {wins} of {len(maps)} maps of "
-        f"{maps.shape[1]} cells; if the factors did nothing, about "
-        f"{len(maps) / maps.shape[1]:.1f} would be expected, so that a control that is never the "
-        "best shows little."
+        f"By {statistics} statistics, the control (1, 1) is the best cell, or level with "
+        f"it, in {wins} of {len(maps)} maps of {maps.shape[1]} cells; if the factors did nothing, "
+        f"about {len(maps) / maps.shape[1]:.1f} would be expected, so that a control that is never "
+        "the best shows little."
     )
 
 

@@ -35,7 +35,8 @@ def heat_maps(grid: pd.DataFrame) -> Figure:
     Parameters
     ----------
     grid : pandas.DataFrame
-        From :func:`kit.studies.astrocytes.evidence.grid_table`, of one data set. Colours show the
+        From :func:`kit.studies.astrocytes.evidence.grid_table`, of one data set and one kind of
+        statistics. Colours show the
         distance from the map's mean in percentage points, numbers the accuracy in percent; the
         control has a frame, a cell whose trainings all diverged a cross.
     """
@@ -296,7 +297,7 @@ def differences(table: pd.DataFrame, names: dict) -> Figure:
     ax.axvline(0, color="0.3", lw=0.9)
     ax.set(
         yticks=range(len(table)),
-        yticklabels=table["row"],
+        yticklabels=table["row"] + ", " + table["statistics"],
         ylim=(len(table) - 0.5, -0.5),
         xlabel="Test accuracy, with less without astrocytes (pp), and 95 % interval over seeds",
     )

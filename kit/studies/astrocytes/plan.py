@@ -35,11 +35,20 @@ TABLES = {
 
 
 ARMS = {
-    "published": "factors of Tables 4.3 to 4.6",
+    "published": "factors of Tables 4.3 to 4.6, Algorithm 3 read literally",
+    "mean": "published factors, activity of the batch mean",
+    "count": "published factors, count of non-zero outputs",
+    "norm": "published factors, norm of the kernel kept",
+    "undone": "published factors, undone after NG batches",
+    "epoch": "published factors, one decision an epoch",
+    "classes": "published factors, K = number of classes: never",
     "found": "factors that our Experiment 2 found",
     "released": "counts only, as the released code does",
     "zero": "Str = 0, Weak = 1",
 }
+
+
+JUDGES = ("moving", "recalibrated")
 
 
 class BadAstrocytePlan(KitError):
@@ -77,6 +86,18 @@ class Plan:
     weights : None, "auto" or "imagenet"
     decisions : int
     threshold : float
+    order : {"after", "before"}
+        Of the optimizer's step and the scaling of kernels; the printed forward pass scales before.
+    bn_momentum : float or None
+        Of every BatchNormalization; None leaves the networks' own, which the thesis does not
+        change, but which short trainings do not reach.
+    cosine_floor : float
+        Of Experiments 2 and 3, as a fraction of the rate: not stated, a tenth in the released code.
+    brightness : float
+        The thesis says colour jitter, the released code has brightness only, of 0.5.
+    judged_by : {"moving", "recalibrated"}
+        Statistics of BatchNormalization by which Experiment 2 chooses; every network is evaluated
+        with both.
     grid : tuple of float
         Str and Weak of Experiment 1.
     exp1_datasets : tuple of str
@@ -106,6 +127,11 @@ class Plan:
     weights: str | None = "auto"
     decisions: int = 4
     threshold: float = 2.0
+    order: str = "after"
+    bn_momentum: float | None = None
+    cosine_floor: float = 0.1
+    brightness: float = 0.5
+    judged_by: str = "moving"
     grid: tuple = (0.5, 0.75, 1.0, 1.25, 1.5)
     exp1_datasets: tuple = ("cifar-10", "cifar-100")
     exp1_repetitions: int = 3
@@ -114,8 +140,19 @@ class Plan:
     exp2_step: float = 0.25
     exp3_repetitions: int = 3
     exp3_epochs: int = 10
-    arms: tuple = ("published", "found", "released", "zero")
-    single: tuple = ("released", "zero")
+    arms: tuple = (
+        "published",
+        "mean",
+        "count",
+        "norm",
+        "undone",
+        "epoch",
+        "classes",
+        "found",
+        "released",
+        "zero",
+    )
+    single: tuple = ("released", "zero", "classes")
     checked: str = "all"
     seed: int = 0
 
@@ -162,8 +199,17 @@ class Plan:
                 f"checked is {self.checked!r} and the first arm {self.arms[0]!r}; give all or "
                 "first, and an arm that is trained with all seeds."
             )
+        if self.judged_by not in JUDGES:
+            raise BadAstrocytePlan(
+                f"judged_by is {self.judged_by!r}; choose one of {', '.join(JUDGES)}."
+            )
         for _, name in self.architectures:
-            architecture_catalog.entry(name)
+            if not architecture_catalog.entry(name).buffers:
+                raise BadAstrocytePlan(
+                    f"{architecture_catalog.entry(name).title} has no BatchNormalization, which "
+                    "all networks of the chapter have and which takes scaled kernels up; choose a "
+                    "network with it."
+                )
 
 
 @dataclass(frozen=True)
@@ -265,7 +311,35 @@ def settings(plan: Plan) -> dict:
         "epochs_exp3": plan.exp3_epochs,
         "augmentation_mixing": mixing,
         "loss": "label smoothing",
+        "optimizer": "Adam",
+        "lr_scheduler_exp1": "none",
+        "lr_scheduler_exp2": "cosine annealing",
+        "lr_scheduler_exp3": "cosine annealing",
     }
+
+
+def unstated(plan: Plan) -> list[tuple]:
+    """Settings that Table 4.1 does not have: name, what else is known of them, and here."""
+    momentum = "the networks' own" if plan.bn_momentum is None else f"{plan.bn_momentum:g}"
+    return [
+        ("weight decay acts", "not stated; not on Adam in the code", plan.decay_mode),
+        ("Adam's other settings", "PyTorch's defaults", "PyTorch's defaults"),
+        ("cosine's floor", "not stated; a tenth in the code", f"{plan.cosine_floor:g}"),
+        ("momentum of BatchNormalization", "not stated", momentum),
+        (
+            "jitter of colours",
+            "colour jitter; brightness 0.5 only in the code",
+            f"brightness {plan.brightness:g}",
+        ),
+        ("weights that are evaluated", "of the last epoch", "of the last epoch"),
+        ("kernels are scaled", "in the forward pass", f"{plan.order} the optimizer's step"),
+        (
+            "statistics of BatchNormalization in evaluations",
+            "moving",
+            "moving, and recalibrated by the training pipeline",
+        ),
+        ("experiment 2 chooses by", "moving statistics", f"{plan.judged_by} statistics"),
+    ]
 
 
 def notes(plan: Plan) -> list[str]:
@@ -277,6 +351,10 @@ def notes(plan: Plan) -> list[str]:
     found += [f"{plan.images} training images"] * bool(plan.images) + [
         f"{plan.evaluated} validation and test images"
     ] * bool(plan.evaluated)
+    found += [f"BatchNormalization with momentum {plan.bn_momentum}"] * bool(plan.bn_momentum)
+    found += ["Experiment 2 judged by recalibrated statistics"] * (plan.judged_by != "moving")
+    found += [f"cosine to {plan.cosine_floor:g} of the rate"] * (plan.cosine_floor != 0.1)
+    found += [f"brightness jitter of {plan.brightness:g}"] * (plan.brightness != 0.5)
     found += ["no weight decay for Adam"] * (plan.decay_mode == "none_for_adam")
     left_out = [data_title(name) for row, name in DATA.items() if row not in dict(plan.datasets)]
     left_out += [

@@ -4,11 +4,15 @@
 The thesis trains three networks on four data sets, once over a 5 x 5 grid of the factors Str and
 Weak (Experiment 1), once with the best of nine factors in each epoch (2) and three times with the
 factors found (3). Departures: every network with astrocytes has a twin without them of the same
-seed, so that what astrocytes do can be set against what a seed does; two further arms tell the
-explanations apart: "released", whose astrocytes count but change nothing as in the published code,
-and "zero", constant factors (0, 1), which the thesis calls harmless. Repetitions differ in order,
-augmentation and dropout but share the initial weights. No image selects an epoch in Experiment 3.
-BatchNormalization has momentum 0.9 in all networks, because short trainings need it.
+seed, so that what astrocytes do can be set against what a seed does; further arms tell the
+explanations apart: the readings of Algorithm 3 that text and pseudocode allow
+(:mod:`kit.models.astrocyte_readings`), "released", whose astrocytes count but change nothing as in
+the published code, and "zero", constant factors (0, 1), which the thesis calls harmless.
+Repetitions differ in order, augmentation and dropout but share the initial weights. No image
+selects an epoch in Experiment 3. Where NG divides the steps of an epoch, kernels are scaled on its
+last step and the moving statistics of BatchNormalization are those of other kernels; therefore all
+networks, with and without astrocytes, are evaluated twice, with moving and with recalibrated
+statistics.
 """
 
 from collections.abc import Sequence
@@ -18,6 +22,7 @@ from kit import record
 from kit.data import duplicates, images, registry, split, three_parts
 from kit.data import inputs as data_inputs
 from kit.data.augment import crop_rotate
+from kit.models.astrocyte_readings import READINGS
 from kit.published import papers
 from kit.studies.astrocytes import plan as astrocytes_plan
 from kit.studies.astrocytes.plan import Case, Plan
@@ -66,8 +71,8 @@ def parts(name: str) -> dict:
     }
 
 
-def network(plan: Plan, case: Case, astrocytes: str) -> Network:
-    """What the traced step of a row depends on."""
+def network(plan: Plan, case: Case, astrocytes: str, reading: str = "literal") -> Network:
+    """What the traced step of a row depends on, Algorithm 3 read in one way."""
     chosen = astrocytes_plan.start(plan, case).weights
     return Network(
         case.architecture,
@@ -78,6 +83,10 @@ def network(plan: Plan, case: Case, astrocytes: str) -> Network:
         astrocytes=astrocytes,
         decisions=plan.decisions,
         threshold=plan.threshold,
+        reading=reading,
+        order=plan.order,
+        bn_momentum=plan.bn_momentum,
+        brightness=plan.brightness,
     )
 
 
@@ -106,6 +115,8 @@ def config(plan: Plan, case: Case, name: str, astrocytes: str, epochs: int, **mo
         size=plan.image_size,
         batch_size=plan.batch_size,
         decay_mode=plan.decay_mode,
+        cosine_floor=plan.cosine_floor,
+        recalibrated=True,
         **more,
     )
 
@@ -170,6 +181,7 @@ def arm_runs(plan: Plan, case: Case, loaded: dict, found: Sequence | None = None
         "released": [(0.5, 0.75)] * plan.exp3_epochs,
         "zero": [(0.0, 1.0)] * plan.exp3_epochs,
     }
+    factors |= {arm: factors["published"] for arm in READINGS if arm != "literal"}
     if found is not None:
         factors["found"] = [tuple(pair) for pair in found][: plan.exp3_epochs]
     result = {}
@@ -191,6 +203,8 @@ def arm_runs(plan: Plan, case: Case, loaded: dict, found: Sequence | None = None
             features="test",
             keep_weights=arm in ("off", "released"),
         )
+        if arm in READINGS:
+            first = replace(first, network=network(plan, case, mode, reading=arm))
         runs = {
             seed: _fit(replace(first, seed=seed), inputs, rows)
             for seed in range(plan.seed, plan.seed + count)

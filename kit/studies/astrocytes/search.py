@@ -8,7 +8,9 @@ the best of nine is better than one by luck. The thesis' text says "one at a tim
 all nine points. As in the released code the optimizer starts anew each epoch and the cosine goes
 on. Stated here because the thesis does not: the nine have seeds of their own, the same nine for
 both searches; ties go to the point nearest the last one, then to the smaller Str; one that diverges
-is left out.
+is left out. Every candidate is judged with moving and with recalibrated statistics of
+BatchNormalization; which of them decides is a setting, because moving statistics are those of other
+kernels where the last step of the epoch scaled them.
 """
 
 import itertools
@@ -26,6 +28,7 @@ from kit.errors import KitError
 from kit.studies.astrocytes import runs
 from kit.studies.astrocytes.plan import PAPER, Case, Plan
 from kit.training import short
+from kit.training.short_runs import STATISTICS
 from kit.training.train import Diverged
 
 START = (1.0, 1.0)
@@ -65,8 +68,9 @@ def search(plan: Plan, case: Case, loaded: dict, astrocytes: bool = True) -> rec
     -------
     kit.record.Run
         history.csv has a row a candidate (epoch, candidate, strong, weak, loss, val_accuracy,
-        chosen); predictions.csv is of the best parameters over all epochs by validation accuracy,
-        metrics.json has their rates and the epoch.
+        val_accuracy_recalibrated, chosen); predictions.csv (column `statistics`) is of the best
+        parameters over all epochs by validation accuracy, metrics.json has their rates and the
+        epoch.
 
     Raises
     ------
@@ -101,6 +105,8 @@ def _run(asked: _Asked) -> record.Run:
         "size": plan.image_size,
         "batch_size": plan.batch_size,
         "decay_mode": plan.decay_mode,
+        "cosine_floor": plan.cosine_floor,
+        "judged_by": plan.judged_by,
         "seed": plan.seed,
         "data": inputs.facts,
         "parts": inputs.members(rows),
@@ -111,7 +117,7 @@ def _run(asked: _Asked) -> record.Run:
 
 
 def _search(run: record.Run, asked: _Asked) -> None:
-    plan, inputs, rows = asked.plan, asked.inputs, asked.rows
+    plan = asked.plan
     doer, file = short.trainer(asked.network), run.folder / "state.npz"
     state = _read(file) or {
         "epoch": 0,
@@ -126,15 +132,25 @@ def _search(run: record.Run, asked: _Asked) -> None:
         state = _epoch(state, doer, asked)
         _write(file, state)
     files.write_csv(run.folder / "history.csv", pd.DataFrame(state["lines"]))
-    tables = [
-        doer.predict(inputs, np.sort(rows[part]), plan.image_size, part, weights=state["weights"])
+    tables = {
+        (kind, part): table
         for part in ("val", "test")
-    ]
-    files.write_csv(run.folder / "predictions.csv", pd.concat(tables, ignore_index=True))
+        for kind, table in _judged(doer, asked, part, state["weights"], plan.seed, "best").items()
+    }
+    files.write_csv(
+        run.folder / "predictions.csv",
+        pd.concat(
+            [table.assign(statistics=kind) for (kind, _), table in tables.items()],
+            ignore_index=True,
+        ),
+    )
     files.write_json(
         run.folder / "metrics.json",
         {
-            **{part: short.rates(t) for part, t in zip(("val", "test"), tables, strict=True)},
+            **{
+                part + f"-{kind}" * (kind != STATISTICS[0]): short.rates(table)
+                for (kind, part), table in tables.items()
+            },
             "best_epoch": state["best_epoch"],
         },
     )
@@ -146,7 +162,8 @@ def _epoch(state: dict, doer: short.Trainer, asked: _Asked) -> dict:
     epoch, lines, found = state["epoch"], [], {}
     points = candidates(state["centre"], asked.plan.exp2_step) if asked.astrocytes else [START] * 9
     for number, point in enumerate(points):
-        accuracy, loss, weights = _candidate(state, doer, asked, point, number)
+        found_by, loss, weights = _candidate(state, doer, asked, point, number)
+        accuracy = found_by[asked.plan.judged_by]
         lines.append(
             {
                 "epoch": epoch + 1,
@@ -154,7 +171,8 @@ def _epoch(state: dict, doer: short.Trainer, asked: _Asked) -> dict:
                 "strong": point[0],
                 "weak": point[1],
                 "loss": loss,
-                "val_accuracy": accuracy,
+                "val_accuracy": found_by[STATISTICS[0]],
+                "val_accuracy_recalibrated": found_by[STATISTICS[1]],
                 "chosen": 0,
             }
         )
@@ -181,7 +199,9 @@ def _epoch(state: dict, doer: short.Trainer, asked: _Asked) -> dict:
 
 
 def _candidate(state: dict, doer: short.Trainer, asked: _Asked, point: tuple, number: int) -> tuple:
-    """Validation accuracy, loss and weights of a candidate; NaN and None if it diverged."""
+    """Validation accuracy by kind of statistics, loss and weights of a candidate; NaN and None if
+    it diverged.
+    """
     plan, inputs, rows = asked.plan, asked.inputs, asked.rows
     try:
         trained = doer.train(
@@ -195,13 +215,38 @@ def _candidate(state: dict, doer: short.Trainer, asked: _Asked, point: tuple, nu
             first_epoch=state["epoch"],
             of_epochs=plan.exp2_epochs,
             decay_mode=plan.decay_mode,
+            cosine_floor=plan.cosine_floor,
             weights=state["current"],
             factors=[point] if asked.astrocytes else None,
         )
+        tables = _judged(
+            doer, asked, "val", trained.weights, plan.seed + number, state["epoch"] + 1
+        )
     except Diverged:
-        return math.nan, math.nan, None
-    predicted = doer.predict(inputs, np.sort(rows["val"]), plan.image_size, "val")
-    return short.rates(predicted)["accuracy"], trained.history[0]["loss"], trained.weights
+        return dict.fromkeys(STATISTICS, math.nan), math.nan, None
+    accuracies = {kind: short.rates(table)["accuracy"] for kind, table in tables.items()}
+    return accuracies, trained.history[0]["loss"], trained.weights
+
+
+def _judged(doer, asked: _Asked, part: str, weights: list, seed: int, epoch) -> dict:
+    """Kind of statistics -> predictions of a part; those that are recalibrated see the images as
+    training would in the given epoch (from 0; "best": after all).
+    """
+    plan, inputs, rows = asked.plan, asked.inputs, asked.rows
+    place, size = np.sort(rows[part]), plan.image_size
+    fresh = doer.recalibrate(
+        inputs,
+        rows["train"],
+        size,
+        batch_size=plan.batch_size,
+        seed=seed,
+        epoch=plan.exp2_epochs if epoch == "best" else epoch,
+        weights=weights,
+    )
+    return {
+        kind: doer.predict(inputs, place, size, part, weights=used)
+        for kind, used in zip(STATISTICS, (weights, fresh), strict=True)
+    }
 
 
 def _write(file: Path, state: dict) -> None:
@@ -243,7 +288,7 @@ def chosen(run: record.Run) -> list[tuple]:
     ]
 
 
-def luck(searches: dict) -> pd.DataFrame:
+def luck(searches: dict, column: str = "val_accuracy") -> pd.DataFrame:
     """What the best of nine is worth: mean over the epochs of the chosen candidate's validation
     accuracy less the mean of all candidates.
 
@@ -251,6 +296,8 @@ def luck(searches: dict) -> pd.DataFrame:
     ----------
     searches : dict
         Name -> run of :func:`search`.
+    column : str
+        Of the history: the accuracy by which the search chose.
 
     Returns
     -------
@@ -260,7 +307,7 @@ def luck(searches: dict) -> pd.DataFrame:
     """
     lines = []
     for name, run in searches.items():
-        table = run.history().assign(percent=lambda t: 100 * t["val_accuracy"])
+        table = run.history().assign(percent=lambda t: 100 * t[column])
         mean, spread = (
             getattr(table.groupby("epoch")["percent"], what)() for what in ("mean", "std")
         )

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from kit.explain import similarity
+from kit.training.short_runs import STATISTICS
 
 
 @functools.lru_cache(maxsize=64)
@@ -34,7 +35,7 @@ def fewer(features: np.ndarray) -> np.ndarray:
     )
 
 
-def similarity_table(results: dict, arm: str) -> pd.DataFrame:
+def similarity_table(results: dict, arm: str, statistics: str = "moving") -> pd.DataFrame:
     """PWCCA and debiased CKA after each epoch of the pooled last features of two networks on the
     test images.
 
@@ -47,14 +48,16 @@ def similarity_table(results: dict, arm: str) -> pd.DataFrame:
         Case -> {arm: {seed: run}}.
     arm : str
         The arm with astrocytes.
+    statistics : {"moving", "recalibrated"}
+        Of BatchNormalization.
 
     Returns
     -------
     pandas.DataFrame
-        row, title, kind, seed, epoch, by_cnn, by_cngn (weights from either side), pwcca (their
+        row, statistics, kind, seed, epoch, by_cnn, by_cngn (weights from either side), pwcca (their
         mean), cka, floor, images, channels, of_channels (before pooling).
     """
-    lines = []
+    lines, end = [], "" if statistics == STATISTICS[0] else f"-{statistics}"
     for case, arms in results.items():
         off, other = arms.get("off", {}), arms.get(arm, {})
         pairs = [
@@ -69,14 +72,15 @@ def similarity_table(results: dict, arm: str) -> pd.DataFrame:
                 lines += [
                     {
                         "row": case.row,
+                        "statistics": statistics,
                         "dataset": case.dataset,
                         "network": case.network,
                         "kind": kind,
                         "seed": seed,
                         "epoch": epoch,
-                        **_alike(x[str(epoch)], y[str(epoch)]),
+                        **_alike(x[f"{epoch}{end}"], y[f"{epoch}{end}"]),
                     }
-                    for epoch in sorted(map(int, x.files))
+                    for epoch in sorted(int(name) for name in x.files if name.isdigit())
                 ]
     return pd.DataFrame(lines)
 
@@ -103,10 +107,12 @@ def _alike(x, y) -> dict:
 
 
 def last_similarity(table: pd.DataFrame) -> pd.DataFrame:
-    """The similarities after the last epoch, means over seeds: one line a row and kind."""
+    """The similarities after the last epoch, means over seeds: one line a row, kind of
+    statistics and kind of pair.
+    """
     last = table[table["epoch"] == table.groupby("row")["epoch"].transform("max")]
     means = (
-        last.groupby(["row", "kind"], sort=False)[
+        last.groupby(["row", "statistics", "kind"], sort=False)[
             ["by_cnn", "by_cngn", "pwcca", "cka", "floor", "images", "channels", "of_channels"]
         ]
         .mean()

@@ -20,6 +20,8 @@ from kit.studies.astrocytes import plan as astrocytes_plan
 from kit.studies.astrocytes import runs as astrocytes_runs
 from kit.studies.astrocytes import search
 from kit.training import short as training_short
+from kit.training import short_runs
+from kit.training.short_runs import STATISTICS
 
 PAPER = astrocytes_plan.PAPER
 SETTINGS = {
@@ -39,18 +41,23 @@ SETTINGS = {
     "exp3_repetitions": "repetitions, experiment 3",
     "augmentation_mixing": "mixing of images",
     "loss": "loss",
+    "optimizer": "optimizer",
+    "lr_scheduler_exp1": "scheduler, experiment 1",
+    "lr_scheduler_exp2": "scheduler, experiment 2",
+    "lr_scheduler_exp3": "scheduler, experiment 3",
 }
 
 
 def settings_table(plan: astrocytes_plan.Plan) -> pd.DataFrame:
-    """Table 4.1: each setting as published and as used here."""
+    """Table 4.1: each setting as published and as used here, and those that it does not state."""
     used = astrocytes_plan.settings(plan)
     printed = papers.load(PAPER).hyperparameters
     return shared.settings_table(
         [
             (text, shared.plain(printed[name], " "), shared.plain(used[name], " "))
             for name, text in SETTINGS.items()
-        ],
+        ]
+        + astrocytes_plan.unstated(plan),
         ["setting", "published", "here"],
     )
 
@@ -98,7 +105,8 @@ def score_table(results: dict, loaded: dict) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        One row a training: case, row, title, arm, seed, run (its folder) and :func:`scores`.
+        One row a training and kind of statistics of BatchNormalization: case, row, title, arm,
+        seed, run (its folder), statistics and :func:`scores`.
     """
     lines = [
         {
@@ -108,11 +116,17 @@ def score_table(results: dict, loaded: dict) -> pd.DataFrame:
             "arm": arm,
             "seed": seed,
             "run": run.folder.name,
-            **scores(run.predictions("test"), case, astrocytes_runs.train_ids(loaded, case)),
+            "statistics": kind,
+            **scores(
+                short_runs.predictions(run, "test", kind),
+                case,
+                astrocytes_runs.train_ids(loaded, case),
+            ),
         }
         for case, arms in results.items()
         for arm, runs in arms.items()
         for seed, run in runs.items()
+        for kind in STATISTICS
     ]
     return pd.DataFrame(lines)
 
@@ -125,18 +139,21 @@ def delta(without: float, with_them: float) -> float:
 
 
 def means_table(table: pd.DataFrame, arm: str) -> pd.DataFrame:
-    """Tables 4.7 and 4.8: means over the repetitions with ("cngn") and without ("cnn") astrocytes.
+    """Tables 4.7 and 4.8: means over the repetitions with ("cngn") and without ("cnn") astrocytes,
+    by moving statistics, as printed, and by recalibrated ones.
 
     Returns
     -------
     pandas.DataFrame
-        row, title, seeds, then for both arms accuracy with interval ends, leak-free accuracy, F1,
-        MCC; delta_accuracy and delta_mcc (percent, relative).
+        row, statistics, title, seeds, then for both arms accuracy with interval ends,
+        leak-free accuracy, F1, MCC; delta_accuracy and delta_mcc (percent, relative).
     """
     lines = []
-    for row, part in table[table["arm"].isin(["off", arm])].groupby("row", sort=False):
+    chosen = table[table["arm"].isin(["off", arm])]
+    for (row, kind), part in chosen.groupby(["row", "statistics"], sort=False):
         line = {
             "row": row,
+            "statistics": kind,
             "case": part["case"].iloc[0],
             "title": part["title"].iloc[0],
             "n": int(part["n"].iloc[0]),
@@ -172,6 +189,7 @@ def shown_accuracy(means: pd.DataFrame) -> pd.DataFrame:
         [
             {
                 "row": m.row,
+                "statistics": m.statistics,
                 "run on": m.title,
                 "seeds": m.cngn_seeds,
                 "CNN": m.cnn_accuracy,
@@ -199,6 +217,7 @@ def shown_rates(means: pd.DataFrame) -> pd.DataFrame:
         [
             {
                 "row": m.row,
+                "statistics": m.statistics,
                 "run on": m.title,
                 "CNN F1": m.cnn_f1,
                 "CNN MCC": m.cnn_mcc,
@@ -217,14 +236,14 @@ def _ends(interval) -> str:
 
 
 def store_means(writers: dict, means: pd.DataFrame) -> None:
-    """Put the means beside those of Tables 4.7 and 4.8 and the gains that the text states;
-    `writers` by row.
+    """Put the means by moving statistics beside those of Tables 4.7 and 4.8 and the gains that the
+    text states; `writers` by row.
     """
     stated = {
         "kvasir-v2.mobilenetv3-large": "kvasir.mobilenetv3-large.gain",
         "breakhis.regnety-400mf": "breakhis.regnety.gain",
     }
-    for m in means.itertuples():
+    for m in _as_printed(means).itertuples():
         out = writers[m.row]
         for name in ("cnn", "cngn"):
             mean, ends, free = (
@@ -244,12 +263,18 @@ def store_means(writers: dict, means: pd.DataFrame) -> None:
             out.value(f"claims/{stated[m.row]}", m.delta_accuracy)
 
 
+def _as_printed(table: pd.DataFrame) -> pd.DataFrame:
+    """The lines by moving statistics."""
+    return table[table["statistics"] == STATISTICS[0]] if len(table) else table
+
+
 # --- Experiment 2 ---
 
 
 def best_table(searches: dict, loaded: dict) -> pd.DataFrame:
-    """Table 4.2: accuracy of the best networks of Experiment 2; columns row, title, cnn_valid,
-    cnn_test, cngn_valid, cngn_test, delta (%), leak-free test values, n of both parts.
+    """Table 4.2: accuracy of the best networks of Experiment 2 by moving and by recalibrated
+    statistics; columns row, statistics, title, cnn_valid, cnn_test, cngn_valid, cngn_test, delta
+    (%), leak-free test values, n of both parts.
 
     Parameters
     ----------
@@ -259,13 +284,12 @@ def best_table(searches: dict, loaded: dict) -> pd.DataFrame:
         From :func:`kit.studies.astrocytes.runs.inputs_and_parts`.
     """
     lines = []
-    for case, runs in searches.items():
-        line = {"row": case.row, "title": case.title}
+    for (case, runs), kind in itertools.product(searches.items(), STATISTICS):
+        line = {"row": case.row, "statistics": kind, "title": case.title}
         for name, key in (("cnn", "control"), ("cngn", "astrocytes")):
-            table = runs[key].predictions()
             for part, short in (("val", "valid"), ("test", "test")):
                 found = scores(
-                    table[table["part"] == part].reset_index(drop=True),
+                    short_runs.predictions(runs[key], part, kind),
                     case,
                     astrocytes_runs.train_ids(loaded, case),
                 )
@@ -277,8 +301,8 @@ def best_table(searches: dict, loaded: dict) -> pd.DataFrame:
 
 
 def store_best(writers: dict, table: pd.DataFrame) -> None:
-    """Put our best networks beside those of Table 4.2; `writers` by row."""
-    for line in table.to_dict("records"):
+    """Put our best networks by moving statistics beside those of Table 4.2; `writers` by row."""
+    for line in _as_printed(table).to_dict("records"):
         for name, short in itertools.product(("cnn", "cngn"), ("valid", "test")):
             value, n = line[f"{name}_{short}"], line[f"n_{short}"]
             found = stats.wilson(round(value * n), n)
@@ -336,14 +360,15 @@ def store_factors(writers: dict, searches: dict) -> None:
                 )
 
 
-def curve_table(results: dict, arm: str) -> pd.DataFrame:
-    """Test accuracy after each epoch of Experiment 3, for Figure 4.3: dataset, network, arm ("CNN"
-    or "CNGN"), seed, epoch, accuracy (fraction).
+def curve_table(results: dict, arm: str, statistics: str = "moving") -> pd.DataFrame:
+    """Test accuracy after each epoch of Experiment 3 by one kind of statistics, for Figure 4.3:
+    dataset, network, arm ("CNN" or "CNGN"), seed, epoch, accuracy (fraction).
     """
+    column = "test_accuracy" + "_recalibrated" * (statistics != STATISTICS[0])
     names = {"off": "CNN", arm: "CNGN"}
     lines = [
-        run.history()[["epoch", "test_accuracy"]]
-        .rename(columns={"test_accuracy": "accuracy"})
+        run.history()[["epoch", column]]
+        .rename(columns={column: "accuracy"})
         .assign(dataset=case.dataset, network=case.network, arm=names[key], seed=seed)
         for case, arms in results.items()
         for key in names

@@ -75,6 +75,18 @@ class Plan:
         "train" is what the released code did until January 2025.
     decay_mode : str
         See :func:`kit.training.optimizers.decayed`; "none_for_adam" is the released code's.
+    optimizer_settings : {"text", "code"}
+        Rates and momenta of SGD and RMSprop: PyTorch's defaults, as the thesis says, or the
+        released code's (1e-2 and 1e-3, momentum 0.9).
+    bn_momentum : float or None
+        Of every BatchNormalization; None leaves the networks' own, which the thesis does not
+        change.
+    brightness : float
+        The thesis says colour jitter, the released code has brightness only, of 0.5.
+    cosine_floor : float
+        Of the final training, as a fraction of the rate: a tenth in the released code.
+    final_weights : {"last", "best"}
+        Of the last epoch of the final training, as published, or of its best by validation MCC.
     final_epochs, final_size, final_batch : int
     swap_lr_wd : bool
         Exchange rate and decay in the final training, as the released code does.
@@ -115,6 +127,11 @@ class Plan:
     fitness: str = "mcc"
     fitness_part: str = "val"
     decay_mode: str = "l2_all"
+    optimizer_settings: str = "text"
+    bn_momentum: float | None = None
+    brightness: float = 0.5
+    cosine_floor: float = 0.1
+    final_weights: str = "last"
     final_epochs: int = 50
     final_size: int = 448
     final_batch: int = 8
@@ -143,6 +160,8 @@ class Plan:
             ("fitness", [self.fitness], ("mcc", "accuracy")),
             ("fitness_part", [self.fitness_part], ("val", "train")),
             ("tournament", [self.tournament], ("text", "code")),
+            ("group of settings", [self.optimizer_settings], ("text", "code")),
+            ("final_weights", [self.final_weights], ("last", "best")),
             ("target", [self.target] * (self.target_repetitions > 0), dict(self.medical)),
         ):
             for name in wanted:
@@ -255,6 +274,9 @@ def notes(plan: Plan, study: str = "medical") -> list[str]:
     ) + [
         "rate and decay exchanged in the final training, as in the released code"
     ] * plan.swap_lr_wd
+    found += [f"BatchNormalization with momentum {plan.bn_momentum}"] * bool(plan.bn_momentum)
+    found += ["SGD and RMSprop as in the released code"] * (plan.optimizer_settings == "code")
+    found += ["weights of the best epoch in the final training"] * (plan.final_weights == "best")
     return found
 
 

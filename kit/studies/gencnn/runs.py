@@ -114,6 +114,7 @@ def task(plan: Plan, dataset: str, fitness: str | None = None) -> dict:
         "size": plan.size,
         "batch": plan.batch,
         "decay_mode": plan.decay_mode,
+        "network_settings": _how(plan),
     }
     return {**where, **how, "fitness": fitness or plan.fitness, "part": plan.fitness_part}
 
@@ -133,6 +134,7 @@ def evaluate(  # noqa: PLR0913 - what a search's digest is made of, see task()
     size: int,
     batch: int,
     decay_mode: str,
+    network_settings: dict,
     fitness: str,
     part: str,
 ) -> float:
@@ -157,7 +159,7 @@ def evaluate(  # noqa: PLR0913 - what a search's digest is made of, see task()
     inputs, parts = loaded(
         dataset, fingerprint, images=images, side=side, grouped=grouped, seed=split_seed
     )
-    doer = short.trainer(network(values, weights, inputs))
+    doer = short.trainer(network(values, weights, inputs, network_settings))
     seed, epochs = int(values["search"]["seed"]) % 2**31, int(values.get("epochs") or epochs)
     doer.train(
         values,
@@ -183,13 +185,33 @@ def evaluate(  # noqa: PLR0913 - what a search's digest is made of, see task()
     return rates[fitness]
 
 
-def network(values: dict, weights: dict, inputs: data_inputs.Inputs) -> short.Network:
-    """The network of an individual; the head is the same for all of a data set."""
+def network(values: dict, weights: dict, inputs: data_inputs.Inputs, how: dict) -> short.Network:
+    """The network of an individual; the head is the same for all of a data set.
+
+    Parameters
+    ----------
+    values : dict
+        Decoded genes.
+    weights : dict
+        Architecture -> how it starts.
+    inputs : kit.data.inputs.Inputs
+    how : dict
+        Further settings of :class:`kit.training.short.Network`.
+    """
     return short.Network(
         values["architecture"],
         len(registry.get(inputs.name).classes),
         weights=weights[values["architecture"]],
+        **how,
     )
+
+
+def _how(plan: Plan) -> dict:
+    return {
+        "settings": plan.optimizer_settings,
+        "bn_momentum": plan.bn_momentum,
+        "brightness": plan.brightness,
+    }
 
 
 def searches_folder(plan: Plan) -> Path:
@@ -223,7 +245,7 @@ def search(
         plan.workers,
     )
     best, history = result.best, result.history
-    trace = history[["generation", "fitness", "reason", "seconds"]].assign(
+    trace = history[["generation", "fitness", "reason", "seconds", *plan.genome().names]].assign(
         best=history["fitness"].where(history["reason"].isna()).cummax().ffill(), cost=1.0
     )
     return Found(
@@ -358,7 +380,7 @@ def again(plan: Plan, found: Found, fitness: str | None = None) -> record.Run:
             "gencnn",
             plan.profile,
             name,
-            network=network(found.values, plan.initial(), inputs),
+            network=network(found.values, plan.initial(), inputs, _how(plan)),
             values=found.values,
             epochs=found.trained["epochs"],
             size=plan.size,
@@ -374,7 +396,7 @@ def again(plan: Plan, found: Found, fitness: str | None = None) -> record.Run:
 
 def final(plan: Plan, found: Found, values: dict | None = None, name: str = "final") -> record.Run:
     """The long training with the genes of a search, or with other `values`: larger images, cosine,
-    last weights; nothing is selected on the way.
+    last weights unless the plan says otherwise; then validation MCC selects the epoch.
     """
     inputs, parts = images_of(plan, found.dataset)
     used = values or found.values
@@ -389,7 +411,7 @@ def final(plan: Plan, found: Found, values: dict | None = None, name: str = "fin
             "gencnn",
             plan.profile,
             f"{found.method}-{found.dataset}-seed{found.seed}-{name}",
-            network=network(used, plan.initial(), inputs),
+            network=network(used, plan.initial(), inputs, _how(plan)),
             values=used,
             epochs=plan.final_epochs,
             size=plan.final_size,
@@ -397,6 +419,8 @@ def final(plan: Plan, found: Found, values: dict | None = None, name: str = "fin
             batch_size=plan.final_batch,
             seed=found.seed,
             cosine=True,
+            cosine_floor=plan.cosine_floor,
+            keep=plan.final_weights,
             decay_mode=plan.decay_mode,
         ),
         inputs,

@@ -7,6 +7,8 @@ leaves open is answered by :mod:`kit.studies.gencnn.answers`. The final networks
 :mod:`kit.studies.gencnn.finals`.
 """
 
+import itertools
+
 import numpy as np
 import pandas as pd
 
@@ -222,7 +224,7 @@ def settings_table(plan: Plan) -> pd.DataFrame:
         "code_hpo_batch": plan.batch,
         "final_epochs": plan.final_epochs,
         "final_image_size": plan.final_size,
-        "final_lr_scheduler": "cosine to a tenth, every step",
+        "final_lr_scheduler": f"cosine to {plan.cosine_floor:g} of the rate, every step",
         "code_final_batch_at_448": plan.final_batch,
     }
     lines = [
@@ -249,6 +251,27 @@ def settings_table(plan: Plan) -> pd.DataFrame:
         ),
         ("opponents in the tournament", "1 (code: 2)", ours.opponents, "thesis"),
         ("decay", "on SGD, RMSprop, Adamax; not on Adam", plan.decay_mode, "released code"),
+        (
+            "rates and momenta of SGD and RMSprop",
+            "PyTorch's defaults (code: 1e-2 and 1e-3, momentum 0.9)",
+            "PyTorch's defaults"
+            if plan.optimizer_settings == "text"
+            else "1e-2 and 1e-3, momentum 0.9",
+            "thesis",
+        ),
+        (
+            "momentum of BatchNormalization",
+            "not stated",
+            "the networks' own" if plan.bn_momentum is None else plan.bn_momentum,
+            "–",
+        ),
+        (
+            "jitter of colours",
+            "colour jitter (code: brightness 0.5 only)",
+            f"brightness {plan.brightness:g}",
+            "thesis",
+        ),
+        ("weights of the final training", "last epoch", plan.final_weights, "released code"),
     ]
     return shared.settings_table(lines, ["setting", "published", "this run", "published by"])
 
@@ -300,7 +323,7 @@ def outcome_table(found: dict, winners: dict, finals: dict) -> pd.DataFrame:
         (method, seed) -> run, from :func:`kit.studies.gencnn.runs.again` and
         :func:`kit.studies.gencnn.runs.final`; a training that failed is absent.
     """
-    rows = []
+    rows, genetic = [], {one.seed: one for one in found.get("genetic", ())}
     for method, searches in found.items():
         for one in searches:
             line = {
@@ -309,6 +332,7 @@ def outcome_table(found: dict, winners: dict, finals: dict) -> pd.DataFrame:
                 "trainings": len(one.trace),
                 "cost": float(one.trace["cost"].sum()),
                 "failed": int(one.trace["reason"].notna().sum()),
+                "common": common(genetic.get(one.seed), one),
                 "search": one.fitness,
             }
             for name, runs in (("best", winners), ("final", finals)):
@@ -320,6 +344,20 @@ def outcome_table(found: dict, winners: dict, finals: dict) -> pd.DataFrame:
                 }
             rows.append(line)
     return pd.DataFrame(rows)
+
+
+def common(genetic: Found | None, other: Found) -> float:
+    """How many evaluations two searches of one seed have in common from the first on: the same
+    genes, trained alike with the same fitness; NaN without the genetic one.
+    """
+    if genetic is None:
+        return np.nan
+    names = [*other.values, "fitness"]
+    rows = [
+        one.trace.loc[one.trace["cost"] == 1, names].to_dict("records") for one in (genetic, other)
+    ]
+    equal = (a == b for a, b in zip(*rows, strict=False))
+    return float(sum(1 for _ in itertools.takewhile(bool, equal)))
 
 
 def convergence_table(outcomes: pd.DataFrame) -> pd.DataFrame:
@@ -362,6 +400,7 @@ def convergence_table(outcomes: pd.DataFrame) -> pd.DataFrame:
                 "search-best SD": lines["best_test_accuracy"].std(ddof=1),
                 "trainings a search": lines["trainings"].mean(),
                 "cost a search": lines["cost"].mean(),
+                "in common with the genetic search": lines["common"].mean(),
             }
         )
     return pd.DataFrame(rows)

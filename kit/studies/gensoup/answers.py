@@ -77,9 +77,18 @@ def verdict(table: pd.DataFrame, what: str) -> str:
 
 
 def averaging_verdict(table: pd.DataFrame) -> str:
-    """Whether a soup of the last generation beats its best member on the test images, from
-    :func:`model_table`.
+    """Whether a soup of the last generation beats its best member on the test images, both with the
+    same kind of statistics, from :func:`kit.studies.gensoup.tables.model_table`.
     """
+    said = [
+        _averaging(table[table["statistics"] == kind], kind)
+        for kind in table["statistics"].unique()
+    ]
+    return " ".join(filter(None, said)) or "No soup of a last generation was made."
+
+
+def _averaging(table: pd.DataFrame, kind: str) -> str:
+    """The sentence of one kind of statistics; empty without a soup."""
     wins, n, gains = 0, 0, []
     for _, group in table.groupby(["data", "experiment", "arm"]):
         by = group.set_index("model")
@@ -91,9 +100,9 @@ def averaging_verdict(table: pd.DataFrame) -> str:
             gains.append(by.loc[chosen, "test MCC"] - by.loc[MODELS["last"], "test MCC"])
             wins, n = wins + (gains[-1] > 0), n + 1
     if not n:
-        return "No soup of a last generation was made."
+        return ""
     return (
-        "The soup of the last generation that is best on the validation images beats that "
-        f"generation's best network on the test images in {wins} of {n} searches "
+        f"By {kind} statistics, the soup of the last generation that is best on the validation "
+        f"images beats that generation's best network on the test images in {wins} of {n} cases "
         f"(differences in MCC from {min(gains):+.3f} to {max(gains):+.3f})."
     )

@@ -236,11 +236,11 @@ def paths(panels: dict) -> Figure:
 
 @style()
 def models(table: pd.DataFrame) -> Figure:
-    """Test MCC of the search's network, of the soups and of one training, one panel a search (from
-    :func:`kit.studies.gensoup.tables.model_table`).
+    """Test MCC of the search's network, of the soups and of one training, one panel a search and
+    kind of statistics (from :func:`kit.studies.gensoup.tables.model_table`).
     """
     require(len(table), "There is nothing to compare.")
-    groups = list(table.groupby(["data", "experiment", "arm"], sort=False))
+    groups = list(table.groupby(["data", "experiment", "arm", "statistics"], sort=False))
     names, columns = list(dict.fromkeys(table["model"])), min(4, len(groups))
     fig = new_figure(
         2.4 + 2.0 * columns, 0.6 + (0.5 + 0.24 * len(names)) * -(-len(groups) // columns)
@@ -248,14 +248,14 @@ def models(table: pd.DataFrame) -> Figure:
     axes = fig.subplots(
         -(-len(groups) // columns), columns, squeeze=False, sharex=True, sharey=True
     )
-    for ax, ((data, experiment, arm), group) in zip(axes.ravel(), groups, strict=False):
+    for ax, ((data, experiment, arm, kind), group) in zip(axes.ravel(), groups, strict=False):
         for line in group.to_dict("records"):
             place = names.index(line["model"])
             ax.plot([line["low"], line["high"]], [place, place], color=DARK[place % 7], lw=1.6)
             ax.plot(line["test MCC"], place, MARKERS[place % 8], color=DARK[place % 7], ms=5)
             ax.plot(line["validation MCC"], place, "|", color="0.35", ms=9)
         ax.set_yticks(range(len(names)), names, fontsize=7)
-        ax.set_title(f"{data}\nexp. {experiment}, {arm}", fontsize=8)
+        ax.set_title(f"{data}\nexp. {experiment}, {arm}, {kind}", fontsize=8)
         ax.grid(True, axis="x")
         ax.xaxis.set_major_locator(MaxNLocator(4))
     axes[0, 0].invert_yaxis()

@@ -54,9 +54,18 @@ class Plan:
         Initial weights, see :class:`kit.training.short.Network`.
     generations : tuple of int
         Of experiments 1 and 2.
-    first, decrement, smallest, start, end, at_end, epochs, batch_size, recalibrate
-        See :class:`kit.search.evolution.soup_settings.SoupSettings`; `recalibrate` holds for
-        soups too.
+    first, decrement, smallest, start, end, at_end, epochs, batch_size, recalibrate, decay_mode
+        See :class:`kit.search.evolution.soup_settings.SoupSettings`.
+    cosine_floor : float
+        Likewise; a tenth in the released code of chapter 3.
+    optimizer_settings : {"text", "code"}
+        Rates and momenta of SGD and RMSprop: PyTorch's defaults, as the thesis says, or those of
+        the released code of chapter 3.
+    bn_momentum : float or None
+        Of every BatchNormalization; None leaves the networks' own, which the thesis does not
+        change.
+    brightness : float
+        The thesis says colour jitter, the released code of chapter 3 has brightness only, of 0.5.
     mixing : str
         "choice": CutMix or MixUp, as published.
     augmentation : bool
@@ -90,6 +99,11 @@ class Plan:
     epochs: int = 1
     batch_size: int = 32
     recalibrate: bool = True
+    decay_mode: str = "l2_all"
+    cosine_floor: float = 0.1
+    optimizer_settings: str = "text"
+    bn_momentum: float | None = None
+    brightness: float = 0.5
     mixing: str = "choice"
     augmentation: bool = True
     ema_momentum: float = 0.5
@@ -120,10 +134,11 @@ class Plan:
             or self.seeds < 1
             or self.images < 0
             or not 0 <= self.ema_momentum < 1
+            or self.optimizer_settings not in ("text", "code")
         ):
             raise BadPlan(
-                "Gen-Soup needs the lengths of both experiments, at least one seed, and a momentum "
-                "in [0, 1)."
+                "Gen-Soup needs the lengths of both experiments, at least one seed, a momentum in "
+                "[0, 1), and optimizer_settings text or code."
             )
 
     def settings(self, experiment: str, arm: str, seed: int) -> SoupSettings:
@@ -140,6 +155,8 @@ class Plan:
                 "epochs",
                 "batch_size",
                 "recalibrate",
+                "decay_mode",
+                "cosine_floor",
             )
         }
         return SoupSettings(
@@ -173,6 +190,10 @@ def notes(plan: Plan) -> list[str]:
         "no augmentation"
     ] * (not plan.augmentation)
     found += ["CutMix and MixUp left out"] * (plan.mixing == "off")
+    found += [f"BatchNormalization with momentum {plan.bn_momentum}"] * bool(plan.bn_momentum)
+    found += ["SGD and RMSprop as in the released code of chapter 3"] * (
+        plan.optimizer_settings == "code"
+    )
     missing = [
         architecture_catalog.entry(name).title
         for name in architecture_catalog.TABLE_5_2

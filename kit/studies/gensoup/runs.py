@@ -5,8 +5,10 @@ The thesis runs each search once, changes scheduler and length together, and has
 searches can be repeated with several seeds, scheduler and length can be varied one at a time, a
 search that copies the better parent's weights tells what averaging is worth, astrocytes as they
 were released (which change nothing) tell what the two further genes alone do, and the final
-population is made into soups after the fact. The reported network is the thesis': the highest
-validation MCC of the whole search, tested once at the final image size.
+population is made into soups after the fact. Every network, averaged or not, is judged and tested
+by moving and by recalibrated statistics, so that an average is compared with its like. The reported
+network is the thesis': the highest validation MCC of the whole search, tested once at the final
+image size.
 """
 
 import functools
@@ -25,6 +27,7 @@ from kit.studies import shared
 from kit.studies.gensoup import plan as gensoup_plan
 from kit.studies.gensoup.plan import Plan
 from kit.training.short import Network
+from kit.training.short_runs import STATISTICS
 
 MODELS = ("best", "last", "uniform", "greedy", "weighted", "single", "ema")
 
@@ -46,6 +49,9 @@ def network(plan: Plan, name: str, arm: str) -> Network:
         augmentation=plan.augmentation,
         mixing=plan.mixing,
         astrocytes=gensoup_plan.ARMS[arm],
+        settings=plan.optimizer_settings,
+        bn_momentum=plan.bn_momentum,
+        brightness=plan.brightness,
     )
 
 
@@ -114,35 +120,32 @@ def search(
 
 
 def _conclude(run: record.Run, plan: Plan, done: soup.Search, nursery: soup.Nursery) -> None:
-    """Test the search's network and its rivals, follow the path between two parents, and write
-    everything.
+    """Test the search's network and its rivals by both kinds of statistics, follow the path between
+    two parents, and write everything.
     """
-    models, path, kinship = _soups(plan, done, nursery)
-    best = done.best
-    weights = soup.load(done.folder / soup.BEST)
-    models = {
-        "best": (best["architecture"], weights, {"image_size": best["size"]}),
-        **models,
-        **_single(plan, best, nursery),
-    }
-    tables, rows, size = [], [], done.settings.end
-    for model, (architecture, found, more) in models.items():
-        try:
-            table = nursery.trainer(architecture).predict(
-                nursery.inputs, np.sort(nursery.parts["test"]), size, "test", weights=found
-            )
-        except nursery.failures as error:
-            print(f"left out: {model}: {error}", flush=True)
-            continue
-        tables.append(table.assign(model=model))
-        rows.append(
-            {
-                "model": model,
-                "architecture": architecture,
-                "validation_mcc": _judged(nursery, architecture, found, size),
-                **more,
-            }
-        )
+    best, weights, size = done.best, soup.load(done.folder / soup.BEST), done.settings.end
+    single = _single(plan, best, nursery)
+    tables, rows = [], []
+    for kind in STATISTICS:
+        models = {
+            "best": (best["architecture"], weights, {"image_size": best["size"]}),
+            **_soups(done, nursery, kind),
+            **single,
+        }
+        for model, (architecture, given, more) in models.items():
+            found = _dressed(nursery, architecture, given, size, kind=kind)
+            try:
+                table = nursery.trainer(architecture).predict(
+                    nursery.inputs, np.sort(nursery.parts["test"]), size, "test", weights=found
+                )
+            except nursery.failures as error:
+                print(f"left out: {model}, {kind} statistics: {error}", flush=True)
+                continue
+            names = {"model": model, "statistics": kind}
+            tables.append(table.assign(**names))
+            mcc = _judged(nursery, architecture, found, size)
+            rows.append(names | {"architecture": architecture, "validation_mcc": mcc, **more})
+    path, kinship = _path(plan, done, nursery)
     files.write_csv(run.folder / "predictions.csv", pd.concat(tables, ignore_index=True))
     files.write_csv(run.folder / "models.csv", pd.DataFrame(rows))
     files.write_csv(run.folder / "path.csv", path)
@@ -158,49 +161,57 @@ def _conclude(run: record.Run, plan: Plan, done: soup.Search, nursery: soup.Nurs
     soup.save(run.folder / soup.BEST, weights)
 
 
-def _soups(plan: Plan, done: soup.Search, nursery: soup.Nursery) -> tuple:
-    """Soups of the final population, the scores between its two best members, and how many
-    generations ago they were one.
+def _dressed(nursery: soup.Nursery, architecture: str, weights: list, size: int, *, kind: str):
+    """The weights with one kind of BatchNormalization statistics."""
+    return weights if kind == STATISTICS[0] else nursery.recalibrate(architecture, weights, size)
+
+
+def _soups(done: soup.Search, nursery: soup.Nursery, kind: str) -> dict:
+    """The best network of the final population and its soups, all chosen by one kind of statistics:
+    model -> (architecture, weights as averaged, what models.csv says).
     """
     rows, size = done.final_members(), done.settings.end
     if not rows:
-        return {}, pd.DataFrame(columns=["share", "score", "recalibrated"]), None
+        return {}
     architecture, members = rows[0]["architecture"], [done.weights(row) for row in rows]
 
-    def fresh(weights):
-        return nursery.recalibrate(architecture, weights, size) if plan.recalibrate else weights
-
     def score(weights):
-        return _judged(nursery, architecture, fresh(weights), size)
+        dressed = _dressed(nursery, architecture, weights, size, kind=kind)
+        return _judged(nursery, architecture, dressed, size)
 
-    made = {"last": (architecture, members[0], {"members": 1})}
-    for name, (weights, shares) in soup.soups(
-        members, [row["fitness"] for row in rows], score
-    ).items():
-        made[name] = (architecture, fresh(weights), {"members": int(np.count_nonzero(shares))})
-    if len(members) < 2:
-        return made, pd.DataFrame(columns=["share", "score", "recalibrated"]), None
-    raw = averaging.path(
-        members[0],
-        members[1],
-        lambda weights: _judged(nursery, architecture, weights, size),
-        plan.points,
-    )
-    return (
-        made,
-        raw.assign(
-            recalibrated=averaging.path(members[0], members[1], score, plan.points)["score"]
-        ),
-        done.kinship(rows[0], rows[1]),
-    )
+    scores = np.nan_to_num([score(member) for member in members], nan=-np.inf)
+    made = {"last": (architecture, members[int(np.argmax(scores))], {"members": 1})}
+    for name, (weights, shares) in soup.soups(members, score).items():
+        made[name] = (architecture, weights, {"members": int(np.count_nonzero(shares))})
+    return made
+
+
+def _path(plan: Plan, done: soup.Search, nursery: soup.Nursery) -> tuple:
+    """Scores between the two best members of the final population, and how many generations ago
+    they were one.
+    """
+    rows, size = done.final_members(), done.settings.end
+    if len(rows) < 2:
+        return pd.DataFrame(columns=["share", "score", "recalibrated"]), None
+    architecture, ends = rows[0]["architecture"], [done.weights(row) for row in rows[:2]]
+
+    def curve(kind):
+        def score(weights):
+            dressed = _dressed(nursery, architecture, weights, size, kind=kind)
+            return np.nan_to_num(_judged(nursery, architecture, dressed, size), nan=-1.0)
+
+        return averaging.path(*ends, score, plan.points)
+
+    raw, fresh = (curve(kind) for kind in STATISTICS)
+    return raw.assign(recalibrated=fresh["score"]), done.kinship(rows[0], rows[1])
 
 
 def _judged(nursery: soup.Nursery, architecture: str, weights, size: int) -> float:
-    """Validation MCC; -1 for weights whose predictions are no numbers."""
+    """Validation MCC; NaN for weights whose predictions are no numbers."""
     try:
         return nursery.fitness(architecture, weights, size)
     except nursery.failures:
-        return -1.0
+        return np.nan
 
 
 def _single(plan: Plan, best: dict, nursery: soup.Nursery) -> dict:
@@ -220,15 +231,13 @@ def _single(plan: Plan, best: dict, nursery: soup.Nursery) -> dict:
             seed=settings.seed,
             of_epochs=epochs if settings.cosine else None,
             decay_mode=settings.decay_mode,
+            cosine_floor=settings.cosine_floor,
             watch=lambda epoch: kept.append(doer.model.get_weights()) or {},
         )
         mean = soup.moving_average(kept, plan.ema_momentum)
     except nursery.failures as error:
         print(f"left out: one training of the best genes: {error}", flush=True)
         return {}
-    mean = (
-        nursery.recalibrate(best["architecture"], mean, settings.end) if plan.recalibrate else mean
-    )
     return {
         "single": (best["architecture"], kept[-1], {"members": 1}),
         "ema": (best["architecture"], mean, {"members": epochs}),
@@ -258,19 +267,29 @@ def search_all(plan: Plan, loaded: dict) -> dict:
     return {key: found for key, found in runs.items() if found}
 
 
-def tested(run: record.Run, model: str = "best") -> pd.DataFrame:  # noqa: PT028 - no test
-    """Test predictions of the search's network or of one of its rivals (`MODELS`); empty if that
-    was not made.
+def tested(
+    run: record.Run,
+    model: str = "best",  # noqa: PT028 - no test
+    statistics: str | None = None,  # noqa: PT028
+) -> pd.DataFrame:
+    """Test predictions of the search's network or of one of its rivals (`MODELS`) by one kind of
+    statistics, by default those that the search was judged by; empty if that was not made.
     """
-    table = run.predictions()
-    return table[table["model"] == model].drop(columns="model").reset_index(drop=True)
+    table, kind = run.predictions(), statistics or judged_by(run)
+    chosen = table[(table["model"] == model) & (table["statistics"] == kind)]
+    return chosen.drop(columns=["model", "statistics"]).reset_index(drop=True)
+
+
+def judged_by(run: record.Run) -> str:
+    """The kind of statistics by which a search judged its individuals."""
+    return STATISTICS[bool(run.config["search"]["recalibrate"])]
 
 
 tested.__test__ = False  # not a pytest function
 
 
 def models(run: record.Run) -> pd.DataFrame:
-    """What was compared: model, architecture, validation_mcc, members."""
+    """What was compared: model, statistics, architecture, validation_mcc, members."""
     return pd.read_csv(run.folder / "models.csv")
 
 

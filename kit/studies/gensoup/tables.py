@@ -1,18 +1,19 @@
 """The tables of chapter 5 of the thesis: from saved predictions to numbers beside the printed ones.
 
 Nothing here sees a model. The thesis gives single searches without intervals; here every number has
-a 95 % interval over the test images, and a difference between arms is judged over search seeds,
-because the images' interval says nothing of the search's own randomness. F1 is the mean of the
-classes' F1, which lies as close below the accuracy as the printed ones. All rates are fractions, as
-printed.
+a 95 % interval over the test images, with several seeds both number and interval are of the mean
+over them and the seeds' spread stands beside; a difference between arms is judged over search
+seeds, because the images' interval says nothing of the search's own randomness. F1 is the mean of
+the classes' F1, which lies as close below the accuracy as the printed ones. All rates are
+fractions, as printed.
 """
 
-import functools
+import itertools
 
 import numpy as np
 import pandas as pd
 
-from kit.evaluation import metrics, stats
+from kit.evaluation import metrics, resampling, stats
 from kit.models import architecture_catalog
 from kit.models.architecture_catalog import TABLE_5_2
 from kit.published import papers
@@ -22,6 +23,7 @@ from kit.studies import shared
 from kit.studies.gensoup import plan as gensoup_plan
 from kit.studies.gensoup import runs as gensoup_runs
 from kit.training.names import LOSSES, OPTIMIZERS_5
+from kit.training.short_runs import STATISTICS
 
 METRICS = {"accuracy": "accuracy", "f1": "macro_f1", "mcc": "mcc"}
 DATA = {"kvasir-v2": "KVASIR-v2", "breakhis": "BreaKHis"}
@@ -61,7 +63,11 @@ def settings_table(plan: gensoup_plan.Plan) -> pd.DataFrame:
         ("Generations at the largest image size", printed["epochs_at_max_image_size"], plan.at_end),
         ("Image size, start (px)", printed["image_size_start"][0], plan.start),
         ("Image size, end (px)", printed["image_size_end"][0], plan.end),
-        ("Learning rate, experiment 1", "cosine annealing", "cosine, to 10 %"),
+        (
+            "Learning rate, experiment 1",
+            "cosine annealing",
+            f"cosine, to {100 * plan.cosine_floor:g} %",
+        ),
         ("Learning rate, experiment 2", "constant", "constant"),
         ("Population: first", printed["population_initial"], plan.first),
         ("Population: decrement a generation", printed["population_decrement"], plan.decrement),
@@ -85,10 +91,37 @@ def settings_table(plan: gensoup_plan.Plan) -> pd.DataFrame:
         ("Batch size", "not stated", plan.batch_size),
         ("Initial weights", "ImageNet", "one start an architecture, head shared"),
         (
-            "BatchNorm statistics",
+            "BatchNorm statistics of averages",
             "not stated",
-            f"averaged{', then measured anew' * plan.recalibrate}",
+            "averaged",
         ),
+        (
+            "BatchNorm statistics of evaluations",
+            "not stated",
+            "of all individuals recalibrated by the training pipeline"
+            if plan.recalibrate
+            else "moving, of all individuals",
+        ),
+        (
+            "BatchNorm momentum",
+            "not stated",
+            "the networks' own" if plan.bn_momentum is None else plan.bn_momentum,
+        ),
+        (
+            "SGD and RMSprop",
+            "PyTorch's defaults",
+            {
+                "text": "PyTorch's defaults",
+                "code": "code of chapter 3: 1e-2 and 1e-3, momentum 0.9",
+            }[plan.optimizer_settings],
+        ),
+        ("Weight decay acts", "not stated", plan.decay_mode),
+        (
+            "Jitter of colours",
+            "colour jitter; in the code of chapter 3 brightness 0.5 only",
+            f"brightness {plan.brightness:g}",
+        ),
+        ("Weights of an individual", "not stated", "of its last epoch"),
     ]
     return shared.settings_table(rows, ["setting", "thesis", "this run"])
 
@@ -129,8 +162,26 @@ def interval(
     return results.rate_interval(predictions, METRICS[metric], resamples)
 
 
+def mean_interval(
+    tables: list[pd.DataFrame], metric: str, resamples: int = 1000
+) -> stats.Interval | None:
+    """Mean of one of `METRICS` over predictions of several seeds, with the 95 % interval of that
+    mean over the test images; of a single one as :func:`interval`. None without images.
+    """
+    if len(tables) == 1 or not len(tables[0]):
+        return interval(tables[0], metric, resamples)
+    return resampling.bootstrap_mean(tables, METRICS[metric], resamples)
+
+
+def seed_sd(tables: list[pd.DataFrame], metric: str) -> float:
+    """Standard deviation of one of `METRICS` over seeds; NaN of a single one or without images."""
+    if len(tables) < 2 or not len(tables[0]):
+        return np.nan
+    return float(np.std([interval(t, metric, 2).estimate for t in tables], ddof=1))
+
+
 def result_table(runs: dict, names: dict, train_ids: dict, resamples: int = 1000) -> pd.DataFrame:
-    """Test results of the searches' networks, of the first seed.
+    """Test results of the searches' networks, means over seeds.
 
     Parameters
     ----------
@@ -144,22 +195,35 @@ def result_table(runs: dict, names: dict, train_ids: dict, resamples: int = 1000
     Returns
     -------
     pandas.DataFrame
-        Long: data, experiment, row (as in Tables 5.3 and 5.4), architecture, metric, value, low,
-        high, n, leak_free, leak_free_low, leak_free_high, leak_free_n.
+        Long: data, experiment, row (as in Tables 5.3 and 5.4), architecture (of the seed that is
+        best on the validation images), validation_mcc (of that seed), seeds, metric, value, low,
+        high, n, leak_free, leak_free_low, leak_free_high, leak_free_n, sd (over seeds).
     """
-    rows, measured = [], functools.partial(interval, resamples=resamples)
+    rows = []
     for (key, experiment, arm), seeds in runs.items():
-        run = next(iter(seeds.values()))
-        predictions, best = gensoup_runs.tested(run), run.metrics()["best"]
-        clean = results.leak_free(predictions, names[key], train_ids[key])
+        top = max((run.metrics()["best"] for run in seeds.values()), key=lambda b: b["fitness"])
+        tables = [gensoup_runs.tested(run) for run in seeds.values()]
+        clean = [results.leak_free(table, names[key], train_ids[key]) for table in tables]
         labels = {
             "data": data_title(key, names[key]),
             "experiment": experiment,
             "row": f"{key}.{arm}",
-            "architecture": best["architecture"],
-            "validation_mcc": best["fitness"],
+            "architecture": top["architecture"],
+            "validation_mcc": top["fitness"],
+            "seeds": len(seeds),
         }
-        rows += shared.rate_lines(labels, predictions, clean, METRICS, measured)
+        rows += [
+            {
+                **labels,
+                "metric": metric,
+                **shared.rate_cells(
+                    mean_interval(tables, metric, resamples),
+                    mean_interval(clean, metric, resamples),
+                ),
+                "sd": seed_sd(tables, metric),
+            }
+            for metric in METRICS
+        ]
     return pd.DataFrame(rows)
 
 
@@ -178,6 +242,8 @@ def wide(long: pd.DataFrame, experiment: str) -> pd.DataFrame:
                     accuracy["architecture"]
                 ).label,
                 **{metric: by.loc[metric, "value"] for metric in METRICS},
+                "seeds": int(accuracy["seeds"]),
+                "SD of MCC over seeds": by.loc["mcc", "sd"],
                 "accuracy 95 %": results.ends(accuracy),
                 "MCC 95 %": results.ends(by.loc["mcc"]),
                 "accuracy, leak-free": accuracy["leak_free"],
@@ -191,6 +257,8 @@ def wide(long: pd.DataFrame, experiment: str) -> pd.DataFrame:
         "astrocytes",
         "prevailing architecture",
         *METRICS,
+        "seeds",
+        "SD of MCC over seeds",
         "accuracy 95 %",
         "MCC 95 %",
         "accuracy, leak-free",
@@ -247,50 +315,55 @@ def store_claims(writers: dict, long: pd.DataFrame) -> None:
 
 
 def model_table(runs: dict) -> pd.DataFrame:
-    """What averaging is worth: the search's network, soups of its last generation, and one training
-    of the best genes.
+    """What averaging is worth: the search's network, the best network of its last generation and
+    the soups of that generation, and one training of the best genes, each by moving and by
+    recalibrated statistics, so that like is compared with like.
 
     Returns
     -------
     pandas.DataFrame
-        data, experiment, arm, model, networks (averaged), validation MCC (at the final image size),
-        test MCC, low, high, test accuracy, seeds; means over seeds where there are several, the
-        interval of the first.
+        data, experiment, arm, statistics, model, networks (averaged), validation MCC (at the final
+        image size), test MCC, low, high (interval of the same mean over the test images), SD over
+        seeds, test accuracy, seeds; means over seeds.
     """
-    rows = []
-    for (key, experiment, arm), seeds in runs.items():
-        known = {seed: gensoup_runs.models(run).set_index("model") for seed, run in seeds.items()}
-        for model, title in MODELS.items():
-            having = [seed for seed in seeds if model in known[seed].index]
-            if having:
-                found = [
-                    interval(gensoup_runs.tested(seeds[seed], model), "mcc", 500) for seed in having
-                ]
-                rows.append(
-                    {
-                        "data": _title(key, seeds),
-                        "experiment": experiment,
-                        "arm": arm,
-                        "model": title,
-                        "networks": _members(known[having[0]].loc[model]),
-                        "validation MCC": float(
-                            np.mean([known[seed].loc[model, "validation_mcc"] for seed in having])
-                        ),
-                        "test MCC": float(np.mean([f.estimate for f in found])),
-                        "low": found[0].low,
-                        "high": found[0].high,
-                        "test accuracy": float(
-                            np.mean(
-                                [
-                                    metrics.correct(gensoup_runs.tested(seeds[seed], model)).mean()
-                                    for seed in having
-                                ]
-                            )
-                        ),
-                        "seeds": len(having),
-                    }
-                )
-    return pd.DataFrame(rows)
+    return pd.DataFrame(
+        [
+            {"data": _title(key, seeds), "experiment": experiment, "arm": arm, **line}
+            for (key, experiment, arm), seeds in runs.items()
+            for line in _model_lines(seeds)
+        ]
+    )
+
+
+def _model_lines(seeds: dict) -> list[dict]:
+    """Lines of :func:`model_table` of one arm: {seed: run}."""
+    known = {
+        seed: gensoup_runs.models(run).set_index(["statistics", "model"])
+        for seed, run in seeds.items()
+    }
+    lines = []
+    for kind, model in itertools.product(STATISTICS, MODELS):
+        having = [seed for seed in seeds if (kind, model) in known[seed].index]
+        if not having:
+            continue
+        tables = [gensoup_runs.tested(seeds[seed], model, kind) for seed in having]
+        noted = [known[seed].loc[(kind, model)] for seed in having]
+        found = mean_interval(tables, "mcc", 500)
+        lines.append(
+            {
+                "statistics": kind,
+                "model": MODELS[model],
+                "networks": float(np.mean([_members(line) for line in noted])),
+                "validation MCC": float(np.mean([line["validation_mcc"] for line in noted])),
+                "test MCC": found.estimate,
+                "low": found.low,
+                "high": found.high,
+                "SD over seeds": seed_sd(tables, "mcc"),
+                "test accuracy": float(np.mean([metrics.correct(t).mean() for t in tables])),
+                "seeds": len(having),
+            }
+        )
+    return lines
 
 
 def _members(line) -> int:

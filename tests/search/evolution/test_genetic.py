@@ -126,6 +126,30 @@ def test_a_generation_that_ties_is_all_best():
     assert np.all(search.lineage.shares[:-1] == 0.5)
 
 
+def test_one_failure_does_not_flatten_the_selection():
+    """Equation 3.4 is over those that succeeded: with the -1 of a failed one in it, the better of
+    two parents would hardly count more than the other.
+    """
+    fitness = np.append(np.random.default_rng(0).uniform(0.5, 0.7, 49), np.nan)
+    told = {}
+    for name, values, reasons in (
+        ("with", fitness, [None] * 49 + ["it diverged"]),
+        ("without", fitness[:49], None),
+    ):
+        search = genetic.GeneticAlgorithm(genetic.GASettings(2, len(values), seed=1))
+        search.tell(values, reasons)
+        told[name] = search.told[0]["evaluations"]
+    np.testing.assert_array_equal(told["with"][:49], told["without"])
+    assert told["with"][49] == 0
+    pairs = np.random.default_rng(1).integers(49, size=(400, 2))
+    better = operators.shares(*told["with"][pairs].T).max(1).mean()
+    flat = operators.normalised(np.nan_to_num(fitness, nan=-1.0))
+    assert better > 0.6 > operators.shares(*flat[pairs].T).max(1).mean()
+    np.testing.assert_array_equal(operators.normalised([np.nan, np.nan]), [0, 0])
+    np.testing.assert_array_equal(operators.normalised([0.3, np.nan, 0.3]), [1, 0, 1])
+    np.testing.assert_array_equal(operators.normalised([0.3, 0.9, 0.5], [0, 1, 0]), [0, 0, 1])
+
+
 def test_what_failed_is_worst_and_says_why():
     search = GeneticAlgorithm(GASettings(2, 4))
     search.tell([np.nan, None, 0.9, 0.2], [None, "out of memory", None, "diverged"])

@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 
 from kit.errors import KitError
-from kit.search.evolution import genome, rivals
+from kit.search.evolution import genetic, genome, rivals
 from kit.search.evolution.genome import Gene, Genome
 from kit.search.evolution.plan import AllFailed, OtherSearch
+from kit.search.evolution.population import GeneticSearch
 from kit.search.evolution.rivals import METHODS, NoSuchMethod
 
 SPACE = Genome(
@@ -190,3 +191,26 @@ def test_a_genome_of_the_thesis_needs_no_settings(tmp_path):
     )
     assert len(table) == 12
     assert list(table.columns[8:]) == list(genome.ORDERS["table-3.4"])
+
+
+def test_the_first_individuals_of_all_searches_are_trained_alike(tmp_path):
+    """The genetic algorithm behind KerasTuner, the same behind the ledger and random search draw
+    the same first generation of a seed, and each individual has the same training seed everywhere.
+    """
+    seen = {}
+    for method in ("random", "genetic"):
+        told = seen[method] = []
+
+        def evaluate(values, folder, told=told):
+            told.append((values["learning_rate"], values["search"]["seed"]))
+            return 0.5 + 0.01 * len(told)
+
+        run(method, tmp_path / method, 12, 5, evaluate)
+    algorithm = GeneticSearch(genetic.GASettings(2, 6, **VECTORS, seed=5))
+    own = []
+    for number in range(6):
+        genes, where = algorithm.task(number)
+        own.append((SPACE.decode(genes)["learning_rate"], where["seed"]))
+    assert own == seen["random"][:6] == seen["genetic"][:6]
+    algorithm.gather({n: {"fitness": 0.5 + 0.01 * (n + 1), "reason": None} for n in range(6)})
+    assert algorithm.task(6)[1]["seed"] == seen["genetic"][6][1]

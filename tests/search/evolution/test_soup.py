@@ -2,6 +2,7 @@
 resume, and what stays on disk.
 """
 
+import dataclasses
 import json
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 from kit.errors import KitError
 from kit.search.evolution import averaging, genome, plan, soup
+from kit.search.evolution.genetic import Lineage
 from kit.search.evolution.soup_settings import BadSchedule, SoupSettings, image_sizes
 
 
@@ -57,7 +59,7 @@ def test_soups(kitchen):
     plain = averaging.uniform(members)
     assert score(plain) == pytest.approx(0.760)
     assert plain[0].sum() == pytest.approx(4.533039, abs=1e-6)
-    mixed, ingredients, trials = averaging.greedy(members, scores, score)
+    mixed, ingredients, trials = averaging.greedy(members, score)
     assert ingredients == [0, 1, 2, 3]
     assert trials["member"].tolist() == [1, 2, 4, 3, 5]
     assert trials["kept"].tolist() == [True, True, False, True, False]
@@ -78,10 +80,43 @@ def test_a_tie_is_not_added_and_equal_networks_stay(kitchen):
     members, _, _ = kitchen
     same = [members[0]] * 3
     np.testing.assert_allclose(averaging.uniform(same)[0], members[0][0], atol=1e-12)
-    assert averaging.greedy(same, [0.5] * 3, lambda weights: 0.5)[1] == [0]
+    assert averaging.greedy(same, lambda weights: 0.5)[1] == [0]
     np.testing.assert_allclose(
         averaging.uniform(members)[0], averaging.uniform(members[::-1])[0], atol=1e-12
     )
+
+
+def test_a_greedy_soup_is_never_worse_than_its_best_ingredient(kitchen):
+    """Members and soups are judged by one function, also where it ranks the members otherwise than
+    the search did, as recalibration does.
+    """
+    members, _, score = kitchen
+
+    def other(weights):
+        return score([-weights[0]]) + score([weights[0] * np.linspace(0.2, 2, 3)])
+
+    for judge in (score, other):
+        made = soup.soups(members, judge)
+        weights, shares = made["greedy"]
+        ingredients = np.flatnonzero(shares)
+        assert judge(weights) >= max(judge(members[k]) for k in ingredients)
+        assert judge(members[ingredients[0]]) <= max(judge(m) for m in members)
+        assert max(judge(m) for m in members) == max(judge(members[k]) for k in ingredients)
+
+
+def test_a_member_without_numbers_counts_nothing(kitchen):
+    """Its NaN neither enters the range of the others' scores nor the soup."""
+    members, scores, score = kitchen
+    broken = [*members, [np.full((8, 3), np.nan)]]
+
+    def judge(weights):
+        return score(weights) if np.isfinite(weights[0]).all() else np.nan
+
+    for rule in ("normalised", "score"):
+        shares = averaging.proportions([*scores, np.nan], rule)
+        np.testing.assert_allclose(shares, [*averaging.proportions(scores, rule), 0])
+    assert averaging.greedy(broken, judge)[1] == [0, 1, 2, 3]
+    assert soup.soups(broken, judge)["weighted"][1][6] == 0
 
 
 def test_integers_are_not_averaged_and_types_stay():
@@ -193,7 +228,8 @@ class Toy:
         return float(1 - np.abs(weights[0]).mean() / 10)
 
     def recalibrate(self, architecture, weights, size):
-        return weights
+        self.recalibrated = getattr(self, "recalibrated", 0) + 1
+        return [w + 0.5 for w in weights]
 
 
 SETTINGS = SoupSettings(
@@ -291,10 +327,48 @@ def test_other_initial_weights_are_refused(tmp_path):
         run(tmp_path, Toy(offset=1.0))
 
 
-def test_copying_the_better_parent_averages_nothing(tmp_path):
-    from dataclasses import replace
+@pytest.mark.parametrize("recalibrate", [True, False])
+def test_all_individuals_are_recalibrated_or_none(recalibrate, tmp_path):
+    """Not only the averaged ones; what is kept are the weights as they were trained."""
+    nursery = Toy()
+    done = run(tmp_path, nursery, dataclasses.replace(SETTINGS, recalibrate=recalibrate))
+    trained = [row for row in done.rows if row["reason"] is None]
+    assert getattr(nursery, "recalibrated", 0) == recalibrate * len(trained)
+    for row in done.final_members():
+        judged = done.weights(row)[0] + 0.5 * recalibrate
+        assert row["fitness"] == pytest.approx(1 - np.abs(judged).mean() / 10, abs=1e-6)
 
-    done = run(tmp_path, settings=replace(SETTINGS, inheritance="better"))
+
+def test_a_parent_of_share_zero_is_no_part_of_an_average(tmp_path):
+    """The generation's worst has the share 0 beside any other: nothing is averaged then, the
+    weights are the other parent's and the table says so.
+    """
+    search = run(tmp_path, settings=dataclasses.replace(SETTINGS, first=20), until=1)
+    alike = [
+        row["individual"]
+        for row in search.rows
+        if row["reason"] is None and row["architecture"] == "a"
+    ]
+    first, second = alike[:2]
+    for shares, ways in (
+        ((1.0, 0.0), "copied"),
+        ((0.0, 1.0), "copied"),
+        ((0.7, 0.3), "averaged"),
+    ):
+        search.algorithm.lineage = Lineage(
+            ("offspring",),
+            np.array([[first, second]]),
+            np.array([shares]),
+            np.array([int(shares[1] > shares[0])]),
+        )
+        weights, inheritance = search._inherited(1, 0, "a")
+        assert inheritance == ways
+        parents = [soup.load(search.file(0, k))[0] for k in (first, second)]
+        np.testing.assert_allclose(weights[0], np.average(parents, 0, shares), rtol=1e-6)
+
+
+def test_copying_the_better_parent_averages_nothing(tmp_path):
+    done = run(tmp_path, settings=dataclasses.replace(SETTINGS, inheritance="better"))
     assert set(done.history["inheritance"].dropna()) <= {"initial", "copied", "elite"}
 
 

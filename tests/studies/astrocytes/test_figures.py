@@ -97,6 +97,7 @@ def test_paths_start_at_one_and_differences_keep_their_place():
         [
             {
                 "row": "r",
+                "statistics": "moving",
                 "arm": "zero",
                 "difference (pp)": -3.0,
                 "low": -4.0,
@@ -105,6 +106,7 @@ def test_paths_start_at_one_and_differences_keep_their_place():
             },
             {
                 "row": "s",
+                "statistics": "recalibrated",
                 "arm": "zero",
                 "difference (pp)": 1.0,
                 "low": np.nan,
@@ -115,7 +117,7 @@ def test_paths_start_at_one_and_differences_keep_their_place():
     )
     ax = figures.differences(table, {"zero": "Str = 0"}).axes[0]
     assert ax.patches[0].get_width() == pytest.approx(2 * 1.96 * 2**0.5)
-    assert [t.get_text() for t in ax.get_yticklabels()] == ["r", "s"]
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["r, moving", "s, recalibrated"]
 
 
 def test_empty_tables_are_refused():

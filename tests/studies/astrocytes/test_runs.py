@@ -5,6 +5,7 @@ from training to the tables.
 import dataclasses
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from kit.published import papers
@@ -21,7 +22,7 @@ def plan(private_folders):
     return astrocytes_plan.Plan(
         profile="astrotest",
         datasets={"cifar-10": "digits"},
-        architectures={"shufflenetv2-x1.5": "squeezenet_1.1"},
+        architectures={"shufflenetv2-x1.5": "mobilenetv3_small"},
         image_size=32,
         images=64,
         evaluated=40,
@@ -58,7 +59,14 @@ def test_the_published_plan_is_the_thesis():
         for key in papers.load("astrocytes").values
         if key.startswith("table-4-7/")
     }
-    assert astrocytes_tables.settings_table(published).eval("published == here").all()
+    table = astrocytes_tables.settings_table(published).set_index("setting")
+    stated = table.iloc[: len(astrocytes_tables.SETTINGS)]
+    assert stated.eval("published == here").all()
+    assert table.loc["optimizer", "here"] == "Adam"
+    assert table.loc["scheduler, experiment 3", "published"] == "cosine annealing"
+    assert {"cosine's floor", "momentum of BatchNormalization", "jitter of colours"} <= set(
+        table.index
+    )
 
 
 def test_every_reduction_and_stand_in_is_named(plan, case):
@@ -90,6 +98,8 @@ def test_every_reduction_and_stand_in_is_named(plan, case):
         {"exp3_epochs": 11},
         {"exp1_epochs": 0},
         {"exp2_epochs": 2, "exp3_epochs": 3},
+        {"judged_by": "test"},
+        {"architectures": {"shufflenetv2-x1.5": "squeezenet_1.1"}},  # no BatchNormalization
     ],
 )
 def test_a_bad_plan_is_one_sentence(wrong):
@@ -136,7 +146,7 @@ class Doer:
 
     def __init__(self):
         self.initial = [np.zeros(2, np.float32)]
-        self.calls, self.stop = [], None
+        self.calls, self.stop, self.artefact = [], None, False
 
     def train(self, values, inputs, rows, *, seed, first_epoch, weights, factors, **rest):
         self.calls.append((first_epoch, seed, factors, float(weights[0][0])))
@@ -146,22 +156,23 @@ class Doer:
         if pair[0] == 1.25:
             raise Diverged("too far")
         self.last = -abs(pair[0] - 0.25) - abs(pair[1] - 1.25) if factors else float(seed == 4)
+        self.stale = pair != (1.0, 1.0)
         return short.Trained([np.full(2, len(self.calls), np.float32)], [{"loss": 1.0}])
 
-    def predict(self, *arguments, weights=None):
-        return self.last if weights is None else None
+    def recalibrate(self, *arguments, weights, **rest):
+        return ["fresh"]
+
+    def predict(self, inputs, rows, size, part, weights):
+        """By moving statistics every scaled network is at chance."""
+        stale = not isinstance(weights[0], str) and self.stale and self.artefact
+        return pd.DataFrame({"accuracy": [-9.0 if stale else self.last], "part": part})
 
 
 @pytest.fixture
 def doer(monkeypatch):
     found = Doer()
     monkeypatch.setattr(short, "trainer", lambda network: found)
-    monkeypatch.setattr(
-        short, "rates", lambda table: {"accuracy": 5.0 + table if table is not None else 0.0}
-    )
-    monkeypatch.setattr(
-        search.pd, "concat", lambda tables, **options: search.pd.DataFrame({"part": ["test"]})
-    )
+    monkeypatch.setattr(short, "rates", lambda table: {"accuracy": 5.0 + table["accuracy"][0]})
     return found
 
 
@@ -180,6 +191,25 @@ def test_the_search_goes_to_the_best_of_nine_and_on_from_its_weights(plan, case,
     assert history["chosen"].sum() == 3
     assert history[history["strong"] == 1.25]["val_accuracy"].isna().all()
     assert run.metrics()["best_epoch"] == 3
+
+
+@pytest.mark.parametrize(
+    ("judged_by", "chosen"),
+    [("moving", [(1, 1)] * 2), ("recalibrated", [(0.75, 1.25), (0.5, 1.25)])],
+)
+def test_the_search_is_judged_by_the_statistics_asked_for(
+    plan, case, loaded, doer, judged_by, chosen
+):
+    """Where moving statistics are those of other kernels, the search by them never leaves (1, 1);
+    both columns are kept.
+    """
+    doer.artefact = True
+    asked = dataclasses.replace(plan, profile=f"by-{judged_by}", judged_by=judged_by)
+    run = search.search(asked, case, loaded)
+    assert search.chosen(run) == chosen
+    history = run.history()
+    assert (history["val_accuracy_recalibrated"] > history["val_accuracy"]).any()
+    assert set(run.predictions()["statistics"]) == {"moving", "recalibrated"}
 
 
 def test_the_control_chooses_among_seeds(plan, case, loaded, doer):
@@ -213,9 +243,10 @@ def test_all_nine_diverged_is_an_error(plan, case, loaded, doer, monkeypatch):
         search.search(dataclasses.replace(plan, profile="failed"), case, loaded)
 
 
-def test_from_training_to_the_answer(plan, case, loaded):
+def test_from_training_to_the_answer(tiny_networks, plan, case, loaded):
     grid = evidence.grid_table({case: astrocytes_runs.grid_runs(plan, case, loaded)})
-    assert len(grid) == 4
+    assert len(grid) == 8
+    assert set(grid["statistics"]) == {"moving", "recalibrated"}
     assert grid["accuracy"].between(0, 1).all()
     results = {case: astrocytes_runs.arm_runs(plan, case, loaded, [(0.5, 0.75), (1, 1)])}
     assert {arm: len(runs) for arm, runs in results[case].items()} == {
@@ -234,15 +265,17 @@ def test_from_training_to_the_answer(plan, case, loaded):
         triggers[["above, Str (%)", "below, Weak (%)", "neither (%)"]].sum(axis=1), 100
     )
     scores = astrocytes_tables.score_table(results, loaded)
-    assert (
-        scores.query("arm == 'off' and seed == 0")["accuracy"].iloc[0]
-        == scores.query("arm == 'released'")["accuracy"].iloc[0]
-    )
+    for kind in ("moving", "recalibrated"):
+        own = scores[scores["statistics"] == kind]
+        assert (
+            own.query("arm == 'off' and seed == 0")["accuracy"].iloc[0]
+            == own.query("arm == 'released'")["accuracy"].iloc[0]
+        )
     similar = similarity_tables.similarity_table(results, "released")
     twin = similar[similar["kind"] == "astrocytes"].iloc[0]
     assert twin["pwcca"] == pytest.approx(1, abs=1e-6)
     assert twin["cka"] == pytest.approx(1)
-    assert twin["of_channels"] == 512
-    assert twin["channels"] == 10
+    assert twin["of_channels"] == 6
+    assert twin["channels"] == 6
     assert set(similar["kind"]) == {"astrocytes", "seeds"}
     assert set(astrocytes_tables.curve_table(results, "found")["arm"]) == {"CNN", "CNGN"}

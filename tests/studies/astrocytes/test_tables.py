@@ -7,10 +7,10 @@ import pytest
 from kit.published import papers
 from kit.studies.astrocytes import evidence, plan, search, similarity_tables, tables
 
-CASE = plan.Case("kvasir-v2", "mobilenetv3-large", "phantom8", "squeezenet_1.1")
+CASE = plan.Case("kvasir-v2", "mobilenetv3-large", "phantom8", "mobilenetv3_small")
 
 
-def scores(off, arm):
+def scores(off, arm, kind="moving"):
     lines = [
         {
             "case": CASE,
@@ -19,6 +19,7 @@ def scores(off, arm):
             "arm": name,
             "seed": s,
             "run": f"{name}{s}",
+            "statistics": kind,
             "accuracy": v,
             "f1": v - 0.01,
             "mcc": v - 0.1,
@@ -129,9 +130,54 @@ def test_an_effect_counts_only_beyond_the_seeds(off, arm, answer):
     table = evidence.difference_table(scores(off, arm))
     assert table["answer"].tolist() == [evidence.ANSWERS[answer]]
     assert table["difference (pp)"].iloc[0] == pytest.approx(100 * (np.mean(arm) - np.mean(off)))
-    said = evidence.verdict(table, "published")
+    said = evidence.verdict(table, "published", "moving")
     assert ("they help", "it is harm", "no evidence", "cannot be said")[answer] in said
-    assert "cannot be said" in evidence.verdict(table, "zero")
+    assert "cannot be said" in evidence.verdict(table, "zero", "moving")
+
+
+def test_the_two_kinds_of_statistics_never_mix():
+    """What one kind calls harm the other may not: each has lines, means and answers of its own."""
+    both = pd.concat(
+        [
+            scores([0.5, 0.51, 0.52], [0.1, 0.112, 0.119]),
+            scores([0.5, 0.51, 0.52], [0.5, 0.512, 0.519], "recalibrated"),
+        ]
+    )
+    means = tables.means_table(both, "published").set_index("statistics")
+    assert means.loc["moving", "cngn_accuracy"] < 0.2 < means.loc["recalibrated", "cngn_accuracy"]
+    table = evidence.difference_table(both)
+    assert table["answer"].tolist() == [evidence.ANSWERS[1], evidence.ANSWERS[2]]
+    assert "harm" in evidence.verdict(table, "published", "moving")
+    assert "no evidence" in evidence.verdict(table, "published")
+    out = Kept()
+    tables.store_means({CASE.row: out}, means.reset_index())
+    assert out.said[f"table-4-7/{CASE.row}/cngn"] < 0.2  # as printed: by moving statistics
+
+
+def test_the_epoch_that_ng_divides_is_told():
+    rows = {"train": np.arange(1000)}
+    chosen = plan.Plan(profile="x", batch_size=50)
+    said = evidence.stale_sentence(chosen, {"digits": (None, rows)})
+    assert "NG = 4 divides the 20 steps" in said
+    assert "10 of 10 epochs, after which the moving statistics" in said
+    said = evidence.stale_sentence(chosen, {"digits": (None, {"train": np.arange(1050)})})
+    assert "does not divide the 21 steps" in said
+    assert "2 of 10" in said
+
+
+def test_every_reading_among_the_arms_has_its_line():
+    table = evidence.readings_table(plan.Plan(profile="x"))
+    assert table["arm"].tolist() == [
+        "published",
+        "mean",
+        "count",
+        "norm",
+        "undone",
+        "epoch",
+        "classes",
+    ]
+    assert table["line"].str.len().min() > 20
+    assert table["line"].is_unique
 
 
 def grid(values):
@@ -145,6 +191,7 @@ def grid(values):
                 "weak": w,
                 "repetition": k,
                 "epoch": 1,
+                "statistics": "moving",
                 "accuracy": values(s, w, k),
             }
             for s in (0.5, 1.0)
@@ -167,7 +214,9 @@ def test_the_grid_is_judged_by_what_lies_between_its_cells():
     assert np.isnan(
         evidence.grid_effect(grid(lambda s, w, k: s).query("repetition == 0")).iloc[0]["p"]
     )
-    assert "in 1 of 1 maps of 4 cells" in evidence.control_sentence(grid(lambda s, w, k: s))
+    assert "in 1 of 1 maps of 4 cells" in evidence.control_sentence(
+        grid(lambda s, w, k: s), "moving"
+    )
 
 
 def test_the_printed_table_shows_no_effect():

@@ -9,7 +9,7 @@ import pytest
 
 from kit.published import papers
 from kit.studies.gencnn import plan as gencnn_plan
-from kit.studies.gencnn import runs
+from kit.studies.gencnn import runs, tables
 from kit.studies.gencnn.plan import Plan
 from kit.training import train
 
@@ -97,6 +97,8 @@ def test_every_reduction_is_named(plan):
         {"generations": 0},
         {"epochs": 1},
         {"target": "kvasir"},
+        {"optimizer_settings": "mine"},
+        {"final_weights": "middle"},
     ],
 )
 def test_a_bad_plan_is_one_sentence(wrong):
@@ -124,6 +126,9 @@ def test_from_search_to_final_training(plan):
     ]
     one, other = found["genetic"][0], found["random"][0]
     assert one.fitness == one.trace["fitness"].max() == one.trained["mcc"]
+    assert tables.common(one, other) == 2  # the first generation: same genes, same training
+    assert one.trace["fitness"].tolist() == other.trace["fitness"].tolist()
+    assert np.isnan(tables.common(None, other))
     assert set(one.values) == {
         "architecture",
         "loss",

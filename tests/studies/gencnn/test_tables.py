@@ -37,6 +37,7 @@ def outcomes():
             "trainings": 8,
             "cost": 8.0,
             "failed": 0,
+            "common": 8 if method == "genetic" else 4,
             "search": 0.9,
             "best_val_accuracy": 0.9,
             "best_val_mcc": 0.9,
@@ -51,6 +52,20 @@ def outcomes():
         for seed in range(3)
     ]
     return pd.DataFrame(rows)
+
+
+def test_settings_that_the_text_does_not_state_are_named():
+    table = tables.settings_table(Plan(profile="x")).set_index("setting")
+    assert table.loc["rates and momenta of SGD and RMSprop", "this run"] == "PyTorch's defaults"
+    assert table.loc["momentum of BatchNormalization", "this run"] == "the networks' own"
+    assert table.loc["jitter of colours", "this run"] == "brightness 0.5"
+    assert table.loc["weights of the final training", "this run"] == "last"
+    changed = tables.settings_table(
+        Plan(profile="x", optimizer_settings="code", bn_momentum=0.9, cosine_floor=0.0)
+    ).set_index("setting")
+    assert "momentum 0.9" in changed.loc["rates and momenta of SGD and RMSprop", "this run"]
+    assert changed.loc["momentum of BatchNormalization", "this run"] == "0.9"
+    assert changed["this run"].str.contains("cosine to 0 of").any()
 
 
 def test_the_rule_gives_the_printed_table_3_2():

@@ -36,18 +36,22 @@ class FakeRun:
     """A finished search: its tables, without files."""
 
     def __init__(self, folder, quality, seed=0, mcc=0.5):
-        self.config = {"data": {"name": "phantom8"}}
+        self.config = {"data": {"name": "phantom8"}, "search": {"recalibrate": True}}
         self.folder, self.quality, self.seed, self.mcc = folder, quality, seed, mcc
         folder.mkdir(parents=True, exist_ok=True)
         names = ("best", "last", "uniform", "greedy")
-        pd.DataFrame(
-            {
-                "model": names,
-                "architecture": "squeezenet_1.1",
-                "validation_mcc": [0.5, 0.4, 0.45, 0.6],
-                "images": [24, np.nan, np.nan, np.nan],
-                "members": [np.nan, 1, 3, 2],
-            }
+        pd.concat(
+            pd.DataFrame(
+                {
+                    "model": names,
+                    "statistics": kind,
+                    "architecture": "squeezenet_1.1",
+                    "validation_mcc": [0.5, 0.4, 0.45, 0.6],
+                    "images": [24, np.nan, np.nan, np.nan],
+                    "members": [np.nan, 1, 3, 2],
+                }
+            )
+            for kind in ("moving", "recalibrated")
         ).to_csv(folder / "models.csv", index=False)
         pd.DataFrame(
             {"share": [0, 0.5, 1], "score": [0.4, 0.1, 0.2], "recalibrated": [0.4, 0.3, 0.2]}
@@ -56,7 +60,10 @@ class FakeRun:
     def predictions(self):
         return pd.concat(
             [
-                predictions(self.quality + 0.1 * k, seed=self.seed).assign(model=name)
+                predictions(self.quality * share + 0.1 * k, seed=self.seed).assign(
+                    model=name, statistics=kind
+                )
+                for kind, share in (("moving", 0.5), ("recalibrated", 1.0))
                 for k, name in enumerate(("best", "last", "uniform", "greedy"))
             ]
         )
@@ -111,6 +118,23 @@ def test_results_have_intervals_and_leak_free_values(numbers):
     assert tables.wide(numbers, "2").empty
 
 
+def test_numbers_and_intervals_are_of_the_mean_over_seeds(runs, numbers):
+    """Not of the first seed, and no mean beside the interval of the first."""
+    line = numbers.set_index(["row", "metric"]).loc["kvasir-v2.with", "accuracy"]
+    own = [
+        float((t.filter(like="score_").to_numpy().argmax(1) == t["label"]).mean())
+        for t in map(gensoup_runs.tested, runs["kvasir-v2", "1", "with"].values())
+    ]
+    assert line["value"] == pytest.approx(np.mean(own))
+    assert line["sd"] == pytest.approx(np.std(own, ddof=1))
+    assert line["low"] < np.mean(own) < line["high"]
+    assert tables.wide(numbers, "1")["seeds"].tolist() == [3, 3]
+    first = {key: {0: seeds[0]} for key, seeds in runs.items()}
+    single = tables.result_table(first, NAMES, {"kvasir-v2": []}, 20)
+    assert single["sd"].isna().all()
+    assert single["seeds"].unique().tolist() == [1]
+
+
 def test_values_have_ids_of_the_publication(numbers):
     class Writer(dict):
         paper = "gensoup"
@@ -152,18 +176,30 @@ def test_answers_follow_the_seeds(runs):
 
 def test_comparisons_and_paths(runs):
     table = tables.model_table(runs)
-    assert table["model"].nunique() == 4
+    assert len(table) == 2 * 2 * 4  # arms, kinds of statistics, models
     assert (table["seeds"] == 3).all()
+    assert (table["SD over seeds"] > 0).sum() >= 12  # the others make no error with any seed
+    assert ((table["low"] <= table["test MCC"]) & (table["test MCC"] <= table["high"])).all()
+    for kind, part in table.groupby("statistics"):
+        one = part[part["model"] == tables.MODELS["greedy"]].iloc[0]
+        runs_of = next(iter(runs.values())).values()
+        own = [
+            tables.interval(gensoup_runs.tested(run, "greedy", kind), "mcc", 2).estimate
+            for run in runs_of
+        ]
+        assert one["test MCC"] == pytest.approx(np.mean(own))
     said = answers.averaging_verdict(
         table
     )  # the greedy soup is the best on the validation images, and better than the last one
-    assert "in 2 of 2 searches" in said
+    assert said.count("in 2 of 2 cases") == 2
+    assert "By moving statistics" in said
+    assert "By recalibrated statistics" in said
     assert len(tables.path_table(runs)) == 6
     assert tables.failures_table(runs)["LBFGS"].tolist() == [
         3,
         3,
     ]
-    assert len(figures.models(table).axes) == 2
+    assert len(figures.models(table).axes) == 4  # arms and kinds of statistics
 
 
 def test_settings_tables_are_the_papers():
