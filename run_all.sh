@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # One command: make the environment if it is not there, run every notebook, print what was written.
 #   bash run_all.sh [--profile smoke|quick|cpu|paper] [--only 10,30] [--set name=value] [--jobs N] [--data DIR] [--fresh] [--list]
+#   bash run_all.sh --profile paper --rehearse    one step a training at the published size, and the plan of the whole (--plan, --gpu-tflops X)
 #   bash run_all.sh --test [pytest arguments]     the same environment, then the tests
 #   bash run_all.sh --doctor                      what this machine has and lacks
 # Needs git and python3 >= 3.11; uses uv if it is on the PATH, else fetches the locked version into .venv-tools.

@@ -49,6 +49,11 @@ def _parser() -> argparse.ArgumentParser:
         help="use these files, or one unpacked folder, instead of the network",
     )
     parser.add_argument(
+        "--via",
+        choices=["files", "kaggle"],
+        help="take only this route: the files of the source's own site, or Kaggle",
+    )
+    parser.add_argument(
         "--accept-incomplete",
         action="store_true",
         help="go on with a copy that lacks images; every result says so",
@@ -81,7 +86,7 @@ def _run(options) -> None:
     if options.name == "folder":
         facts = folder.register(options.origin, options.own, to, options.accept_incomplete)
     else:
-        facts = make(options.name, to, options.archive, options.accept_incomplete)
+        facts = make(options.name, to, options.archive, options.accept_incomplete, via=options.via)
     print(f"ready: {to / facts['name']} (fingerprint {facts['fingerprint'][:12]})")
     if to != paths.data_dir():
         print(
@@ -112,12 +117,13 @@ def make(
     archives: Sequence[Path | str] = (),
     accept_incomplete: bool = False,
     say: Callable[[str], object] = print,
+    via: str | None = None,
 ) -> dict:
     """Prepare the registered data set `name`; see :func:`data_prep.ingest.prepare`."""
     data = ingest.data_set(name)
     if data.source.get("derived_from"):
         return stand_in.make(data, to, archives, accept_incomplete, say)
-    return ingest.prepare(data, to, archives, accept_incomplete, say)
+    return ingest.prepare(data, to, archives, accept_incomplete, say, via=via)
 
 
 def listing(to: Path) -> str:

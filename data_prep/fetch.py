@@ -32,9 +32,21 @@ class Interrupted(Exception):
 
 
 def obtain(
-    data: registry.DataSet, to: Path, say: Callable[[str], object] = print
+    data: registry.DataSet,
+    to: Path,
+    say: Callable[[str], object] = print,
+    via: str | None = None,
 ) -> tuple[list[Path], Path | None]:
     """Files of a data set, from ``<to>/downloads`` or from the network.
+
+    Parameters
+    ----------
+    data : kit.data.registry.DataSet
+    to : Path
+    say : callable
+    via : {"files", "kaggle"}, optional
+        The only route to take: the files of the source's own site, which need no account, or
+        Kaggle. By default the former and, where that fails, the latter.
 
     Returns
     -------
@@ -53,13 +65,25 @@ def obtain(
     if lying and len(lying) == max(1, len(data.source.get("files", []))):
         say(f"using {', '.join(str(path) for path in lying)}")
         return lying, None
-    try:
-        if data.source.get("kaggle"):
-            return _kaggle(data.source["kaggle"], folder, say)
-        return [_download(file, folder, say) for file in data.source["files"]], None
-    except DownloadFailed as error:
-        _prune(folder)
-        raise DownloadFailed(f"{error}\n{sources.instructions(data, to)}") from error
+    failed: list[str] = []
+    for route in _routes(data, via):
+        try:
+            if route == "kaggle":
+                return _kaggle(data.source["kaggle"], folder, say)
+            return [_download(file, folder, say) for file in data.source["files"]], None
+        except DownloadFailed as error:
+            failed.append(str(error))
+    _prune(folder)
+    raise DownloadFailed("\n".join([*failed, sources.instructions(data, to)]))
+
+
+def _routes(data: registry.DataSet, via: str | None) -> list[str]:
+    known = [route for route in ("files", "kaggle") if data.source.get(route)]
+    if via and via not in known:
+        raise DownloadFailed(
+            f"{data.name} cannot be had by way of {via}; known is {' and '.join(known)}."
+        )
+    return [via] if via else known
 
 
 def _prune(folder: Path) -> None:

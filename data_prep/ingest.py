@@ -8,11 +8,12 @@ an error leaves nothing behind, and two runs at once are kept apart by a lock.
 import errno
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 
-from data_prep import archive, fetch, layout, sources, verify
+from data_prep import archive, fetch, layout, regions, sources, verify
 from kit import files, record
 from kit.data import registry
 from kit.errors import KitError
@@ -45,6 +46,7 @@ def prepare(
     accept_incomplete: bool = False,
     say: Callable[[str], object] = print,
     extra: dict | None = None,
+    via: str | None = None,
 ) -> dict:
     """Make the data set `data` in ``<to>/<name>``.
 
@@ -62,6 +64,8 @@ def prepare(
         Receives one line a step.
     extra : dict, optional
         More entries for ``dataset.json``.
+    via : {"files", "kaggle"}, optional
+        The only route of the network to take; by default all that there are, in this order.
 
     Returns
     -------
@@ -92,6 +96,7 @@ def prepare(
                 accept_incomplete=accept_incomplete,
                 say=say,
                 extra=extra or {},
+                via=via,
             )
     except files.FolderBusy:
         raise PrepBusy(
@@ -100,13 +105,13 @@ def prepare(
 
 
 def _prepare_locked(
-    data, to: Path, archives: list, *, accept_incomplete: bool, say, extra: dict
+    data, to: Path, archives: list, *, accept_incomplete: bool, say, extra: dict, via: str | None
 ) -> dict:
     partial, root = to / f"{data.name}.partial", to / data.name
     if (root / "dataset.json").exists():
         return files.read_json(root / "dataset.json")
     try:
-        found, temporary = (archives, None) if archives else fetch.obtain(data, to, say)
+        found, temporary = (archives, None) if archives else fetch.obtain(data, to, say, via)
         facts = _build(
             data, partial, found, accept_incomplete=accept_incomplete, say=say, extra=extra
         )
@@ -140,12 +145,15 @@ def _build(
     limit = int(data.source.get("max_gb", 2) * GIGABYTE)
     opened = [archive.open_source(path, limit) for path in archives]
     source = opened[0] if len(opened) == 1 else archive.Bundle(opened)
-    plan = PLANS[data.source.get("format", "folders")](data, source)
+    plan = replace(PLANS[data.source.get("format", "folders")](data, source), source=source)
     missing = []
     if plan.labels:
         verify.check_classes(data, plan.labels.values())
         missing = verify.absent(data, plan.labels)
         verify.refuse_incomplete(data, missing, accept_incomplete)
+    outlines = regions.member(data, source)
+    if outlines:
+        plan.targets[outlines] = data.source["regions"]["file"]
     _begin(partial, origins)
     written = archive.unpack(source, plan.targets, partial)
     say(
@@ -237,6 +245,9 @@ def _finish(
     verify.check_classes(data, labels.values())
     missing = missing if plan.labels else verify.absent(data, labels)
     verify.refuse_incomplete(data, missing, accept_incomplete)
+    if data.source.get("regions"):
+        notes |= regions.copies(data, plan.source, set(manifest.sha256))
+        extra = extra | {"masks": regions.write(data, partial, manifest)}
     (partial / ".origin.json").unlink()
     return write_facts(
         data,
@@ -286,6 +297,8 @@ def write_facts(  # noqa: PLR0913  one argument a fact
     say(f"{len(manifest)} {data.kind} in {len(facts['counts'])} groups; {facts['checked']}")
     for note, number in notes.items():
         say(f"  {number} images: {note}")
+    if more.get("masks"):
+        say(f"  {more['masks']['images']} images have a lesion mask")
     if missing:
         say(f"INCOMPLETE, and every result will say so: {verify.shown(missing)}")
     files.write_json(folder / "dataset.json", facts)

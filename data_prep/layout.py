@@ -46,11 +46,14 @@ class Plan:
         Path below the root -> (split, class), for every image that is known before unpacking.
     skipped : list of str
         Members that are no part of the set although they lie in its folders.
+    source : data_prep.archive.Source or None
+        Where the members come from.
     """
 
     targets: dict
     labels: dict = field(default_factory=dict)
     skipped: list = field(default_factory=list)
+    source: Source | None = None
 
 
 def class_folders(data: registry.DataSet) -> dict:

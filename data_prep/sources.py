@@ -90,7 +90,7 @@ def instructions(data: registry.DataSet, to: Path | str) -> str:
             f"https://www.kaggle.com/datasets/{handle}/versions/{version} "
             f"(version {version}; a free account) and press Download: archive.zip"
         )
-    elif source.get("page"):
+    if source.get("page"):
         lines.append(f"  - on a machine with internet open {source['page']}")
     lines += [
         f"  - download {describe_file(file)}" + (f" from {file['url']}" if file.get("url") else "")

@@ -129,7 +129,11 @@ def tumours(
     random, chosen, taken = np.random.default_rng(seed), [], set()
     rows = listed[listed.class_name.isin(TUMOURS)]
     group = dict(
-        zip(rows.image_id, duplicates.duplicate_groups(rows, origin).near_group, strict=False)
+        zip(
+            rows.image_id,
+            duplicates.duplicate_groups(rows, origin, level="near").near_group,
+            strict=False,
+        )
     )
     for name in TUMOURS:
         own = []

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from data_prep import sources
+from data_prep import regions, sources
 from data_prep.layout import COLUMNS, WrongArchive
 from kit import files, record
 from kit.data import imageio, registry
@@ -216,6 +216,9 @@ def images_manifest(
         if fact
     ]
     notes = Counter(note for fact in facts if fact for note in fact.notes)
+    digests = Counter(row[4] for row in rows)
+    if again := sum(number - 1 for number in digests.values()):
+        notes["byte for byte another image of the set"] = again
     sizes = Counter((fact.width, fact.height) for fact in facts if fact)
     common = sizes.most_common(1)[0] if sizes else ((0, 0), 0)
     if common[1] > 0.9 * len(ids):
@@ -277,7 +280,10 @@ def check_prepared(data: registry.DataSet, root: Path) -> int:
         for image_id, digest in zip(listed.image_id, listed.sha256, strict=False)
         if now.get(image_id) != digest
     ]
-    if record.fingerprint(listed) != files.read_json(root / "dataset.json")["fingerprint"]:
+    facts = files.read_json(root / "dataset.json")
+    if facts.get("masks") and regions.fingerprint(root) != facts["masks"]["fingerprint"]:
+        wrong.append("masks")
+    if record.fingerprint(listed) != facts["fingerprint"]:
         wrong.insert(0, "manifest.csv")
     if wrong:
         raise DamagedSet(

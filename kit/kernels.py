@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 VARIABLE = "TF_ENABLE_ONEDNN_OPTS"
-PROFILES = ("cpu", "paper")  # whose images are large enough to gain
+PROFILES = ("cpu", "paper", "rehearsal")  # whose images are large enough to gain
 # with one of these TensorFlow switches oneDNN on by itself (on Linux, x86)
 FEATURES = {"avx512_vnni", "avx512_bf16", "avx_vnni", "amx_tile", "amx_int8", "amx_bf16"}
 

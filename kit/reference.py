@@ -2,6 +2,10 @@
 is under version control.
 
     python -m kit.reference cpu
+    python -m kit.reference --again
+
+The second form trains and copies nothing: it recomputes intervals, duplicate groups and evidence of
+what is published already from the committed predictions, and makes the page anew.
 
 Tables, figures, values, predictions, histories and the notebooks' records of time and memory are
 copied; models, individuals of searches (their genes and fitness are in the search's own files),
@@ -16,7 +20,9 @@ from pathlib import Path
 
 from kit import files, paths
 from kit.errors import KitError
-from kit.report import page
+from kit.published import papers
+from kit.report import page, refreshed
+from kit.studies.br35h import evidence
 
 NAME = "reference"
 LEFT_OUT = shutil.ignore_patterns(
@@ -65,6 +71,20 @@ def publish(profile: str) -> Path:
     return page.build(NAME)
 
 
+def again() -> Path:
+    """Recompute what verdicts need in the reference folder from its predictions; gives the page."""
+    target = paths.results_dir() / NAME
+    every = [target / key for key in papers.keys()]  # noqa: SIM118  a module's function
+    folders = [folder for folder in every if (folder / "values.json").exists()]
+    if not folders:
+        raise page.NoResults(f"There are no results in {target}; publish a profile first.")
+    for folder in folders:
+        print(f"{folder.name}: {refreshed.refresh(folder)} intervals recomputed", flush=True)
+    if (target / "br35h" / "costs.csv").exists():
+        evidence.again(target / "br35h")
+    return page.build(NAME)
+
+
 def _replace(staged: Path, target: Path, whole: bool) -> None:
     """Put `staged` in the place of `target`; unless `whole`, files of `target` that `staged` lacks
     stay.
@@ -85,9 +105,13 @@ def main(arguments: list[str] | None = None) -> int:
         prog="python -m kit.reference",
         description="Copy a profile's results to results/reference/.",
     )
-    parser.add_argument("profile")
+    parser.add_argument("profile", nargs="?", help="name of a results folder")
+    parser.add_argument("--again", action="store_true", help="recompute, from what is published")
+    options = parser.parse_args(arguments)
+    if options.again == bool(options.profile):
+        parser.error("give the name of a profile, or --again")
     try:
-        print(publish(parser.parse_args(arguments).profile))
+        print(again() if options.again else publish(options.profile))
     except KitError as error:
         print(f"kit.reference: {error}", file=sys.stderr)
         return 2

@@ -24,7 +24,7 @@ import yaml
 
 from kit import files as files_module
 from kit import jobs as jobs_module
-from kit import kernels, params, paths, record
+from kit import kernels, params, paths, record, rehearsal, rehearse
 from kit.errors import KitError
 from kit.jobs import Job
 
@@ -135,6 +135,7 @@ def _papermill(job: Job, parameters: Path, say) -> tuple[int, int]:
         **os.environ,
         **kernels.chosen(job.profile),
         "KIT_BATCH": "1",
+        "KIT_NOTEBOOK": job.name,
         "KIT_DATA": str(paths.data_dir()),
         "KIT_RESULTS": str(paths.results_dir()),
         "PYTHONUNBUFFERED": "1",
@@ -273,6 +274,21 @@ def parser() -> argparse.ArgumentParser:
         help="delete earlier results of the chosen notebooks and start over",
     )
     p.add_argument(
+        "--rehearse",
+        action="store_true",
+        help="with --profile paper: one step a training at the published size, then the plan of "
+        "what the whole would take, in results/rehearsal",
+    )
+    p.add_argument(
+        "--plan", action="store_true", help="print the plan of the rehearsal so far and stop"
+    )
+    p.add_argument(
+        "--gpu-tflops",
+        type=float,
+        metavar="X",
+        help="float32 peak of the GPU that the plan is for, in 10^12 operations a second",
+    )
+    p.add_argument(
         "--list", action="store_true", help="list the notebooks with their parameters and stop"
     )
     return p
@@ -285,6 +301,28 @@ def _interrupted(*_) -> None:
     raise KeyboardInterrupt
 
 
+def _jobs(asked) -> list[Job]:
+    """What the command line asks for; a rehearsal changes the environment of this process too."""
+    if not asked.rehearse:
+        return jobs_module.plan(asked.profile, asked.only, asked.set)
+    if asked.profile != "paper":
+        raise params.BadParameter(
+            f"--rehearse is for the published settings; add --profile paper (not {asked.profile})."
+        )
+    jobs = rehearse.plan_jobs(asked.only, asked.set)
+    if not asked.list:
+        rehearse.environment(jobs)
+    return jobs
+
+
+def _plan_of(asked) -> str:
+    """The plan, or the sentence that says why there is none."""
+    try:
+        return rehearse.write(asked.gpu_tflops)
+    except rehearse.NothingRehearsed as error:
+        return str(error)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Entry point; the return value is the exit code: 0 all written, 1 something missing, 2
     refused, 130 interrupted.
@@ -295,7 +333,10 @@ def main(arguments: list[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, _interrupted)
     jobs = []
     try:
-        jobs = jobs_module.plan(asked.profile, asked.only, asked.set)
+        if asked.plan:
+            print(rehearse.write(asked.gpu_tflops))
+            return 0
+        jobs = _jobs(asked)
         if asked.list:
             print(
                 "\n".join(f"{j.name}\n{params.listing(params.declared(j.notebook))}" for j in jobs)
@@ -323,7 +364,10 @@ def main(arguments: list[str] | None = None) -> int:
         )
         return 130
     print("\n" + jobs_module.summary(jobs))
-    page = paths.results_dir() / asked.profile / "index.html"
+    if asked.rehearse:
+        print("\n" + _plan_of(asked))
+    profile = rehearsal.PROFILE if asked.rehearse else asked.profile
+    page = paths.results_dir() / profile / "index.html"
     print(f"\nresults in {page.parent}" + (f", page {page}" if page.exists() else ""))
     return 0 if jobs_module.complete(jobs) else 1
 

@@ -885,7 +885,10 @@ def test_own_folder_becomes_a_registered_set(tmp_path, monkeypatch):
         ("train", 6),
         ("val", 6),
     ]
-    assert facts["notes"] == {"named .png but JPEG": 18}
+    assert facts["notes"] == {
+        "named .png but JPEG": 18,
+        "byte for byte another image of the set": 9,
+    }
     assert registry.caveats("pets") == []
     assert command.known("pets", tmp_path / "to").classes == (
         "cat",
@@ -967,7 +970,7 @@ def test_every_registered_set_says_where_it_comes_from():
     assert sum(sum(registry.get(name).counts.values()) for name in medmnist) == 2 * 9996
 
 
-@pytest.mark.parametrize("name", ["nickparvar", "sartaj", "sign-digits"])
+@pytest.mark.parametrize("name", ["br35h", "nickparvar", "sartaj", "sign-digits"])
 def test_the_lists_of_names_agree_with_the_published_counts(name):
     data = registry.get(name)
     counted = (
@@ -1010,6 +1013,7 @@ def test_command_line(tmp_path, capsys, monkeypatch):
 
 
 REAL = {
+    "br35h": ("br35h.zip", 3000),
     "sartaj": ("brain-tumor-classification-mri.zip", 3264),
     "nickparvar": ("brain-tumor-mri-dataset-224px.zip", 7019),
     "sign-digits": ("sign-language-digits-dataset.zip", 2062),
@@ -1046,6 +1050,16 @@ def test_real_archives(real, name):
     if name == "cifar10":
         assert "train/cat: 4000 of 5000 absent" in facts["incomplete"]
         assert len(facts["incomplete"]) == 20
+    if name == "br35h":
+        assert facts["notes"] == {
+            "named .jpg but PNG": 13,
+            "transparency": 3,
+            "palette": 1,
+            "byte for byte another image of the set": 1,
+        }
+        assert facts["masks"]["images"] == 801
+        assert facts["masks"]["regions"] == 931
+        assert verify.check_prepared(registry.get(name), to / name) == 3000
     if name == "sign-digits":
         assert facts["notes"] == {"EXIF orientation ignored": 3, "3024 x 3024 pixels": 3}
     if name == "nickparvar":

@@ -12,7 +12,7 @@ import pytest
 from kit import paths
 
 KIT = paths.ROOT / "kit"
-DOORS = {"app", "runner", "jobs", "doctor", "reference"}
+DOORS = {"app", "runner", "jobs", "doctor", "reference", "judge", "rehearse", "duplicates"}
 LEVELS = {
     "ground": 0,
     "evaluation": 1,

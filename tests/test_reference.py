@@ -2,6 +2,7 @@
 
 import pytest
 
+from kit import files as kit_files
 from kit import reference
 from kit.report import page
 
@@ -74,3 +75,21 @@ def test_nothing_to_publish_is_one_sentence(results, profile, capsys):
         reference.publish(profile)
     assert reference.main([profile]) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_again_recomputes_what_is_published_without_training(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("KIT_RESULTS", str(tmp_path))
+    assert reference.main(["--again"]) == 2
+    assert "There are no results" in capsys.readouterr().err
+    key = "table-3-1/convnext-tiny/flops"
+    path = tmp_path / "reference/gencnn/values.json"
+    kit_files.write_json(path, {key: {"ours": 4455.5, "unit": "MFLOPs"}})
+    assert reference.main(["--again"]) == 0
+    assert kit_files.read_json(path)[key]["unit"] == "GFLOPs"
+    assert (tmp_path / "reference/index.html").exists()
+
+
+@pytest.mark.parametrize("arguments", [[], ["cpu", "--again"]])
+def test_either_a_profile_or_again(arguments):
+    with pytest.raises(SystemExit):
+        reference.main(arguments)

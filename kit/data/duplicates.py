@@ -2,7 +2,7 @@
 copies of training images.
 
 The publications split their images at random and none of them looks for copies, although two of
-their public sets carry training images in their test folders. Here images are grouped at three
+their public sets carry training images in their test folders. Here images are grouped at four
 levels, each of which contains the one before it:
 
 ``byte``
@@ -16,7 +16,13 @@ levels, each of which contains the one before it:
     cells (Pillow's box filter). That filter, and none of the others tried, gives all the known
     counts of the 7,023-image set (466 test images; 1,111 Br35H negatives in 739 groups): Lanczos
     466 and 1,121, bicubic 469 and 1,125, bilinear 470 and 1,141, bilinear without antialiasing
-    (OpenCV's default) 250 and 186.
+    (OpenCV's default) 250 and 186;
+``twin``
+    the same picture in another form: mirrored, upside down, turned, stretched, framed or cropped by
+    up to 5 % a side, moved by a few pixels, in another window or contrast, written upon, saved
+    again (:mod:`kit.data.twins`; threshold and error rates: :mod:`kit.benchmarks.twins`). Splits,
+    intervals and every column "without copies" mean this level. For pictures with a side of less
+    than 64 pixels and for volumes it is the level before.
 
 A group is a connected component: copies of copies belong together even where the first and the last
 differ by more than the threshold.
@@ -24,7 +30,9 @@ differ by more than the threshold.
 
 import hashlib
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -34,22 +42,55 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from kit import files, paths
-from kit.data import imageio, registry, voxels
+from kit.data import imageio, planted, registry, twins, voxels
 from kit.errors import KitError
 
-LEVELS = ("byte", "pixel", "near")
-COLUMN = {"byte": "exact_group", "pixel": "pixel_group", "near": "near_group"}
+LEVELS = ("byte", "pixel", "near", "twin")
+LEVEL = "twin"  # what "copy" means where no level is named
+COLUMN = {
+    "byte": "exact_group",
+    "pixel": "pixel_group",
+    "near": "near_group",
+    "twin": "twin_group",
+}
 NEAR_COSINE = 0.999
 SIDE = 32
 _BLOCK = 1024
+_VERSION = 2  # of the method; part of the names of cached groups
+Progress = Callable[[str, int, int], None]
 
 
 class UnknownLevel(KitError):
-    """A duplicate level that is none of byte, pixel, near."""
+    """A duplicate level that is none of byte, pixel, near, twin."""
 
 
 class NotAudited(KitError):
     """An image id has no duplicate group."""
+
+
+def _silent(stage: str, done: int, of: int) -> None:
+    """Progress that nobody asked for."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """Groups of copies and the pairs that made them.
+
+    Attributes
+    ----------
+    groups : pandas.DataFrame
+        One row an image, in the order of the index: image_id and a group number (int) for each
+        level, exact_group, pixel_group, near_group, twin_group. Images of one group share the
+        number; numbers count from 0 in the order of the groups' first images.
+    pairs : pandas.DataFrame
+        The pairs that were laid over each other and are the same picture: image_id, other, symmetry
+        (words of :data:`kit.data.planted.SYMMETRIES`; `other` under it lies upon `image_id`) and
+        structure (correlation of the fine structure). They join the groups; a pair that others have
+        joined already may be missing.
+    """
+
+    groups: pd.DataFrame
+    pairs: pd.DataFrame
 
 
 def groups(name: str, near_cosine: float = NEAR_COSINE) -> pd.DataFrame:
@@ -65,30 +106,58 @@ def groups(name: str, near_cosine: float = NEAR_COSINE) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        As :func:`duplicate_groups`. Volumes have no files of their own: byte and pixel are equal
-        voxels, and thumbnails are those of :func:`kit.data.voxels.thumbnails`.
+        `groups` of :class:`Found`. Volumes have no files of their own: byte and pixel are equal
+        voxels, thumbnails are those of :func:`kit.data.voxels.thumbnails`, and twin is near.
     """
+    return _cached(name, near_cosine, "groups")
+
+
+def pairs(name: str, near_cosine: float = NEAR_COSINE) -> pd.DataFrame:
+    """The twin pairs behind :func:`groups`: `pairs` of :class:`Found`, kept in the same way."""
+    return _cached(name, near_cosine, "pairs")
+
+
+def _cached(name: str, near_cosine: float, part: str) -> pd.DataFrame:
     key = files.digest(
         {
             "fingerprint": registry.facts(name)["fingerprint"],
             "near_cosine": near_cosine,
             "side": SIDE,
-            "version": 1,
+            "structure": twins.SAME,
+            "version": _VERSION,
         }
     )
-    file = paths.cache_dir() / "groups" / f"{name}-{key[:16]}.csv"
-    if not file.exists():
+    folder = paths.cache_dir() / "groups"
+    stored = {kind: folder / f"{name}-{key[:16]}-{kind}.csv" for kind in ("pairs", "groups")}
+    if not all(file.exists() for file in stored.values()):
         index = registry.index(name)
         if registry.get(name).kind == "volumes":
-            table = _grouped(index, index["sha256"], voxels.thumbnails(name), near_cosine)
+            found = _grouped(index, index["sha256"], voxels.thumbnails(name), near_cosine)
         else:
-            table = duplicate_groups(index, registry.root(name), near_cosine)
-        files.write_csv(file, table)
-    return pd.read_csv(file, dtype={"image_id": str})
+            found = find(index, registry.root(name), near_cosine)
+        for kind, file in stored.items():
+            files.write_csv(file, getattr(found, kind))
+    return pd.read_csv(stored[part], dtype={"image_id": str, "other": str}, keep_default_na=False)
 
 
-def duplicate_groups(index: pd.DataFrame, root, near_cosine: float = NEAR_COSINE) -> pd.DataFrame:
-    """Group the images of a folder at the three levels.
+def duplicate_groups(
+    index: pd.DataFrame, root, near_cosine: float = NEAR_COSINE, level: str = LEVEL
+) -> pd.DataFrame:
+    """`groups` of :func:`find`."""
+    return find(index, root, near_cosine, level).groups
+
+
+def find(
+    index: pd.DataFrame,
+    root,
+    near_cosine: float = NEAR_COSINE,
+    level: str = LEVEL,
+    progress: Progress = _silent,
+) -> Found:
+    """Group the images of a folder at the four levels.
+
+    Groups depend on what the pictures show, not on the order or the names of the files: pictures
+    are compared in the order of their pixels' hashes.
 
     Parameters
     ----------
@@ -97,49 +166,131 @@ def duplicate_groups(index: pd.DataFrame, root, near_cosine: float = NEAR_COSINE
     root : path-like
     near_cosine : float
         In (0, 1).
+    level : {"twin", "near"}
+        "near" saves the comparison under symmetries; twin groups are then near groups.
+    progress : callable
+        Called with what is being done, how much of it is done and how much there is.
+    """
+    paths_ = [Path(root) / image_id for image_id in index["image_id"]]
+    seen = []
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow releases the interpreter lock
+        for one in pool.map(_look, paths_, chunksize=16):
+            seen.append(one)
+            progress("read", len(seen), len(paths_))
+    hashes = np.array([one[0] for one in seen], object)
+    thumbnails = np.array([one[1] for one in seen], np.float32).reshape(len(seen), SIDE * SIDE)
+    if level != "twin" or not len(seen):
+        return _grouped(index, hashes, thumbnails, near_cosine)
+    rows = np.unique(hashes, return_index=True)[1]  # each content once, in the order of the hashes
+    looks = twins.Looks(*(np.stack([seen[row][part] for row in rows]) for part in (2, 3)))
+    del seen
+
+    def read(k: int) -> np.ndarray:
+        return grey(imageio.read_image(paths_[rows[k]], channels=3))
+
+    candidates = twins.candidates(looks, progress=lambda *n: progress("compared", *n))
+    verified = twins.verify(
+        looks, candidates, read, progress=lambda *n: progress("laid over each other", *n)
+    ).same()
+    links = np.stack([rows[verified.first], rows[verified.second]])
+    return _grouped(index, hashes, thumbnails, near_cosine, (links, verified))
+
+
+def sources(
+    index: pd.DataFrame, root, other_index: pd.DataFrame, other_root, progress: Progress = _silent
+) -> pd.DataFrame:
+    """For each image of one folder the best twin in another: where it may come from.
+
+    Parameters
+    ----------
+    index, other_index : pandas.DataFrame
+        Column image_id, paths below `root` and `other_root`.
+    root, other_root : path-like
+    progress : callable
+        As in :func:`find`.
 
     Returns
     -------
     pandas.DataFrame
-        One row an image, in the order of `index`: image_id, exact_group, pixel_group, near_group
-        (int). Images of one group share the number; numbers count from 0 in the order of the
-        groups' first images.
+        image_id, other, symmetry, structure: one row for each image that has a twin there, in the
+        order of `index`.
     """
-    with ThreadPoolExecutor(
-        os.cpu_count()
-    ) as pool:  # Pillow releases the interpreter lock while it decodes
-        looks = list(
-            pool.map(lambda image_id: _look(Path(root) / image_id), index["image_id"], chunksize=16)
-        )
-    thumbnails = np.array([look[1] for look in looks], np.float32).reshape(len(looks), SIDE * SIDE)
-    return _grouped(index, np.array([look[0] for look in looks], object), thumbnails, near_cosine)
+    looks, ids, read = [], [], []
+    for table, folder in ((index, root), (other_index, other_root)):
+        names = table["image_id"].to_numpy()
+        files_ = [Path(folder) / name for name in names]
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            seen = []
+            for one in pool.map(_look, files_, chunksize=16):
+                seen.append(one[2:])
+                progress("read", len(seen), len(files_))
+        looks.append(twins.Looks(*(np.stack(part) for part in zip(*seen, strict=True))))
+        ids.append(names)
+        read.append(lambda k, files_=files_: grey(imageio.read_image(files_[k], channels=3)))
+    candidates = twins.candidates(looks[0], looks[1], progress=lambda *n: progress("compared", *n))
+    verified = twins.verify(
+        looks[0],
+        twins.first_only(candidates, SOURCES),
+        read[0],
+        (looks[1], read[1]),
+        all_pairs=True,
+        progress=lambda *n: progress("laid over each other", *n),
+    ).same()
+    table = pd.DataFrame(
+        {
+            "row": verified.first,
+            "image_id": ids[0][verified.first],
+            "other": ids[1][verified.second],
+            "symmetry": np.array(planted.SYMMETRIES, object)[verified.symmetry],
+            "structure": verified.structure.astype(float).round(6),
+        }
+    )
+    table = table.sort_values(["row", "structure", "other"], ascending=[True, False, True])
+    return table.drop_duplicates("row").drop(columns="row").reset_index(drop=True)
+
+
+SOURCES = 4  # candidates of another set that are laid over each image
 
 
 def _grouped(
-    index: pd.DataFrame, hashes, thumbnails: np.ndarray, near_cosine: float
-) -> pd.DataFrame:
-    """The groups from the index' file hashes, hashes of the pixels and unit thumbnails (n, d)."""
+    index: pd.DataFrame, hashes, thumbnails: np.ndarray, near_cosine: float, twin_links=None
+) -> Found:
+    """The groups from the index' file hashes, hashes of the pixels, unit thumbnails (n, d) and the
+    links (2, m) between twins with what verification said of them.
+    """
     exact, pixel, n = pd.factorize(index["sha256"])[0], pd.factorize(hashes)[0], len(index)
     pixel = _components(n, _chain(exact), _chain(pixel))
     near = _components(n, _chain(pixel), _near_pairs(thumbnails, near_cosine))
-    return pd.DataFrame(
-        {
-            "image_id": index["image_id"].to_numpy(),
-            "exact_group": exact,
-            "pixel_group": pixel,
-            "near_group": near,
-        }
-    )
+    ids = index["image_id"].to_numpy()
+    twin, verified = near, pd.DataFrame(columns=["image_id", "other", "symmetry", "structure"])
+    if twin_links is not None:
+        links, said = twin_links
+        twin = _components(n, _chain(near), links)
+        verified = pd.DataFrame(
+            {
+                "image_id": ids[links[0]],
+                "other": ids[links[1]],
+                "symmetry": np.array(planted.SYMMETRIES, object)[said.symmetry],
+                "structure": said.structure.astype(float).round(6),
+            }
+        )
+    columns = zip(COLUMN.values(), (exact, pixel, near, twin), strict=True)
+    return Found(pd.DataFrame({"image_id": ids, **dict(columns)}), verified)
 
 
-def _look(path: Path) -> tuple[str, np.ndarray]:
-    """Hash of the decoded pixels (grey where the three channels are equal) and the normalised
-    thumbnail of one file.
+def _look(path: Path) -> tuple[str, np.ndarray, np.ndarray, np.ndarray]:
+    """Hash of the decoded pixels (grey where the three channels are equal), the normalised
+    thumbnail of one file, and what :func:`kit.data.twins.look` gives.
     """
     pixels = imageio.read_image(path, channels=3)
     if (pixels[..., 1:] == pixels[..., :1]).all():
         pixels = pixels[..., 0]
-    return _pixel_hash(pixels), thumbnail(pixels)
+    return _pixel_hash(pixels), thumbnail(pixels), *twins.look(grey(pixels))
+
+
+def grey(pixels: np.ndarray) -> np.ndarray:
+    """The luminance of a picture, uint8 (H, W); of a grey one, itself."""
+    return np.asarray(Image.fromarray(pixels).convert("L"))
 
 
 def _pixel_hash(pixels: np.ndarray) -> str:
@@ -198,7 +349,7 @@ def _components(size: int, *links: np.ndarray) -> np.ndarray:
 
 
 def leak_free(
-    index: pd.DataFrame, groups: pd.DataFrame, train_ids, test_ids, level: str = "near"
+    index: pd.DataFrame, groups: pd.DataFrame, train_ids, test_ids, level: str = LEVEL
 ) -> np.ndarray:
     """Which test images have no copy among the training images.
 
@@ -209,7 +360,7 @@ def leak_free(
     groups : pandas.DataFrame
         From :func:`groups`.
     train_ids, test_ids : sequence of str
-    level : {"near", "pixel", "byte"}
+    level : {"twin", "near", "pixel", "byte"}
 
     Returns
     -------
@@ -224,7 +375,7 @@ def leak_free(
     return ~np.isin(group_of(known, test_ids, level), group_of(known, train_ids, level))
 
 
-def group_of(groups: pd.DataFrame, ids, level: str = "near") -> np.ndarray:
+def group_of(groups: pd.DataFrame, ids, level: str = LEVEL) -> np.ndarray:
     """Group numbers of image ids at a level, int64, in the order of `ids`."""
     if level not in COLUMN:
         raise UnknownLevel(

@@ -6,6 +6,7 @@ memory-mapped array, and batches are gathered from it. The order and the augment
 depend on (seed, epoch) only, so that a resumed run sees the same batches.
 """
 
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -14,7 +15,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from kit import files, kernels, paths
+from kit import files, kernels, paths, rehearsal
 from kit.data import duplicates, imageio, registry, three_parts
 from kit.data import inputs as data_inputs
 from kit.data.inputs import Inputs
@@ -125,9 +126,9 @@ def prepared(name: str, tag: dict, prepare: Callable, size: int) -> Inputs:
 
 
 def indexed(name: str) -> pd.DataFrame:
-    """Index of a registered set with the near-duplicate group of each image, "group"."""
-    groups = duplicates.groups(name)[["image_id", "near_group"]].rename(
-        columns={"near_group": "group"}
+    """Index of a registered set with the twin group of each image, "group"."""
+    groups = duplicates.groups(name)[["image_id", "twin_group"]].rename(
+        columns={"twin_group": "group"}
     )
     return registry.index(name).merge(groups, on="image_id", validate="one_to_one")
 
@@ -160,19 +161,36 @@ def with_features(inputs: Inputs, tag: dict, compute: Callable[[np.ndarray], np.
         (n, H, W, C) uint8 -> (n, h, w, C') float; called on blocks of at most 256 images.
     """
     facts = {**inputs.facts, "features": tag}
+    if rehearsal.active():  # one image's features stand for all
+        facts["rehearsal"] = True
     key = files.digest(kernels.keyed(facts))[:16]
     file = paths.cache_dir() / "features" / f"{inputs.name}-{key}.npy"
     if not file.exists():
         with files.atomic_write(file) as temporary:
             first = compute(inputs.x[:1])
+            if rehearsal.active():
+                started = time.perf_counter()
+                compute(inputs.x[:1])
+                _plan_features(inputs, tag, time.perf_counter() - started)
             stack = np.lib.format.open_memmap(
                 temporary, "w+", np.float16, (len(inputs.x), *first.shape[1:])
             )
-            for start in range(0, len(inputs.x), 256):
+            if rehearsal.active():
+                stack[:] = first
+            for start in () if rehearsal.active() else range(0, len(inputs.x), 256):
                 stack[start : start + 256] = compute(inputs.x[start : start + 256])
             stack.flush()
             del stack
     return replace(inputs, x=np.load(file, mmap_mode="r"), scale=1.0, facts=facts)
+
+
+def _plan_features(inputs: Inputs, tag: dict, seconds: float) -> None:
+    """Write down what the features of all images take; operations and memory are not counted."""
+    facts = {"signature": files.digest(tag)[:16], "run": "features", "seed": 0, "epochs": 0}
+    facts |= {"images": len(inputs.x), "predicted": len(inputs.x), "steps": 0, "batch": 1}
+    facts |= {"batch_here": 1, "step_seconds": 0.0, "traced_seconds": seconds}
+    facts |= {"predict_seconds": seconds, "flops": None, "peak": None, "parameters": None}
+    rehearsal.write_down("trainings", f"features-{tag.get('backbone', inputs.name)}", facts)
 
 
 def in_three(

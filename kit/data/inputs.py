@@ -23,7 +23,7 @@ class Inputs:
     name : str
         Registered data set.
     index : pandas.DataFrame
-        One row an image: image_id, split, label, class_name, sha256, group (near-duplicate group).
+        One row an image: image_id, split, label, class_name, sha256, group (of twins).
     x : numpy.ndarray
         uint8 images (N, H, W, C) or float16 features (N, h, w, C), row i belongs to
         ``index.iloc[i]``.

@@ -9,6 +9,7 @@ ones are never fetched from here.
 import functools
 import shutil
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pandas as pd
 import yaml
@@ -17,6 +18,7 @@ from kit import files, paths
 from kit.data.phantom import sets
 from kit.errors import KitError
 
+MASKS = "masks"
 INDEX_COLUMNS = ["image_id", "split", "label", "class_name", "sha256"]
 
 
@@ -53,6 +55,9 @@ class DataSet:
     licence, citation, url, note : str
     stand_in_for : str or None
         The published data set in whose place this one is used.
+    masks : str
+        What the lesion masks of some or all images are; empty where there are none. See
+        :func:`mask_file`.
     source : dict
         Download facts; used by ``data_prep`` only.
     """
@@ -71,6 +76,7 @@ class DataSet:
     url: str = ""
     note: str = ""
     stand_in_for: str | None = None
+    masks: str = ""
     source: dict = field(default_factory=dict)
 
 
@@ -110,6 +116,30 @@ def get(name: str) -> DataSet:
 def root(name: str):
     """Folder of the data set `name`, there or not."""
     return paths.data_dir() / name
+
+
+def mask_below(folder: Path | str, image_id: str) -> Path:
+    """Where the lesion mask of an image lies below its data set's folder, there or not."""
+    return sets.mask_path(folder, image_id)
+
+
+def mask_file(name: str, image_id: str) -> Path | None:
+    """Lesion mask of an image: an 8-bit PNG of the image's own size, 0 or 255.
+
+    Parameters
+    ----------
+    name : str
+        Registered data set of images.
+    image_id : str
+        Path of the image below the data set's root.
+
+    Returns
+    -------
+    pathlib.Path or None
+        None where nobody outlined a lesion in this image.
+    """
+    path = mask_below(root(name), image_id)
+    return path if get(name).masks and path.is_file() else None
 
 
 def ensure(name: str):

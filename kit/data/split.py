@@ -56,7 +56,8 @@ class Split:
     parts : dict
         Part name -> list of image ids. Usual names: train, val, test; fold1 ... foldk.
     level : str or None
-        The duplicate level ("byte", "pixel", "near") whose groups the parts promise to keep whole;
+        The duplicate level ("byte", "pixel", "near", "twin") whose groups the parts promise to keep
+        whole;
         None for no promise.
     """
 
@@ -90,7 +91,7 @@ def holdout(
     seed: int = 0,
     stratified: bool = False,
     grouped: bool = False,
-    level: str = "near",
+    level: str = duplicates.LEVEL,
 ) -> tuple[list, list]:
     """Draw a hold-out test part.
 
@@ -99,7 +100,7 @@ def holdout(
     index : pandas.DataFrame
         Columns image_id and label.
     groups : pandas.DataFrame or None
-        From ``audit.groups``; needed if `grouped`.
+        From ``duplicates.groups``; needed if `grouped`.
     test_size : int or float
         Number of test images, or their fraction in (0, 1), rounded up as scikit-learn does.
     seed : int
@@ -109,7 +110,7 @@ def holdout(
         Keep duplicate groups whole. Whole groups are drawn at random until `test_size` images are
         reached; a group that would exceed it is passed over, so the size is met exactly wherever
         single images are left to fill up with.
-    level : {"near", "pixel", "byte"}
+    level : {"twin", "near", "pixel", "byte"}
         Which groups.
 
     Returns
@@ -149,7 +150,7 @@ def holdout(
 def _needed(groups):
     if groups is None:
         raise ImpossibleSplit(
-            "A grouped split needs the duplicate groups; pass audit.groups(name)."
+            "A grouped split needs the duplicate groups; pass duplicates.groups(name)."
         )
     return groups
 
@@ -205,7 +206,7 @@ def kfold(ids, k: int, seed: int, labels=None, groups=None) -> list[tuple[list, 
     labels : sequence of int or None
         One per id; given, the folds keep the class proportions (StratifiedKFold).
     groups : sequence of int or None
-        One per id (``audit.group_of``); given, the folds keep groups whole (GroupKFold,
+        One per id (``duplicates.group_of``); given, the folds keep groups whole (GroupKFold,
         StratifiedGroupKFold).
 
     Returns
@@ -262,7 +263,7 @@ def holdout_and_folds(
     folds = kfold(rest, k, seed, labels, duplicates.group_of(groups, rest) if grouped else None)
     rule = (
         f"{'stratified' if stratified else 'unstratified'}, "
-        f"{'near-duplicates kept together' if grouped else 'copies ignored'}"
+        f"{'twins kept together' if grouped else 'copies ignored'}"
     )
     parts = {f"fold{number}": validation for number, (_, validation) in enumerate(folds, 1)} | {
         "test": test
@@ -273,8 +274,11 @@ def holdout_and_folds(
         protocol=f"hold-out of {len(test)} and {k} folds, {rule}",
         seed=seed,
         parts=parts,
-        level="near" if grouped else None,
+        level=duplicates.LEVEL if grouped else None,
     )
+
+
+RULE = {"grouped": f"grouped-{duplicates.LEVEL}"}  # splits by another level are other splits
 
 
 def frozen(folder, name: str, test_size: int | float, k: int, seed: int, **rules) -> Split:
@@ -287,7 +291,7 @@ def frozen(folder, name: str, test_size: int | float, k: int, seed: int, **rules
             str(test_size),
             f"{k}folds",
             f"seed{seed}",
-            *sorted(word for word, on in rules.items() if on),
+            *sorted(RULE.get(word, word) for word, on in rules.items() if on),
         ]
     )
     path = Path(folder) / f"{name}-{rule}.json"
@@ -338,15 +342,15 @@ def load(path) -> Split:
     return split
 
 
-def check(split: Split, groups: pd.DataFrame, level: str = "near") -> None:
+def check(split: Split, groups: pd.DataFrame, level: str = duplicates.LEVEL) -> None:
     """Refuse a split in which copies of one picture lie in two parts.
 
     Parameters
     ----------
     split : Split
     groups : pandas.DataFrame
-        From ``audit.groups``.
-    level : {"near", "pixel", "byte"}
+        From ``duplicates.groups``.
+    level : {"twin", "near", "pixel", "byte"}
 
     Raises
     ------

@@ -30,7 +30,7 @@ def three_way(
     seed: int = 0,
     fractions=(0.6, 0.2, 0.2),
     groups: pd.DataFrame | None = None,
-    level: str = "near",
+    level: str = duplicates.LEVEL,
 ) -> dict:
     """Draw training, validation and test parts class by class, as the thesis does with 60, 20 and
     20 per cent.
@@ -47,9 +47,9 @@ def three_way(
     fractions : three floats
         As in :func:`three_way_counts`.
     groups : pandas.DataFrame, optional
-        From ``audit.groups``; a table of patients or lesions in its column ``near_group`` does as
+        From ``audit.groups``; a table of patients or lesions in its column ``twin_group`` does as
         well.
-    level : {"near", "pixel", "byte"}
+    level : {"twin", "near", "pixel", "byte"}
 
     Returns
     -------
@@ -113,7 +113,7 @@ def _dealt(codes: np.ndarray, sizes: tuple, random: np.random.Generator) -> list
 def three_way_split(
     name: str, seed: int = 0, fractions=(0.6, 0.2, 0.2), grouped: bool = False
 ) -> Split:
-    """:func:`three_way` of all images of a registered data set, near-duplicates together if
+    """:func:`three_way` of all images of a registered data set, twins together if
     `grouped`, as a `Split` that can be stored.
     """
     parts = three_way(
@@ -121,7 +121,7 @@ def three_way_split(
     )
     rule = (
         f"{' / '.join(f'{fraction:.0%}' for fraction in fractions)} within each class, "
-        f"{'near-duplicates kept together' if grouped else 'copies ignored'}"
+        f"{'twins kept together' if grouped else 'copies ignored'}"
     )
     return Split(
         name,
@@ -129,5 +129,5 @@ def three_way_split(
         protocol=rule,
         seed=seed,
         parts=parts,
-        level="near" if grouped else None,
+        level=duplicates.LEVEL if grouped else None,
     )

@@ -172,8 +172,15 @@ def corrected_resampled_t(
         raise BadSample(
             f"The ratio of test to training images cannot be negative, but is {test_over_train}."
         )
-    spread = 0.0 if np.allclose(d, d[0], rtol=1e-12, atol=1e-15) else d.std(ddof=1)
-    return _t_of(name, d.mean(), spread * np.sqrt(1 / len(d) + test_over_train), len(d) - 1, len(d))
+    return _t_of(
+        name, d.mean(), _deviation(d) * np.sqrt(1 / len(d) + test_over_train), len(d) - 1, len(d)
+    )
+
+
+def _deviation(values: np.ndarray) -> float:
+    """Sample standard deviation; 0 where the values differ by rounding of floats only."""
+    same = np.allclose(values, values[0], rtol=1e-12, atol=1e-15)
+    return 0.0 if same else float(values.std(ddof=1))
 
 
 def t_from_summary(
@@ -200,10 +207,10 @@ def _independent(a, b, equal_var: bool) -> Test:
     a, b = _sample(a), _sample(b)
     return t_from_summary(
         a.mean(),
-        a.std(ddof=1),
+        _deviation(a),
         n1=len(a),
         mean2=b.mean(),
-        sd2=b.std(ddof=1),
+        sd2=_deviation(b),
         n2=len(b),
         equal_var=equal_var,
     )

@@ -81,8 +81,9 @@ def fine_tuned(
         Softmax units.
     dropout : float
         Rate before the dense layer; 0 leaves the dropout layer out.
-    weights : {"auto", "imagenet", None}
-        ImageNet if they can be had and else random; ImageNet or an error; random.
+    weights : {"auto", "imagenet", "imagenet_quantised", None}
+        ImageNet if they can be had and else random; ImageNet or an error (Keras' file, or that of a
+        quantised model); random.
         `kit.models.weights.initialisation` tells what "auto" takes, for the record of the run.
     seed : int, optional
         Fixes random initial weights and dropout masks; None takes Keras' global seed.
@@ -115,7 +116,7 @@ def fine_tuned(
             matched_input(inputs, backbone_catalog.entry(name).preprocess) if matched else inputs,
         )
     if start.weights:
-        pretrained.load(base, name)
+        pretrained.load(base, name, start.weights)
     if bn_momentum is not None:
         for layer in base.layers:
             if isinstance(layer, layers.BatchNormalization):

@@ -8,7 +8,7 @@ from kit.models import backbone_catalog, weights
 from kit.models.torchfile import DamagedWeights, read_torch
 
 
-def load(model, name: str) -> dict:
+def load(model, name: str, start: str = "imagenet") -> dict:
     """Put the ImageNet weights of a backbone into a model of it, in place.
 
     Parameters
@@ -18,6 +18,8 @@ def load(model, name: str) -> dict:
         it.
     name : str
         Key of `kit.models.backbone_catalog.BACKBONES`.
+    start : {"imagenet", "imagenet_quantised"}
+        Which ones, see `kit.models.weights.initialisation`.
 
     Returns
     -------
@@ -28,8 +30,17 @@ def load(model, name: str) -> dict:
     ------
     WeightsUnavailable, DamagedWeights
     """
-    path = weights.find(name)
-    if name == "efficientnet_lite0":
+    quantised = start == weights.FROM_QUANTISED
+    path = weights.find_quantised(name) if quantised else weights.find(name)
+    if quantised:
+        _load_keras(model, path)
+        digest = {"sha256": weights.QUANTISED[name][1]}
+        source, licence = (
+            "TensorFlow's mobilenet_v2_1.0_224_quant.tflite, dequantised; BatchNorm statistics set "
+            "anew",
+            "Apache-2.0",
+        )
+    elif name == "efficientnet_lite0":
         load_lite0(model, lite0_state(path))
         digest = {"sha256": weights.LITE0_SHA256}
         source, licence = (

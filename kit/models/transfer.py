@@ -14,6 +14,7 @@ import keras
 import numpy as np
 import pandas as pd
 
+from kit import rehearsal
 from kit.models import backbones, scaling
 from kit.models import pretrained as pretrained_module
 from kit.models import weights as models_weights
@@ -157,6 +158,11 @@ def pretrained(name: str, input_size: int):
     WeightsUnavailable, DamagedWeights
     """
 
-    models_weights.find(name)
+    try:
+        models_weights.find(name)
+    except models_weights.WeightsUnavailable:
+        if not rehearsal.active():
+            raise
+        return backbone(name, input_size, weights=None), {"backbone": name, "file": "rehearsal"}
     model = backbone(name, input_size, weights=None)
     return model, pretrained_module.load(model, name)

@@ -18,9 +18,10 @@ from pathlib import Path
 
 import requests
 
-from kit import paths
+from kit import paths, rehearsal
 from kit.errors import KitError
 from kit.files import CannotWrite, atomic_write
+from kit.files import digest as files_digest
 from kit.models import backbone_catalog
 from kit.models.torchfile import DamagedWeights
 
@@ -63,6 +64,15 @@ KERAS_FILES = {
 }
 _CACHED_AS = {"NASNet-large-no-top.h5": "nasnet_large_no_top.h5"}
 LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+# Weights of another origin for one of Keras' networks, in the layout of Keras' file: never taken
+# for it, and named wherever they start a training. File name, SHA-256
+QUANTISED = {
+    "mobilenetv2": (
+        "mobilenet_v2_imagenet_from_quantised_tflite_notop.h5",
+        "3edf9f2683e344b322da19b8ca2f4ff9761d9757ea45d1375b16995e5f13e4b1",
+    )
+}
+FROM_QUANTISED = "imagenet_quantised"
 STAND_IN = (
     "EfficientNet-Lite0 (ImageNet) in place of ResNet50V2, whose weights could not be downloaded"
 )
@@ -114,7 +124,12 @@ def resolve_backbone(choice: str = "auto") -> Choice:
             return Choice("resnet50v2", None)
         except WeightsUnavailable:
             return Choice("efficientnet_lite0", STAND_IN)
-    find(choice)
+    try:
+        find(choice)
+    except WeightsUnavailable as error:
+        if not rehearsal.active():
+            raise
+        rehearsal.lacks(f"weights-{choice}", str(error))
     return Choice(
         choice,
         None
@@ -129,7 +144,7 @@ class Initialisation:
 
     Attributes
     ----------
-    weights : {"imagenet", None}
+    weights : {"imagenet", "imagenet_quantised", None}
         What to give to `kit.models.backbones.fine_tuned`, and to record as the run's setting.
     text : str
         One phrase for tables and captions.
@@ -149,17 +164,68 @@ def initialisation(name: str, weights: str | None = "auto") -> Initialisation:
     ----------
     name : str
         Key of `kit.models.backbone_catalog.BACKBONES`.
-    weights : {"auto", "imagenet", None}
-        ImageNet if they are here or can be downloaded and else random; ImageNet or an error;
-        random.
+    weights : {"auto", "imagenet", "imagenet_quantised", None}
+        Keras' ImageNet weights if they are here or can be downloaded, else those of a quantised
+        model if they are here, else random; Keras' or an error; those of the quantised model or an
+        error; random.
 
     Raises
     ------
     WeightsUnavailable
-        Only if "imagenet" is asked for.
+        Not if "auto" or None is asked for.
     DamagedWeights, kit.models.backbone_catalog.UnknownBackbone
     """
-    return decided(weights, lambda: find(name))
+    found = None if weights == FROM_QUANTISED else decided(weights, lambda: find(name))
+    if found and (found.weights or weights != "auto" or not _lies_quantised(name)):
+        return found
+    find_quantised(name)
+    title = backbone_catalog.entry(name).title
+    return Initialisation(
+        FROM_QUANTISED,
+        "ImageNet weights of a model quantised to 8 bits",
+        f"{title} from the ImageNet weights of TensorFlow's 8-bit model, dequantised and with "
+        "BatchNorm statistics set anew, in place of Keras' own",
+    )
+
+
+def _lies_quantised(name: str) -> bool:
+    file = QUANTISED.get(name, ("", ""))[0]
+    return bool(file) and any((folder / file).is_file() for folder in folders())
+
+
+def find_quantised(name: str) -> Path:
+    """File of a backbone's ImageNet weights that come from a quantised model.
+
+    TensorFlow publishes MobileNetV2 with 8-bit weights (mobilenet_v2_1.0_224_quant.tflite,
+    Apache-2.0); the file holds them dequantised in the layout of Keras' notop file. TFLite folds
+    BatchNorm into the convolutions; its statistics were set from crops of photographs such that
+    inference is unchanged. Looked for in `folders`, never downloaded.
+
+    Raises
+    ------
+    WeightsUnavailable
+        If there is no such file, or none for this backbone.
+    DamagedWeights
+        If it is another file.
+    """
+    backbone_catalog.entry(name)
+    file, digest = QUANTISED.get(name, ("", None))
+    path = here((folder / file for folder in folders()), digest) if file else None
+    if path is None:
+        raise WeightsUnavailable(
+            f"No weights of a quantised {name} are here"
+            + (f": put {file} into {folders()[0]} or {folders()[-1]}." if file else ".")
+        )
+    return path
+
+
+def _refuse_quantised(name: str, path: Path) -> None:
+    """Keras publishes no checksum for MobileNetV2: at least the other file is not taken for it."""
+    file, digest = QUANTISED.get(name, ("", None))
+    if digest and checksum(path) == digest:
+        raise DamagedWeights(
+            f"{path} is not Keras' file but {file}, of a quantised model; give it that name."
+        )
 
 
 def decided(weights: str | None, look: Callable) -> Initialisation:
@@ -177,8 +243,10 @@ def decided(weights: str | None, look: Callable) -> Initialisation:
     try:
         look()
         return Initialisation("imagenet", "ImageNet weights", None)
-    except WeightsUnavailable:
-        if weights == "imagenet":
+    except WeightsUnavailable as error:
+        if rehearsal.active():
+            rehearsal.lacks(f"weights-{files_digest(str(error))[:6]}", str(error))
+        elif weights == "imagenet":
             raise
         return Initialisation(None, "random initialisation", RANDOM)
 
@@ -202,6 +270,7 @@ def find(name: str, download: bool = True) -> Path:
     _, filename, md5 = KERAS_FILES[name]
     names = [_CACHED_AS.get(filename, filename), filename]
     if path := here((folder / file for folder in folders() for file in dict.fromkeys(names)), md5):
+        _refuse_quantised(name, path)
         return path
     path = folders()[-1] / names[0]
     if (

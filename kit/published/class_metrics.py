@@ -54,7 +54,7 @@ def harmonic(
             else "the three exclude each other"
         )
         yield (
-            UNEXPLAINED if below or close else IMPOSSIBLE,
+            UNEXPLAINED if below or close else INCONSISTENT,
             [f.id] if below or close else [p.id, r.id, f.id],
             (
                 f"{says(f)} with precision {says(p, True)} and recall {says(r, True)}, whose "
@@ -202,7 +202,7 @@ def balanced_mcc(
     paper: Paper, accuracy, mcc, over, classes, tolerance=None
 ) -> Iterator[tuple[str, list[str], str]]:
     """MCC against accuracy on equally large classes: below the smallest or above the largest
-    possible, or `tolerance` above the smallest.
+    possible, or `tolerance` above the smallest. Impossible only where one table prints both.
     """
     for item in over:
         acc, m = one(paper, accuracy.format(item)), one(paper, mcc.format(item))
@@ -210,7 +210,7 @@ def balanced_mcc(
         allowed, printed = numbers.Range(low.low, high.high), range_of(m)
         if not allowed.meets(printed):
             yield (
-                IMPOSSIBLE,
+                IMPOSSIBLE if m.artefact == acc.artefact else INCONSISTENT,
                 [m.id],
                 f"{says(m)} with {says(acc)} on {classes} equally large classes: the MCC must "
                 f"lie in {spread(allowed)}.",

@@ -27,6 +27,20 @@ from kit.published import (  # noqa: F401  (all but papers register their kinds)
 from kit.published.checks import IMPOSSIBLE, INCONSISTENT, KINDS, UNEXPLAINED, BadCheck
 
 SEVERITIES = (IMPOSSIBLE, INCONSISTENT, UNEXPLAINED)
+AT_FAULT = {
+    "fraction",
+    "harmonic",
+    "report",
+    "matrix_metric",
+    "balanced_mcc",
+    "mean",
+    "deviation",
+    "t_test",
+    "sum",
+    "delta",
+    "ratio",
+    "bounds",
+}
 COLUMNS = ("paper", "severity", "kind", "values", "sentence")
 
 
@@ -109,6 +123,30 @@ def impossible_ids(paper: papers.Paper | str) -> dict[str, str]:
         if finding.severity == IMPOSSIBLE:
             for value_id in finding.value_ids:
                 sentences.setdefault(value_id, finding.sentence)
+    return sentences
+
+
+def inconsistent_ids(paper: papers.Paper | str) -> dict[str, str]:
+    """Printed numbers that another statement of the publication excludes, each with the sentence;
+    for the verdict "inconsistent as printed".
+
+    Two numbers that merely differ, an order that flips and a unit that is wrong put no single
+    number in doubt and are left to the findings. Where a printed confusion matrix confirms some of
+    the numbers that exclude each other, the others are named alone.
+    """
+    found = [
+        f
+        for f in run(paper)
+        if f.severity == INCONSISTENT
+        and f.kind in AT_FAULT
+        and not (f.kind == "fraction" and len(f.value_ids) > 1)  # the fault is the stated n's
+    ]
+    refuted = {i for f in found if f.kind == "report" for i in f.value_ids}
+    sentences: dict[str, str] = {}
+    for finding in found:
+        narrowed = refuted & set(finding.value_ids) if finding.kind == "harmonic" else set()
+        for value_id in narrowed or finding.value_ids:
+            sentences.setdefault(value_id, finding.sentence)
     return sentences
 
 

@@ -10,7 +10,6 @@ published value, and is kept apart.
 
 import math
 import re
-from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,20 @@ import yaml
 
 from kit import paths
 from kit.errors import KitError
+from kit.evaluation.answers import DIRECTIONS
+from kit.published.schema import (
+    CONCLUSION_FIELDS,
+    CONCLUSION_NEEDED,
+    RELATIONS,
+    STATISTICS,
+    VALUE_KINDS,
+    Artefact,
+    Claim,
+    Conclusion,
+    Paper,
+    Published,
+    UnknownValue,
+)
 
 REQUIRED = (
     "key",
@@ -35,9 +48,13 @@ REQUIRED = (
     "checks",
     "slips",
 )
-OPTIONAL = ("records", "note")
+OPTIONAL = ("records", "note", "conclusions")
 KINDS = ("table", "figure")
-BLOCK_FIELDS = {"unit", "decimals", "n", "columns", "rows", "notes", "literature"}
+BLOCK_FIELDS = {"unit", "decimals", "n", "columns", "rows", "notes", "kind", "kinds"} | {
+    "statistic",
+    "of",
+    "test_over_train",
+}
 ID = re.compile(r"[a-z0-9]+(?:[-.][a-z0-9]+)*")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+()=-]*")
 
@@ -48,139 +65,6 @@ class UnknownPaper(KitError):
 
 class BadPaperFile(KitError):
     """A publication's file breaks the schema."""
-
-
-class UnknownValue(KitError):
-    """A value id names nothing in the publication's file."""
-
-
-@dataclass(frozen=True)
-class Published:
-    """One number as printed.
-
-    Attributes
-    ----------
-    value : float or int
-        Exactly as printed, in `unit`.
-    unit : str
-        "%", "fraction", "count", "min", "ms", "M" (millions), "" (none) ...
-    decimals : int
-        Digits after the point in print; the rounding range is half a unit of the last one.
-    n : int or None
-        Number of test cases behind the value, where the publication fixes it.
-    artefact, row, column : str
-        Where it stands; prose has the artefact "claims" and an empty column.
-    note : str
-        Doubt about the printed value or its reading.
-    literature : bool
-        The publication quotes the value from another one; nothing here regenerates it.
-    """
-
-    value: float
-    unit: str
-    decimals: int
-    n: int | None
-    artefact: str
-    row: str
-    column: str
-    note: str = ""
-    literature: bool = False
-
-    @property
-    def id(self) -> str:
-        """``artefact/row/column`` or ``claims/id``."""
-        return "/".join(part for part in (self.artefact, self.row, self.column) if part)
-
-    @property
-    def printed(self) -> str:
-        """The value with its published number of decimals, as text."""
-        return f"{self.value:.{self.decimals}f}"
-
-
-@dataclass(frozen=True)
-class Artefact:
-    """A table or figure of a publication (or, under ``records``, a piece of evidence)."""
-
-    id: str
-    kind: str
-    title: str
-    notebook: str = ""
-    note: str = ""
-
-
-@dataclass(frozen=True)
-class Claim:
-    """A number in prose; `value` is None where the claim is about an order or a picture."""
-
-    id: str
-    text: str
-    value: float | None = None
-    unit: str = ""
-    decimals: int | None = None
-    notebook: str = ""
-    n: int | None = None
-    note: str = ""
-    literature: bool = False
-
-
-@dataclass(frozen=True)
-class Paper:
-    """One publication.
-
-    Attributes
-    ----------
-    artefacts : tuple of Artefact
-        In the order of the publication.
-    values : dict of str to Published
-        Every printed number, prose included.
-    texts : dict of str to str
-        Printed cells that are words (model names, citations), same ids.
-    records : tuple of Artefact
-        Sources of `recorded`.
-    recorded : dict of str to Published
-        Numbers that the authors' code, logs or weights show; not published values.
-    checks, slips : tuple of dict
-        Input of `kit.published.forensics`; errors in prose with keys where, issue, use.
-    """
-
-    key: str
-    title: str
-    authors: tuple
-    venue: str
-    year: int
-    doi: str
-    data: tuple
-    notebooks: tuple
-    hyperparameters: dict
-    artefacts: tuple
-    claims: tuple
-    checks: tuple
-    slips: tuple
-    values: dict = field(repr=False)
-    texts: dict = field(repr=False)
-    records: tuple = ()
-    recorded: dict = field(default_factory=dict, repr=False)
-    note: str = ""
-
-    def number(self, value_id: str) -> Published:
-        """The `Published` number of an id, printed or recorded; raises UnknownValue."""
-        found = self.values.get(value_id) or self.recorded.get(value_id)
-        if found is None:
-            raise UnknownValue(
-                f"papers/{self.key}.yml has no number {value_id!r}; ids read artefact/row/column "
-                "or claims/id."
-            )
-        return found
-
-    def artefact(self, artefact_id: str) -> Artefact:
-        """The `Artefact` of an id; raises UnknownValue."""
-        for item in self.artefacts:
-            if item.id == artefact_id:
-                return item
-        raise UnknownValue(
-            f"papers/{self.key}.yml has no artefact {artefact_id!r}; it has "
-            f"{', '.join(a.id for a in self.artefacts)}."
-        )
 
 
 def keys() -> list[str]:
@@ -242,6 +126,7 @@ def _build(raw, path):
     _demand(raw["key"] == path.stem, path, f"key must equal the file name, but is {raw['key']!r}")
     artefacts, values, texts = _artefacts(raw["artefacts"], raw["notebooks"], path)
     claims = _claims(raw["claims"], raw["notebooks"], values, path)
+    concluded = _conclusions(raw.get("conclusions") or [], raw["notebooks"], values, path)
     records, recorded, _ = _artefacts(raw.get("records") or [], None, path)
     clash = {a.id for a in artefacts} & {a.id for a in records}
     _demand(
@@ -267,6 +152,7 @@ def _build(raw, path):
         texts=texts,
         records=records,
         recorded=recorded,
+        conclusions=concluded,
         note=raw.get("note", ""),
     )
 
@@ -315,11 +201,11 @@ def _artefacts(items, notebooks, path):
             )
         )
         for block in item.get("blocks", []):
-            _block(item["id"], block, values, texts, path)
+            _block(item["id"], block, values, texts, path, printed=notebooks is not None)
     return tuple(found), values, texts
 
 
-def _block(artefact, block, values, texts, path):
+def _block(artefact, block, values, texts, path, printed):
     _demand(
         {"columns", "rows"} <= set(block) <= BLOCK_FIELDS,
         path,
@@ -338,7 +224,7 @@ def _block(artefact, block, values, texts, path):
         ):
             named = NAME.fullmatch(row) and NAME.fullmatch(str(column))
             _demand(named, path, f"{artefact}/{row}/{column} is no valid value id")
-            note = notes.get(f"{row}/{column}", notes.get(row, notes.get(column, "")))
+            note = _of_cell(notes, row, column, "")
             entry = Published(
                 value=cell,
                 unit=block.get("unit", ""),
@@ -348,23 +234,47 @@ def _block(artefact, block, values, texts, path):
                 row=row,
                 column=str(column),
                 note=note,
-                literature=block.get("literature", False),
+                kind=_of_cell(block.get("kinds", {}), row, column, block.get("kind", "")),
+                statistic=block.get("statistic", ""),
+                of=tuple(p.format(column) for p in _listed_cell(block.get("of", {}), row)),
+                test_over_train=block.get("test_over_train", 0.0),
+            )
+            _demand(
+                entry.statistic in STATISTICS and bool(entry.statistic) == bool(entry.of),
+                path,
+                f"{entry.id} is no mean and no variance of named values; give both statistic "
+                "and of, or neither",
             )
             _demand(
                 entry.id not in values and entry.id not in texts, path, f"{entry.id} is given twice"
             )
-            _cell(entry, values, texts, path)
+            _cell(entry, values, texts, path, demand_kind=printed)
 
 
-def _cell(entry, values, texts, path):
+def _listed_cell(table, row):
+    found = table.get(row, ())
+    return [found] if isinstance(found, str) else found
+
+
+def _of_cell(table, row, column, otherwise):
+    """The entry of a mapping that may name a cell, its row or its column."""
+    return table.get(f"{row}/{column}", table.get(row, table.get(column, otherwise)))
+
+
+def _cell(entry, values, texts, path, demand_kind):
     if isinstance(entry.value, str):
         texts[entry.id] = entry.value
         return
-    _number(entry, path)
+    _number(entry, path, demand_kind)
     values[entry.id] = entry
 
 
-def _number(entry, path):
+def _number(entry, path, demand_kind=True):
+    _demand(
+        entry.kind in VALUE_KINDS or not (entry.kind or demand_kind),
+        path,
+        f"{entry.id} needs a kind, one of {', '.join(VALUE_KINDS)}",
+    )
     _demand(
         isinstance(entry.value, (int, float))
         and math.isfinite(entry.value)
@@ -415,11 +325,46 @@ def _claims(items, notebooks, values, path):
                 row=claim.id,
                 column="",
                 note=claim.note,
-                literature=claim.literature,
+                kind=claim.kind,
+            )
+            _demand(
+                claim.relation in RELATIONS,
+                path,
+                f"the relation of claim {claim.id} must be one of {' '.join(RELATIONS)}",
             )
             _number(entry, path)
             values[entry.id] = entry
         found.append(claim)
+    return tuple(found)
+
+
+def _conclusions(items, notebooks, values, path):
+    _listed(items, CONCLUSION_NEEDED, "conclusions", path)
+    found: list[Conclusion] = []
+    for item in items:
+        unknown = set(item) - CONCLUSION_FIELDS
+        _demand(
+            not unknown,
+            path,
+            f"conclusion {item['id']} has the unknown fields {', '.join(sorted(unknown))}",
+        )
+        plain = {**item, "compares": tuple(item["compares"])}
+        plain["printed"] = tuple(tuple(pair) for pair in item.get("printed", ()))
+        one = Conclusion(**plain)
+        _demand(
+            ID.fullmatch(one.id) and one.id not in {c.id for c in found},
+            path,
+            f"conclusion id {one.id!r} is used twice or not valid",
+        )
+        _demand(
+            one.direction in DIRECTIONS and len(one.compares) == 2 and one.notebook in notebooks,
+            path,
+            f"conclusion {one.id} needs a direction ({', '.join(DIRECTIONS)}), two quantities and "
+            "a listed notebook",
+        )
+        absent = [i for pair in one.printed for i in pair if i not in values]
+        _demand(not absent, path, f"conclusion {one.id} names no printed value {absent[:1]}")
+        found.append(one)
     return tuple(found)
 
 

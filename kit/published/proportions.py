@@ -26,10 +26,13 @@ from kit.published.papers import Paper
 
 @kind
 def fraction(
-    paper: Paper, values, n=None, runs=1, common=True
+    paper: Paper, values, n=None, runs=1, common=True, inferred=""
 ) -> Iterator[tuple[str, list[str], str]]:
     """Accuracies that are no k / n; with `runs` means over runs, so k / (n runs). `common`: look
     for an n that serves them all.
+
+    `inferred` says where n comes from if the publication does not state it for these values; then
+    they are inconsistent with that n, not impossible.
 
     A common n within 3 % of the stated one, found by more than chance, moves the fault from the
     values to the stated n.
@@ -40,7 +43,9 @@ def fraction(
         how, k = numbers.reach(e.value, e.decimals, cases, scale(e))
         near = f"the nearest value is {k:,}/{cases:,} = {scale(e) * k / cases:.{e.decimals + 1}f}"
         if how is None:
-            broken.append((IMPOSSIBLE, [e.id], f"{says(e)} is no k/{cases:,}; {near}."))
+            severity = INCONSISTENT if inferred else IMPOSSIBLE
+            source = f" ({inferred})" if inferred else ""
+            broken.append((severity, [e.id], f"{says(e)} is no k/{cases:,}{source}; {near}."))
         elif how == "rounded twice":
             yield (
                 UNEXPLAINED,

@@ -13,17 +13,16 @@ that is copied out of the results folder keeps its caveat.
 
 import difflib
 import json
-import math
 
 import matplotlib.pyplot as plt
 import pandas as pd
 
 from kit import files as files_module
-from kit import paths
+from kit import paths, rehearsal
 from kit.data import registry
 from kit.errors import KitError
 from kit.published import papers
-from kit.report import cells, style
+from kit.report import cells, entries, style
 
 ORDER = ("br35h", "cad", "lease", "gencnn", "astrocytes", "gensoup", "pbcnas")
 KINDS = {"table": ("csv", "md", "tex"), "figure": ("png", "pdf")}
@@ -121,6 +120,16 @@ def data_facts(name: str | None) -> dict:
     }
 
 
+def resized(name: str | None, fingerprint: str | None) -> str:
+    """The size of a data set's images, e.g. "224 px", if it is a copy that was resized before it
+    got here; else "".
+    """
+    if not (name and fingerprint and name in registry.names()):
+        return ""
+    copies = registry.get(name).source.get("copies") or []
+    return next((c.get("resized", "") for c in copies if c.get("fingerprint") == fingerprint), "")
+
+
 def caveat(entry: dict) -> str:
     """One or more sentences on what keeps a result from being the published experiment; empty if
     nothing does.
@@ -200,7 +209,10 @@ class Artefacts:
     def __init__(self, paper, profile, notebook, data=None, stand_in=None, reductions=()):
         self.paper, self.profile, self.notebook = paper, profile, notebook
         self.folder = paths.results_dir() / profile / paper
-        self._data, self._own = data, {"stand_in": stand_in, "reductions": list(reductions)}
+        said = list(reductions)
+        if rehearsal.active():
+            said.insert(0, "a rehearsal, one step a training: no number here is a result")
+        self._data, self._own = data, {"stand_in": stand_in, "reductions": said}
         self._listed = [e for e in all_expected() if e["paper"] == paper]
         known = papers.keys()
         self._ids = papers.load(paper).values if paper in known else None
@@ -289,9 +301,9 @@ class Artefacts:
         ours, leak_free : float
             In the published unit; `leak_free` on the test set without copies of training images.
         interval, leak_free_interval : (float, float) or None
-            95 % intervals.
-        n : int or None
-            Number of test images behind `ours`.
+            95 % intervals. A result that is a share of images has Wilson's if none is given.
+        n : int, kit.report.entries.Sample or None
+            Number of test images behind `ours`, or these with duplicate groups and seeds.
         data : str or None
             Data set of this value where it is not the writer's.
         exact : bool
@@ -306,39 +318,49 @@ class Artefacts:
         """
         if self._ids is not None and value_id not in self._ids:
             raise UnknownArtefact(_unknown("value", value_id, self._ids, self.paper))
-        low, high = interval if interval is not None else (None, None)
-        free_low, free_high = leak_free_interval if leak_free_interval is not None else (None, None)
-        numbers = {
-            "ours": ours,
-            "low": low,
-            "high": high,
-            "leak_free": leak_free,
-            "leak_free_low": free_low,
-            "leak_free_high": free_high,
-        }
-        entry = {key: _number(number) for key, number in numbers.items()}
-        entry.update(
-            n=None if n is None else int(n),
-            unit=self._ids[value_id].unit if self._ids else "",
-            notebook=self.notebook,
-            **(
-                data_facts(None) | {"stand_in": None, "reductions": []}
-                if exact
-                else data_facts(data or self._data) | self._own
-            ),
-        )
+        sample = n if isinstance(n, entries.Sample) else entries.Sample(n)
+        printed = self._ids[value_id] if self._ids else None
+        entry = entries.value(printed, ours, interval, leak_free, leak_free_interval, sample)
+        entry |= {"notebook": self.notebook, **self._facts(data, exact)}
+        self._store("values.json", value_id, entry, self._ids)
+
+    def evidence(self, conclusion_id, parts, *, seeds=1, groups=None, data=None, exact=False):
+        """Store what this run found on a conclusion of the publication.
+
+        Parameters
+        ----------
+        conclusion_id : str
+            As listed under ``conclusions`` of the publication's file.
+        parts, seeds, groups
+            See :func:`kit.report.entries.evidence`.
+        data, exact
+            As for `value`.
+
+        Raises
+        ------
+        UnknownArtefact
+            If the publication draws no such conclusion.
+        """
+        known = [c.id for c in papers.load(self.paper).conclusions]
+        if conclusion_id not in known:
+            raise UnknownArtefact(_unknown("conclusion", conclusion_id, known, self.paper))
+        facts = {"notebook": self.notebook, **self._facts(data, exact)}
+        entry = entries.evidence(parts, seeds, groups, facts)
+        self._store("evidence.json", conclusion_id, entry, known)
+
+    def _facts(self, data, exact) -> dict:
+        if exact:
+            return data_facts(None) | {"stand_in": None, "reductions": []}
+        return data_facts(data or self._data) | self._own
+
+    def _store(self, file, key, entry, order):
+        """Put an entry into a JSON file of the folder, sorted as the publication has its ids."""
+        path = self.folder / file
         with self._lock():
-            stored = files_module.read_json(self.folder / "values.json", default={}) | {
-                value_id: entry
-            }
-            order = {key: place for place, key in enumerate(self._ids or stored)}
-            files_module.write_json(
-                self.folder / "values.json",
-                {
-                    key: stored[key]
-                    for key in sorted(stored, key=lambda k: (order.get(k, len(order)), k))
-                },
-            )
+            stored = files_module.read_json(path, default={}) | {key: entry}
+            place = {name: i for i, name in enumerate(order or stored)}
+            kept = sorted(stored, key=lambda name: (place.get(name, len(place)), name))
+            files_module.write_json(path, {name: stored[name] for name in kept})
 
     def failed(self, id, reason):
         """List `id` as failed because of `reason` and remove what an earlier run left of it."""
@@ -436,11 +458,6 @@ class Artefacts:
             "reductions": [],
             "note": "",
         }
-
-
-def _number(number):
-    """A finite float, or None: JSON has no NaN."""
-    return None if number is None or not math.isfinite(number) else float(number)
 
 
 def _unknown(what, id, known, paper) -> str:

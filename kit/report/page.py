@@ -19,14 +19,17 @@ from kit import files as files_module
 from kit import paths
 from kit.errors import KitError
 from kit.published import forensics, papers
-from kit.report import artefacts, cells, verdicts
+from kit.report import artefacts, cells, conclusions, verdicts
 
 SYMBOLS = {
-    "reproduced": "✓",
-    "not reproduced": "✗",
+    "supported": "✓",
+    "contradicted": "✗",
+    "undecided": "?",
     "not comparable": "≁",
+    "inconsistent as printed": "≠",
     "impossible as published": "⚠",
     "missing": "○",
+    "not judged": "·",
 }
 MOST_ROWS = 40
 BOX = (132, 18)
@@ -81,6 +84,7 @@ def context(profile: str) -> dict:
         "sections": sections,
         "overview": counts.to_dict("records"),
         "kinds": verdicts.KINDS,
+        "judged": verdicts.JUDGED,
         "summary": own_section("summary", profile, expected),
         "notebooks": notebooks(profile),
         "warnings": warnings(profile, [s["key"] for s in sections]),
@@ -127,6 +131,7 @@ def own_section(key: str, profile: str, expected: list[dict]) -> dict:
     return {
         "key": key,
         "paper": None,
+        "conclusions": [],
         "title": {"audit": "Audit of the data sets"}.get(key, key.capitalize()),
         **_body(key, profile, expected, None),
     }
@@ -141,6 +146,7 @@ def paper_section(paper, profile: str, expected: list[dict]) -> dict:
         "key": paper.key,
         "paper": paper,
         "title": paper.title,
+        "conclusions": conclusions.table(paper.key, profile),
         **_body(paper.key, profile, expected, table),
     }
 
@@ -190,7 +196,8 @@ def _body(key: str, profile: str, expected: list[dict], table: pd.DataFrame | No
 
 def repeated(rows: list[dict]) -> list[str]:
     """The reasons that several rows of one table give, in their order: said once above it."""
-    whys = [row["why"] for row in rows if row["verdict"] in ("not comparable", "missing")]
+    told = ("not comparable", "missing", "not judged")
+    whys = [row["why"] for row in rows if row["verdict"] in told]
     return [why for why in dict.fromkeys(whys) if whys.count(why) > 1]
 
 
@@ -323,7 +330,7 @@ def picture(row: dict) -> Markup:
 
     Drawn only where published and ours may be compared; the scale is the row's own.
     """
-    if row["verdict"] not in ("reproduced", "not reproduced"):
+    if row["verdict"] not in verdicts.COMPARED:
         return Markup("")
     published = float(row["published"])
     marks = [published, *(row[name] for name in verdicts.NUMBERS if not math.isnan(row[name]))]

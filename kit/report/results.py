@@ -6,25 +6,32 @@ training images; every number here has a 95 % interval (Wilson for proportions, 
 duplicate groups for AUC) and its value on the leak-free part. All metrics are in percent.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 
 from kit.data import duplicates, registry
-from kit.evaluation import metrics, resampling, stats
+from kit.evaluation import agreement, metrics, resampling, stats
 from kit.published import papers
+from kit.report import entries
 
-COUNTS = {"accuracy": ("TP", "TN"), "sensitivity": ("TP", "FN"), "specificity": ("TN", "FP")}
 BINARY = ("accuracy", "sensitivity", "specificity", "auc")
 
 
 def leak_free(predictions: pd.DataFrame, name: str, train_ids) -> pd.DataFrame:
-    """The rows of `predictions` whose image has no near-duplicate among `train_ids`; `name` is the
+    """The rows of `predictions` whose image has no twin among `train_ids`; `name` is the
     registered data set.
     """
     keep = duplicates.leak_free(
         registry.index(name), duplicates.groups(name), train_ids, predictions["image_id"]
     )
     return predictions[keep].reset_index(drop=True)
+
+
+def groups_of(name: str, ids) -> np.ndarray:
+    """Duplicate group of every image id of a registered data set, int64."""
+    return duplicates.group_of(duplicates.groups(name), ids)
 
 
 def interval(predictions: pd.DataFrame, metric: str, seed: int = 0) -> stats.Interval | None:
@@ -43,11 +50,31 @@ def interval(predictions: pd.DataFrame, metric: str, seed: int = 0) -> stats.Int
     if len(predictions) == 0 or (metric == "auc" and not both):
         return None
     if metric == "auc":
-        return resampling.bootstrap(predictions, "auc", seed=seed).scaled(100)
-    counts = metrics.binary_metrics(predictions) if both else _one_class(predictions)
-    k = counts["TP"] + counts["TN"] if metric == "accuracy" else counts[COUNTS[metric][0]]
-    n = counts["n"] if metric == "accuracy" else sum(counts[c] for c in COUNTS[metric])
-    return stats.wilson(k, n).scaled(100) if n else None
+        found = resampling.bootstrap(predictions, "auc", seed=seed).scaled(100)
+        return replace(found, n=len(predictions))
+    rows = _of_class(predictions, metric)
+    return share_right(rows).scaled(100) if len(rows) else None
+
+
+def share_right(predictions: pd.DataFrame) -> stats.Interval:
+    """Share of the images whose class is right, a fraction, with Wilson's interval; copies of an
+    image count as one, `n` is the number of images.
+    """
+    p, n = float(metrics.correct(predictions).mean()), len(predictions)
+    groups = predictions["group"].tolist() if "group" in predictions else None
+    k = agreement.effective(n, p, groups=groups)
+    return replace(agreement.share(p * k, k), n=n)
+
+
+def sample(predictions: pd.DataFrame, clean: pd.DataFrame | None = None) -> entries.Sample:
+    """Images and duplicate groups behind a value, on the full test set and on the leak-free one."""
+    counts = [
+        (len(table), table["group"].nunique() if "group" in table else None)
+        if table is not None and len(table)
+        else (None, None)
+        for table in (predictions, clean)
+    ]
+    return entries.Sample(*counts[0], *counts[1])
 
 
 def rate_interval(
@@ -59,23 +86,8 @@ def rate_interval(
     if len(predictions) == 0:
         return None
     if rate == "accuracy":
-        return stats.wilson(int(metrics.correct(predictions).sum()), len(predictions))
-    return resampling.bootstrap(predictions, rate, resamples)
-
-
-def _one_class(predictions: pd.DataFrame) -> dict:
-    """Counts where only one class is present, without the warning that undefined rates deserve
-    elsewhere.
-    """
-    label, positive = int(predictions["label"].iloc[0]), predictions["score_1"] > 0.5
-    hits, misses = (int(positive.sum()), int((~positive).sum()))
-    return {
-        "TP": hits * label,
-        "FN": misses * label,
-        "FP": hits * (1 - label),
-        "TN": misses * (1 - label),
-        "n": len(predictions),
-    }
+        return share_right(predictions)
+    return replace(resampling.bootstrap(predictions, rate, resamples), n=len(predictions))
 
 
 def binary_table(results: dict, name: str, chosen=BINARY) -> pd.DataFrame:
@@ -94,17 +106,32 @@ def binary_table(results: dict, name: str, chosen=BINARY) -> pd.DataFrame:
     -------
     pandas.DataFrame
         One row per result and metric: row, metric, value, low, high, n, leak_free, leak_free_low,
-        leak_free_high, leak_free_n; percent.
+        leak_free_high, leak_free_n; percent. groups, leak_free_groups: images that are no copies
+        of each other.
     """
     rows = []
     for row, (predictions, train_ids) in results.items():
         clean = leak_free(predictions, name, train_ids)
         for metric in chosen:
             full, free = interval(predictions, metric), interval(clean, metric)
+            behind = sample(*(_of_class(table, metric) for table in (predictions, clean)))
             rows.append(
-                {"row": row, "metric": metric, **columns(full, ""), **columns(free, "leak_free")}
+                {
+                    "row": row,
+                    "metric": metric,
+                    **columns(full, ""),
+                    **columns(free, "leak_free"),
+                    "groups": behind.groups,
+                    "leak_free_groups": behind.leak_free_groups,
+                }
             )
     return pd.DataFrame(rows)
+
+
+def _of_class(predictions: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """The images that a binary metric is a share of."""
+    label = {"sensitivity": 1, "specificity": 0}.get(metric)
+    return predictions if label is None else predictions[predictions["label"] == label]
 
 
 def columns(found: stats.Interval | None, prefix: str) -> dict:
@@ -153,8 +180,19 @@ def store(writers: dict, artefact: str, table: pd.DataFrame) -> None:
                 interval=(row.low, row.high),
                 leak_free=row.leak_free,
                 leak_free_interval=(row.leak_free_low, row.leak_free_high),
-                n=row.n,
+                n=entries.Sample(
+                    int(row.n),
+                    _count(row, "groups"),
+                    _count(row, "leak_free_n"),
+                    _count(row, "leak_free_groups"),
+                ),
             )
+
+
+def _count(row, name: str) -> int | None:
+    """A count of a table's row, None where it is not there."""
+    found = getattr(row, name, None)
+    return None if found is None or not np.isfinite(found) else int(found)
 
 
 def seed_spread(a, b) -> dict:

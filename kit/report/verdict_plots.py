@@ -84,9 +84,11 @@ def forest(table: pd.DataFrame, unit: str = "%", title: str = "") -> Figure:
 
 
 LOOKS = {
-    "reproduced": (BLUE, "", "white"),
-    "not reproduced": (VERMILION, "///", "white"),
+    "supported": (BLUE, "", "white"),
+    "contradicted": (VERMILION, "///", "white"),
+    "undecided": ("#E69F00", "--", "black"),
     "not comparable": ("#9AA3AF", "...", "black"),
+    "inconsistent as printed": ("#E3B8D4", "||", "black"),
     "impossible as published": (PURPLE, "xx", "black"),
     "no value": ("#E8EBEF", "", "black"),
 }
@@ -94,20 +96,20 @@ LOOKS = {
 
 @style()
 def bars(counts: pd.DataFrame) -> Figure:
-    """The verdicts of every publication as stacked horizontal bars, told apart by colour, hatch and
-    the number on them.
+    """The verdicts on the results of every publication as stacked horizontal bars, told apart by
+    colour, hatch and the number on them.
 
     Parameters
     ----------
     counts : pandas.DataFrame
         From `coverage`; sections without published numbers and the row "all" are left out.
     """
-    counts = counts[(counts["numbers"] > 0) & (counts["paper"] != "all")]
+    counts = counts[(counts["results"] > 0) & (counts["paper"] != "all")]
     require(len(counts), "There is no publication in papers/; add one to see its verdicts.")
     fig = new_figure(7.2, 1.1 + 0.36 * len(counts))
     ax, left = fig.add_subplot(), pd.Series(0.0, counts.index)
     for kind, (colour, hatch, ink) in LOOKS.items():
-        share = 100 * counts[kind] / counts["numbers"]
+        share = 100 * counts[kind] / counts["results"]
         ax.barh(
             counts["paper"],
             share,
@@ -133,7 +135,7 @@ def bars(counts: pd.DataFrame) -> Figure:
                     bbox={"facecolor": colour, "edgecolor": "none", "pad": 1.5},
                 )
         left = left + share
-    ax.set(xlim=(0, 100), xlabel="Share of the published numbers (%)")
+    ax.set(xlim=(0, 100), xlabel="Share of the published results (%)")
     ax.invert_yaxis()
     ax.tick_params(axis="y", length=0)
     legend_above(fig, *ax.get_legend_handles_labels())

@@ -1,212 +1,63 @@
-"""What became of each published number: reproduced, not reproduced, not comparable, impossible as
-published, or missing.
+"""What became of each published number, and how far a profile has come.
 
-The rules are one pure function, `verdict`; `verdict_table` applies it to every number of a
-publication and `coverage` counts. A number that was measured on other data, with a stand-in, or
-with reduced settings is never called reproduced or not: it answers another question.
+The rules are `kit.report.verdict_rules`, a pure function; `verdict_table` applies them to every
+number of a publication, `coverage` counts results, counts and conclusions, each for itself.
 """
 
 import math
 import re
-from dataclasses import dataclass
 
 import pandas as pd
 
 from kit import files, paths
+from kit.evaluation import answers
 from kit.published import forensics, papers
-from kit.report import artefacts, cells
+from kit.published.comparison import Ours
+from kit.report import artefacts, cells, conclusions
+from kit.report.verdict_rules import (
+    JUDGED,
+    Circumstances,
+    Verdict,
+    hurdles,
+    verdict,
+)
+from kit.report.verdict_rules import (
+    KINDS as KINDS,
+)
 
-KINDS = ("reproduced", "not reproduced", "not comparable", "impossible as published", "missing")
-TIMES = {"ns", "us", "ms", "s", "min", "h", "d"}
+__all__ = [
+    "COMPARED",
+    "JUDGED",
+    "KINDS",
+    "Verdict",
+    "coverage",
+    "gaps",
+    "printed",
+    "results",
+    "verdict_table",
+]
+
+COMPARED = answers.ANSWERS[:3]
 NUMBERS = ["ours", "low", "high", "leak_free", "leak_free_low", "leak_free_high"]
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """One of `KINDS`, and the sentence that says why."""
-
-    kind: str
-    why: str
-
-
-def verdict(  # noqa: PLR0913  one argument a fact that the rules ask for
-    published,
-    ours=None,
-    low=None,
-    high=None,
-    *,
-    leak_free=None,
-    leak_free_low=None,
-    leak_free_high=None,
-    decimals=0,
-    unit="",
-    relation="=",
-    data_embedded=False,
-    data=None,
-    other_data=None,
-    stand_in=None,
-    reductions=(),
-    impossible=None,
-    missing=None,
-) -> Verdict:
-    """Compare one published number with ours.
-
-    Parameters
-    ----------
-    published : float
-        As printed, in `unit`, with `decimals` places. It stands for the range of half a unit of the
-        last place on either side.
-    ours, low, high : float or None
-        Our value on the full test set and its 95 % interval, in the same unit.
-    leak_free, leak_free_low, leak_free_high : float or None
-        The same on the test set without copies of training images.
-    relation : str
-        "=" for a number; ">" or "<" where the publication only says that the quantity lies above or
-        below it.
-    data_embedded : bool
-        Ours was measured on embedded data.
-    data, other_data : str or None
-        Name of our data set; a clause that says how it differs from the published one, or None if
-        it does not.
-    stand_in : str or None
-        What replaces a published component.
-    reductions : sequence of str
-        Settings below the published ones.
-    impossible : str or None
-        The sentence of `kit.published.forensics` if no data can give the published number.
-    missing : str or None
-        Why there is no value of ours.
-
-    Returns
-    -------
-    Verdict
-        Tested in this order: impossible as published, missing, not comparable, reproduced, not
-        reproduced. Reproduced means that the published range meets our interval, or that ours
-        rounds to the published number.
-    """
-    if impossible:
-        return Verdict("impossible as published", impossible)
-    if ours is None:
-        return Verdict("missing", _sentence(missing or "no value was stored"))
-    hurdles = _hurdles(
-        unit,
-        embedded=data_embedded,
-        data=data,
-        other_data=other_data,
-        stand_in=stand_in,
-        reductions=reductions,
-    )
-    if hurdles:
-        return Verdict("not comparable", _sentence("; ".join(hurdles)))
-    number = _Printed(published, decimals, unit, relation)
-    holds, why = number.judge(ours, low, high)
-    if leak_free is not None:
-        fair = (
-            leak_free_low is not None or low is None
-        )  # a bare number is not judged by the rule of an interval
-        why += " " + number.without_copies(
-            holds if fair else None, ours, leak_free, leak_free_low, leak_free_high
-        )
-    return Verdict("reproduced" if holds else "not reproduced", why)
-
-
-def _hurdles(unit, *, embedded, data, other_data, stand_in, reductions) -> list[str]:
-    found = []
-    if embedded:
-        found.append(f"measured on embedded data ({data}), not on the published data")
-    elif other_data:
-        found.append(other_data)
-    if stand_in:
-        found.append(f"with a stand-in: {stand_in}")
-    if reductions:
-        found.append("reduced settings: " + ", ".join(reductions))
-    if unit in TIMES:
-        found.append("a time depends on the machine")
-    return found
-
-
-def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:].rstrip(".") + "."
-
-
-@dataclass(frozen=True)
-class _Printed:
-    """A number in print: what it may have been before rounding, and how to talk about it."""
-
-    value: float
-    decimals: int
-    unit: str
-    relation: str
-
-    def text(self, number) -> str:
-        unit = "" if self.unit in ("", "fraction", "count", "ratio") else f" {self.unit}"
-        return f"{number:.{self.decimals}f}{unit}"
-
-    def gap(self, difference) -> str:
-        places = self.decimals if round(abs(difference), self.decimals) else self.decimals + 2
-        unit = {"%": " pp", "": "", "fraction": "", "count": "", "ratio": ""}.get(
-            self.unit, f" {self.unit}"
-        )
-        return f"{abs(difference):.{places}f}{unit}"
-
-    def span(self, ours, low, high) -> str:
-        return (
-            self.text(ours)
-            if low is None or high is None
-            else f"{self.text(ours)} ({low:.{self.decimals}f} to {high:.{self.decimals}f})"
-        )
-
-    def judge(self, ours, low, high) -> tuple[bool, str]:
-        """Whether the published number holds, and the sentence."""
-        if self.relation != "=":
-            holds = ours > self.value if self.relation == ">" else ours < self.value
-            side = "above" if self.relation == ">" else "below"
-            return (
-                holds,
-                f"Ours is {self.span(ours, low, high)}, {'' if holds else 'not '}{side} "
-                f"{self.text(self.value)} as published.",
-            )
-        half = 0.5 * 10.0**-self.decimals * (1 + 1e-9)
-        if low is not None and high is not None and low - half <= self.value <= high + half:
-            return (
-                True,
-                f"The published {self.text(self.value)} lies in our 95 % interval "
-                f"({low:.{self.decimals}f} to {high:.{self.decimals}f}).",
-            )
-        if abs(ours - self.value) <= half:
-            return True, f"Ours rounds to the published {self.text(self.value)}."
-        side = "above" if ours > self.value else "below"
-        return (
-            False,
-            f"Ours is {self.span(ours, low, high)}, {self.gap(ours - self.value)} {side} the "
-            f"published {self.text(self.value)}.",
-        )
-
-    def without_copies(self, held, ours, leak_free, low, high) -> str:
-        """The sentence on the leak-free test set; `held` is the verdict on the full one, None for
-        no comparison of the two.
-        """
-        change = leak_free - ours
-        moved = (
-            "unchanged"
-            if round(abs(change), self.decimals + 2) == 0
-            else f"{self.gap(change)} {'higher' if change > 0 else 'lower'}"
-        )
-        holds, _ = self.judge(leak_free, low, high)
-        turn = {
-            (True, False): "; there the published number no longer holds",
-            (False, True): "; there the published number holds",
-        }.get((held, holds), "")
-        return f"On the leak-free test set {self.span(leak_free, low, high)}, {moved}{turn}."
-
-
-def _other_data(paper, entry) -> str | None:
-    """How the data set of a stored value differs from the publication's, as a clause."""
-    if entry.get("stand_in_for"):
-        return f"measured on {entry['data']}, which stands in for {entry['stand_in_for']}"
-    if entry.get("data") and entry["data"] not in paper.data:
-        return f"measured on {entry['data']}, while the publication used {' and '.join(paper.data)}"
-    return None
+UNLISTED = ("citation", "axis")
+COLUMNS = [
+    "artefact",
+    "value",
+    "kind",
+    "published",
+    "unit",
+    "decimals",
+    *NUMBERS,
+    "n",
+    "groups",
+    "seeds",
+    "verdict",
+    "why",
+    "note",
+    "data",
+    "fingerprint",
+    "notebook",
+]
 
 
 def _why_missing(published, notebook: str, listed: dict, profile: str) -> str:
@@ -219,12 +70,7 @@ def _why_missing(published, notebook: str, listed: dict, profile: str) -> str:
     if failed := failure(notebook, profile):
         return failed
     if entry.get("status") == "written" or status.get("state") == "finished":
-        timed = published.unit in TIMES or published.row.startswith("time-per-")
-        return (
-            f"notebook {notebook} has run; times differ from run to run and stand in costs.csv"
-            if timed
-            else f"notebook {notebook} has run but stored no such value"
-        )
+        return f"notebook {notebook} has run but stored no such value"
     return f"notebook {notebook} has not run"
 
 
@@ -254,20 +100,19 @@ def results(paper_key: str, profile: str) -> tuple[dict, dict]:
 
 
 def verdict_table(paper_key: str, profile: str) -> pd.DataFrame:
-    """One row for every published number that a notebook is to regenerate.
+    """One row for every published number that a notebook is to regenerate, and for every one that
+    is impossible.
 
-    Numbers that a publication only cites from others have no notebook and are left out unless they
-    are impossible.
+    Citations and limits of axes are left out: nothing here regenerates them.
 
     Returns
     -------
     pandas.DataFrame
-        Columns artefact, value (its id), published (as printed), unit, decimals, ours, low, high,
-        leak_free, leak_free_low, leak_free_high, n, verdict, why, note, data, fingerprint,
-        notebook; in the publication's order.
+        Columns `COLUMNS`; value is the id, kind that of the printed number; in the publication's
+        order.
     """
     paper = papers.load(paper_key)
-    flagged = forensics.impossible_ids(paper)
+    impossible, doubted = forensics.impossible_ids(paper), forensics.inconsistent_ids(paper)
     listed, stored = results(paper_key, profile)
     home = {a.id: a.notebook for a in paper.artefacts}
     claims = {f"claims/{c.id}": c for c in paper.claims}
@@ -275,75 +120,63 @@ def verdict_table(paper_key: str, profile: str) -> pd.DataFrame:
     for key, number in paper.values.items():
         claim = claims.get(key)
         notebook = claim.notebook if claim else home[number.artefact]
-        if notebook or key in flagged:
-            found = verdict_of(
-                paper,
-                number,
-                stored.get(key, {}),
-                relation=_relation(claim),
-                impossible=flagged.get(key),
+        if key in impossible or (notebook and number.kind not in UNLISTED):
+            around = Circumstances(
+                impossible=impossible.get(key, ""),
+                inconsistent=doubted.get(key, ""),
                 missing=_why_missing(number, notebook, listed, profile),
+                relation=claim.relation if claim else "=",
             )
-            rows.append(
-                _row(key, number, stored.get(key, {}), found, notebook=notebook, claim=claim)
-            )
-    columns = [
-        "artefact",
-        "value",
-        "published",
-        "unit",
-        "decimals",
-        *NUMBERS,
-        "n",
-        "verdict",
-        "why",
-        "note",
-        "data",
-        "fingerprint",
-        "notebook",
-    ]
-    return pd.DataFrame(rows, columns=columns)
+            found = verdict_of(paper, number, stored.get(key, {}), around)
+            rows.append(_row(number, stored.get(key, {}), found, notebook=notebook, claim=claim))
+    return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def verdict_of(paper, number, entry: dict, relation="=", impossible=None, missing=None) -> Verdict:
-    """`verdict` of a `kit.published.papers.Published` number and the entry of values.json (empty:
-    none).
-    """
-    return verdict(
-        number.value,
-        **{name: entry.get(name) for name in NUMBERS},
-        decimals=number.decimals,
-        unit=number.unit,
-        relation=relation,
-        data_embedded=entry.get("embedded", False),
-        data=entry.get("data"),
-        other_data=_other_data(paper, entry),
-        stand_in=entry.get("stand_in"),
-        reductions=entry.get("reductions", ()),
-        impossible=impossible,
-        missing=missing,
+def verdict_of(
+    paper: papers.Paper, number: papers.Published, entry: dict, around: Circumstances
+) -> Verdict:
+    """The verdict on a number and its entry of values.json (empty: none)."""
+    resized = artefacts.resized(entry.get("data"), entry.get("fingerprint"))
+    around = Circumstances(
+        impossible=around.impossible,
+        inconsistent=around.inconsistent,
+        missing=around.missing,
+        hurdles=hurdles(paper, entry, resized),
+        relation=around.relation,
+    )
+    return verdict(paper, number, _ours(entry), around, _ours(entry, "leak_free"))
+
+
+def _ours(entry: dict, which: str = "ours") -> Ours | None:
+    """A stored value as `Ours`; `which` is "ours" or "leak_free"."""
+    if entry.get(which) is None:
+        return None
+    prefix = "" if which == "ours" else "leak_free_"
+    return Ours(
+        estimate=entry[which],
+        low=entry.get(f"{prefix}low"),
+        high=entry.get(f"{prefix}high"),
+        n=entry.get(f"{prefix}n"),
+        groups=entry.get(f"{prefix}groups"),
+        seeds=entry.get("seeds"),
+        seed_sd=entry.get("seed_sd") or 0.0,
     )
 
 
-def _relation(claim) -> str:
-    """A claim whose id ends in -above or -below states on which side of its value a
-    quantity lies.
-    """
-    ending = claim.id.rsplit("-", 1)[-1] if claim else ""
-    return {"above": ">", "below": "<"}.get(ending, "=")
-
-
-def _row(key, number, entry, found, *, notebook, claim) -> dict:
+def _row(number, entry, found, *, notebook, claim) -> dict:
     numbers = {name: math.nan if entry.get(name) is None else entry[name] for name in NUMBERS}
     note = "; ".join(filter(None, [claim.text if claim else "", number.note]))
     return {
         "artefact": number.artefact,
-        "value": key,
+        "value": number.id,
+        "kind": number.kind,
         "published": number.printed,
         "unit": number.unit,
         "decimals": number.decimals,
         **numbers,
         "n": entry.get("n") or number.n,
+        "groups": entry.get("groups"),
+        "seeds": entry.get("seeds"),
         "verdict": found.kind,
         "why": found.why,
         "note": note,
@@ -392,47 +225,48 @@ def printed(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def coverage(profile: str) -> pd.DataFrame:
-    """How far a profile has come: one row for the audit and for each publication, artefacts by
-    status and numbers by verdict.
+    """How far a profile has come: one row for the audit and for each publication.
 
     Returns
     -------
     pandas.DataFrame
-        Columns paper, artefacts, written, missing, failed, numbers, then the first four of `KINDS`
-        and "no value" (ints); last row "all".
+        Columns paper; conclusions, answered (in this run), decided (on the publication); results,
+        then these by verdict: the first six of `JUDGED` and "no value"; counts, counts supported,
+        counts contradicted; other (costs, settings, repetitions); artefacts, written, missing,
+        failed. Ints; last row "all".
     """
-    names = [
-        "paper",
-        "artefacts",
-        "written",
-        "missing",
-        "failed",
-        "numbers",
-        *KINDS[:-1],
-        "no value",
-    ]
     expected = [e for e in artefacts.all_expected() if e["paper"] != "summary"]
     rows = [
         _progress(key, profile, {e["id"] for e in expected if e["paper"] == key})
         for key in dict.fromkeys(e["paper"] for e in expected)
     ]
-    table = pd.DataFrame(rows, columns=names)
+    table = pd.DataFrame(rows)
     total = {"paper": "all", **table.drop(columns="paper").sum().astype(int).to_dict()}
-    return pd.DataFrame([*rows, total], columns=names)
+    return pd.DataFrame([*rows, total])
 
 
 def _progress(key: str, profile: str, ids: set) -> dict:
     listed, _ = results(key, profile)
     state = [listed.get(i, {}).get("status", "missing") for i in sorted(ids)]
-    published = papers.keys()
-    kinds = list(verdict_table(key, profile)["verdict"]) if key in published else []
+    known = papers.keys()
+    table = verdict_table(key, profile) if key in known else pd.DataFrame(columns=COLUMNS)
+    found = conclusions.table(key, profile) if key in known else []
+    kinds = table.loc[table["kind"] == "result", "verdict"].tolist()
+    counts = table.loc[table["kind"] == "count", "verdict"].tolist()
     return {
         "paper": key,
+        "conclusions": len(found),
+        "answered": sum(c["answer"] != "missing" for c in found),
+        "decided": sum(c["verdict"] in COMPARED[:2] for c in found),
+        "results": len(kinds),
+        **{kind: kinds.count(kind) for kind in JUDGED[:-1]},
+        "no value": kinds.count("missing"),
+        "counts": len(counts),
+        "counts supported": counts.count(answers.SUPPORTED),
+        "counts contradicted": counts.count(answers.CONTRADICTED),
+        "other": len(table) - len(kinds) - len(counts),
         "artefacts": len(ids),
         **{s: state.count(s) for s in ("written", "missing", "failed")},
-        "numbers": len(kinds),
-        **{kind: kinds.count(kind) for kind in KINDS[:-1]},
-        "no value": kinds.count("missing"),
     }
 
 
@@ -456,7 +290,12 @@ def gaps(table: pd.DataFrame, unit: str = "%", most: int = 40) -> pd.DataFrame:
         leak_free_low, leak_free_high, each minus the published number, nan where absent.
     """
     rows = (
-        table[table["verdict"].isin(KINDS[:2]) & (table["unit"] == unit)]
+        table[
+            table["verdict"].isin(COMPARED)
+            & (table["unit"] == unit)
+            & (table["kind"] == "result")
+            & ~table["value"].str.contains(".variance/", regex=False)
+        ]
         .head(most)
         .set_index("value")
     )

@@ -5,12 +5,14 @@ Pure functions of tables and dictionaries; which words and columns a study print
 """
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
+from scipy import stats as sps
 
-from kit.evaluation import stats
+from kit.evaluation import agreement, metrics, resampling, stats
+from kit.report import artefacts, refreshed
 from kit.report import results as report_results
 
 
@@ -217,3 +219,100 @@ def plain(value: object, between: str = ", ") -> str:
     if isinstance(value, list | tuple):
         return between.join(plain(part) for part in value)
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+# --- evidence for the publications' conclusions ---------------------------------------------------
+
+
+def paired_shares(first: pd.DataFrame, second: pd.DataFrame) -> stats.Interval:
+    """Accuracy of the first of two models minus that of the second on the same images, in points,
+    with Newcombe's paired interval; copies of an image count as one.
+
+    Parameters
+    ----------
+    first, second : pandas.DataFrame
+        Predictions tables of the same images, in any order.
+    """
+    second = second.set_index("image_id").loc[first["image_id"]].reset_index()
+    groups = first["group"].tolist() if "group" in first else None
+    return agreement.paired_difference(
+        metrics.correct(first), metrics.correct(second), groups
+    ).scaled(100)
+
+
+def paired_areas(
+    first: pd.DataFrame, second: pd.DataFrame, resamples: int = 1000
+) -> stats.Interval | None:
+    """Area under the ROC curve of the first minus that of the second of two binary models on the
+    same images, in points, by a bootstrap over duplicate groups; None with one class.
+    """
+    if first["label"].nunique() < 2:
+        return None
+    found = resampling.bootstrap_difference(
+        first, second, "auc", resamples=resamples, by_group="group" in first
+    )
+    return replace(found, n=len(first)).scaled(100)
+
+
+def over_folds(differences: Sequence[float], test_over_train: float = 0.0) -> stats.Interval:
+    """Mean of paired differences with its 95 % t interval: over folds or resampled splits, whose
+    training parts overlap (`test_over_train` above 0), or over independent seeds.
+
+    Ends are NaN with one difference, or where all are the same.
+    """
+    values = np.asarray(differences, float).ravel()
+    if len(values) < 2:
+        mean = float(values.mean()) if len(values) else np.nan
+        return stats.Interval(mean, np.nan, np.nan, 0.95, len(values), "no interval")
+    test = stats.corrected_resampled_t(values, test_over_train)
+    error = abs(test.estimate / test.statistic) if test.statistic else 0.0
+    if test.statistic == 0:
+        error = float(values.std(ddof=1) * np.sqrt(1 / len(values) + test_over_train))
+    half = float(sps.t.ppf(0.975, len(values) - 1)) * error
+    return stats.Interval(
+        test.estimate,
+        test.estimate - half,
+        test.estimate + half,
+        level=0.95,
+        n=len(values),
+        method="corrected resampled t" if test_over_train else "paired t",
+    )
+
+
+def over_ratios(first: Sequence[float], second: Sequence[float]) -> stats.Interval:
+    """Geometric mean of first over second, paired, with the t interval of its logarithm."""
+    found = over_folds(np.log(np.asarray(first, float) / np.asarray(second, float)))
+    low, middle, high = (float(np.exp(x)) for x in (found.low, found.estimate, found.high))
+    return stats.Interval(middle, low, high, level=0.95, n=found.n, method="t of the logarithm")
+
+
+def store_evidence(
+    out: artefacts.Artefacts | refreshed.Evidence,
+    conclusion: str,
+    parts: Mapping[str, stats.Interval | None] | stats.Interval | None,
+    **more,
+) -> None:
+    """Store what a run found on a conclusion; parts without a finite interval are left out, and the
+    conclusion with a printed sentence if none is left.
+
+    Parameters
+    ----------
+    out : kit.report.artefacts.Artefacts
+        Writer with the data, stand-ins and reductions of the comparison.
+    conclusion : str
+        Its id in the publication's file.
+    parts : Interval, or mapping of name -> Interval
+        First minus second in the unit of the conclusion.
+    more
+        seeds, groups, data, exact of :meth:`kit.report.artefacts.Artefacts.evidence`.
+    """
+    named = dict(parts) if isinstance(parts, Mapping) else {"": parts}
+    known = {
+        name: part
+        for name, part in named.items()
+        if part is not None and np.isfinite([part.estimate, part.low, part.high]).all()
+    }
+    if not known:
+        print(f"no evidence on {conclusion}: no interval could be computed", flush=True)
+        return
+    out.evidence(conclusion, known, **more)

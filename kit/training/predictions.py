@@ -12,7 +12,7 @@ import os
 import numpy as np
 import pandas as pd
 
-from kit import compat, files, record
+from kit import compat, files, record, rehearsal
 from kit.data import batches as batches_module
 from kit.data import inputs as data_inputs
 from kit.errors import KitError
@@ -253,6 +253,9 @@ def predict(
     if weights not in WEIGHTS:
         raise NoWeights(f"There are no weights {weights!r}; choose one of {', '.join(WEIGHTS)}.")
     rows = np.asarray(rows)
+    if rehearsal.active():
+        classes = len(np.unique(inputs.labels))
+        rows = rehearsal.few(inputs.labels, rows, rehearsal.PREDICTED * classes)
     key = files.digest(
         {"data": inputs.facts, "images": inputs.index["image_id"].to_numpy()[rows].tolist()}
     )

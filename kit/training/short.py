@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from kit import compat, record
+from kit import compat, record, rehearsal
 from kit.data.augment import crop_rotate, mixing
 from kit.data.inputs import Inputs
 from kit.evaluation import metrics
@@ -29,6 +29,7 @@ from kit.models import architectures
 from kit.models.astrocytes import Astrocytes
 from kit.training import losses, optimizers
 from kit.training import predictions as training_predictions
+from kit.training import rehearsed as training_rehearsed
 from kit.training.config import Diverged
 from kit.training.short_network import BadShortTraining, Course, Network, Trained, batches_of
 
@@ -261,6 +262,14 @@ class Trainer:
                 f"factors has {len(factors)} rows for {epochs} epochs; give a pair (Str, Weak) for "
                 "each."
             )
+        rehearsed = None
+        if rehearsal.active():
+            asked = {"epochs": epochs, "size": size, "batch": batch_size, "seed": seed}
+            rehearsed = training_rehearsed.short(
+                self.network.architecture, self.model, inputs, rows, values=values, of=asked
+            )
+            rows, epochs, batch_size = rehearsed.rows, rehearsed.epochs, rehearsed.batch
+            factors = factors if factors is None else factors[:epochs]
         loss, rate = self._begin(values, decay_mode, weights)
         pairs = (
             factors
@@ -298,6 +307,8 @@ class Trainer:
                         **(watch(epoch + 1) if watch else {}),
                     }
                 )
+        if rehearsed:
+            rehearsed.write_down([row["seconds"] for row in history])
         tally = np.array(self.astrocytes.tally).tolist() if self.astrocytes else []
         return Trained(
             self.model.get_weights(),
@@ -371,6 +382,7 @@ class Trainer:
         """
         if weights is not None:
             self.load(weights)
+        rows = _shown(inputs, rows)
         scores = self._over(self._scores, inputs, rows, size, batch_size)
         if not np.isfinite(scores).all():
             raise Diverged(
@@ -386,7 +398,7 @@ class Trainer:
         """
         if weights is not None:
             self.load(weights)
-        return self._over(self._pooled, inputs, rows, size, batch_size)
+        return self._over(self._pooled, inputs, _shown(inputs, rows), size, batch_size)
 
     def recalibrate(
         self,
@@ -421,7 +433,7 @@ class Trainer:
             v for layer in self._norms() for v in (layer.moving_mean, layer.moving_variance)
         ]
         if variables:
-            rows = np.asarray(rows)
+            rows = _shown(inputs, rows)
             resized = crop_rotate.resized_side(size) if resized is None else resized
             batches, sides = batches_of(len(rows), batch_size), (size, resized)
             with training_predictions.memory(self.network.architecture, batch_size):
@@ -479,6 +491,15 @@ class Trainer:
                 for i in range(0, len(rows), batch_size)
             ]
         return np.concatenate(found)
+
+
+def _shown(inputs: Inputs, rows) -> np.ndarray:
+    """The rows to predict: all, in a rehearsal two images a class."""
+    rows = np.asarray(rows)
+    if not rehearsal.active():
+        return rows
+    classes = len(np.unique(inputs.labels))
+    return rehearsal.few(inputs.labels, rows, rehearsal.PREDICTED * classes)
 
 
 @functools.lru_cache(maxsize=KEPT)

@@ -14,11 +14,11 @@ from dataclasses import asdict, replace
 
 import numpy as np
 
-from kit import compat, files, paths, record
+from kit import compat, files, paths, record, rehearsal
 from kit.data import batches
 from kit.data import inputs as data_inputs
 from kit.data.augment import affine
-from kit.training import predictions
+from kit.training import predictions, rehearsed
 from kit.training.config import LATER, BadConfig, Diverged, TrainConfig
 from kit.training.epochs import EpochKeeper
 
@@ -62,6 +62,8 @@ def fit(
     record.FolderBusy
         If another process trains the same run.
     """
+    if rehearsal.active():
+        config, parts = rehearsed.shortened(config, inputs, parts)
     run = _run(config, inputs, parts)
     if _reusable(run, config):
         return run
@@ -90,6 +92,8 @@ def _run(config: TrainConfig, inputs: data_inputs.Inputs, parts: dict) -> record
 
 def is_finished(config: TrainConfig, inputs: data_inputs.Inputs, parts: dict) -> bool:
     """Whether :func:`fit` would only return a finished run."""
+    if rehearsal.active():
+        config, parts = rehearsed.shortened(config, inputs, parts)
     return _reusable(_run(config, inputs, parts), config)
 
 
@@ -161,10 +165,24 @@ def _train_and_predict(run, config, build, inputs, parts, watch):
 
     keras.backend.clear_session()
     compat.deterministic(config.seed)
-    model = _compiled(config, build())
+    fresh = build()
+    timer = rehearsed.Watch(run, config, fresh, parts) if rehearsal.active() else None
+    if timer:
+        config, parts = timer.config, timer.parts
+    model = _compiled(config, fresh)
     keeper = EpochKeeper(run, config)
-    _fit_epochs(model, keeper, config=config, inputs=inputs, parts=parts, watch=watch)
+    _fit_epochs(
+        model,
+        keeper,
+        config=config,
+        inputs=inputs,
+        parts=parts,
+        watch=watch,
+        callbacks=[timer.callback()] if timer else [],
+    )
     predictions.write(run, model, keeper=keeper, config=config, inputs=inputs, parts=parts)
+    if timer:
+        timer.write_down()
     return keeper
 
 
@@ -229,7 +247,7 @@ def _build_metrics(model) -> None:
     model.reset_metrics()
 
 
-def _fit_epochs(model, keeper, config, inputs, parts, watch) -> None:
+def _fit_epochs(model, keeper, *, config, inputs, parts, watch, callbacks) -> None:
     keeper.restore(model)
     if keeper.first_epoch >= config.epochs:
         return
@@ -253,7 +271,7 @@ def _fit_epochs(model, keeper, config, inputs, parts, watch) -> None:
         steps_per_epoch=-(-len(parts["train"]) // config.batch_size),
         validation_data=watched,
         shuffle=False,
-        callbacks=[keeper.callback()],
+        callbacks=[keeper.callback(), *callbacks],
     )
 
 

@@ -323,3 +323,15 @@ def test_tests_without_variation_are_undefined_and_say_so():
     ):
         assert np.isnan(result.p)
         assert "undefined" in result.note
+
+
+def test_t_tests_on_constant_folds_are_undefined_not_certain():
+    """Rounding of floats made the spread 1e-16 and p 8e-57."""
+    a, b = [0.1 + 0.2, 0.3, 0.3], [0.5, 0.5, 0.4 + 0.1]
+    for test in (stats.pooled_t, stats.welch_t, stats.paired_t):
+        found = test(a, b)
+        assert np.isnan(found.p)
+        assert np.isnan(found.statistic)
+        assert "undefined" in found.note
+    assert np.isnan(stats.corrected_resampled_t(np.subtract(a, b), 0.5).p)
+    assert stats.welch_t([1, 1, 1], [1, 2, 3]).p < 1

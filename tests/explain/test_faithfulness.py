@@ -124,3 +124,37 @@ def test_random_maps_hit_as_often_as_the_area_says():
     assert maps.shape == (3, 20, 30)
     assert maps.max((1, 2)).tolist() == [1, 1, 1]
     assert np.array_equal(maps, faithfulness.random_maps(3, (20, 30), seed=4))
+
+
+def test_maps_are_localised_over_the_outlined_images_only(tmp_path, monkeypatch):
+    from types import SimpleNamespace
+
+    import pandas as pd
+    from PIL import Image
+
+    from kit.data import registry
+
+    facts = {"title": "T", "task": "binary", "kind": "images", "classes": ["n", "y"]}
+    facts |= {"layout": {"all": ""}, "masks": "outlined by hand"}
+    monkeypatch.setattr(registry, "_entries", lambda: {"set": facts})
+    monkeypatch.setattr(registry.paths, "data_dir", lambda: tmp_path)
+    mask = np.zeros((40, 20), np.uint8)
+    mask[:20] = 255
+    (tmp_path / "set/masks/y").mkdir(parents=True)
+    Image.fromarray(mask).save(tmp_path / "set/masks/y/1.png")
+    inputs = SimpleNamespace(index=pd.DataFrame({"image_id": ["y/0.jpg", "y/1.jpg", "y/2.jpg"]}))
+    model = SimpleNamespace(predict=lambda batch, verbose: batch.mean(axis=(1, 2)))
+    images = np.random.default_rng(0).random((3, 10, 10, 1), np.float32)
+    maps = np.zeros((3, 10, 10))
+    maps[:, 2, 2] = 1.0
+    maps[0, 2, 2], maps[0, 8, 8] = 0.0, 1.0
+    scores = faithfulness.explanation_scores(model, images, maps, "set", inputs, [0, 1, 2])
+    assert scores["outlined"] == 1
+    assert scores["pointing"] == 1.0
+    assert scores["energy"] == 1.0
+    assert scores["energy_uniform"] == pytest.approx(0.5)
+    scores = faithfulness.explanation_scores(
+        model, images[[0, 2]], maps[[0, 2]], "set", inputs, [0, 2]
+    )
+    assert scores["outlined"] == 0
+    assert "pointing" not in scores

@@ -528,3 +528,57 @@ def test_resnet50v2_takes_a_local_file_of_the_published_format(empty_machine, mo
     )
     assert provenance["md5"] == weights.KERAS_FILES["resnet50v2"][2]
     assert weights.resolve_backbone("auto").stand_in is None
+
+
+# --- MobileNetV2 from a quantised model -----------------------------------------------------------
+
+
+@pytest.fixture
+def dequantised(empty_machine, monkeypatch):
+    """A file in the layout of Keras' notop file under the other name, in the folder KIT_WEIGHTS."""
+    folder = empty_machine / "own"
+    folder.mkdir()
+    keras.utils.set_random_seed(3)
+    model = backbones.build("mobilenetv2", 96)
+    name, _ = weights.QUANTISED["mobilenetv2"]
+    model.save_weights(folder / "x.weights.h5")
+    (folder / "x.weights.h5").rename(folder / name)
+    monkeypatch.setenv("KIT_WEIGHTS", str(folder))
+    monkeypatch.setattr(
+        weights, "QUANTISED", {"mobilenetv2": (name, weights.checksum(folder / name))}
+    )
+    monkeypatch.setattr(
+        pretrained, "_load_keras", lambda made, path: made.set_weights(model.get_weights())
+    )
+    return folder / name, model
+
+
+def test_weights_of_a_quantised_model_are_taken_under_their_own_name_only(dequantised):
+    path, model = dequantised
+    start = weights.initialisation("mobilenetv2")
+    assert start.weights == "imagenet_quantised"
+    assert "8-bit" in start.stand_in
+    assert "in place of Keras' own" in start.stand_in
+    with pytest.raises(weights.WeightsUnavailable):
+        weights.initialisation("mobilenetv2", "imagenet")
+    assert weights.initialisation("mobilenetv2", None).weights is None
+    assert weights.initialisation("vgg19").weights is None
+    with pytest.raises(weights.WeightsUnavailable, match="quantised vgg19"):
+        weights.initialisation("vgg19", "imagenet_quantised")
+    made = backbones.fine_tuned("mobilenetv2", 96, weights=start.weights)
+    np.testing.assert_array_equal(made.get_layer("Conv1").get_weights()[0], model.get_weights()[0])
+    facts = pretrained.load(backbones.build("mobilenetv2", 96), "mobilenetv2", start.weights)
+    assert facts["file"] == path.name
+    assert "quant.tflite" in facts["source"]
+
+
+def test_the_quantised_file_is_never_taken_for_keras_own(dequantised):
+    path, _ = dequantised
+    keras_name = weights.KERAS_FILES["mobilenetv2"][1]
+    (path.parent / keras_name).write_bytes(path.read_bytes())
+    with pytest.raises(weights.DamagedWeights, match="is not Keras' file"):
+        weights.find("mobilenetv2")
+    (path.parent / keras_name).unlink()
+    path.write_bytes(b"\x89HDF\r\n\x1a\nanother")
+    with pytest.raises(weights.DamagedWeights, match="not the published file"):
+        weights.initialisation("mobilenetv2")

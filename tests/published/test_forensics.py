@@ -238,7 +238,7 @@ def test_br35h_sensitivity_is_the_accuracy():
 def test_br35h_fold_accuracies():
     reachable = "table-1/tl.fold3/accuracy"
     folds = {f"table-1/{m}.fold{i}/accuracy" for m in ("cnn", "tl") for i in (1, 2, 3)}
-    assert ids(found("br35h", "fraction", "impossible")) == folds - {reachable}
+    assert ids(found("br35h", "fraction", "inconsistent")) == folds - {reachable}
     assert any(
         "2,477" in f.sentence and set(f.value_ids) == folds
         for f in found("br35h", "fraction", "unexplained")
@@ -309,6 +309,41 @@ def test_cad_contradictions():
     assert ids(found("cad", "sum")) == {"claims/inceptionv3.meningioma-true.total"}
 
 
+def test_impossible_is_for_what_no_data_can_give():
+    """An n that is inferred and a second printed table prove a contradiction only."""
+    for key, value_id in (
+        ("br35h", "table-1/cnn.fold1/accuracy"),
+        ("cad", "table-4/mobilenetv2.pituitary/precision"),
+        ("cad", "table-4/inceptionv3.notumor/recall"),
+        ("lease", "table-3/darts/parameters"),
+        ("astrocytes", "table-4-8/breakhis.mobilenetv3-large/cnn_mcc"),
+    ):
+        assert value_id not in forensics.impossible_ids(key)
+        assert value_id in forensics.inconsistent_ids(key)
+    assert "table-4/mobilenetv2/accuracy" in forensics.impossible_ids("cad")
+    assert (
+        "a third of the 2400" in forensics.inconsistent_ids("br35h")["table-1/cnn.fold1/accuracy"]
+    )
+
+
+def test_what_a_printed_matrix_confirms_is_not_in_doubt():
+    doubted = set(forensics.inconsistent_ids("cad")) | set(forensics.impossible_ids("cad"))
+    assert "table-4/mobilenetv2.pituitary/precision" in doubted
+    assert "table-4/mobilenetv2.pituitary/recall" not in doubted
+    assert "table-4/mobilenetv2.pituitary/f1" not in doubted
+    assert "table-5/mobilenetv2/accuracy" not in doubted
+
+
+def test_a_stated_n_at_fault_puts_no_value_in_doubt():
+    assert not any("table-4-2/breakhis" in i for i in forensics.inconsistent_ids("astrocytes"))
+
+
+def test_a_wrong_unit_puts_no_variance_in_doubt():
+    doubted = forensics.inconsistent_ids("br35h")
+    assert "table-1/cnn.variance/accuracy" not in doubted
+    assert {"claims/t-test.cnn-sd", "claims/t-test.t"} <= set(doubted)
+
+
 def test_lease_accuracies():
     assert {
         papers.load("lease").values[i].value for i in ids(found("lease", "fraction", "impossible"))
@@ -327,7 +362,7 @@ def test_lease_macro_metrics_and_parameters():
     assert "resnet101" not in rows
     assert len(found("lease", "specificity", "impossible")) == 11
     assert ids(found("lease", "recall")) == {"table-3/lease-pcdarts.gamma0.5/recall"}
-    assert len(ids(found("lease", "bounds", "impossible"))) == 8
+    assert len(ids(found("lease", "bounds", "inconsistent"))) == 8
     assert ids(found("lease", "extreme")) == {"claims/best-auc"}
     assert len(found("lease", "less")) == 3
 
@@ -344,7 +379,7 @@ def test_thesis():
     assert ids(found("astrocytes", "order")) > {"table-4-8/cifar-100.mobilenetv3-large/cngn_mcc"}
     assert len(found("astrocytes", "order")) == 1
     assert "table-4-8/cifar-100.mobilenetv3-large/cngn_mcc" in ids(
-        found("astrocytes", "balanced_mcc", "impossible")
+        found("astrocytes", "balanced_mcc", "inconsistent")
     )
     assert {
         "table-4-8/cifar-100.mobilenetv3-large/cnn_mcc",

@@ -11,7 +11,7 @@ import yaml
 from kit import paths
 from kit.data import registry
 from kit.errors import KitError
-from kit.published import papers
+from kit.published import papers, schema
 
 COUNTS = {
     "br35h": 10,
@@ -63,6 +63,63 @@ def test_known_values():
     assert paper.artefact("graphic-4").kind == "figure"
 
 
+KINDS = {
+    "br35h": {
+        "table-1/cnn.fold1/accuracy": "result",
+        "graphic-4/cnn/auc": "repeat",
+        "claims/t-test.p-above": "setting",
+        "claims/time-per-fold.cnn": "cost",
+        "claims/literature.naseer-2021": "citation",
+    },
+    "cad": {
+        "figure-8/vgg19.glioma/glioma": "repeat",
+        "table-4/vgg19.glioma/recall": "result",
+        "table-5/vgg19/accuracy": "repeat",
+        "table-5/mobilenetv2/accuracy": "result",
+        "table-5/vgg19/parameters": "count",
+        "figure-12/axis.accuracy/low": "axis",
+        "figure-10/all-three/errors": "result",
+        "figure-10/vgg19/errors": None,
+    },
+    "astrocytes": {"table-4-2/cifar-10.regnety-400mf/delta": "repeat"},
+    "gencnn": {"table-3-5/cell-1/lr": "setting", "table-3-5/cell-1/validation_mcc": "result"},
+}
+
+
+@pytest.mark.parametrize("key", KINDS)
+def test_kinds_of_printed_values(key):
+    values = papers.load(key).values
+    found = {i: values[i].kind if i in values else None for i in KINDS[key]}
+    assert found == KINDS[key]
+
+
+@pytest.mark.parametrize("key", COUNTS)
+def test_every_printed_value_has_a_kind_and_no_recorded_one_has(key):
+    paper = papers.load(key)
+    assert {v.kind for v in paper.values.values()} <= set(schema.VALUE_KINDS)
+    assert {v.kind for v in paper.recorded.values()} <= {""}
+    cited = [i for i, v in paper.values.items() if v.kind == "citation"]
+    assert all(paper.values[i].literature for i in cited)
+
+
+def test_no_operation_count_is_stored_finer_than_printed():
+    """The cells beside them hold the text as printed, "4.5 G": same digits, same magnitude."""
+    paper, scale = papers.load("gencnn"), {"GFLOPs": "G", "MFLOPs": "M"}
+    printed = {i: t.replace(" ", "") for i, t in paper.texts.items() if i.endswith("flops_printed")}
+    assert len(printed) == 9
+    for text_id, text in printed.items():
+        entry = paper.values[text_id.replace("flops_printed", "flops")]
+        assert f"{entry.printed}{scale[entry.unit]}" == text
+
+
+def test_a_table_repeats_a_value_with_no_more_digits_than_it_prints():
+    """Table 7 and the text of the CAD paper print 98.7 %, Tables 4 and 5 98.70 %."""
+    values = papers.load("cad").values
+    assert values["table-7/resnet50/accuracy"].printed == "98.7"
+    assert values["claims/best-accuracy"].printed == "98.7"
+    assert values["table-5/resnet50/accuracy"].printed == "98.70"
+
+
 def _write(folder, change):
     raw = yaml.safe_load((paths.papers_dir() / "br35h.yml").read_text())
     raw = copy.deepcopy(raw)
@@ -89,6 +146,11 @@ BREAKS = {
     "flat mapping": lambda raw: raw["hyperparameters"].update(nested={"a": 1}),
     "needs the keys issue, use, where": lambda raw: raw["slips"].append({"where": "here"}),
     "unknown fields": lambda raw: raw["claims"][0].update(vale=1),
+    "accuracy needs a kind, one of result": lambda raw: raw["artefacts"][0]["blocks"][0].pop(
+        "kind"
+    ),
+    "t-test.t needs a kind": lambda raw: raw["claims"][0].update(kind="number"),
+    "relation of claim t-test.t": lambda raw: raw["claims"][0].update(relation="above"),
 }
 
 

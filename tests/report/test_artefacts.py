@@ -294,6 +294,7 @@ def test_expected_covers_every_paper_and_the_notebooks_own(folders):
     assert {e["id"] for e in artefacts.expected("90_tables_and_figures")} == {
         "table-coverage",
         "figure-verdicts",
+        "table-conclusions",
         "table-forensics",
         "table-verdicts",
     }

@@ -1,8 +1,11 @@
 """What all studies share: trainings that fail, differences over seeds, cells and settings."""
 
+from typing import ClassVar
+
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats as sps
 
 from kit.evaluation import stats
 from kit.report import results as report_results
@@ -83,3 +86,76 @@ def test_settings_are_printed_plainly(value, text):
     assert shared.plain(value) == text
     table = shared.settings_table([("name", value)], ["setting", "here"])
     assert table.to_dict("records") == [{"setting": "name", "here": text}]
+
+
+# --- evidence -------------------------------------------------------------------------------------
+
+
+def test_differences_over_folds_know_that_folds_overlap():
+    values = [0.4, 1.0, -0.2, 0.9]
+    plain, folds = shared.over_folds(values), shared.over_folds(values, 1 / 3)
+    expected = sps.t.interval(0.95, 3, np.mean(values), sps.sem(values))
+    assert (plain.low, plain.high) == pytest.approx(expected)
+    wider = np.sqrt((1 / 4 + 1 / 3) / (1 / 4))
+    assert folds.high - folds.low == pytest.approx(wider * (plain.high - plain.low))
+    even = shared.over_folds([-1.0, 1.0])
+    assert even.estimate == 0
+    assert even.high == pytest.approx(sps.t.ppf(0.975, 1) * 1.0)
+
+
+@pytest.mark.parametrize("values", [[], [1.0], [0.5, 0.5, 0.5]])
+def test_differences_that_allow_no_interval_have_none(values):
+    assert not np.isfinite(shared.over_folds(values).low)
+
+
+def test_ratios_are_geometric_means():
+    found = shared.over_ratios([1, 2, 4.4], [2, 4, 8])
+    assert found.estimate == pytest.approx((0.5 * 0.5 * 0.55) ** (1 / 3))
+    assert 0 < found.low < found.estimate < found.high
+
+
+def test_paired_shares_align_images_and_count_copies_once():
+    draw = np.random.default_rng(0)
+    n = 120
+    label = draw.integers(0, 2, n)
+    frames = []
+    for rate in (0.95, 0.8):
+        right = draw.random(n) < rate
+        score = np.where(right, label, 1 - label).astype(float)
+        frames.append(
+            pd.DataFrame(
+                {
+                    "image_id": [f"i{i}" for i in range(n)],
+                    "group": np.arange(n) // 2,
+                    "label": label,
+                    "score_0": 1 - score,
+                    "score_1": score,
+                }
+            )
+        )
+    first, second = frames
+    found = shared.paired_shares(first, second.sample(frac=1, random_state=0))
+    assert found.low > 0
+    single = shared.paired_shares(first.assign(group=range(n)), second)
+    assert found.estimate == single.estimate
+    assert found.high - found.low > single.high - single.low
+    area = shared.paired_areas(first, second, 200)
+    assert area.low < area.estimate < area.high
+    assert shared.paired_areas(first[first.label == 1], second[second.label == 1]) is None
+
+
+def test_evidence_without_an_interval_is_said_and_not_stored(capsys):
+    class Out:
+        stored: ClassVar[list] = []
+
+        def evidence(self, *arguments, **more):
+            self.stored.append((arguments, more))
+
+    out = Out()
+    shared.store_evidence(out, "x", shared.over_folds([1.0]))
+    shared.store_evidence(out, "x", None)
+    assert not out.stored
+    assert capsys.readouterr().out.count("no evidence on x") == 2
+    shared.store_evidence(out, "x", {"a": shared.over_folds([1, 2]), "b": None}, seeds=2)
+    assert list(out.stored[0][0][1]) == ["a"]
+    assert out.stored[0][1] == {"seeds": 2}

@@ -175,16 +175,7 @@ class ODE:
             parents=tuple(parents),
         )
         key = None
-        candidate.reason = self.space.reason(genes)
-        if (
-            candidate.reason is None
-            and self.settings.most_cost is not None
-            and self.space.cost(genes) > self.settings.most_cost
-        ):
-            candidate.reason, candidate.rejected = (
-                f"it costs {self.space.cost(genes):.3g}, above {self.settings.most_cost:.3g}",
-                True,
-            )
+        candidate.reason, candidate.rejected = self._unfit(genes)
         if candidate.reason is not None:
             candidate.feasible, candidate.fitness = False, self._worst()
         else:
@@ -202,6 +193,13 @@ class ODE:
         self.batch.append(candidate)
         return candidate
 
+    def _unfit(self, genes) -> tuple:
+        """Why genes are not to be trained (None if they are), and whether for their cost alone."""
+        reason, most = self.space.reason(genes), self.settings.most_cost
+        if reason is None and most is not None and (cost := self.space.cost(genes)) > most:
+            return f"it costs {cost:.3g}, above {most:.3g}", True
+        return reason, False
+
     def _key(self, genes):
         return None if self.settings.dedup == "none" else self.space.key(genes, self.settings.dedup)
 
@@ -213,9 +211,11 @@ class ODE:
         )
 
     def _uniform(self):
-        """Uniform genes that are no duplicate of a candidate that is trained, if there are such."""
+        """Uniform genes that are no duplicate and, if asked for, feasible, if there are such."""
         for _ in range(REDRAWS):
             genes = self.streams["initial"].uniform(size=self.space.genes)
+            if self.settings.infeasible == "redrawn" and self._unfit(genes)[0] is not None:
+                continue
             key = None if self.space.reason(genes) else self._key(genes)
             if key is None or key not in self._seen:
                 break

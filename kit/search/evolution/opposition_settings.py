@@ -23,11 +23,13 @@ tie_break       False                              True: told values decide betw
 numbering       "paper": one number is skipped     "all": every candidate that is logged
                 after the initial set, and
                 duplicates have none
+infeasible      "kept": in the initial set, with   "redrawn": random genomes are drawn until
+                the worst fitness                  they can be trained
 exclude_target  False: a donor may be the target   False
 ==============  =================================  ===============================================
 
-In both, infeasible candidates of the initial set stay in the race with the worst fitness, and a
-trial that equals its target's fitness replaces it.
+In both, infeasible opposites and trials stay in the race with the worst fitness, and a trial that
+equals its target's fitness replaces it.
 """
 
 import math
@@ -48,6 +50,7 @@ MODES = {
         "best_ties": "latest",
         "tie_break": False,
         "numbering": "paper",
+        "infeasible": "kept",
     },
     "clean": {
         "dedup": "phenotype",
@@ -59,6 +62,7 @@ MODES = {
         "best_ties": "first",
         "tie_break": True,
         "numbering": "all",
+        "infeasible": "redrawn",
     },
 }
 _CHOICES = {
@@ -69,6 +73,7 @@ _CHOICES = {
     "stop": ("over", "exact"),
     "best_ties": ("latest", "first"),
     "numbering": ("paper", "all"),
+    "infeasible": ("kept", "redrawn"),
 }
 
 
@@ -96,7 +101,7 @@ class ODESettings:
         "paper" or "clean".
     dedup : str, optional
         Kind of key that is asked of the space; "none" trains duplicates.
-    cached, streams, stop, best_ties, numbering : str, optional
+    cached, streams, stop, best_ties, numbering, infeasible : str, optional
     worst : tuple of float, optional
         Fitness of infeasible and failed candidates of the initial set, and of later ones; no real
         fitness may lie below.
@@ -131,6 +136,7 @@ class ODESettings:
     best_ties: str | None = None
     tie_break: bool | None = None
     numbering: str | None = None
+    infeasible: str | None = None
     exclude_target: bool = False
     most_cost: float | None = None
     patience: int = 50

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from kit.search.nas2d.hypergradient import central_difference, derivatives, differentiable
+from kit.search.nas2d.hypergradient import derivatives, differentiable
 from kit.search.nas2d.lease_settings import LeaseSettings
 from kit.training.rules import norm
 
@@ -116,25 +116,21 @@ def explain(
     batch: tuple,
     delta0: tf.Tensor,
     settings: LeaseSettings,
-    mode: str,
+    *,
+    product: bool = True,
 ) -> tuple:
     """Level II, and a function that takes the gradient in the shown images back to (E',
-    architecture).
+    architecture), exactly; None with ``product=False``, which is cheaper.
     """
     also = [*weights, *arch] if settings.through == "total" else weights
 
     def change(delta):
         return _change(players.quiet, weights, arch, batch, delta=delta, settings=settings)
 
-    if mode == "exact":
-        value, (gradient,), product = differentiable(lambda: change(delta0), [delta0], also)
+    if product:
+        value, (gradient,), times = differentiable(lambda: change(delta0), [delta0], also)
     else:
         value, (gradient,) = derivatives(lambda: change(delta0), [delta0])
-
-        def product(v):
-            return central_difference(
-                lambda at: derivatives(lambda: change(at[0]), also)[1], [delta0], v, settings.radius
-            )
 
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(gradient)
@@ -142,7 +138,7 @@ def explain(
         images = shown(delta, batch[0], settings)
 
     def pull_back(vector):
-        back = product(
+        back = times(
             [
                 tape.gradient(
                     images,
@@ -154,4 +150,4 @@ def explain(
         )
         return back[: len(weights)], back[len(weights) :]
 
-    return Explanation(delta, images, value, norm([gradient])), pull_back
+    return Explanation(delta, images, value, norm([gradient])), pull_back if product else None

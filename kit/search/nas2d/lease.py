@@ -6,8 +6,10 @@ step; a perturbation delta of the images is moved to change the prediction of E'
 takes a training step on delta' times the images; the architecture is judged by the validation
 losses of E' and W'. The paper prints the derivatives as a chain of matrix products approximated by
 central differences. The chain is evaluated from the right, so that it needs three products with
-vectors; the last, in the explainer, is shared by both terms. All three are exact by default, by
-differentiating each stage once more, which costs no more than the differences.
+vectors; the last, in the explainer, is shared by both terms. The first two are always exact, by
+differentiating their stage once more: their differences, for which the paper prints no radius, are
+mostly noise in float32 (ReLU and BatchNorm flip within any step that rounding survives). The last,
+equation 12, is exact by default and a difference of the printed radius with `mode="finite"`.
 
 No code of the authors is known and the paper leaves twenty questions open;
 `LeaseSettings` names them and says how they are answered by default. Two matter most: the
@@ -29,7 +31,6 @@ from kit.search.nas2d.explanations import (  # noqa: F401
 )
 from kit.search.nas2d.hypergradient import (
     Unrolled,
-    central_difference,
     check_mode,
     cross_entropy,
     derivatives,
@@ -119,8 +120,8 @@ def teach(  # noqa: PLR0913 (two networks, their states and batches)
     )
     batch = lecture or train
     explanation, _ = explain(
-        players, step.weights, arch, batch, delta0=delta0, settings=settings, mode="finite"
-    )  # no product is asked for: the cheaper to build
+        players, step.weights, arch, batch, delta0=delta0, settings=settings, product=False
+    )
     loss, gradients = derivatives(
         lambda: cross_entropy(audience(audience_weights, explanation.shown), batch[1]),
         audience_weights,
@@ -177,6 +178,7 @@ def lease_gradient(  # noqa: PLR0913 (two networks, their states and batches)
         Of the explainer's term in the base method. The first order takes it at E, as PC-DARTS and
         P-DARTS do, the second at E'; the audience's term goes through E' always.
     mode : {"exact", "finite"}
+        How the product in the explainer is taken; "finite" is equation 12.
     quiet : callable or None
         The explainer without skip dropout; None: there is none.
     lecture : pair or None
@@ -184,8 +186,8 @@ def lease_gradient(  # noqa: PLR0913 (two networks, their states and batches)
     separate : bool
         Second order: keep the two terms apart, at the price of one more product.
     plain : callable or None
-        `explainer` without ``tf.function``, for the pass that the exact mode differentiates twice;
-        `quiet` and `audience` should have none in this mode.
+        `explainer` without ``tf.function``, for the passes that are differentiated twice; `quiet`
+        and `audience` should have none.
 
     Returns
     -------
@@ -197,7 +199,7 @@ def lease_gradient(  # noqa: PLR0913 (two networks, their states and batches)
     """
     check_mode(mode)
     players, batch = (
-        _players(plain if plain and mode == "exact" else explainer, audience, quiet, settings),
+        _players(plain or explainer, audience, quiet, settings),
         lecture or train,
     )
     step = _virtual_step(
@@ -216,7 +218,7 @@ def lease_gradient(  # noqa: PLR0913 (two networks, their states and batches)
     second = (settings.explainer_order or order) == 2
     loss, direct, vector = _judge(explainer, step.weights if second else weights, arch, val, second)
     explanation, pull_back = explain(
-        players, step.weights, arch, batch, delta0=delta0, settings=settings, mode=mode
+        players, step.weights, arch, batch, delta0=delta0, settings=settings
     )
     lesson, audience_loss, to_shown = _lesson(
         players,
@@ -229,7 +231,6 @@ def lease_gradient(  # noqa: PLR0913 (two networks, their states and batches)
         explanation=explanation,
         settings=settings,
         audience_lr=audience_lr,
-        mode=mode,
     )
     through_weights, through_arch = pull_back(to_shown)
     weigh = _Weighing(
@@ -295,7 +296,6 @@ def _lesson(  # noqa: PLR0913 (what levels I and II hand on)
     explanation,
     settings,
     audience_lr,
-    mode,
 ):
     """Levels III and IV of the audience: its step, the validation loss of W', and that loss'
     gradient in the shown images.
@@ -305,21 +305,9 @@ def _lesson(  # noqa: PLR0913 (what levels I and II hand on)
     def loss_at(weights):
         return cross_entropy(players.audience(weights, shown), labels)
 
-    if mode == "exact":
-        loss, gradients, product = differentiable(
-            lambda: loss_at(audience_weights), audience_weights, [shown]
-        )
-    else:
-        loss, gradients = derivatives(lambda: loss_at(audience_weights), audience_weights)
-
-        def product(v):
-            return central_difference(
-                lambda at: derivatives(lambda: loss_at(at), [shown])[1],
-                audience_weights,
-                v,
-                settings.radius,
-            )
-
+    loss, gradients, product = differentiable(
+        lambda: loss_at(audience_weights), audience_weights, [shown]
+    )
     rate = scalar(
         audience_lr if settings.virtual_audience_lr is None else settings.virtual_audience_lr,
         shown.dtype,
@@ -335,7 +323,7 @@ def _lesson(  # noqa: PLR0913 (what levels I and II hand on)
                 val,
                 delta0=delta0[: tf.shape(val[0])[0]],
                 settings=settings,
-                mode="finite",
+                product=False,
             )[0].shown
         )
     audience_loss, vector = derivatives(

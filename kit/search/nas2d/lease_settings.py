@@ -93,7 +93,7 @@ class LeaseSettings:
     warm_up_audience : bool
         Train the audience while the architecture is frozen; read by the search loop.
     radius : float
-        Length of the steps of central differences in the finite mode.
+        Length of the step of the central difference of equation 12, in the finite mode.
 
     The network of the audience and its stem, also left open, are chosen in the search's
     configuration; see :mod:`kit.search.nas2d.audience`.

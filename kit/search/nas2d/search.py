@@ -19,7 +19,7 @@ import pandas as pd
 from kit import compat, files, paths, record
 from kit.data import inputs as data_inputs
 from kit.data import split
-from kit.search.nas2d import genotype, memory, search_loop, search_state
+from kit.search.nas2d import genotype, gradient_check, memory, search_loop, search_state, uniformity
 
 # the usual way in
 from kit.search.nas2d.search_config import BadSearch, SearchConfig, seeds  # noqa: F401
@@ -71,6 +71,8 @@ def search(
     ------
     kit.data.inputs.BadSplit, BadSearch, kit.training.train.Diverged,
     kit.training.train.OutOfMemory, kit.files.FolderBusy
+    kit.search.nas2d.gradient_check.NotLease
+        If the architecture gradient is not that of LeaSE; measured before the first step.
     """
     rows_a, rows_b = np.asarray(rows_a), np.asarray(rows_b)
     run = folder(config, inputs, rows_a, rows_b)
@@ -128,14 +130,14 @@ def search_all(
     rows_a: np.ndarray,
     rows_b: np.ndarray,
 ) -> dict:
-    """Several searches, name -> finished run; one that diverges or runs out of memory is reported
-    and left out, the others are not touched.
+    """Several searches, name -> finished run; one that diverges, runs out of memory or turns out
+    not to follow LeaSE's gradient is reported and left out, the others are not touched.
     """
     finished = {}
     for config in configs:
         try:
             finished[config.name] = search(config, inputs, rows_a, rows_b)
-        except (Diverged, OutOfMemory) as error:
+        except (Diverged, OutOfMemory, gradient_check.NotLease) as error:
             print(f"left out: {error}", flush=True)
     return finished
 
@@ -146,7 +148,7 @@ def _search(run, config, inputs, rows_a, rows_b) -> None:
     try:
         with predictions.memory(config.name, config.batch_size):
             state, first = _stages(run, config, inputs, rows_a, rows_b)
-    except (Diverged, OutOfMemory) as error:
+    except (Diverged, OutOfMemory, gradient_check.NotLease) as error:
         run.close("failed", time.perf_counter() - started, str(error))
         raise
     _write_result(run, config, state)
@@ -171,6 +173,8 @@ def _stages(run, config, inputs, rows_a, rows_b):
         space = task.space(stage, state.survivors)
         if within == 0 or epoch == first:
             _refuse_too_large(config, space, task)
+        if epoch == 0:
+            _check_gradient(run, task, state)
         _epoch(task, space, state, stage, within)
         search_state.save(file, state)
         files.write_csv(run.folder / "history.csv", pd.DataFrame(state.rows))
@@ -212,12 +216,22 @@ def _refuse_too_large(config, space, task) -> None:
     )
 
 
+def _check_gradient(run, task, state) -> None:
+    found = gradient_check.measure(task, state)
+    if found is None:
+        return
+    print(gradient_check.sentence(task.config.name, found), flush=True)
+    files.write_json(run.folder / gradient_check.NAME, found)
+    gradient_check.refuse(task.config.name, found, task.config.gamma)
+
+
 def _epoch(task, space, state: State, stage: int, within: int) -> None:
     """One epoch, in place: its steps, the measurement on the second half, a row of the history and
     a snapshot of the cells.
     """
     config, started = task.config, time.perf_counter()
     rates = search_loop.learning_rates(task, stage, within)
+    before = search_state.visible_arch(config, state)
     measured = search_loop.train_epoch(task, space, state, stage, within) | search_loop.measure(
         task, space, state
     )
@@ -227,6 +241,7 @@ def _epoch(task, space, state: State, stage: int, within: int) -> None:
         "stage": stage + 1,
         "learning_rate": rates["lr"],
         **measured,
+        "moved": search_state.distance(before, search_state.visible_arch(config, state)),
         **_cells(config, state, stage),
     }
     state.rows.append({**row, "seconds": round(time.perf_counter() - started, 3)})
@@ -236,7 +251,10 @@ def _epoch(task, space, state: State, stage: int, within: int) -> None:
 def _cells(config, state, stage: int) -> dict:
     limited, free = search_state.cells(config, state)
     skips, warning = genotype.skip_connections(free), genotype.collapse(free)
-    entropy = search_state.entropies(config, state)
+    entropy, margin = (
+        uniformity.facts(search_state.visible_arch(config, state))[name]
+        for name in ("entropy", "margin")
+    )
     state.snapshots.append(
         {
             "epoch": state.epoch,
@@ -249,6 +267,9 @@ def _cells(config, state, stage: int) -> dict:
     return {
         "entropy_normal": entropy[0],
         "entropy_reduce": entropy[1],
+        "margin_normal": margin[0],
+        "margin_reduce": margin[1],
+        "updates": int(state.updates),
         "skips_normal": skips["normal"],
         "skips_reduce": skips["reduce"],
         "collapse": warning is not None,
@@ -287,6 +308,7 @@ def _write_result(run, config, state) -> None:
         "lease": config.lease is not None,
         "survivors": state.survivors,
         "warning": genotype.collapse(free),
+        "hypergradient": files.read_json(run.folder / gradient_check.NAME, default=None),
     }
     genotype.to_json(limited, run.folder / CELLS, **facts)
 

@@ -81,8 +81,9 @@ class SearchConfig:
     order : {1, 2}
         Of the explainer's architecture gradient; 2 for DARTS, 1 for the others.
     mode : {"exact", "finite"}
-        How second derivatives are taken: nested differentiation, or central differences as in the
-        reference code.
+        How the product of second derivatives in the explainer (equations 11 and 12) is taken: by
+        nested differentiation, or by a central difference as in the reference code. LeaSE's other
+        two products are exact always; see :mod:`kit.search.nas2d.gradient_check`.
     separate : bool
         LeaSE on a second-order method: one more product a step, so that the angle between the two
         terms can be logged.
@@ -284,7 +285,10 @@ class SearchConfig:
             | (set(PDARTS_ONLY) if self.family != "pdarts" else set())
             | ({"traced"} if self.traced else set())
         )
-        return {name: value for name, value in asdict(self).items() if name not in without}
+        kept = {name: value for name, value in asdict(self).items() if name not in without}
+        if self.lease is not None and self.mode == "finite":
+            kept["finite"] = "equation 12"  # searches from before took all products so
+        return kept
 
     def __str__(self):
         width = max(len(f.name) for f in fields(self))

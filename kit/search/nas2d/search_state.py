@@ -215,17 +215,9 @@ def cells(config: "SearchConfig", state: State) -> tuple[genotype.Genotype, geno
     return limited, free
 
 
-def entropies(config: "SearchConfig", state: State) -> tuple[float, float]:
-    """Mean entropy of an edge's operation weights in the normal and the reduction cell, in units of
-    that of equal weights (1 at the start).
-    """
-    found = []
-    for alpha in visible_arch(config, state)[:2]:
-        p = genotype.softmax(alpha)
-        found.append(
-            float(-(p * np.log(np.maximum(p, 1e-300))).sum(-1).mean() / np.log(p.shape[-1]))
-        )
-    return tuple(found)
+def distance(first: list, second: list) -> float:
+    """Euclidean distance of two lists of arrays of the same shapes."""
+    return float(np.sqrt(sum(np.square(b - a).sum() for a, b in zip(first, second, strict=True))))
 
 
 def save(file: Path, state: State) -> None:

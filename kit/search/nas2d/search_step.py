@@ -16,14 +16,10 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from kit.search.nas2d import audience, hypergradient, lease, supernet
+from kit.search.nas2d import audience, hypergradient, kept, lease, memory, supernet
 from kit.search.nas2d.hypergradient import cross_entropy
 from kit.search.nas2d.lease_settings import LeaseSettings
 from kit.training import rules
-
-# steps of a kind kept at most; a P-DARTS search that removes operations makes two or three of its
-# own
-KEPT = 24
 
 
 class Rates(NamedTuple):
@@ -66,7 +62,14 @@ class Kind:
     traced: bool = True
 
 
-@functools.lru_cache(maxsize=KEPT)
+def _passes(kind: Kind) -> float:
+    """Passes that the graph of an architecture step lays out."""
+    if kind.lease is not None:
+        return memory.PASSES[f"lease_{kind.mode}"]
+    return memory.PASSES["first" if kind.order == 1 else kind.mode]
+
+
+@kept.by_memory(lambda space, size: 2)
 def explainer(space: supernet.Space, size: int) -> Callable:
     """The supernet (weights, arch, x, skip_rate, seed) -> logits, traced by itself: its derivatives
     too are built once for all passes of all steps.
@@ -86,7 +89,7 @@ def explainer(space: supernet.Space, size: int) -> Callable:
     return tf.function(forward, input_signature=arguments, autograph=False)
 
 
-@functools.lru_cache(maxsize=KEPT)
+@kept.by_memory(lambda *_: 0)
 def listener(name: str, size: int, space: supernet.Space, options: tuple) -> Callable:
     """The audience (weights, x) -> logits, traced by itself."""
     arguments = [
@@ -131,23 +134,12 @@ def _plain(kind: Kind, rates: Rates | None = None):
 
 
 def _listener(kind: Kind):
-    """The audience; in the exact mode it is differentiated twice, see `_plain`."""
-    if kind.mode == "exact":
-        return lambda weights, x: audience.forward(kind.audience, list(weights), x)
-    return listener(kind.audience, kind.size, kind.space, kind.options)
+    """The audience; not traced by itself, for it is differentiated twice, see `_plain`."""
+    return lambda weights, x: audience.forward(kind.audience, list(weights), x)
 
 
-def _quiet(kind: Kind):
-    """The explainer that makes perturbations, without dropout; None where it is the same as the
-    other.
-    """
-    if kind.mode == "exact":
-        return _plain(kind)
-    return _forward(kind) if kind.space.family == "pdarts" else None
-
-
-def _pixels(kind: Kind, batch):
-    return tf.cast(batch[0], tf.float32) * kind.scale, batch[1]
+def _pixels(kind: Kind, batch, dtype=tf.float32):
+    return tf.cast(batch[0], dtype) * kind.scale, batch[1]
 
 
 def _correct(logits, labels):
@@ -190,7 +182,7 @@ def _traced(kind: Kind, step, names: str):
     )
 
 
-@functools.lru_cache(maxsize=KEPT)
+@kept.by_memory(lambda kind: 1)
 def weight_step(kind: Kind) -> Callable:
     """(weights, buffers, arch, train, rates) -> (weights, buffers, loss, number correct): one step
     of SGD on the explainer.
@@ -211,7 +203,7 @@ def weight_step(kind: Kind) -> Callable:
     return _traced(kind, step, "weights buffers arch train rates")
 
 
-@functools.lru_cache(maxsize=KEPT)
+@kept.by_memory(lambda kind: 1)
 def measure_step(kind: Kind) -> Callable:
     """(weights, arch, val) -> (loss, number correct)."""
 
@@ -223,29 +215,26 @@ def measure_step(kind: Kind) -> Callable:
     return _traced(kind, step, "weights arch val")
 
 
-@functools.lru_cache(maxsize=KEPT)
+@kept.by_memory(_passes)
 def arch_step(kind: Kind) -> Callable:
     """(weights, buffers, arch, moments, train, val, rates) -> (arch, moments, facts): one step of
     Adam on the architecture by the base method.
     """
 
     def step(weights, buffers, arch, moments, train, val, rates):
-        train, val, forward = _pixels(kind, train), _pixels(kind, val), _forward(kind, rates)
         if kind.order == 1:
-            found = hypergradient.first_order(forward, weights, arch, val)
+            found = hypergradient.first_order(
+                _forward(kind, rates), weights, arch, _pixels(kind, val)
+            )
         else:
-            found = hypergradient.second_order(
-                forward,
-                weights,
-                arch,
-                train,
-                val,
-                lr=rates.lr,
+            found = second_order(
+                kind,
+                weights=weights,
                 buffers=buffers,
-                momentum=kind.sgd[0],
-                decay=kind.sgd[1],
-                mode=kind.mode,
-                plain=_plain(kind, rates),
+                arch=arch,
+                train=train,
+                val=val,
+                rates=rates,
             )
         arch, moments = _moved(kind, arch, found.gradients, moments, rates)
         return arch, moments, {"arch_loss": found.loss, "arch_gradient": found.norm}
@@ -253,7 +242,94 @@ def arch_step(kind: Kind) -> Callable:
     return _traced(kind, step, "weights buffers arch moments train val rates")
 
 
-@functools.lru_cache(maxsize=KEPT)
+def lease_gradient(  # noqa: PLR0913 (tensors of the whole state, one by one, as in the steps)
+    kind: Kind,
+    *,
+    weights: list,
+    buffers: list,
+    arch: list,
+    told: list,
+    train: tuple,
+    val: tuple,
+    lecture: tuple,
+    delta: tf.Tensor,
+    rates: Rates,
+    reference: bool = False,
+) -> lease.LeaseGradient:
+    """The architecture gradient that :func:`lease_step` moves by.
+
+    Parameters
+    ----------
+    kind : Kind
+    weights, buffers, arch, told : list of tf.Tensor
+        Explainer's weights and momentum, architecture, audience's weights.
+    train, val, lecture : pair
+        uint8 images (N, H, W, C) and int labels (N,).
+    delta : tf.Tensor
+        Perturbations before their step, as the images of `lecture`.
+    rates : Rates
+    reference : bool
+        Whatever the kind's mode: exact, in the precision of `weights`, nothing traced by itself,
+        terms apart.
+    """
+    dtype = weights[0].dtype if reference else tf.float32
+    return lease.lease_gradient(
+        (_plain if reference else _forward)(kind, rates),
+        _listener(kind),
+        weights=weights,
+        audience_weights=told,
+        arch=arch,
+        train=_pixels(kind, train, dtype),
+        val=_pixels(kind, val, dtype),
+        delta0=delta,
+        settings=kind.lease,
+        gamma=rates.gamma,
+        lr=rates.lr,
+        audience_lr=rates.audience_lr,
+        buffers=buffers,
+        momentum=kind.sgd[0],
+        decay=kind.sgd[1],
+        order=kind.order,
+        explainer_weight=rates.own,
+        mode="exact" if reference else kind.mode,
+        quiet=_plain(kind),
+        lecture=_pixels(kind, lecture, dtype),
+        separate=reference or kind.separate,
+        plain=_plain(kind, rates),
+    )
+
+
+def second_order(
+    kind: Kind,
+    *,
+    weights: list,
+    buffers: list,
+    arch: list,
+    train: tuple,
+    val: tuple,
+    rates: Rates,
+    reference: bool = False,
+) -> hypergradient.ArchGradient:
+    """The architecture gradient of second order that :func:`arch_step` moves by; arguments as
+    :func:`lease_gradient`.
+    """
+    dtype = weights[0].dtype if reference else tf.float32
+    return hypergradient.second_order(
+        (_plain if reference else _forward)(kind, rates),
+        weights,
+        arch,
+        _pixels(kind, train, dtype),
+        _pixels(kind, val, dtype),
+        lr=rates.lr,
+        buffers=buffers,
+        momentum=kind.sgd[0],
+        decay=kind.sgd[1],
+        mode="exact" if reference else kind.mode,
+        plain=_plain(kind, rates),
+    )
+
+
+@kept.by_memory(_passes)
 def lease_step(kind: Kind) -> Callable:
     """(weights, buffers, arch, moments, told, told_buffers, train, val, lecture, delta, rates) ->
     (arch, moments, told, told_buffers, delta', facts): one step on the architecture by LeaSE and
@@ -263,29 +339,17 @@ def lease_step(kind: Kind) -> Callable:
     def step(  # noqa: PLR0913 (tensors of the whole state, one by one for the signature)
         weights, buffers, arch, moments, told, told_buffers, train, val, lecture, delta, rates
     ):
-        found = lease.lease_gradient(
-            _forward(kind, rates),
-            _listener(kind),
+        found = lease_gradient(
+            kind,
             weights=weights,
-            audience_weights=told,
-            arch=arch,
-            train=_pixels(kind, train),
-            val=_pixels(kind, val),
-            delta0=delta,
-            settings=kind.lease,
-            gamma=rates.gamma,
-            lr=rates.lr,
-            audience_lr=rates.audience_lr,
             buffers=buffers,
-            momentum=kind.sgd[0],
-            decay=kind.sgd[1],
-            order=kind.order,
-            explainer_weight=rates.own,
-            mode=kind.mode,
-            quiet=_quiet(kind),
-            lecture=_pixels(kind, lecture),
-            separate=kind.separate,
-            plain=_plain(kind, rates),
+            arch=arch,
+            told=told,
+            train=train,
+            val=val,
+            lecture=lecture,
+            delta=delta,
+            rates=rates,
         )
         moved = _moved(kind, arch, found.gradients, moments, rates)
         facts = {
@@ -309,7 +373,7 @@ def lease_step(kind: Kind) -> Callable:
     )
 
 
-@functools.lru_cache(maxsize=KEPT)
+@kept.by_memory(lambda kind: 2)
 def teach_step(kind: Kind) -> Callable:
     """(weights, buffers, arch, told, told_buffers, train, lecture, delta, rates) -> (told,
     told_buffers, delta', facts): the audience's step alone.

@@ -143,16 +143,18 @@ class Trainee(keras.Model):
         return [self.mean_loss, self.accuracy]
 
     def train_step(self, data: tuple) -> dict:
-        """One step on (images, targets)."""
-        x, y = data
+        """One step on (images, targets), from any of Keras' ways to train: ``train_on_batch`` adds
+        sample weights, None or (N,).
+        """
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         rate = self.drop_path and self.drop_path(self.optimizer.iterations.value)
         with tf.GradientTape() as tape, dropping(rate):
             outputs = self.network(x, training=True)
             outputs = outputs if isinstance(outputs, (list, tuple)) else [outputs]
             targets = _as_output(y, outputs[0])
-            loss = _loss(targets, outputs[0])
+            loss = _loss(targets, outputs[0], sample_weight)
             for extra in outputs[1:]:
-                loss += self.auxiliary * _loss(targets, extra)
+                loss += self.auxiliary * _loss(targets, extra, sample_weight)
         rates = {"learning_rate": self.optimizer.learning_rate} | (
             {} if rate is None else {"drop_path": rate}
         )
@@ -161,16 +163,17 @@ class Trainee(keras.Model):
             loss, [w.value for w in weights], unconnected_gradients=tf.UnconnectedGradients.ZERO
         )
         self.optimizer.apply(gradients, weights)
-        return {**self._count(loss, targets, outputs[0]), **rates}
+        return {**self._count(loss, targets, outputs[0], sample_weight), **rates}
 
     def test_step(self, data: tuple) -> dict:
         """Loss of the first output and accuracy on (images, targets)."""
-        x, y = data
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         output = self(x, training=False)
         targets = _as_output(y, output)
-        return self._count(_loss(targets, output), targets, output)
+        loss = _loss(targets, output, sample_weight)
+        return self._count(loss, targets, output, sample_weight)
 
-    def _count(self, loss, targets, output) -> dict:
+    def _count(self, loss, targets, output, sample_weight=None) -> dict:
         count = tf.shape(targets)[0]
         self.mean_loss.update_state(loss, sample_weight=count)
         right = (
@@ -178,7 +181,7 @@ class Trainee(keras.Model):
             if output.shape[-1] == 1
             else keras.metrics.categorical_accuracy(targets, output)
         )
-        self.accuracy.update_state(right)
+        self.accuracy.update_state(right, sample_weight=sample_weight)
         return self.get_metrics_result()
 
 
@@ -191,9 +194,11 @@ def _as_output(y, output):
     return y
 
 
-def _loss(targets, output):
-    return tf.reduce_mean(
-        (losses.binary_crossentropy if output.shape[-1] == 1 else losses.categorical_crossentropy)(
-            targets, output
-        )
-    )
+def _loss(targets, output, sample_weight=None):
+    """Mean over the images; each times its weight, if there are weights, as Keras has it."""
+    each = (
+        losses.binary_crossentropy if output.shape[-1] == 1 else losses.categorical_crossentropy
+    )(targets, output)
+    if sample_weight is not None:
+        each *= tf.cast(tf.reshape(sample_weight, [-1]), each.dtype)
+    return tf.reduce_mean(each)

@@ -8,7 +8,8 @@ above the best, falls to zero where it is equal or below, and the fitness is the
 accuracy of any epoch. A loss that is not a number never counts as worse there, so that such a
 candidate trains to the end; here it has failed. Validation subsets hold 24 to 47 images and ties
 are common: the lowest validation loss and the number of parameters come with the fitness, for
-searches that want to break them.
+searches that want to break them. Searches of small budget judged so all end at the same few
+volumes; `judge` and `validation` let the loss on all validation images decide.
 """
 
 import random
@@ -36,6 +37,11 @@ WEIGHTS = "weights.npz"
 # fewer training steps than these are not worth tracing a graph for, some 2 s a network; a step of
 # it saves a quarter of a second
 EAGER_STEPS = 8
+CHOICES = {
+    "biases": ("zeros", "torch"),
+    "judge": ("accuracy", "loss"),
+    "validation": ("subset", "all"),
+}
 
 
 class BadProxy(KitError):
@@ -60,6 +66,11 @@ class Proxy:
         Adam's, constant.
     biases : {"zeros", "torch"}
         See :func:`kit.search.nas3d.networks.build`.
+    judge : {"accuracy", "loss"}
+        What is the fitness: as published, the highest validation accuracy of any epoch; or the
+        likelihood that goes with the lowest validation loss, which has no ties.
+    validation : {"subset", "all"}
+        Which validation images: one in `fraction`, as published, or all of them.
     seed : int
         Of initial weights and of the order of images.
 
@@ -75,9 +86,16 @@ class Proxy:
     batch_size: int = 128
     learning_rate: float = 1e-3
     biases: str = "zeros"
+    judge: str = "accuracy"
+    validation: str = "subset"
     seed: int = 0
 
     def __post_init__(self):
+        for name, choices in CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise BadProxy(
+                    f"{name} is {getattr(self, name)!r}; choose one of {', '.join(choices)}."
+                )
         for name in ("fraction", "epochs", "patience", "batch_size"):
             if getattr(self, name) < 1:
                 raise BadProxy(f"{name} is {getattr(self, name)}; it must be 1 or more.")
@@ -144,14 +162,10 @@ class Judged:
 def parts(inputs: Inputs, proxy: Proxy) -> dict:
     """Row numbers of the proxy's "train" and "val"."""
     rows = [np.flatnonzero(inputs.index["split"] == part) for part in ("train", "val")]
+    train, val = subset(map(len, rows), proxy.fraction, proxy.subset_seed)
     return {
-        part: all_rows[chosen]
-        for part, all_rows, chosen in zip(
-            ("train", "val"),
-            rows,
-            subset(map(len, rows), proxy.fraction, proxy.subset_seed),
-            strict=True,
-        )
+        "train": rows[0][train],
+        "val": rows[1] if proxy.validation == "all" else rows[1][val],
     }
 
 
@@ -301,8 +315,8 @@ def evaluate(
     Returns
     -------
     tuple
-        Fitness, and what breaks ties: minus the lowest validation loss, minus the number of
-        parameters.
+        Fitness, and what breaks ties: minus the lowest validation loss (where the loss is the
+        fitness: the highest validation accuracy), minus the number of parameters.
 
     Raises
     ------
@@ -327,7 +341,21 @@ def evaluate(
     files.write_csv(Path(folder) / "history.csv", judged.history)
     with files.atomic_write(Path(folder) / WEIGHTS) as temporary:
         np.savez(temporary, **{str(number): array for number, array in enumerate(judged.weights)})
+    if settings.judge == "loss":
+        return likelihood(judged.lowest_loss), judged.fitness, -size
     return judged.fitness, -judged.lowest_loss, -size
+
+
+def likelihood(loss: float) -> float:
+    """Geometric mean of the probabilities of the true classes, in [0, 1], for a mean cross-entropy:
+    a fitness that grows as the loss falls, and is above that of failures.
+    """
+    return float(np.exp(-loss))
+
+
+def accuracy(fitness: float, ties: Sequence[float], judge: str) -> float:
+    """Highest validation accuracy of a candidate, wherever :func:`evaluate` put it."""
+    return fitness if judge == "accuracy" else ties[0]
 
 
 def _volumes(dataset: str, fingerprint: str, edge: int) -> Inputs:

@@ -4,8 +4,10 @@ outputs, and tested on the official test part.
 Beside an architecture found anew this is the other way to ask whether the published numbers hold,
 and the cheaper one. The repository holds four of the weights: of one seed each, from the epoch of
 the highest validation accuracy; those of the fracture and vessel sets are lost. The authors test
-with batches of one, which gives the same. Known outputs are those of the same files in PyTorch: of
-a ramp, and of two volumes of noise.
+with batches of one, which gives the same. Known outputs are those of the same files and the
+authors' code in PyTorch, run for this project and not by the authors: of a ramp, and of two volumes
+of noise. The publication prints no number of a single set, so a result here supports or weakens a
+conclusion and reproduces nothing.
 """
 
 from pathlib import Path

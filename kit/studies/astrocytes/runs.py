@@ -228,7 +228,7 @@ def train_ids(loaded: dict, case: Case) -> list:
 
 
 def copies(loaded: dict) -> dict:
-    """Test images with a near-duplicate among the training images, by registered data set: (with,
+    """Test images with a twin among the training images, by registered data set: (with,
     all).
     """
     found = {}

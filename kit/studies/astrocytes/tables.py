@@ -2,7 +2,7 @@
 beyond seed noise?
 
 What differs from the thesis: means over repetitions have an interval, accuracy has a second value
-on the test images without a near-duplicate in training, and networks with astrocytes are compared
+on the test images without a twin in training, and networks with astrocytes are compared
 with their twins of the same seed. F1 is the mean over classes, which is what Table 4.8 fits.
 """
 

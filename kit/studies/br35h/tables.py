@@ -9,7 +9,7 @@ import pandas as pd
 
 from kit import files
 from kit.data.split import Split
-from kit.evaluation import metrics, stats
+from kit.evaluation import agreement, metrics, stats
 from kit.published import papers
 from kit.report.artefacts import Artefacts
 
@@ -74,26 +74,40 @@ def fold_table(table: pd.DataFrame, models: dict) -> pd.DataFrame:
 
 
 def store_moments(writers: dict, artefact: str, table: pd.DataFrame) -> None:
-    """Put the mean (t interval over folds) and the sample variance of each model's folds beside the
-    published ones; arguments as :func:`store`.
+    """Put the mean and the sample variance of each model's folds beside the published ones, with
+    intervals that know that folds share training images; arguments as :func:`store`.
     """
     for model, out in writers.items():
         folds = table[table["row"].str.startswith(f"{model}.fold")]
         for metric, values in folds.groupby("metric"):
-            mean, free = stats.mean_t(values["value"]), values["leak_free"].dropna()
+            mean, free = over_folds(values), values["leak_free"].dropna()
             if f"{artefact}/{model}.mean/{metric}" in papers.load(out.paper).values:
                 out.value(
                     f"{artefact}/{model}.mean/{metric}",
                     mean.estimate,
                     (mean.low, mean.high),
                     free.mean() if len(free) else None,
+                    n=images_of(values),
                 )
+                variance = agreement.variance(values["value"].var(ddof=1), len(values) - 1)
                 out.value(
                     f"{artefact}/{model}.variance/{metric}",
-                    values["value"].var(ddof=1),
-                    None,
+                    variance.estimate,
+                    (variance.low, variance.high),
                     free.var(ddof=1) if len(free) > 1 else None,
+                    n=images_of(values),
                 )
+
+
+def images_of(values: pd.DataFrame) -> int | None:
+    """Images of all folds together; None where the table does not count them."""
+    return int(values["n"].sum()) if "n" in values else None
+
+
+def over_folds(values: pd.DataFrame) -> stats.Interval:
+    """Mean over folds, percent, with the interval of the corrected resampled variance."""
+    ratio = 1 / max(1, len(values) - 1)
+    return agreement.mean_over_folds(values["value"], ratio, bounds=(0, 100), n=images_of(values))
 
 
 def pick_shared(a: pd.DataFrame, b: pd.DataFrame, label: int) -> str:
@@ -199,7 +213,7 @@ def tests_table(
                 "df": t.df,
                 "p": t.p,
                 "difference (pp)": t.estimate,
-                "note": notes.get(t.name, t.note),
+                "note": notes.get(t.name, t.note) if np.isfinite(t.p) else t.note,
             }
             for t in tests
         ]
@@ -215,10 +229,10 @@ def store_comparison(out: Artefacts, folds: pd.DataFrame, tests: pd.DataFrame) -
     for model in folds["row"].str.split(".").str[0].unique():
         values = folds[
             folds["row"].str.startswith(f"{model}.fold") & (folds["metric"] == "accuracy")
-        ]["value"]
-        mean = stats.mean_t(values)
+        ]
+        mean = over_folds(values)
         out.value(f"claims/t-test.{model}-mean", mean.estimate, (mean.low, mean.high))
-        out.value(f"claims/t-test.{model}-sd", values.std(ddof=1))
+        out.value(f"claims/t-test.{model}-sd", values["value"].std(ddof=1))
 
 
 def costs(runs: dict, names: dict) -> pd.DataFrame:

@@ -16,7 +16,7 @@ from kit.evaluation import metrics
 from kit.models import backbone_catalog, backbones, saved
 from kit.serving import classifier
 from kit.studies.cad import plan as cad_plan
-from kit.studies.cad import runs, split, tables
+from kit.studies.cad import runs, tables
 
 if TYPE_CHECKING:
     import keras
@@ -46,7 +46,7 @@ def leave(
     model = saved.load(run.folder / "model.keras")
     info, parts, root = (
         card(plan, run, name, model, free_ids),
-        split.published_parts(plan.dataset),
+        plan.parts(),
         registry.root(plan.dataset),
     )
     files = (
@@ -73,7 +73,7 @@ def card(
         "display": list(data.display),
         "preprocess": {
             "size": plan.size(name),
-            "mode": "safe",
+            "mode": plan.crop,
             "jpeg_round_trip": True,
             "upsample": plan.upsample or None,
         },

@@ -2,9 +2,12 @@
 
 from dataclasses import dataclass
 
+from kit.data import preprocess
+from kit.data.augment import affine
 from kit.errors import KitError
 from kit.models import backbone_catalog, weights
 from kit.published import papers
+from kit.studies.cad import split
 
 CHAINS = ("cad", "original", "coloured")
 
@@ -34,8 +37,17 @@ class Plan:
         leaves them.
     epochs, batch_size, learning_rate, dropout, seed
         As published (25, 32, 1e-4, 0.4), for networks that start from ImageNet weights.
+    validation_fraction : float
+        Share of the training folder whose loss is watched; 0.2 as published.
+    crop : {"faithful", "safe"}
+        What happens where the crop fails: as in the published code (no outline is an error, a tiny
+        crop is used), or the whole frame is kept.
+    rotation, width_shift, height_shift, horizontal_flip
+        Ranges of the augmentation, as in :class:`kit.data.augment.affine.Augmentation`; as
+        published 10 degrees, 0.05, 0.05 and True.
     initial : {"auto", "imagenet", "random"}
-        Weights the paper's networks start from; the seventh has its own weights in any case.
+        Weights the paper's networks start from; the seventh has its own weights in any case. "auto"
+        may take those of a quantised MobileNetV2, see :func:`kit.models.weights.initialisation`.
     random_epochs, random_learning_rate
         Of networks that start at random; 0 takes those of the others.
     images, large_images, seventh_images : int
@@ -47,7 +59,8 @@ class Plan:
         Paper's networks that are trained on all images nevertheless.
     bn_momentum : float
         Of every BatchNorm layer; 0 leaves each network's own.
-    augmenter : {"fused", "keras_generator"}
+    augmenter : {"keras_generator", "fused"}
+        The published ImageDataGenerator, or the same transform as one warp.
     """
 
     profile: str
@@ -59,6 +72,12 @@ class Plan:
     batch_size: int = 32
     learning_rate: float = 1e-4
     dropout: float = 0.4
+    validation_fraction: float = 0.2
+    crop: str = "faithful"
+    rotation: float = 10
+    width_shift: float = 0.05
+    height_shift: float = 0.05
+    horizontal_flip: bool = True
     initial: str = "auto"
     random_epochs: int = 0
     random_learning_rate: float = 0.0
@@ -68,12 +87,20 @@ class Plan:
     limited_epochs: int = 0
     whole: tuple = ()
     bn_momentum: float = 0.0
-    augmenter: str = "fused"
+    augmenter: str = "keras_generator"
     seed: int = 0
 
     def __post_init__(self):
         if self.initial not in ("auto", "imagenet", "random"):
             raise BadPlan(f"initial is {self.initial!r}; choose auto, imagenet or random.")
+        if self.crop not in preprocess.MODES:
+            raise BadPlan(f"crop is {self.crop!r}; choose {' or '.join(preprocess.MODES)}.")
+        for name, below in (("dropout", 1.0), ("validation_fraction", 0.9)):
+            if not 0 <= getattr(self, name) < below:
+                raise BadPlan(
+                    f"{name} is {getattr(self, name)}; it must be 0 or more and below {below}."
+                )
+        self.augmentation()
         for name in self.whole:
             backbone_catalog.entry(name)
         for name in (
@@ -86,6 +113,21 @@ class Plan:
         ):
             if getattr(self, name) < 0:
                 raise BadPlan(f"{name} is {getattr(self, name)}; it must be 0 or more.")
+
+    def augmentation(self) -> affine.Augmentation:
+        """Ranges of the augmentation.
+
+        Raises
+        ------
+        kit.data.augment.affine.BadAugmentation
+        """
+        return affine.Augmentation(
+            self.rotation, self.width_shift, self.height_shift, self.horizontal_flip
+        )
+
+    def parts(self) -> dict:
+        """Image ids of "train", "val" and "test"; see :func:`split.published_parts`."""
+        return split.published_parts(self.dataset, self.validation_fraction)
 
     def size(self, name: str) -> int:
         """Side of a network's input in pixels."""
@@ -132,6 +174,11 @@ def notes(plan: Plan, name: str) -> list[str]:
             "learning_rate": rate,
             "batch_size": plan.batch_size,
             "dropout_rate": plan.dropout,
+            "validation_fraction": plan.validation_fraction,
+            "augmentation_rotation_range": plan.rotation,
+            "augmentation_width_shift_range": plan.width_shift,
+            "augmentation_height_shift_range": plan.height_shift,
+            "augmentation_horizontal_flip": plan.horizontal_flip,
             size_key: plan.size(name),
         },
     )

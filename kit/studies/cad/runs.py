@@ -12,7 +12,7 @@ without tracing a graph. Every departure stands in the run's configuration and i
 import contextlib
 import functools
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,7 +26,6 @@ from kit.evaluation import timing
 from kit.models import backbones, macs
 from kit.studies import shared
 from kit.studies.cad import plan as cad_plan
-from kit.studies.cad import split
 from kit.studies.cad.plan import BadPlan, Plan
 from kit.training import train
 
@@ -56,14 +55,14 @@ def prepared(plan: Plan, size: int, chain: str = "cad") -> data_inputs.Inputs:
         )
     tag = {
         "chain": "cad",
-        "mode": "safe",
+        "mode": plan.crop,
         "jpeg_round_trip": True,
         "upsample": plan.upsample or None,
     }
     return images.prepared(
         plan.dataset,
         tag,
-        lambda path: preprocess.cad(path, size, "safe", True, plan.upsample or None).image,
+        lambda path: preprocess.cad(path, size, plan.crop, True, plan.upsample or None).image,
         size,
     )
 
@@ -106,7 +105,7 @@ def run(plan: Plan, name: str, chain: str = "cad", augmented: bool = True) -> re
 
 def _job(plan: Plan, name: str, chain: str, augmented: bool) -> tuple:
     """Configuration, images and parts of a training."""
-    inputs, parts = prepared(plan, plan.size(name), chain), split.published_parts(plan.dataset)
+    inputs, parts = prepared(plan, plan.size(name), chain), plan.parts()
     chosen = {
         "train": _subset(plan, parts["train"], plan.limit(name)),
         "validation": _subset(plan, parts["val"], plan.limit(name)),
@@ -131,7 +130,7 @@ def _job(plan: Plan, name: str, chain: str, augmented: bool) -> tuple:
         learning_rate=rate,
         loss="categorical_crossentropy",
         seed=plan.seed,
-        augmentation={} if augmented else None,
+        augmentation=asdict(plan.augmentation()) if augmented else None,
         augmenter=plan.augmenter,
         keep_best=True,
         keep_weights=not plan.limit(name)
@@ -269,7 +268,7 @@ def measure(
 
         def prepare(content):
             upsample = plan.upsample or None
-            return preprocess.cad(content, plan.size(name), "safe", True, upsample).image
+            return preprocess.cad(content, plan.size(name), plan.crop, True, upsample).image
 
         found = timing.all_protocols(
             model, [(root / i).read_bytes() for i in image_ids], prepare, repeats
@@ -316,6 +315,30 @@ def unprepared(plan: Plan, finished: record.Run, name: str, chain: str) -> pd.Da
     evaluation only).
     """
     inputs = prepared(plan, plan.size(name), chain)
-    return train.predict(
-        finished, inputs, inputs.rows(split.published_parts(plan.dataset)["test"]), chain
-    )
+    return train.predict(finished, inputs, inputs.rows(plan.parts()["test"]), chain)
+
+
+def over_seeds(plan: Plan, runs: dict, seeds: int) -> dict:
+    """Further trainings of finished networks: other initial weights, batch order, dropout masks and
+    augmentation, on the same split, which the article fixes.
+
+    Parameters
+    ----------
+    plan : Plan
+    runs : dict
+        Name -> run with the plan's own seed.
+    seeds : int
+        Trainings a network in all; the seeds follow the plan's.
+
+    Returns
+    -------
+    dict
+        Name -> list of runs; fewer where one diverged or ran out of memory.
+    """
+    if seeds < 1:
+        raise BadPlan(f"seeds is {seeds}; it must be 1 or more.")
+    found = {name: [run] for name, run in runs.items()}
+    for number in range(1, seeds):
+        for name, again in run_all(replace(plan, seed=plan.seed + number), list(runs)).items():
+            found[name].append(again)
+    return found

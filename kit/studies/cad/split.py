@@ -14,7 +14,7 @@ class NoPublishedSplit(KitError):
     """The split of the paper cannot be drawn from this data set."""
 
 
-def published_parts(name: str) -> dict:
+def published_parts(name: str, validation_fraction: float = 0.2) -> dict:
     """The paper's seed-42 split: "train", "val" (from the training folder) and "test" (the test
     folder) -> image ids.
 
@@ -26,6 +26,8 @@ def published_parts(name: str) -> dict:
     ----------
     name : str
         Registered data set with a training and a test folder.
+    validation_fraction : float
+        Share of the training folder that is kept for validation; 0.2 in Table 3.
 
     Raises
     ------
@@ -60,7 +62,10 @@ def published_parts(name: str) -> dict:
                 f"{wanted}; prepare a copy with all names."
             )
     there = set(present["image_id"])
-    parts = {part: [i for i in ids if i in there] for part, ids in cad_split(full).items()}
+    parts = {
+        part: [i for i in ids if i in there]
+        for part, ids in cad_split(full, validation_fraction).items()
+    }
     return parts | {"test": index[index["split"] == "test"]["image_id"].tolist()}
 
 
@@ -86,7 +91,7 @@ def leak_free_ids(name: str, level: str = "byte") -> list[str]:
     return [i for i in parts["test"] if group[i] not in seen]
 
 
-def cad_split(index: pd.DataFrame) -> dict:
+def cad_split(index: pd.DataFrame, validation_fraction: float = 0.2) -> dict:
     """The seed-42 split of the CAD-framework paper: positions in the list of its 5,712 training
     images.
 
@@ -98,6 +103,8 @@ def cad_split(index: pd.DataFrame) -> dict:
     ----------
     index : pandas.DataFrame
         Columns image_id and label of the training images, any order.
+    validation_fraction : float
+        As published, 0.2.
 
     Returns
     -------
@@ -109,5 +116,7 @@ def cad_split(index: pd.DataFrame) -> dict:
         .sort_values(["label", "file"])["image_id"]
         .to_numpy()
     )
-    train, val = train_test_split(shuffle(ordered, random_state=42), test_size=0.2, random_state=42)
+    train, val = train_test_split(
+        shuffle(ordered, random_state=42), test_size=validation_fraction, random_state=42
+    )
     return {"train": list(train), "val": list(val)}

@@ -43,12 +43,12 @@ PUBLISHED_PROTOCOL = "predict"
 # --- tables 2 to 7 --------------------------------------------------------------------------------
 
 
-def count_table(name: str) -> pd.DataFrame:
+def count_table(name: str, validation_fraction: float = 0.2) -> pd.DataFrame:
     """Table 2: images a class in train, val and test, and the test images without a copy in the
     training folder (same bytes; also near).
     """
     parts, class_of = (
-        split.published_parts(name),
+        split.published_parts(name, validation_fraction),
         registry.index(name).set_index("image_id")["class_name"],
     )
     parts |= {
@@ -194,6 +194,41 @@ def accuracy_table(tables: dict, free_ids: Collection[str]) -> pd.DataFrame:
             for (row, column), t in tables.items()
         ]
     )
+
+
+def seed_table(tested: dict, free_ids: Collection[str]) -> pd.DataFrame:
+    """Accuracy over seeds, in percent; the article has one training a network.
+
+    Parameters
+    ----------
+    tested : dict
+        Name -> test predictions of each training.
+    free_ids : collection of str
+        Test images without a copy in the training folder.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Index = name; seeds, then mean, sd (sample standard deviation, NaN for one seed), lowest and
+        highest of all test images, and mean and sd of the leak-free ones.
+    """
+    rows, free = {}, set(free_ids)
+    for name, tables in tested.items():
+        whole, without = (
+            np.array([100 * metrics.correct(t).mean() for t in kept])
+            for kept in (tables, [t[t["image_id"].isin(free)] for t in tables])
+        )
+        rows[name] = {
+            "seeds": len(tables),
+            "mean": whole.mean(),
+            "sd": whole.std(ddof=1) if len(tables) > 1 else np.nan,
+            "lowest": whole.min(),
+            "highest": whole.max(),
+            "mean_leak_free": without.mean(),
+            "sd_leak_free": without.std(ddof=1) if len(tables) > 1 else np.nan,
+        }
+    table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("row")
+    return table.astype({"seeds": int})
 
 
 def class_report(report: pd.DataFrame) -> pd.DataFrame:

@@ -3,7 +3,7 @@ what they cost.
 
 Nothing here sees a model. What differs from the thesis: every rate has an interval (Wilson for
 accuracy, bootstrap over duplicate groups for the others) and a second value on the images without a
-near-duplicate in training. F1 is that of the macro averages (eq. 2.65), which fits the printed
+twin in training. F1 is that of the macro averages (eq. 2.65), which fits the printed
 rows; the mean of the classes' F1, which the released code computes, stands beside it. All are
 fractions, as in the thesis.
 """

@@ -61,7 +61,7 @@ class Plan:
     stored : int
         Side that images are decoded to, in pixels; 0: the largest that a training asks for.
     grouped : bool
-        Keep near-duplicates in one part; the thesis does not.
+        Keep twins in one part; the thesis does not.
     architectures : tuple of str
     weights : {"auto", "imagenet", None}
     order, rates, scale : str
@@ -264,7 +264,7 @@ def notes(plan: Plan, study: str = "medical") -> list[str]:
         f"{len(names)} architecture{'s' * (len(names) != 1)} ({', '.join(names)}) instead of nine"
     ] * other
     found += [f"{plan.images} images of a set"] * bool(plan.images) + [
-        "near-duplicates kept in one part"
+        "twins kept in one part"
     ] * plan.grouped
     found += [f"{plan.scale} scale of rate and decay instead of linear"] * (
         plan.scale != "linear"

@@ -110,13 +110,12 @@ def architecture_table(plan: Plan) -> pd.DataFrame:
 
 
 def store_architectures(out: artefacts.Artefacts) -> None:
-    """Put the counted multiply-accumulates beside the printed FLOPs."""
+    """Put the counted multiply-accumulates beside the printed FLOPs, each in its printed unit."""
+    printed = papers.load("gencnn").values
     for name in architecture_catalog.TABLE_3_1:
-        out.value(
-            f"table-3-1/{thesis_name(name)}/flops",
-            architecture_catalog.entry(name).macs / 1e6,
-            exact=True,
-        )
+        key = f"table-3-1/{thesis_name(name)}/flops"
+        unit = {"GFLOPs": 1e9, "MFLOPs": 1e6}[printed[key].unit]
+        out.value(key, architecture_catalog.entry(name).macs / unit, exact=True)
 
 
 def split_rule() -> pd.DataFrame:
@@ -167,7 +166,7 @@ def store_split(out: artefacts.Artefacts, table: pd.DataFrame) -> None:
 
 def part_table(plan: Plan) -> pd.DataFrame:
     """Images a class of the sets that this run uses: train, valid, test, and test without a
-    near-duplicate in training.
+    twin in training.
     """
     rows = []
     for name in dict.fromkeys([plan.convergence, *dict(plan.medical).values()]):

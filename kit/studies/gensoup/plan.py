@@ -76,7 +76,7 @@ class Plan:
     seeds : int
         Searches of every arm.
     grouped : bool
-        Keep near-duplicates in one part.
+        Keep twins in one part.
     seed : int
         The first; also of the split.
     """

@@ -31,7 +31,8 @@ class Plan:
     search_batch, search_steps : int
         Batch size, and most steps an epoch (0: all images of the half).
     mode : {"exact", "finite"}
-        How second derivatives are taken; see :class:`kit.search.nas2d.search_config.SearchConfig`.
+        How the product of equation 12 is taken; see
+        :class:`kit.search.nas2d.search_config.SearchConfig`.
     pruning : {"remove", "mask"}
         Of P-DARTS, see there.
     traced : bool
@@ -51,7 +52,8 @@ class Plan:
     baseline_width : float
         Share of the channels of the hand-designed networks.
     seeds : dict
-        Method -> number of search seeds; 1 where it is absent.
+        Method -> number of seeds, each of a split, a search and a final training; 1 where it is
+        absent. Random cells get as many as the method with most.
     random_budget : str
         Method whose search the random search may cost as much as, in multiply-accumulates.
     random_candidates, random_epochs : int
@@ -107,6 +109,12 @@ class Plan:
                 f"images is {self.images} and random_candidates {self.random_candidates}; they "
                 "must be at least 0 and 1."
             )
+
+    @property
+    def random_seeds(self) -> tuple:
+        """Seeds of the random cells."""
+        count = max([count for _, count in self.seeds], default=1)
+        return tuple(self.seed + n for n in range(count))
 
     def family(self, method: str) -> str:
         """Search space of a method."""
@@ -216,6 +224,8 @@ TABLE_5 = {
 }
 
 
+RANDOM = "random"
+
 PAIRS = (
     ("lease-darts", "darts"),
     ("lease-pcdarts.gamma0.1", "pcdarts"),
@@ -223,3 +233,4 @@ PAIRS = (
     ("lease-pcdarts.gamma1", "pcdarts"),
     ("lease-pdarts", "pdarts"),
 )
+AGAINST_RANDOM = tuple((method, RANDOM) for method in SEARCHES)

@@ -3,15 +3,16 @@ hand-designed networks, and a random search of equal budget.
 
 The paper states batches of 64 and 50 epochs for all searches, 12 cells of 36 channels and 3,000
 epochs for the evaluation, and one run of everything. Departures: P-DARTS keeps its three stages of
-25 epochs; searches are repeated with several seeds, because a difference between two single
-searches says nothing; cells drawn at random are evaluated beside the searched ones; and whatever is
+25 epochs; whole pipelines are repeated with several seeds (of the split into halves, the search and
+the final training), because a difference between two single ones says nothing; cells drawn at
+random, as often, are evaluated beside the searched ones; and whatever is
 reduced stands in :func:`notes`. No image selects an epoch: the last weights are reported, and the
 accuracy on the test images that Figure 2 follows is looked at only.
 """
 
 import contextlib
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 
@@ -21,7 +22,7 @@ from kit.data import inputs as data_inputs
 from kit.search.nas2d import derived, memory, random_search, retrain, search
 from kit.search.nas2d.genotype import Genotype
 from kit.search.nas2d.search_config import SearchConfig
-from kit.studies.lease.plan import Plan
+from kit.studies.lease.plan import RANDOM, Plan
 from kit.training import train
 
 
@@ -91,10 +92,9 @@ def search_all(
         Further arguments of :func:`others`, which a second process does meanwhile; worth its memory
         where searches are short.
     """
-    half_a, half_b = search.halves(inputs, parts["train"], plan.seed)
     configs = {method: search_configs(plan, method) for method in names}
     missing = any(
-        not search.folder(config, inputs, half_a, half_b).finished
+        not search.folder(config, inputs, *_halves(config, inputs, parts)).finished
         for same in configs.values()
         for config in same
     )
@@ -106,14 +106,19 @@ def search_all(
         else contextlib.nullcontext()
     )
     with second:
-        runs = search.search_all(
-            [config for same in configs.values() for config in same], inputs, half_a, half_b
-        )
+        runs = {}
+        for config in (config for same in configs.values() for config in same):
+            runs |= search.search_all([config], inputs, *_halves(config, inputs, parts))
     found = {
         method: {config.seed: runs[config.name] for config in same if config.name in runs}
         for method, same in configs.items()
     }
     return {method: seeds for method, seeds in found.items() if seeds}
+
+
+def _halves(config: SearchConfig, inputs, parts) -> tuple:
+    """The halves of a search: its own seed draws them."""
+    return search.halves(inputs, parts["train"], config.seed)
 
 
 def others(plan: dict, networks: list, methods: list) -> None:
@@ -123,22 +128,9 @@ def others(plan: dict, networks: list, methods: list) -> None:
     settings = Plan(**{**plan, "seeds": dict(plan["seeds"])})
     inputs, parts = inputs_and_parts(settings)
     train_baselines(settings, networks, inputs, parts)
-    drawn = random_cells(settings, inputs, parts)
-    train.attempted(
-        {
-            "random": lambda: evaluate_cells(
-                settings,
-                "random",
-                settings.seed,
-                cells=search.found(drawn),
-                inputs=inputs,
-                parts=parts,
-            )
-        }
-    )
-    half_a, half_b = search.halves(inputs, parts["train"], settings.seed)
+    evaluate_all(settings, {RANDOM: random_all(settings, inputs, parts)}, inputs, parts)
     waiting = [
-        (method, config.seed, search.folder(config, inputs, half_a, half_b))
+        (method, config.seed, search.folder(config, inputs, *_halves(config, inputs, parts)))
         for method in methods
         for config in search_configs(settings, method)
     ]
@@ -170,21 +162,34 @@ def memory_needed(plan: Plan, method: str, inputs: data_inputs.Inputs) -> memory
     )
 
 
-def random_cells(plan: Plan, inputs: data_inputs.Inputs, parts: dict) -> record.Run:
-    """The random search, for the cost of one search: cells drawn at random, trained briefly on one
-    half, the best on the other half kept.
+def random_all(plan: Plan, inputs: data_inputs.Inputs, parts: dict) -> dict:
+    """Random searches, as many as the method with most seeds has: seed -> run; one that fails is
+    reported and left out.
     """
-    half_a, half_b = search.halves(inputs, parts["train"], plan.seed)
-    like = search_configs(plan, plan.random_budget)[0]
+    return train.attempted(
+        {seed: lambda s=seed: random_cells(plan, inputs, parts, s) for seed in plan.random_seeds}
+    )
+
+
+def random_cells(
+    plan: Plan, inputs: data_inputs.Inputs, parts: dict, seed: int | None = None
+) -> record.Run:
+    """The random search of a seed (the plan's unless given), for the cost of one search: cells
+    drawn at random, trained briefly on one half, the best on the other half kept.
+    """
+    seed = plan.seed if seed is None else seed
+    like = replace(search_configs(plan, plan.random_budget)[0], seed=seed)
+    half_a, half_b = _halves(like, inputs, parts)
     config = random_search.RandomSearch(
         profile=plan.profile,
+        name=RANDOM + f"-seed{seed}" * (seed != plan.seed),
         budget=random_search.search_cost(like, inputs, half_a),
         most=plan.random_candidates,
         channels=plan.channels,
         cells=plan.cells,
         recipe={"epochs": plan.random_epochs, "batch_size": plan.search_batch},
         augmentation=like.augmentation,
-        seed=plan.seed,
+        seed=seed,
     )
     return random_search.search(config, inputs, half_a, half_b)
 
@@ -200,23 +205,23 @@ def recipe(plan: Plan, family: str | None = None) -> retrain.Recipe:
     )
 
 
-def _options(plan: Plan) -> dict:
+def _options(plan: Plan, seed: int) -> dict:
     chosen = (
         {"augmentation": {"cutout": plan.cutout}, "augmenter": "autoaugment"}
         if plan.augmented
         else {}
     )
-    return {"profile": plan.profile, "seed": plan.seed, "watch": "test", **chosen}
+    return {"profile": plan.profile, "seed": seed, "watch": "test", **chosen}
 
 
 def evaluate_cells(
     plan: Plan, method: str, seed: int, cells: Genotype, inputs: data_inputs.Inputs, parts: dict
 ) -> record.Run:
-    """Train the network derived from searched cells on all training images, or return its finished
-    run.
+    """Train the network derived from searched cells on all training images with the search's own
+    seed, or return its finished run.
     """
     name = f"{method.replace('.', '-')}-cells" + f"-seed{seed}" * (seed != plan.seed)
-    family = "darts" if method == "random" else plan.family(method)
+    family = "darts" if method == RANDOM else plan.family(method)
     return retrain.fit_cells(
         cells,
         recipe(plan, family),
@@ -226,7 +231,7 @@ def evaluate_cells(
         cells=plan.evaluation_cells,
         name=name,
         keep_weights=False,
-        **_options(plan),
+        **_options(plan, seed),
     )
 
 
@@ -266,7 +271,7 @@ def train_baselines(
                 build_options=width,
                 name=n,
                 keep_weights=False,
-                **_options(plan),
+                **_options(plan, plan.seed),
             )
             for name in names
         }

@@ -3,7 +3,7 @@
 Nothing here sees a model. What differs from the paper: it gives single runs without intervals on a
 test folder in which 251 of 394 images are pixel copies of training images; here every number has an
 interval (Wilson for accuracy, bootstrap over duplicate groups for the others) and a second value on
-the images without a near-duplicate in the training folder, and methods are compared over search
+the images without a twin in the training folder, and methods are compared over search
 seeds. Averages are macro over one-against-rest classes; F1 is the harmonic mean of macro precision
 and recall, which is what the printed column fits within 0.06 points. The averages leave out a class
 without images, which the leak-free part of the paper's test set has: no image without a tumour is
@@ -22,7 +22,7 @@ from kit.evaluation import metrics, stats
 from kit.published import papers
 from kit.report import results as report_results
 from kit.report.artefacts import Artefacts
-from kit.search.nas2d import baselines
+from kit.search.nas2d import baselines, genotype, gradient_check, uniformity
 from kit.studies import shared
 from kit.studies.lease import plan
 
@@ -41,6 +41,11 @@ METRICS = {
     "auc": "macro_auc",
     "specificity": "macro_specificity",
 }
+SHARE = (
+    "audience / explainer",
+    "audience / explainer, lowest epoch",
+    "audience / explainer, highest epoch",
+)
 NOTATION = pd.DataFrame(
     [
         ("A", "architecture weights (alpha, and beta of PC-DARTS)"),
@@ -168,7 +173,7 @@ def short(long: pd.DataFrame, rows: dict) -> pd.DataFrame:
 
 
 def count_table(name: str) -> pd.DataFrame:
-    """Table 2: images a class in training and test, and test images without a near-duplicate in the
+    """Table 2: images a class in training and test, and test images without a twin in the
     training folder; index = the printed class names.
     """
     index = registry.index(name)
@@ -199,13 +204,22 @@ def store_counts(out: Artefacts, counts: pd.DataFrame) -> None:
 
 
 def search_table(searched: dict) -> pd.DataFrame:
-    """What each search ended with: accuracy of the supernet on the judging half, skip connections,
-    entropies, gradient ratio, warnings.
+    """What each search did and ended with.
 
     Parameters
     ----------
     searched : dict
         Method -> {seed: run}, from :func:`kit.studies.lease.runs.search_all`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A line a search: accuracy of the supernet on the judging half, skip connections; entropy and
+        margin (weight of the chosen operation over the next, in equal weights) of the normal cell,
+        and whether both cells have left the uniform architecture
+        (:mod:`kit.search.nas2d.uniformity`); the audience's part of the gradient over the
+        explainer's, over the epochs that moved the architecture: weighted by how far each moved it,
+        lowest and highest; cosine with the exact gradient at the start, also in float64; collapse.
     """
     rows = []
     for method, runs in searched.items():
@@ -219,11 +233,55 @@ def search_table(searched: dict) -> pd.DataFrame:
                     "skips (normal)": int(last["skips_normal"]),
                     "skips (reduction)": int(last["skips_reduce"]),
                     "entropy (normal)": last["entropy_normal"],
-                    "audience / explainer": last.get("ratio", np.nan),
+                    "margin (normal)": last["margin_normal"],
+                    "architecture": _architecture(run, last),
+                    **_share(run.history()),
+                    **_cosines(run),
                     "collapsed": "yes" if last["collapse"] else "no",
                 }
             )
     return pd.DataFrame(rows)
+
+
+def _architecture(run, last) -> str:
+    """In words, whether the two cells of a search mean anything."""
+    survivors = files.read_json(run.folder / "genotype.json").get("survivors")
+    operations = len(survivors[0][0]) if survivors else len(genotype.PRIMITIVES)
+    moved = [
+        uniformity.left(
+            last[f"entropy_{cell}"],
+            last[f"margin_{cell}"],
+            updates=last["updates"],
+            rate=run.config["arch_lr"],
+            operations=operations,
+        )
+        for cell in ("normal", "reduce")
+    ]
+    if all(moved):
+        return "has left uniform"
+    if any(moved):
+        return f"the {'reduction' if moved[0] else 'normal'} cell has not left uniform"
+    return "has not left uniform"
+
+
+def _share(history: pd.DataFrame) -> dict:
+    """The audience's part over the explainer's, over the epochs that moved the architecture."""
+    moving = history[history["moved"] > 0] if "ratio" in history else history[:0]
+    if moving.empty:
+        return dict.fromkeys(SHARE, np.nan)
+    ratio = moving["ratio"]
+    found = (np.average(ratio, weights=moving["moved"]), ratio.min(), ratio.max())
+    return dict(zip(SHARE, map(float, found), strict=True))
+
+
+def _cosines(run) -> dict:
+    """How far the followed gradient is from the exact one, of LeaSE the audience's term."""
+    found = files.read_json(run.folder / gradient_check.NAME, default=None) or {}
+    told = {}
+    for name, ending in (("cosine with exact", ""), ("cosine with float64", "_float64")):
+        value = found.get(f"audience_cosine{ending}", found.get(f"cosine{ending}"))
+        told[name] = np.nan if value is None else value
+    return told
 
 
 def cost_table(searched: dict, final: dict) -> pd.DataFrame:
@@ -311,7 +369,7 @@ def store_claims(writers: dict, long: pd.DataFrame, parameters: dict, images: in
 def difference_table(
     accuracies: dict, pairs: Iterable[tuple[str, str]] = plan.PAIRS
 ) -> pd.DataFrame:
-    """LeaSE minus its base method, paired by search seed.
+    """LeaSE minus its base method, or a search minus random cells, paired by seed.
 
     Parameters
     ----------

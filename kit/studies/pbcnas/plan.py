@@ -229,6 +229,9 @@ def notes(plan: Plan) -> list[str]:
         for _, name in plan.datasets
         if name.endswith("-64") and plan.edge != 64
     ][:1]
+    found += ["candidates judged by validation loss instead of accuracy"] * (
+        plan.proxy.judge == "loss"
+    ) + ["on all validation volumes instead of a quarter"] * (plan.proxy.validation == "all")
     missing = [key for key in KEYS if key not in dict(plan.datasets)]
     found += [f"without the data sets {', '.join(missing)}"] * bool(missing)
     return found

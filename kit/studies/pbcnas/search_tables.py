@@ -161,8 +161,9 @@ def fidelity_table(rows: pd.DataFrame, resamples: int = 1000, seed: int = 0) -> 
 
 
 def validation_table(searched: dict, loaded: dict, plan: Plan) -> pd.DataFrame:
-    """What the proxy's few validation volumes can tell: data, volumes, weight of one, best fitness
-    with Wilson's interval, and how many candidates share it or lie within the interval.
+    """What the proxy's few validation volumes can tell: data, volumes, weight of one, best fitness,
+    its accuracy with Wilson's interval, and how many candidates share them or lie within the
+    interval.
     """
     rows, names = [], dict(plan.datasets)
     for key, methods in searched.items():
@@ -170,19 +171,28 @@ def validation_table(searched: dict, loaded: dict, plan: Plan) -> pd.DataFrame:
             len(nas3d_proxy.parts(loaded[key][0], plan.proxy)["val"]),
             next(iter(methods["ode"].values())),
         )
-        fitness = np.array([candidate.fitness for candidate in ranked(result)])
-        found = stats.wilson(round(fitness[0] * n), n)
+        candidates = ranked(result)
+        fitness = np.array([candidate.fitness for candidate in candidates])
+        accuracy = np.array(
+            [
+                nas3d_proxy.accuracy(candidate.fitness, candidate.ties, plan.proxy.judge)
+                for candidate in candidates
+            ]
+        )
+        found = stats.wilson(round(accuracy[0] * n), n)
         rows.append(
             {
                 "data": data_title(key, names[key]),
                 "validation volumes": n,
                 "one volume (pp)": 100 / n,
                 "best fitness": fitness[0],
+                "accuracy of the best": accuracy[0],
                 "low": found.low,
                 "high": found.high,
                 "candidates": len(fitness),
-                "as good": int((fitness == fitness[0]).sum()),
-                "within the interval": int((fitness >= found.low).sum()),
+                "of the same fitness": int((fitness == fitness[0]).sum()),
+                "of the same accuracy": int((accuracy == accuracy[0]).sum()),
+                "within the interval": int((accuracy >= found.low).sum()),
             }
         )
     return pd.DataFrame(rows)

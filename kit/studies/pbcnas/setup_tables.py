@@ -11,6 +11,15 @@ from kit.search.nas3d import space
 from kit.studies.pbcnas.plan import Plan
 from kit.studies.pbcnas.tables import data_title
 
+JUDGED = {
+    "accuracy": "best validation accuracy of the proxy training",
+    "loss": "lowest validation loss of the proxy training",
+}
+BIASES = {
+    "zeros": "zero",
+    "torch": "uniform within one over the square root of the inputs",
+}
+
 
 def data_table(plan: Plan, loaded: dict) -> pd.DataFrame:
     """Table 1: data set, size, classes, volumes by part and in the proxy, share of the largest test
@@ -112,7 +121,22 @@ def settings_table(plan: Plan) -> pd.DataFrame:
         ("Genes out of bounds", printed["bounds"], "drawn anew"),
         ("Selection", printed["selection"], "one to one, ties to the trial"),
         ("Seeds of the search", printed["search_seed"], _listed(plan.seeds)),
-        ("Objective", printed["objective"], printed["objective"]),
+        ("Objective", printed["objective"], JUDGED[plan.proxy.judge]),
+        (
+            "Proxy: validation volumes",
+            "1/4",
+            "all" if plan.proxy.validation == "all" else f"1/{plan.proxy.fraction}",
+        ),
+        (
+            "Infeasible genomes of the initial set",
+            "kept, with the worst fitness",
+            {"kept": "kept, with the worst fitness", "redrawn": "drawn anew"}[used.infeasible],
+        ),
+        (
+            "Biases at the start",
+            BIASES["torch"] + " (PyTorch's default)",
+            BIASES[plan.proxy.biases],
+        ),
         ("Most multiply-adds", "none", f"{plan.most_gmacs:g} G" if plan.most_gmacs else "none"),
         ("Proxy: share of the data", "1/4", f"1/{plan.proxy.fraction}"),
         (
@@ -134,8 +158,10 @@ def settings_table(plan: Plan) -> pd.DataFrame:
         ("Final: seeds", _listed(printed["final_seeds"]), _listed(plan.final_seeds)),
         (
             "Final: initial weights",
-            "kernels new, the rest from the search (not stated)",
-            "kernels new, the rest from the search" if plan.warm_start else "new",
+            "kernels new, biases and normalisations from the search (warm start; not stated)",
+            "kernels new, biases and normalisations from the search (warm start)"
+            if plan.warm_start
+            else "all new",
         ),
     ]
     return pd.DataFrame(

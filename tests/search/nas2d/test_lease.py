@@ -461,3 +461,22 @@ def test_initial_perturbations():
 def test_settings_out_of_range(bad, said):
     with pytest.raises(lease.BadLease, match=said):
         LeaseSettings(**bad)
+
+
+def test_finite_means_equation_12_alone(monkeypatch):
+    """The other two products have no printed radius, and their differences are noise in float32."""
+    calls = []
+    difference = hypergradient.central_difference
+    monkeypatch.setattr(
+        hypergradient,
+        "central_difference",
+        lambda *given: calls.append(len(given[1])) or difference(*given),
+    )
+    given = problem()
+    for separate, products in ((False, 1), (True, 2)):
+        calls.clear()
+        lease.lease_gradient(
+            **given, settings=LeaseSettings(), gamma=1.0, mode="finite", separate=separate
+        )
+        assert calls == [len(given["weights"])] * products
+    assert not hasattr(explanations, "central_difference")

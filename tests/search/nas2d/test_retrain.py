@@ -4,6 +4,7 @@ both kinds of network, and honest failures.
 
 from dataclasses import replace
 
+import keras
 import numpy as np
 import pytest
 
@@ -193,7 +194,7 @@ def test_a_diverging_run_ends_with_a_reason_and_leaves_others_alone(
 ):
     from kit.search.nas2d import trainee as nas2d_trainee
 
-    monkeypatch.setattr(nas2d_trainee, "_loss", lambda targets, output: np.nan * output[0, 0])
+    monkeypatch.setattr(nas2d_trainee, "_loss", lambda _, output, weights: np.nan * output[0, 0])
     with pytest.raises(train.Diverged, match="loss is nan in epoch 1"):
         fit(inputs, parts, "nas-nan")
     folder = next((paths.results_dir() / "nas-nan" / "lease" / "runs").iterdir())
@@ -206,7 +207,7 @@ def test_running_out_of_memory_is_said_in_one_sentence(inputs, parts, monkeypatc
 
     from kit.search.nas2d import trainee as nas2d_trainee
 
-    def full(targets, output):
+    def full(targets, output, sample_weight):
         raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating")
 
     monkeypatch.setattr(nas2d_trainee, "_loss", full)
@@ -227,3 +228,31 @@ def test_running_out_of_memory_is_said_in_one_sentence(inputs, parts, monkeypatc
 def test_bad_recipes_are_refused(change, sentence):
     with pytest.raises(retrain.BadRecipe, match=sentence):
         replace(RECIPE, **change)
+
+
+@pytest.mark.parametrize("weights", [None, (1.0, 3.0, 0.0, 2.0)])
+def test_keras_own_ways_to_train_work(weights):
+    """train_on_batch hands over three things, of which the third may be nothing."""
+    rng = np.random.default_rng(0)
+    x, y = rng.random((4, 16, 16, 3), np.float32), np.eye(2, dtype="f4")[[0, 1, 1, 0]]
+    shape = {"size": 16, "channels": 2, "cells": 3, "classes": 2, "input_channels": 3}
+    recipe = replace(RECIPE, drop_path=0.0, auxiliary=0.0)
+
+    def made():
+        keras.utils.set_random_seed(0)
+        network = derived.network(CELLS, auxiliary=False, **shape)
+        return retrain.compiled(network, recipe, steps=1, graph=False)
+
+    one, other = made(), made()
+    weights = None if weights is None else np.array(weights, "f4")
+    before = one.trainable_weights[0].numpy()
+    each = -np.log(one(x, training=True).numpy()[np.arange(4), y.argmax(1)])
+    told = one.train_on_batch(x, y, sample_weight=weights, return_dict=True)
+    share = np.ones(4) if weights is None else weights
+    assert told["loss"] == pytest.approx((each * share).mean(), rel=1e-4)
+    assert not np.array_equal(one.trainable_weights[0].numpy(), before)
+    assert len(one.test_on_batch(x, y, sample_weight=weights)) == 2
+    if weights is None:  # the same step as fit takes
+        other.fit(x, y, batch_size=4, epochs=1, shuffle=False, verbose=0)
+        for a, b in zip(one.trainable_weights, other.trainable_weights, strict=True):
+            np.testing.assert_allclose(a.numpy(), b.numpy(), atol=1e-6)

@@ -10,12 +10,15 @@ from kit.data import inputs as data_inputs
 from kit.search.nas2d import (
     audience,
     genotype,
+    gradient_check,
+    hypergradient,
     memory,
     search,
     search_loop,
     search_state,
     search_step,
     supernet,
+    uniformity,
 )
 from kit.search.nas2d.search_config import BadSearch, SearchConfig, seeds
 from kit.training.train import Diverged, OutOfMemory
@@ -30,14 +33,17 @@ def stand_in(space, weights, arch, x, skip_rate=None, seed=None):
     """
     stem, last = weights[0], weights[-2]
     maps = tf.nn.tanh(tf.nn.conv2d(x, stem, 2, "SAME"))
-    mixed = [tf.reduce_sum(tf.nn.softmax(a) * tf.linspace(0.0, 1.0, a.shape[-1])) for a in arch]
+    mixed = [
+        tf.reduce_sum(tf.nn.softmax(a) * np.linspace(0, 1, a.shape[-1]).astype(a.dtype.name))
+        for a in arch
+    ]
     features = tf.tile(tf.reduce_mean(maps, [1, 2]), [1, -(-last.shape[0] // stem.shape[-1])])[
         :, : last.shape[0]
     ]
     features = tf.nn.tanh(features * tf.add_n(mixed)) + features * mixed[0]
     if skip_rate is not None:
         features *= tf.cast(
-            tf.random.stateless_uniform(tf.shape(features), seed) > skip_rate, tf.float32
+            tf.random.stateless_uniform(tf.shape(features), seed) > skip_rate, x.dtype
         )
     return features @ last * 3 + weights[-1] + tf.add_n([tf.reduce_mean(w) for w in weights])
 
@@ -185,6 +191,7 @@ def test_a_finished_search_has_every_file_and_is_not_repeated(quick, monkeypatch
         "history.csv",
         "genotype.json",
         "genotypes.json",
+        "hypergradient.json",
         "arch.npz",
         "status.json",
     }
@@ -357,3 +364,93 @@ def test_spread_says_how_far_seeds_differ():
     assert table.loc["a", "sd"] == pytest.approx(0.1 / np.sqrt(2))
     assert np.isnan(table.loc["b", "sd"])
     assert table.loc["b", "highest"] == 0.7
+
+
+def test_a_search_measures_its_gradient_before_its_first_step(quick, inputs, parts, capsys):
+    run = search.search(config("measured", "pcdarts", {}, traced=True), inputs, *parts)
+    found = files.read_json(run.folder / gradient_check.NAME)
+    names = ("cosine", "norm_ratio", "audience_cosine", "audience_norm_ratio")
+    assert set(found) == {"mode", "images", *names, *(f"{name}_float64" for name in names)}
+    assert found["mode"] == "exact"
+    assert found["images"] == 8
+    for name in names:
+        assert found[name] == pytest.approx(1, abs=1e-6)
+        assert found[f"{name}_float64"] == pytest.approx(1, abs=0.02)
+        assert found[f"{name}_float64"] != found[name]
+    said = capsys.readouterr().out
+    assert "pcdarts: hypergradient (exact) against the exact one on 8 images: cosine 1.0" in said
+    assert files.read_json(run.folder / search.CELLS)["hypergradient"] == found
+    base = search.search(config("measured-base", "pcdarts"), inputs, *parts)
+    assert not (base.folder / gradient_check.NAME).exists()  # of first order: nothing to measure
+    second = search.search(config("measured-darts", "darts", mode="finite"), inputs, *parts)
+    told = files.read_json(second.folder / gradient_check.NAME)
+    assert set(told) == {"mode", "images", "cosine", "norm_ratio"}
+    assert 0.9 < told["cosine"] < 1
+
+
+def test_lost_precision_is_said():
+    found = {"mode": "exact", "images": 4, "cosine": 1.0, "norm_ratio": 1.0}
+    low = {"cosine_float64": 0.53, "norm_ratio_float64": 1.2}
+    assert "float32 loses it" in gradient_check.sentence("lease", {**found, **low})
+    assert "float32" not in gradient_check.sentence(
+        "lease", {**found, "cosine_float64": 0.9} | {"norm_ratio_float64": 1.0}
+    )
+
+
+@pytest.mark.parametrize("family", ["darts", "pcdarts"])
+def test_noise_is_not_called_lease(family, quick, monkeypatch, inputs, parts):
+    """With differences that say nothing; both terms share one product in DARTS."""
+    noise = np.random.default_rng(0)
+    monkeypatch.setattr(
+        hypergradient,
+        "central_difference",
+        lambda gradients_at, point, vector, radius: [
+            tf.constant(100 * noise.standard_normal(g.shape), g.dtype) for g in gradients_at(point)
+        ],
+    )
+    wrong = config("noise", family, {}, mode="finite")
+    with pytest.raises(gradient_check.NotLease, match=r"is not that of LeaSE .*set mode to exact"):
+        search.search(wrong, inputs, *parts)
+    run = search.folder(wrong, inputs, *parts)
+    assert run.status["state"] == "failed"
+    assert files.read_json(run.folder / gradient_check.NAME)["audience_cosine"] < 0.7
+    assert search.search_all([wrong], inputs, *parts) == {}
+    silent = config("noise", family, {}, mode="finite", gamma=0.0)
+    assert search.search(silent, inputs, *parts).finished  # the audience has no say, by intent
+
+
+def test_an_audience_without_a_say_is_not_called_lease(quick, inputs, parts):
+    """A sign has no derivative."""
+    with pytest.raises(gradient_check.NotLease, match="exactly zero"):
+        search.search(config("sign", "pcdarts", {"step": "sign"}), inputs, *parts)
+
+
+def test_a_finished_search_by_differences_everywhere_is_not_taken_for_one_of_equation_12():
+    keys = [config("key", "pcdarts", {}, mode=mode).key() for mode in ("exact", "finite")]
+    assert "finite" not in keys[0]
+    assert keys[1]["finite"] == "equation 12"
+    assert "finite" not in config("key", "darts", mode="finite").key()
+
+
+def test_the_history_says_how_far_the_architecture_came(quick, inputs, parts):
+    history = search.search(config("moved", "darts", {}), inputs, *parts).history()
+    assert (history["moved"] > 0).all()
+    assert list(history["updates"]) == [2, 4, 6, 8]
+    warm = search.search(config("still", "pcdarts", {}, warm_up=2), inputs, *parts).history()
+    assert list(warm["moved"] > 0) == [False, False, True, True]
+    assert list(warm["updates"]) == [0, 0, 2, 4]
+
+
+def test_uniform_means_as_near_as_a_search_without_direction_comes():
+    rng, rate, updates = np.random.default_rng(5), 0.005, 90
+    spread = np.sqrt(updates) * rate
+    drifted = [uniformity.facts([rng.normal(0, spread, (14, 8))] * 2) for _ in range(100)]
+    wrong = [uniformity.left(f["entropy"][0], f["margin"][0], updates, rate) for f in drifted]
+    assert np.mean(wrong) < 0.1
+    steady = rng.normal(0, 0.2 * spread, (14, 8))
+    steady[np.arange(14), rng.integers(1, 8, 14)] += updates * rate / 2
+    found = uniformity.facts([steady, np.zeros((14, 8))])
+    assert uniformity.left(found["entropy"][0], found["margin"][0], updates, rate)
+    assert found["entropy"][1] == pytest.approx(1)
+    assert found["margin"][1] == 0
+    assert not uniformity.left(found["entropy"][1], found["margin"][1], updates, rate)

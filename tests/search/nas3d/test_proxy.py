@@ -96,8 +96,45 @@ def test_what_a_candidate_of_a_search_leaves(balls, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"fraction": 0}, {"epochs": 0}, {"patience": 0}, {"learning_rate": 0.0}]
+    "wrong",
+    [
+        {"judge": "auc"},
+        {"validation": "none"},
+        {"biases": "ones"},
+        {"fraction": 0},
+        {"epochs": 0},
+        {"patience": 0},
+        {"learning_rate": 0.0},
+    ],
 )
 def test_bad_settings(wrong):
     with pytest.raises(BadProxy, match=next(iter(wrong))):
         Proxy(**wrong)
+
+
+def test_judged_by_loss_on_all_validation_volumes(balls, tmp_path):
+    inputs = volumes.load(balls, 8)
+    everything = nas3d_proxy.parts(inputs, Proxy(4, validation="all"))
+    assert len(everything["val"]) == (inputs.index["split"] == "val").sum() == 12
+    assert len(everything["train"]) == 6
+    genes = PAPER.genome((1,) + (0,) * 10 + (1,) + (0,) * 9 + (9, 0, 0, 0, 0, 0, 0, 0))
+    while PAPER.reason(genes):
+        genes = np.random.default_rng(1).uniform(size=29)
+
+    def judged(**proxy):
+        return nas3d_proxy.evaluate(
+            {"search": {"genes": genes.tolist(), "seed": 5}},
+            tmp_path,
+            dataset=balls,
+            fingerprint=registry.facts(balls)["fingerprint"],
+            space={"edge": 8, "operations": [9], "filters": [8]},
+            proxy={"fraction": 1, "epochs": 2, "batch_size": 8, **proxy},
+        )
+
+    accuracy, loss, size = judged()
+    likelihood, ties, same_size = judged(judge="loss")
+    assert likelihood == pytest.approx(np.exp(loss))
+    assert (ties, same_size) == (accuracy, size)
+    assert nas3d_proxy.accuracy(likelihood, (ties, size), "loss") == accuracy
+    assert nas3d_proxy.accuracy(accuracy, (loss, size), "accuracy") == accuracy
+    assert nas3d_proxy.likelihood(0.3) > nas3d_proxy.likelihood(0.4) > 0 > -1  # failures: -1

@@ -8,12 +8,15 @@ import shutil
 import numpy as np
 import pytest
 
-from kit import files, record
+from kit import files, params, paths, record
 from kit.data import preprocess, registry
+from kit.data.augment import affine
 from kit.evaluation import timing
+from kit.published import papers
 from kit.serving import classifier
-from kit.studies.cad import handover, heatmaps, published_tables, runs, split
+from kit.studies.cad import handover, heatmaps, preparation, published_tables, runs, split
 from kit.studies.cad import plan as cad_plan
+from kit.studies.cad import tables as cad_tables
 from kit.training import train
 
 
@@ -29,6 +32,8 @@ def plan(private_folders):
         images=8,
         seventh_images=24,
         bn_momentum=0.9,
+        augmenter="fused",
+        crop="safe",
     )
 
 
@@ -72,7 +77,16 @@ def test_networks_that_start_at_random_or_see_few_images_have_their_own_schedule
     assert plan.limit("resnet50") == 16
 
 
-@pytest.mark.parametrize("wrong", [{"initial": "best"}, {"images": -1}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"initial": "best"},
+        {"images": -1},
+        {"crop": "gentle"},
+        {"dropout": 1.0},
+        {"validation_fraction": 0.95},
+    ],
+)
 def test_a_bad_plan_is_one_sentence(wrong):
     with pytest.raises(cad_plan.BadPlan, match=next(iter(wrong))):
         cad_plan.Plan(profile="x", dataset="phantom4", **wrong)
@@ -239,3 +253,100 @@ def test_two_processes_give_what_one_gives(plan, finished, monkeypatch):
         runs.processes_module, "running", lambda *a, **k: pytest.fail("nothing is left to share")
     )
     runs.run_all(plan, names, timed=timed, processes=2)
+
+
+def test_the_paper_profile_is_the_published_recipe_with_three_seeds():
+    values = params.resolve(paths.notebooks_dir() / "20_cad_six_models.ipynb", "paper")
+    used = {
+        "augmentation_rotation_range": values["rotation"],
+        "augmentation_width_shift_range": values["width_shift"],
+        "augmentation_height_shift_range": values["height_shift"],
+        "augmentation_horizontal_flip": values["horizontal_flip"],
+        "dropout_rate": values["dropout"],
+        "validation_fraction": values["validation_fraction"],
+    }
+    assert papers.departures(papers.load("cad"), used) == []
+    assert values["augmenter"] == "keras_generator"
+    assert values["crop"] == "faithful"
+    assert values["seeds"] == 3
+    assert values["served"] in published_tables.MODELS
+    assert values["served"] in values["networks"]
+    smoke = params.resolve(paths.notebooks_dir() / "20_cad_six_models.ipynb", "smoke")
+    assert smoke["augmenter"] == values["augmenter"]
+
+
+def test_the_published_generator_trains_and_its_ranges_reach_it(plan, monkeypatch):
+    asked = []
+    made = affine.keras_generator
+    monkeypatch.setattr(affine, "keras_generator", lambda a: asked.append(a) or made(a))
+    published = dataclasses.replace(
+        plan, augmenter="keras_generator", rotation=7, horizontal_flip=False, seventh_images=8
+    )
+    run = runs.run(published, "efficientnet_lite0")
+    assert run.config["augmenter"] == "keras_generator"
+    assert set(asked) == {affine.Augmentation(7, 0.05, 0.05, False)}
+    assert np.isfinite(run.history()["loss"]).all()
+    assert cad_plan.notes(published, "efficientnet_lite0")[1:3] == [
+        "augmentation rotation range 7 instead of 10",
+        "augmentation horizontal flip False instead of True",
+    ]
+
+
+def test_the_validation_share_divides_the_training_folder(plan):
+    whole = split.published_parts("phantom4")
+    half = dataclasses.replace(plan, validation_fraction=0.5).parts()
+    assert half["test"] == whole["test"]
+    assert sorted(half["train"] + half["val"]) == sorted(whole["train"] + whole["val"])
+    assert abs(len(half["train"]) - len(half["val"])) <= 1
+    assert len(whole["val"]) == -(-len(whole["train"] + whole["val"]) // 5)
+
+
+def test_images_that_keep_their_whole_frame_are_counted(plan, heads, private_folders):
+    from PIL import Image
+
+    index = registry.index(heads)
+    root = registry.root(heads)
+    kept = {i: (root / i).read_bytes() for i in index["image_id"][:2]}
+    try:
+        black, speck = np.zeros((64, 64), np.uint8), np.zeros((64, 64), np.uint8)
+        speck[10:18, 10:18] = 200
+        for image_id, pixels in zip(kept, (black, speck), strict=True):
+            (root / image_id).unlink()
+            Image.fromarray(pixels).save(root / image_id, "PNG")
+        safe = dataclasses.replace(plan, dataset=heads)
+        table = preparation.frame_table(safe)
+        assert table.loc["all", ["images", "no_outline", "small_crop", "whole_frame"]].tolist() == [
+            len(index),
+            1,
+            1,
+            2,
+        ]
+        row = f"{index['split'][0]}/{index['class_name'][0]}"
+        assert table.loc[row, "whole_frame"] == 2
+        assert 20 < table.loc["all", "median_share"] < 100
+        faithful = preparation.frame_table(dataclasses.replace(safe, crop="faithful"))
+        assert faithful.loc["all", "whole_frame"] == 0
+        assert faithful.loc["all", "no_outline"] == 1
+        with pytest.raises(preprocess.NoHead):
+            runs.prepared(dataclasses.replace(safe, crop="faithful"), 40)
+    finally:
+        for image_id, content in kept.items():
+            (root / image_id).write_bytes(content)
+
+
+def test_seeds_differ_in_training_and_share_the_split(plan, finished):
+    found = runs.over_seeds(plan, {"efficientnet_lite0": finished}, 2)["efficientnet_lite0"]
+    assert found[0].folder == finished.folder
+    assert [run.config["seed"] for run in found] == [0, 1]
+    assert found[0].config["parts"] == found[1].config["parts"]
+    tables = [runs.tested(run) for run in found]
+    table = cad_tables.seed_table({"one": tables[:1], "two": tables}, tables[0]["image_id"][:50])
+    scores = [
+        100 * (t.filter(like="score_").to_numpy().argmax(1) == t["label"]).mean() for t in tables
+    ]
+    assert table.loc["two", "mean"] == pytest.approx(np.mean(scores))
+    assert table.loc["two", "sd"] == pytest.approx(abs(scores[0] - scores[1]) / np.sqrt(2))
+    assert np.isnan(table.loc["one", "sd"])
+    assert table["seeds"].tolist() == [1, 2]
+    with pytest.raises(cad_plan.BadPlan, match="seeds"):
+        runs.over_seeds(plan, {}, 0)

@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from kit import params, paths
 from kit.published import papers
 from kit.search.nas2d import search
 from kit.studies.lease import plan as lease_plan
@@ -27,7 +28,6 @@ def plan(private_folders):
         pdarts_epochs=1,
         search_batch=8,
         search_steps=1,
-        mode="finite",
         pruning="mask",
         traced=False,
         audience_width=8,
@@ -94,6 +94,64 @@ def test_every_reduction_is_named(plan):
     )
 
 
+def test_seeds_go_through_split_search_and_training(plan, images, monkeypatch):
+    """And random cells get as many as the method with most."""
+    more = dataclasses.replace(plan, seeds={"pcdarts": 2})
+    made = {"search": [], "random": [], "training": []}
+
+    class Run:
+        finished = True
+
+    def record(kind, config, halves):
+        made[kind].append((config.seed, halves[0].tolist()))
+        return Run()
+
+    monkeypatch.setattr(runs.search, "folder", lambda config, inputs, *halves: Run())
+    monkeypatch.setattr(
+        runs.search,
+        "search",
+        lambda config, inputs, *halves: record("search", config, halves),
+    )
+    monkeypatch.setattr(
+        runs.random_search,
+        "search",
+        lambda config, inputs, *halves: record("random", config, halves),
+    )
+    monkeypatch.setattr(runs.search, "found", lambda run: None)
+    monkeypatch.setattr(
+        runs.retrain,
+        "fit_cells",
+        lambda *given, **named: made["training"].append((named["name"], named["seed"])),
+    )
+    inputs, parts = images
+    searched = runs.search_all(more, ["pcdarts", "darts"], inputs, parts)
+    assert {method: list(seeds) for method, seeds in searched.items()} == {
+        "pcdarts": [0, 1],
+        "darts": [0],
+    }
+    drawn = runs.random_all(more, inputs, parts)
+    assert list(drawn) == [0, 1]
+    halves = [search.halves(inputs, parts["train"], seed)[0].tolist() for seed in (0, 1)]
+    assert halves[0] != halves[1]
+    assert made["random"] == [(0, halves[0]), (1, halves[1])]
+    assert made["search"] == [(0, halves[0]), (1, halves[1]), (0, halves[0])]
+    runs.evaluate_all(more, {**searched, "random": drawn}, inputs, parts)
+    assert made["training"] == [
+        ("pcdarts-cells", 0),
+        ("pcdarts-cells-seed1", 1),
+        ("darts-cells", 0),
+        ("random-cells", 0),
+        ("random-cells-seed1", 1),
+    ]
+
+
+@pytest.mark.parametrize("profile", ["smoke", "quick", "cpu", "paper"])
+def test_every_profile_takes_exact_derivatives(profile):
+    declared = params.declared(paths.ROOT / "notebooks" / "30_lease_nas.ipynb")["mode"].default
+    assert params.profile_values(profile, "30_lease_nas").get("mode", declared) == "exact"
+    assert lease_plan.Plan(profile="x", dataset="sartaj").mode == "exact"
+
+
 def test_seeds_make_further_searches(plan):
     more = dataclasses.replace(plan, seeds={"pcdarts": 3})
     assert [c.seed for c in runs.search_configs(more, "pcdarts")] == [0, 1, 2]
@@ -148,4 +206,5 @@ def test_from_search_to_prediction(plan, images):
     assert runs.memory_needed(plan, "lease-pdarts", inputs).total > 2**29
     table = tables.search_table(searched)
     assert table["collapsed"].isin(["yes", "no"]).all()
+    assert table["architecture"].str.contains("uniform").all()
     assert tables.cost_table(searched, {"pcdarts": run})["search (s)"].notna().all()

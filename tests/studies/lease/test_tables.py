@@ -1,14 +1,18 @@
 """The LeaSE paper's tables: metrics from predictions, rows of the paper, differences over seeds."""
 
+from dataclasses import fields, replace
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
 from sklearn.metrics import precision_score, recall_score, roc_auc_score
 
+from kit import files
 from kit.evaluation import metrics
 from kit.published import papers
-from kit.search.nas2d import baselines
-from kit.studies.lease import plan, tables
+from kit.search.nas2d import baselines, lease_settings
+from kit.studies.lease import choices, plan, runs, tables
 
 
 @pytest.fixture(scope="module")
@@ -163,3 +167,83 @@ def test_counts_are_those_of_the_folders():
     assert (counts["test_leak_free"] <= counts["test"]).all()
     assert "healthy" in counts.index
     assert counts.loc["total", "test_leak_free"] < counts.loc["total", "test"]
+
+
+def searched(tmp_path, name, entropy, margin, ratios=None, found=None):
+    """A stand-in for a finished search of 90 updates at a rate of 0.005, after two epochs of
+    warm-up.
+    """
+    folder = tmp_path / name
+    folder.mkdir()
+    files.write_json(folder / "genotype.json", {"survivors": None})
+    if found:
+        files.write_json(folder / "hypergradient.json", found)
+    history = pd.DataFrame(
+        {
+            "val_accuracy": 0.5,
+            "skips_normal": 1,
+            "skips_reduce": 0,
+            "collapse": False,
+            "moved": [0, 0, 4.0, 1.0, 0.0],
+            "updates": [0, 0, 45, 90, 90],
+            **{f"entropy_{cell}": entropy for cell in ("normal", "reduce")},
+            **{f"margin_{cell}": margin for cell in ("normal", "reduce")},
+            **({} if ratios is None else {"ratio": ratios}),
+        }
+    )
+    return SimpleNamespace(folder=folder, history=lambda: history, config={"arch_lr": 0.005})
+
+
+def test_what_a_search_did_is_told_over_the_epochs_that_moved_it(tmp_path):
+    """The published numbers of one search: entropy .9998 after 90 updates, and ratios of 61 and 20
+    where the architecture moved, of .03 at the end.
+    """
+    lease = searched(
+        tmp_path,
+        "lease",
+        0.99977,
+        0.02,
+        ratios=[137.0, 73.0, 61.0, 20.0, 0.03],
+        found={"cosine": 0.9, "audience_cosine": 0.6, "audience_cosine_float64": 0.4},
+    )
+    darts = searched(tmp_path, "darts", 0.99, 0.5)
+    table = tables.search_table({"lease-pcdarts.gamma1": {0: lease}, "darts": {0: darts}})
+    first, second = table.iloc[0], table.iloc[1]
+    assert first["architecture"] == "has not left uniform"
+    assert second["architecture"] == "has left uniform"
+    assert first["audience / explainer"] == pytest.approx((4 * 61 + 20) / 5)
+    assert first["audience / explainer, lowest epoch"] == 20
+    assert first["audience / explainer, highest epoch"] == 61
+    assert (first["cosine with exact"], first["cosine with float64"]) == (0.6, 0.4)
+    assert second[["audience / explainer", "cosine with exact"]].isna().all()
+
+
+def test_one_cell_alone_may_have_left_uniform(tmp_path):
+    run = searched(tmp_path, "one", 0.99, 0.5)
+    history = run.history()
+    history["entropy_reduce"] = 0.9999
+    table = tables.search_table({"darts": {0: run}})
+    assert table["architecture"].tolist() == ["the reduction cell has not left uniform"]
+
+
+def test_every_open_question_is_a_line_with_the_run_s_answer():
+    config = runs.search_configs(plan.Plan(profile="x", dataset="sartaj"), "lease-darts")[0]
+    table = choices.choice_table(config)
+    assert table["number"].tolist() == list(range(1, 21))
+    answered = {name for _, names, _ in choices.OPEN for name in names}
+    assert {field.name for field in fields(lease_settings.LeaseSettings)} <= answered
+    text = table.set_index("number")["this run"]
+    assert text[1] == "sign 1"
+    assert text[2] == "initial uniform; initial_fraction 0.1"
+    assert "mode exact" in text[17]
+    assert "width 64" in text[20]
+    other = choices.choice_table(replace(config, lease={"sign": -1}, mode="finite"))
+    assert other["this run"].iloc[0] == "sign -1"
+    assert "mode finite" in other["this run"].iloc[16]
+
+
+def test_searches_are_compared_with_random_cells():
+    accuracies = {"pcdarts": {0: 70.0, 1: 71.0}, "random": {0: 72.0, 1: 75.0}}
+    table = tables.difference_table(accuracies, plan.AGAINST_RANDOM)
+    assert len(table) == 1
+    assert table["difference (pp)"].item() == -3
