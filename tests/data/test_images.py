@@ -75,7 +75,9 @@ def test_a_killed_decoding_leaves_no_half_array(private_folders, monkeypatch):
     from kit.data import duplicates
 
     monkeypatch.setattr(
-        duplicates, "groups", lambda name: registry.index(name).assign(near_group=range(6))
+        duplicates,
+        "groups",
+        lambda name: registry.index(name).assign(near_group=range(6), twin_group=range(6)),
     )
     with pytest.raises(KeyboardInterrupt):
         images.load("torn", 12)

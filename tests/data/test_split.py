@@ -43,6 +43,7 @@ def groups(index):
             "exact_group": np.arange(3000),
             "pixel_group": np.arange(3000),
             "near_group": codes,
+            "twin_group": codes,
         }
     )
 
@@ -92,7 +93,13 @@ def test_fraction_is_rounded_up_as_scikit_learn_does(index):
 
 def test_a_group_that_is_too_large_is_passed_over(index):
     one = pd.DataFrame(
-        {"image_id": index["image_id"], "exact_group": 0, "pixel_group": 0, "near_group": 0}
+        {
+            "image_id": index["image_id"],
+            "exact_group": 0,
+            "pixel_group": 0,
+            "near_group": 0,
+            "twin_group": 0,
+        }
     )
     with pytest.raises(split.ImpossibleSplit, match="fits into a test part"):
         split.holdout(index, one, test_size=600, grouped=True)
@@ -377,6 +384,7 @@ def test_three_way_refuses_a_class_of_one_group(index):
             "exact_group": 0,
             "pixel_group": 0,
             "near_group": (index["label"] == 0).astype(int),
+            "twin_group": (index["label"] == 0).astype(int),
         }
     )
     with pytest.raises(split.ImpossibleSplit, match="too few groups"):

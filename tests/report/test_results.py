@@ -66,6 +66,7 @@ def test_leak_free_values_drop_the_copies_of_training_images(monkeypatch):
                 "exact_group": range(5),
                 "pixel_group": range(5),
                 "near_group": [0, 1, 2, 3, 1],
+                "twin_group": [0, 1, 2, 3, 1],
             }
         ),
     )

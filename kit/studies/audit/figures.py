@@ -89,7 +89,7 @@ def leakage_figure(summaries: dict) -> style.Figure:
         f"{name}\n{undivided if s.leaky_test.empty else divided}" for name, s in summaries.items()
     ]
     for number, (level, title) in enumerate(
-        zip(LEVELS, ("same bytes", "same pixels", "near-duplicate"), strict=False)
+        zip(LEVELS, ("same bytes", "same pixels", "near-duplicate", "twin"), strict=True)
     ):
         copies, images = np.array([_whole(s, level) for s in summaries.values()]).T
         bars = ax.bar(

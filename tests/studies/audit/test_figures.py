@@ -22,7 +22,10 @@ def tables(divided, copies=3, images=12):
     )
     codes = np.r_[np.arange(images), np.arange(copies), 100 + np.arange(images - copies)]
     return audit_tables.summarise(
-        index, index[["image_id"]].assign(exact_group=codes, pixel_group=codes, near_group=codes)
+        index,
+        index[["image_id"]].assign(
+            exact_group=codes, pixel_group=codes, near_group=codes, twin_group=codes
+        ),
     )
 
 
