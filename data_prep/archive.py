@@ -112,6 +112,8 @@ class Source:
 
 
 class ZipSource(Source):
+    """A ZIP file; encrypted ones and ones that hold links are refused."""
+
     def _list(self):
         with zipfile.ZipFile(self.path) as file:
             for info in file.infolist():
@@ -139,6 +141,8 @@ class ZipSource(Source):
 
 
 class TarSource(Source):
+    """A tar file, compressed or not; ones that hold links or devices are refused."""
+
     def _list(self):
         with tarfile.open(self.path, "r:*") as file:
             for info in file:
@@ -163,6 +167,8 @@ class TarSource(Source):
 
 
 class FolderSource(Source):
+    """A folder of files that somebody has unpacked already."""
+
     def _packed(self) -> int:
         return self.max_bytes
 
