@@ -59,6 +59,13 @@ def few(labels: np.ndarray, rows: np.ndarray, count: int) -> np.ndarray:
     return rows[np.sort(np.lexsort((np.arange(len(rows)), turn))[:count])]
 
 
+def predicted(labels: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """The rows to predict: all that are given, in a rehearsal two images a class."""
+    if not active():
+        return np.asarray(rows)
+    return few(labels, rows, PREDICTED * len(np.unique(labels)))
+
+
 def write_down(kind: str, name: str, facts: dict) -> None:
     """Keep what a training or a missing file means for the plan, one file each, so that a rehearsal
     that was killed goes on.

@@ -33,6 +33,7 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -42,7 +43,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from kit import files, paths
-from kit.data import imageio, planted, registry, twins, voxels
+from kit.data import imageio, planted, registry, thumbnails, twins, voxels
 from kit.errors import KitError
 
 LEVELS = ("byte", "pixel", "near", "twin")
@@ -174,26 +175,26 @@ def find(
     paths_ = [Path(root) / image_id for image_id in index["image_id"]]
     seen = []
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow releases the interpreter lock
-        for one in pool.map(_look, paths_, chunksize=16):
+        for one in pool.map(partial(_look, views=level == "twin"), paths_, chunksize=16):
             seen.append(one)
             progress("read", len(seen), len(paths_))
     hashes = np.array([one[0] for one in seen], object)
-    thumbnails = np.array([one[1] for one in seen], np.float32).reshape(len(seen), SIDE * SIDE)
+    cells = np.array([one[1] for one in seen], np.float32).reshape(len(seen), SIDE * SIDE)
     if level != "twin" or not len(seen):
-        return _grouped(index, hashes, thumbnails, near_cosine)
+        return _grouped(index, hashes, cells, near_cosine)
     rows = np.unique(hashes, return_index=True)[1]  # each content once, in the order of the hashes
-    looks = twins.Looks(*(np.stack([seen[row][part] for row in rows]) for part in (2, 3)))
+    looks = thumbnails.Looks(*(np.stack([seen[row][part] for row in rows]) for part in (2, 3)))
     del seen
 
     def read(k: int) -> np.ndarray:
         return grey(imageio.read_image(paths_[rows[k]], channels=3))
 
-    candidates = twins.candidates(looks, progress=lambda *n: progress("compared", *n))
+    candidates = thumbnails.candidates(looks, progress=lambda *n: progress("compared", *n))
     verified = twins.verify(
         looks, candidates, read, progress=lambda *n: progress("laid over each other", *n)
     ).same()
     links = np.stack([rows[verified.first], rows[verified.second]])
-    return _grouped(index, hashes, thumbnails, near_cosine, (links, verified))
+    return _grouped(index, hashes, cells, near_cosine, (links, verified))
 
 
 def sources(
@@ -224,13 +225,15 @@ def sources(
             for one in pool.map(_look, files_, chunksize=16):
                 seen.append(one[2:])
                 progress("read", len(seen), len(files_))
-        looks.append(twins.Looks(*(np.stack(part) for part in zip(*seen, strict=True))))
+        looks.append(thumbnails.Looks(*(np.stack(part) for part in zip(*seen, strict=True))))
         ids.append(names)
         read.append(lambda k, files_=files_: grey(imageio.read_image(files_[k], channels=3)))
-    candidates = twins.candidates(looks[0], looks[1], progress=lambda *n: progress("compared", *n))
+    candidates = thumbnails.candidates(
+        looks[0], looks[1], progress=lambda *n: progress("compared", *n)
+    )
     verified = twins.verify(
         looks[0],
-        twins.first_only(candidates, SOURCES),
+        thumbnails.first_only(candidates, SOURCES),
         read[0],
         (looks[1], read[1]),
         all_pairs=True,
@@ -253,14 +256,14 @@ SOURCES = 4  # candidates of another set that are laid over each image
 
 
 def _grouped(
-    index: pd.DataFrame, hashes, thumbnails: np.ndarray, near_cosine: float, twin_links=None
+    index: pd.DataFrame, hashes, cells: np.ndarray, near_cosine: float, twin_links=None
 ) -> Found:
     """The groups from the index' file hashes, hashes of the pixels, unit thumbnails (n, d) and the
     links (2, m) between twins with what verification said of them.
     """
     exact, pixel, n = pd.factorize(index["sha256"])[0], pd.factorize(hashes)[0], len(index)
     pixel = _components(n, _chain(exact), _chain(pixel))
-    near = _components(n, _chain(pixel), _near_pairs(thumbnails, near_cosine))
+    near = _components(n, _chain(pixel), _near_pairs(cells, near_cosine))
     ids = index["image_id"].to_numpy()
     twin, verified = near, pd.DataFrame(columns=["image_id", "other", "symmetry", "structure"])
     if twin_links is not None:
@@ -278,14 +281,15 @@ def _grouped(
     return Found(pd.DataFrame({"image_id": ids, **dict(columns)}), verified)
 
 
-def _look(path: Path) -> tuple[str, np.ndarray, np.ndarray, np.ndarray]:
+def _look(path: Path, views: bool = True) -> tuple:
     """Hash of the decoded pixels (grey where the three channels are equal), the normalised
-    thumbnail of one file, and what :func:`kit.data.twins.look` gives.
+    thumbnail of one file, and, asked for views, what :func:`kit.data.thumbnails.look` gives.
     """
     pixels = imageio.read_image(path, channels=3)
     if (pixels[..., 1:] == pixels[..., :1]).all():
         pixels = pixels[..., 0]
-    return _pixel_hash(pixels), thumbnail(pixels), *twins.look(grey(pixels))
+    seen = _pixel_hash(pixels), thumbnail(pixels)
+    return (*seen, *thumbnails.look(grey(pixels))) if views else seen
 
 
 def grey(pixels: np.ndarray) -> np.ndarray:
@@ -329,11 +333,11 @@ def _chain(codes: np.ndarray) -> np.ndarray:
     return np.stack([order[:-1][same], order[1:][same]])
 
 
-def _near_pairs(thumbnails: np.ndarray, near_cosine: float) -> np.ndarray:
+def _near_pairs(cells: np.ndarray, near_cosine: float) -> np.ndarray:
     """Pairs (2, n) above the threshold, by blocks of rows so that memory stays linear."""
     found = [np.empty((2, 0), np.int64)]
-    for start in range(0, len(thumbnails), _BLOCK):
-        block = thumbnails[start : start + _BLOCK] @ thumbnails[start:].T
+    for start in range(0, len(cells), _BLOCK):
+        block = cells[start : start + _BLOCK] @ cells[start:].T
         found.append(np.stack(np.nonzero(np.triu(block > near_cosine, k=1))) + start)
     return np.concatenate(found, axis=1)
 
@@ -346,6 +350,25 @@ def _components(size: int, *links: np.ndarray) -> np.ndarray:
         directed=False,
     )[1]
     return pd.factorize(labels)[0]
+
+
+def relation(first, second) -> tuple[str, float]:
+    """How one image file is the other: the symmetry (a word of
+    :data:`kit.data.planted.SYMMETRIES`) under which the second lies best upon the first, and the
+    structure that agrees then, -1..1; ("", 0) where not even the thumbnails agree.
+    """
+    pixels = [grey(imageio.read_image(Path(file), channels=3)) for file in (first, second)]
+    one, other = (thumbnails.looks(iter([picture])) for picture in pixels)
+    verified = twins.verify(
+        one,
+        thumbnails.candidates(one, other),
+        lambda _: pixels[0],
+        (other, lambda _: pixels[1]),
+        all_pairs=True,
+    )
+    if not len(verified.structure):
+        return "", 0.0
+    return planted.SYMMETRIES[verified.symmetry[0]], float(verified.structure[0])
 
 
 def leak_free(

@@ -6,9 +6,9 @@ changes (loss, optimizer, learning rate, weight decay, the astrocytes' factors, 
 tensor, so that a network is built and traced once for hundreds of trainings. A training depends on
 its settings, its seed and the images alone, not on what the process did before: weights, optimizer,
 dropout masks and astrocytes start afresh or from what is handed over. Otherwise as the released
-code trains: the augmentation of `kit.data.augment.crop_rotate`, torch's
-optimizers (`kit.training.optimizers`), no epoch selected. Departure: a last batch of a single image
-is left out, because batch normalisation cannot use it.
+code trains: the augmentation of `kit.data.augment.crop_rotate`, torch's optimizers
+(`kit.training.optimizers`), no epoch selected. Departure: a last batch of a single image is left
+out, because batch normalisation cannot use it.
 """
 
 import contextlib
@@ -24,7 +24,6 @@ import tensorflow as tf
 from kit import compat, record, rehearsal
 from kit.data.augment import crop_rotate, mixing
 from kit.data.inputs import Inputs
-from kit.evaluation import metrics
 from kit.models import architectures
 from kit.models.astrocytes import Astrocytes
 from kit.training import losses, optimizers
@@ -382,7 +381,7 @@ class Trainer:
         """
         if weights is not None:
             self.load(weights)
-        rows = _shown(inputs, rows)
+        rows = rehearsal.predicted(inputs.labels, rows)
         scores = self._over(self._scores, inputs, rows, size, batch_size)
         if not np.isfinite(scores).all():
             raise Diverged(
@@ -398,7 +397,9 @@ class Trainer:
         """
         if weights is not None:
             self.load(weights)
-        return self._over(self._pooled, inputs, _shown(inputs, rows), size, batch_size)
+        return self._over(
+            self._pooled, inputs, rehearsal.predicted(inputs.labels, rows), size, batch_size
+        )
 
     def recalibrate(
         self,
@@ -429,11 +430,10 @@ class Trainer:
         """
         if weights is not None:
             self.load(weights)
-        variables = [
-            v for layer in self._norms() for v in (layer.moving_mean, layer.moving_variance)
-        ]
+        norms = self._norms()
+        variables = [v for layer in norms for v in (layer.moving_mean, layer.moving_variance)]
         if variables:
-            rows = _shown(inputs, rows)
+            rows = rehearsal.predicted(inputs.labels, rows)
             resized = crop_rotate.resized_side(size) if resized is None else resized
             batches, sides = batches_of(len(rows), batch_size), (size, resized)
             with training_predictions.memory(self.network.architecture, batch_size):
@@ -493,29 +493,8 @@ class Trainer:
         return np.concatenate(found)
 
 
-def _shown(inputs: Inputs, rows) -> np.ndarray:
-    """The rows to predict: all, in a rehearsal two images a class."""
-    rows = np.asarray(rows)
-    if not rehearsal.active():
-        return rows
-    classes = len(np.unique(inputs.labels))
-    return rehearsal.few(inputs.labels, rows, rehearsal.PREDICTED * classes)
-
-
 @functools.lru_cache(maxsize=KEPT)
 def trainer(network: Network) -> Trainer:
     """The trainer of a network, made and traced once a process."""
     compat.same_bits()
     return Trainer(network)
-
-
-def rates(predictions: pd.DataFrame) -> dict:
-    """Accuracy, macro rates, both F1 and MCC of a table of predictions
-    (`kit.evaluation.metrics.overall_rates`); 0/0 counts as 0, as in the released code.
-    """
-    labels, scores = metrics.labels_and_scores(predictions)
-    matrix = metrics.confusion(labels, scores.argmax(1), scores.shape[1])
-    return {
-        name: float(value)
-        for name, value in metrics.overall_rates(metrics.totals(matrix), absent="zero").items()
-    }

@@ -3,9 +3,11 @@
 from dataclasses import dataclass, field
 
 import numpy as np
+import pandas as pd
 
 from kit.data.inputs import Inputs
 from kit.errors import KitError
+from kit.evaluation import metrics
 
 
 class BadShortTraining(KitError):
@@ -115,3 +117,15 @@ def batches_of(count: int, size: int) -> list:
     """Limits of the batches of an epoch; a last one of a single image is left out."""
     limits = [(start, min(start + size, count)) for start in range(0, count, size)]
     return limits[:-1] if len(limits) > 1 and limits[-1][1] - limits[-1][0] == 1 else limits
+
+
+def rates(predictions: pd.DataFrame) -> dict:
+    """Accuracy, macro rates, both F1 and MCC of a table of predictions
+    (`kit.evaluation.metrics.overall_rates`); 0/0 counts as 0, as in the released code.
+    """
+    labels, scores = metrics.labels_and_scores(predictions)
+    matrix = metrics.confusion(labels, scores.argmax(1), scores.shape[1])
+    return {
+        name: float(value)
+        for name, value in metrics.overall_rates(metrics.totals(matrix), absent="zero").items()
+    }

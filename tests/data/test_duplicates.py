@@ -179,7 +179,12 @@ def test_summary_of_a_divided_set(planted):
         "surplus_test": 1,
         "test_in_train": 7,
     }
-    assert [rows.loc[(level, "all"), "test_in_train"] for level in duplicates.LEVELS] == [2, 4, 7]
+    assert [rows.loc[(level, "all"), "test_in_train"] for level in duplicates.LEVELS] == [
+        2,
+        4,
+        7,
+        8,
+    ]
     assert tables.leaky_test.query("level == 'near' and class_name == 'b'")[
         ["test", "leaky", "leak_free"]
     ].values.tolist() == [[4, 2, 2]]
@@ -188,14 +193,14 @@ def test_summary_of_a_divided_set(planted):
         f"{TRAIN}/a/08.png",
     ]
     twins = tables.twins.set_index("image_id")
-    assert len(twins) == 7
+    assert len(twins) == 8
     assert twins.loc[f"{TEST}/b/conflict.png"].tolist() == [
         "b",
         "byte",
         f"{TRAIN}/a/08.png",
         "a",
     ]
-    assert twins["level"].value_counts().to_dict() == {"byte": 2, "pixel": 2, "near": 3}
+    assert twins["level"].value_counts().to_dict() == {"byte": 2, "pixel": 2, "near": 3, "twin": 1}
 
 
 def test_summary_of_a_set_without_a_split(planted):
@@ -289,11 +294,13 @@ def test_planted_copies_of_the_embedded_sets(name, tmp_path):
         files.read_json(tmp_path / "dataset.json")["planted"],
     )
     groups, sources = duplicates.duplicate_groups(index, tmp_path), {}
-    for level, column in duplicates.COLUMN.items():
+    for level in ("byte", "pixel", "near"):
         for source, copy in planted[level]:
             sources.setdefault(source, {source}).add(copy)
+        expected = {frozenset(group) for group in sources.values()}
         assert planted[level]
-        assert together(groups, column) == {frozenset(group) for group in sources.values()}
+        assert together(groups, duplicates.COLUMN[level]) == expected
+    assert together(groups, "twin_group") == expected  # no other copies are planted
 
 
 def unpacked(archive, folder):
@@ -309,7 +316,8 @@ def unpacked(archive, folder):
 def test_sartaj_known_answer(tmp_path):
     root = unpacked("brain-tumor-classification-mri.zip", tmp_path)
     index = index_of(root)
-    tables = audit_tables.summarise(index, duplicates.duplicate_groups(index, root))
+    groups = duplicates.duplicate_groups(index, root, level="near")
+    tables = audit_tables.summarise(index, groups)
     rows = tables.leaky_test.set_index(["level", "class_name"])
     assert rows.loc[("byte", "all"), ["test", "leaky"]].tolist() == [394, 88]
     assert rows.loc[("byte", "no_tumor"), ["test", "leaky"]].tolist() == [105, 88]
@@ -326,7 +334,8 @@ def nickparvar(tmp_path_factory):
     root = unpacked("brain-tumor-mri-dataset-224px.zip", tmp_path_factory.mktemp("nickparvar"))
     index = index_of(root)
     start = time.perf_counter()
-    return root, index, duplicates.duplicate_groups(index, root), time.perf_counter() - start
+    groups = duplicates.duplicate_groups(index, root, level="near")
+    return root, index, groups, time.perf_counter() - start
 
 
 @pytest.mark.real
@@ -361,7 +370,7 @@ def test_br35h_negatives_known_answer(nickparvar):
         | (number.between(105, 404) & (index["split"] == "test"))
     ]
     counts = audit_tables.summarise(
-        block.assign(split="all"), duplicates.duplicate_groups(block, root)
+        block.assign(split="all"), duplicates.duplicate_groups(block, root, level="near")
     ).duplicates.set_index(["level", "class_name"])
     assert counts.loc[("near", "all"), ["images", "with_twin", "distinct", "largest"]].tolist() == [
         1496,

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from kit.data import duplicates, planted, twins
+from kit.data import duplicates, planted, thumbnails
 from kit.data.planted import SYMMETRIES, inverse, plant, turn
 
 
@@ -59,8 +59,8 @@ def test_a_symmetry_is_undone_and_changes_no_invariant(symmetry):
     pixels = np.random.default_rng(1).normal(size=(3, 16, 16)).astype(np.float32)
     turned = np.ascontiguousarray(turn(pixels, symmetry))
     assert np.array_equal(turn(turned, inverse(symmetry)), pixels)
-    before = twins.invariants(pixels)
-    assert np.allclose(twins.invariants(turned), before, atol=1e-5)
+    before = thumbnails.invariants(pixels)
+    assert np.allclose(thumbnails.invariants(turned), before, atol=1e-5)
     assert np.allclose(np.linalg.norm(before, axis=1), np.linalg.norm(pixels, axis=(1, 2)))
 
 
@@ -81,7 +81,7 @@ def test_the_words_of_the_symmetries_are_right():
 
 def test_invariants_are_never_farther_apart_than_the_pictures():
     one, other = np.random.default_rng(2).normal(size=(2, 20, 16, 16)).astype(np.float32)
-    apart = np.linalg.norm(twins.invariants(one) - twins.invariants(other), axis=1)
+    apart = np.linalg.norm(thumbnails.invariants(one) - thumbnails.invariants(other), axis=1)
     best = min((np.linalg.norm(one - turn(other, g), axis=(1, 2)) for g in range(8)), key=np.sum)
     assert (apart <= best + 1e-4).all()
 

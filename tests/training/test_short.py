@@ -217,8 +217,8 @@ def test_statistics_lag_behind_kernels_scaled_on_the_last_step(
     scores = [f"score_{c}" for c in range(10)]
     # every filter is three times as large: stale statistics blow the activations up
     assert np.abs(stale[scores] - fresh[scores]).to_numpy().max() > 0.05
-    assert told["val"] == short.rates(stale)
-    assert told["val-recalibrated"] == short.rates(fresh)
+    assert told["val"] == short_network.rates(stale)
+    assert told["val-recalibrated"] == short_network.rates(fresh)
     with np.load(run.folder / "features.npz") as features:
         assert set(features) == {"1", "1-recalibrated"}
         assert np.abs(features["1"]).mean() > 1.5 * np.abs(features["1-recalibrated"]).mean()
@@ -280,7 +280,7 @@ def test_rates_are_those_of_the_table(trainer, inputs, rows):
     table = trainer.predict(inputs, rows["val"], 32, "val", weights=trainer.initial)
     assert len(table) == 20
     assert np.allclose(table.filter(like="score_").sum(axis=1), 1, atol=1e-5)
-    assert short.rates(table)["accuracy"] == pytest.approx(metrics.correct(table).mean())
+    assert short_network.rates(table)["accuracy"] == pytest.approx(metrics.correct(table).mean())
 
 
 def test_a_run_is_kept_and_not_repeated(tmp_path, monkeypatch, inputs, rows):

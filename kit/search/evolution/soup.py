@@ -33,7 +33,7 @@ from kit.search.evolution.genetic import GeneticAlgorithm
 from kit.search.evolution.genome import Genome
 from kit.search.evolution.plan import AllFailed
 from kit.search.evolution.soup_settings import SoupSettings
-from kit.training import predictions, short
+from kit.training import predictions, short, short_network
 from kit.training import train as train_module
 from kit.training.optimizers import RefusedRule
 
@@ -104,7 +104,7 @@ class Nursery:
     def fitness(self, architecture: str, weights: list | None, size: int) -> float:
         """MCC on the validation images."""
         doer = self.trainer(architecture)
-        return short.rates(
+        return short_network.rates(
             doer.predict(self.inputs, self.parts["val"], size, "val", weights=weights)
         )["mcc"]
 

@@ -27,7 +27,7 @@ from kit.data.inputs import Inputs
 from kit.errors import KitError
 from kit.studies.astrocytes import runs
 from kit.studies.astrocytes.plan import PAPER, Case, Plan
-from kit.training import short
+from kit.training import short, short_network
 from kit.training.short_runs import STATISTICS
 from kit.training.train import Diverged
 
@@ -148,7 +148,7 @@ def _search(run: record.Run, asked: _Asked) -> None:
         run.folder / "metrics.json",
         {
             **{
-                part + f"-{kind}" * (kind != STATISTICS[0]): short.rates(table)
+                part + f"-{kind}" * (kind != STATISTICS[0]): short_network.rates(table)
                 for (kind, part), table in tables.items()
             },
             "best_epoch": state["best_epoch"],
@@ -224,7 +224,7 @@ def _candidate(state: dict, doer: short.Trainer, asked: _Asked, point: tuple, nu
         )
     except Diverged:
         return dict.fromkeys(STATISTICS, math.nan), math.nan, None
-    accuracies = {kind: short.rates(table)["accuracy"] for kind, table in tables.items()}
+    accuracies = {kind: short_network.rates(table)["accuracy"] for kind, table in tables.items()}
     return accuracies, trained.history[0]["loss"], trained.weights
 
 

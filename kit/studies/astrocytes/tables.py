@@ -19,8 +19,7 @@ from kit.studies import shared
 from kit.studies.astrocytes import plan as astrocytes_plan
 from kit.studies.astrocytes import runs as astrocytes_runs
 from kit.studies.astrocytes import search
-from kit.training import short as training_short
-from kit.training import short_runs
+from kit.training import short_network, short_runs
 from kit.training.short_runs import STATISTICS
 
 PAPER = astrocytes_plan.PAPER
@@ -80,7 +79,7 @@ def scores(predictions: pd.DataFrame, case: astrocytes_plan.Case, train_ids: lis
     """accuracy, f1 (mean over classes), mcc and the accuracy on the leak-free images (NaN without
     any) of one run; fractions.
     """
-    rates = training_short.rates(predictions)
+    rates = short_network.rates(predictions)
     free = report_results.leak_free(predictions, case.data, train_ids)
     return {
         "accuracy": rates["accuracy"],

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from kit.data import imageio, registry
-from kit.data.duplicates import LEVELS, cosine
+from kit.data.duplicates import LEVELS, cosine, relation
 from kit.report import style
 from kit.studies.audit.tables import Summary
 
@@ -58,9 +58,7 @@ def pairs_figure(examples: dict, across: int = 3) -> style.Figure:
 
 def _draw_pair(panel, name: str, row) -> None:
     root, divided = registry.root(name), "all" not in registry.get(name).layout
-    what = {"byte": "same bytes", "pixel": "same pixels"}.get(
-        row.level
-    ) or f"near, cosine {cosine(root / row.twin, root / row.image_id):.4f}"
+    what = _what(row.level, root / row.twin, root / row.image_id)
     differ = "" if row.class_name == row.twin_class else ", LABELS DIFFER"
     panel.suptitle(f"{name}: {what}{differ}", fontsize=9, fontweight="bold" if differ else "normal")
     sides = (
@@ -69,6 +67,16 @@ def _draw_pair(panel, name: str, row) -> None:
     )
     for ax, (image_id, class_name, side) in zip(panel.subplots(1, 2), sides, strict=False):
         _picture(ax, name, image_id, f"{side}: {class_name}")
+
+
+def _what(level: str, first, second) -> str:
+    """In words what makes one image file a copy of the other."""
+    if level == "near":
+        return f"near, cosine {cosine(first, second):.4f}"
+    if level == "twin":
+        symmetry, structure = relation(first, second)
+        return f"twin, {symmetry}, {structure:.2f}" if symmetry else "twin through other copies"
+    return {"byte": "same bytes", "pixel": "same pixels"}[level]
 
 
 @style.style()
@@ -82,20 +90,24 @@ def leakage_figure(summaries: dict) -> style.Figure:
         Registered data set -> :class:`Summary`.
     """
     style.require(summaries, "There is no data set to show.")
-    fig = style.new_figure(1.2 + 2.6 * len(summaries), 3.6)
+    fig = style.new_figure(1.2 + 3.2 * len(summaries), 3.6)
     ax = fig.add_subplot()
     undivided, divided = "images with a copy in the set", "test images with a copy in training"
     ticks = [
         f"{name}\n{undivided if s.leaky_test.empty else divided}" for name, s in summaries.items()
     ]
     for number, (level, title) in enumerate(
-        zip(LEVELS, ("same bytes", "same pixels", "near-duplicate", "twin"), strict=True)
+        zip(
+            LEVELS,
+            ("same bytes", "same pixels", "same thumbnail", "same picture in any form"),
+            strict=True,
+        )
     ):
         copies, images = np.array([_whole(s, level) for s in summaries.values()]).T
         bars = ax.bar(
-            np.arange(len(ticks)) + 0.29 * (number - 1),
+            np.arange(len(ticks)) + 0.23 * (number - 1.5),
             100 * copies / images,
-            0.27,
+            0.21,
             color=style.OKABE_ITO[number],
             hatch=style.HATCHES[number],
             label=title,

@@ -16,6 +16,7 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
+from kit.data import duplicates
 from kit.evaluation import metrics, stats
 from kit.published import papers
 from kit.studies.cad.published_tables import BEST, CLASSES, MODELS, TITLES
@@ -70,7 +71,7 @@ def venn_counts(tables: dict, copy_of: pd.Series, models: Iterable[str] = BEST) 
 
 
 def missed_by_all(
-    name: str, tables: dict, models: Iterable[str] = BEST, level: str = "byte"
+    name: str, tables: dict, models: Iterable[str] = BEST, level: str = duplicates.LEVEL
 ) -> pd.DataFrame:
     """Images that every one of `models` gets wrong, with their copies.
 

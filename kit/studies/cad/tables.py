@@ -45,15 +45,15 @@ PUBLISHED_PROTOCOL = "predict"
 
 def count_table(name: str, validation_fraction: float = 0.2) -> pd.DataFrame:
     """Table 2: images a class in train, val and test, and the test images without a copy in the
-    training folder (same bytes; also near).
+    training folder (same bytes; the same picture in any form).
     """
     parts, class_of = (
         split.published_parts(name, validation_fraction),
         registry.index(name).set_index("image_id")["class_name"],
     )
     parts |= {
+        "test_without_byte_copies": split.leak_free_ids(name, "byte"),
         "test_leak_free": split.leak_free_ids(name),
-        "test_without_near": split.leak_free_ids(name, "near"),
     }
     classes = sorted(
         registry.get(name).classes,

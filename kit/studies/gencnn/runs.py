@@ -27,7 +27,7 @@ from kit.search.evolution import rivals, workers
 from kit.studies import shared
 from kit.studies.gencnn import plan as gencnn_plan
 from kit.studies.gencnn.plan import Plan
-from kit.training import predictions, short, short_runs, train
+from kit.training import predictions, short, short_network, short_runs, train
 
 RATES = "rates.json"
 
@@ -171,7 +171,7 @@ def evaluate(  # noqa: PLR0913 - what a search's digest is made of, see task()
         seed=seed,
         decay_mode=decay_mode,
     )
-    rates = short.rates(doer.predict(inputs, parts[part], size, part))
+    rates = short_network.rates(doer.predict(inputs, parts[part], size, part))
     files.write_json(
         Path(folder) / RATES,
         {

@@ -32,7 +32,7 @@ def tables(divided, copies=3, images=12):
 def test_leakage_bars_carry_the_counts():
     fig = figures.leakage_figure({"one": tables(True), "two": tables(False)})
     words = [text.get_text() for text in fig.axes[0].texts]
-    assert words == ["3 of 12\n25.0 %", "6 of 24\n25.0 %"] * 3
+    assert words == ["3 of 12\n25.0 %", "6 of 24\n25.0 %"] * 4
     assert [label.get_text().split("\n")[1] for label in fig.axes[0].get_xticklabels()] == [
         "test images with a copy in training",
         "images with a copy in the set",

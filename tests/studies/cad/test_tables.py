@@ -140,7 +140,7 @@ def test_unknown_names_are_refused(mini, discs, private_folders):
 
 
 def test_leak_free_images_have_no_copy_in_the_training_folder(mini):
-    free = split.leak_free_ids(mini[0])
+    free = split.leak_free_ids(mini[0], "byte")
     assert len(free) == 11
     assert "Testing/glioma/Te-0.jpg" not in free
     assert "Testing/notumor/Te-1.jpg" in free
@@ -190,8 +190,8 @@ def test_real_set_has_the_published_counts(real_set):
     """
     parts, free, group = (
         split.published_parts(real_set),
-        split.leak_free_ids(real_set),
-        split.copies(real_set),
+        split.leak_free_ids(real_set, "byte"),
+        split.copies(real_set, "byte"),
     )
     counts = {
         part: pd.Series(ids)
@@ -225,13 +225,13 @@ def test_the_three_common_errors_of_figure_9_are_one_image(real_set):
         m: predictions([2] * 4, [0, 0, 0, 2 if m == "inceptionv3" else 0], ids)
         for m in published_tables.BEST
     }
-    table = errors.missed_by_all(real_set, tables)
+    table = errors.missed_by_all(real_set, tables, level="byte")
     assert table["image_id"].tolist() == ids[:3]
     assert table["distinct"].tolist() == [1, 1, 1]
     assert table["copies_in_training"].unique().tolist() == [
         "Tr-no_0191.jpg (val) Tr-no_0235.jpg (val) Tr-no_0279.jpg (val)"
     ]
-    assert errors.venn_counts(tables, split.copies(real_set)).loc[
+    assert errors.venn_counts(tables, split.copies(real_set, "byte")).loc[
         "resnet50+xception+inceptionv3"
     ].tolist() == [3, 1]
 
@@ -469,7 +469,7 @@ def test_images_missed_by_all_show_their_training_copies(mini):
         "Testing/notumor/Te-2.jpg",
     ]
     tables = {m: predictions([0, 2, 2, 2], [1, 0, 0, 2], ids) for m in published_tables.BEST}
-    table = errors.missed_by_all("mini4", tables)
+    table = errors.missed_by_all("mini4", tables, level="byte")
     parts = split.published_parts("mini4")
     assert table["image_id"].tolist() == ids[:3]
     assert table["distinct"].tolist() == [1, 2, 2]
