@@ -72,8 +72,8 @@ def verify(
     other_pictures = (
         pictures if against is None else lru_cache(_KEPT)(lambda row: picture(read_other(row)))
     )
-    offset = 0 if against is None else len(looks.thumbnails)
-    parent = np.arange(offset + len(others.thumbnails))
+    offset = 0 if against is None else len(looks)
+    parent = np.arange(offset + len(others))
 
     def compare(k: int) -> float:
         i, j = pairs.first[k], pairs.second[k]
