@@ -57,7 +57,7 @@ COLUMN = {
 NEAR_COSINE = 0.999
 SIDE = 32
 _BLOCK = 1024
-_VERSION = 2  # of the method; part of the names of cached groups
+_VERSION = 3  # of the method; part of the names of cached groups
 Progress = Callable[[str, int, int], None]
 
 

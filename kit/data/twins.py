@@ -108,7 +108,7 @@ def verify(
     )
 
 
-_KEPT = 3000  # pictures of 213 kB that are kept in memory
+_KEPT = 1500  # pictures of 450 kB that are kept in memory
 _ROUND = 64  # candidates that are compared before groups are joined
 
 
