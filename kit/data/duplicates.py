@@ -334,12 +334,35 @@ def _chain(codes: np.ndarray) -> np.ndarray:
 
 
 def _near_pairs(cells: np.ndarray, near_cosine: float) -> np.ndarray:
-    """Pairs (2, n) above the threshold, by blocks of rows so that memory stays linear."""
+    """Pairs (2, n) above the threshold, by blocks of rows so that memory stays linear.
+
+    Pictures whose averages over 4 x 4 cells (an orthogonal projection to 64 numbers) are further
+    apart than the threshold allows are left out before the whole thumbnails are compared.
+    """
     found = [np.empty((2, 0), np.int64)]
+    low = _projected(cells)
+    square = np.square(low).sum(1)
+    furthest = 2 * (1 - near_cosine) + 1e-4  # squared distance of unit vectors, and rounding
+    blank = ~cells.any(1)
     for start in range(0, len(cells), _BLOCK):
-        block = cells[start : start + _BLOCK] @ cells[start:].T
-        found.append(np.stack(np.nonzero(np.triu(block > near_cosine, k=1))) + start)
+        rows = slice(start, start + _BLOCK)
+        distance = square[rows, None] + square[None, start:] - 2 * (low[rows] @ low[start:].T)
+        pairs = np.stack(np.nonzero(np.triu(distance <= furthest, k=1))) + start
+        pairs = pairs[:, ~(blank[pairs[0]] | blank[pairs[1]])]
+        for part in np.array_split(pairs, max(1, pairs.shape[1] // 20_000 + 1), axis=1):
+            value = np.einsum("ij,ij->i", cells[part[0]], cells[part[1]])
+            found.append(part[:, value > near_cosine])
     return np.concatenate(found, axis=1)
+
+
+def _projected(cells: np.ndarray) -> np.ndarray:
+    """Unit thumbnails (n, d) in fewer dimensions, distances never longer: (n, 64) of 32 x 32 cells,
+    themselves where they are no such squares.
+    """
+    if cells.shape[1] != SIDE * SIDE:
+        return cells
+    blocks = cells.reshape(len(cells), SIDE // 4, 4, SIDE // 4, 4)
+    return blocks.sum((2, 4)).reshape(len(cells), -1) / 4
 
 
 def _components(size: int, *links: np.ndarray) -> np.ndarray:

@@ -123,6 +123,20 @@ def test_pairs_do_not_depend_on_the_block_size(monkeypatch):
     assert len(whole) > 10
 
 
+def test_the_short_cut_loses_no_near_pair():
+    random = np.random.default_rng(5)
+    base = random.normal(size=(40, 1024))
+    rows = np.concatenate(
+        [base, base + random.normal(size=base.shape) * np.linspace(0, 0.1, 40)[:, None]]
+    )
+    rows = rows - rows.mean(1, keepdims=True)
+    rows = np.float32(rows / np.linalg.norm(rows, axis=1, keepdims=True))
+    every = {(i, j) for i, j in zip(*np.nonzero(np.triu(rows @ rows.T > 0.999, 1)), strict=True)}
+    assert 10 < len(every) < 40
+    assert set(zip(*duplicates._near_pairs(rows, 0.999), strict=True)) == every
+    assert (np.linalg.norm(duplicates._projected(rows), axis=1) <= 1 + 1e-6).all()
+
+
 def test_thumbnail_is_the_cell_average():
     pixels = picture(5, 128)
     cells = pixels.reshape(32, 4, 32, 4).mean((1, 3)).ravel()
