@@ -57,6 +57,9 @@ class Looks:
         return len(self.views)
 
 
+NONE = Looks(np.empty((0, VIEWS, CELLS, CELLS), np.int8), np.empty((0, VIEWS, 4), np.float32))
+
+
 @dataclass(frozen=True)
 class Candidates:
     """Pairs of pictures that may be the same, each pair once, best first.
@@ -100,7 +103,7 @@ def look(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     if min(pixels.shape) < SMALLEST:
         return (
             np.zeros((VIEWS, CELLS, CELLS), np.int8),
-            np.tile(np.float32([0, 0, 1, 1]), (VIEWS, 1)),
+            np.tile(np.array([0, 0, 1, 1], np.float32), (VIEWS, 1)),
         )
     whole = _without_light_frame(pixels)
     rectangles = [

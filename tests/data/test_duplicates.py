@@ -15,7 +15,7 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from kit import files, record
-from kit.data import duplicates, imageio, registry
+from kit.data import contents, duplicates, imageio, registry
 from kit.data.phantom import sets
 from kit.studies.audit import tables as audit_tables
 
@@ -141,11 +141,11 @@ def test_thumbnail_is_the_cell_average():
     pixels = picture(5, 128)
     cells = pixels.reshape(32, 4, 32, 4).mean((1, 3)).ravel()
     cells -= cells.mean()
-    assert duplicates.thumbnail(pixels) == pytest.approx(cells / np.linalg.norm(cells), abs=1e-6)
+    assert contents.thumbnail(pixels) == pytest.approx(cells / np.linalg.norm(cells), abs=1e-6)
     assert np.array_equal(
-        duplicates.thumbnail(np.stack([pixels] * 3, -1)), duplicates.thumbnail(pixels)
+        contents.thumbnail(np.stack([pixels] * 3, -1)), contents.thumbnail(pixels)
     )
-    assert not duplicates.thumbnail(np.full((9, 9), 7, np.uint8)).any()
+    assert not contents.thumbnail(np.full((9, 9), 7, np.uint8)).any()
 
 
 def test_empty_set_has_no_groups(tmp_path):
