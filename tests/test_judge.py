@@ -100,8 +100,8 @@ def someone(tmp_path, monkeypatch):
     groups = np.arange(600)
     groups[400:440] = np.arange(40)  # copies of training images
     groups[440:460] = groups[460:480]  # copies within the test set
-    table = pd.DataFrame({"image_id": index["image_id"], "near_group": groups})
-    for level in ("exact_group", "pixel_group"):
+    table = pd.DataFrame({"image_id": index["image_id"], "twin_group": groups})
+    for level in ("exact_group", "pixel_group", "near_group"):
         table[level] = np.arange(600)
     monkeypatch.setattr(registry, "index", lambda name: index)
     monkeypatch.setattr(registry, "get", lambda name: type("D", (), {"classes": ("a", "b")}))

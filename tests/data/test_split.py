@@ -395,7 +395,7 @@ def test_three_way_refuses_a_class_of_one_group(index):
 def test_three_way_split_is_stored_and_checked(registered, tmp_path, grouped):
     made = three_parts.three_way_split(registered, seed=2, grouped=grouped)
     assert list(made.parts) == ["train", "val", "test"]
-    assert made.level == ("near" if grouped else None)
+    assert made.level == ("twin" if grouped else None)
     assert "60% / 20% / 20%" in made.protocol
     split.save(tmp_path / "s.json", made)
     assert split.load(tmp_path / "s.json") == made

@@ -312,7 +312,7 @@ def test_rates_without_images_or_predictions():
 
 def test_counts_of_table_2(mini, monkeypatch):
     real = split.leak_free_ids
-    monkeypatch.setattr(split, "leak_free_ids", lambda name, level="byte": real(name))
+    monkeypatch.setattr(split, "leak_free_ids", lambda name, level="byte": real(name, "byte"))
     table = cad_tables.count_table(mini[0])
     assert table.index.tolist() == ["glioma", "meningioma", "pituitary", "notumor", "total"]
     assert table.loc["total"].tolist() == [
