@@ -71,6 +71,40 @@ def test_imports_go_down(module):
     assert not upward, f"{module} imports {upward}, which stand above it"
 
 
+def bound(module: str) -> set[str]:
+    """The names that a module defines or imports outside of functions and classes."""
+    tree = ast.parse(FILES[module].read_text(encoding="utf-8"))
+    inner = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
+    waiting, names = list(tree.body), set()
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, inner):
+            names.add(getattr(node, "name", ""))
+            continue
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            names |= {(a.asname or a.name).split(".")[0] for a in node.names}
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add(node.id)
+        waiting += ast.iter_child_nodes(node)
+    return names
+
+
+BOUND = {module: bound(module) for module in FILES}
+
+
+@pytest.mark.parametrize("module", FILES)
+def test_what_is_imported_exists(module):
+    tree = ast.parse(FILES[module].read_text(encoding="utf-8"))
+    missing = [
+        f"{node.module}.{name.name}"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module in FILES
+        for name in node.names
+        if name.name not in BOUND[node.module] and f"{node.module}.{name.name}" not in FILES
+    ]
+    assert not missing, f"{module} imports {missing}, which is not there"
+
+
 def test_studies_do_not_import_each_other():
     for module, others in GRAPH.items():
         if module.startswith("kit.studies.") and module != "kit.studies.shared":

@@ -17,8 +17,8 @@ import pandas as pd
 
 from kit import files, paths, record
 from kit.data.inputs import Inputs, check_parts
-from kit.training.short import Network, rates, trainer
-from kit.training.short_network import BadShortTraining
+from kit.training.short import Network, trainer
+from kit.training.short_network import BadShortTraining, rates
 
 STATISTICS = ("moving", "recalibrated")
 
