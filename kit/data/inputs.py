@@ -1,9 +1,11 @@
 """A data set in memory, ready for training, and what the parts of a split must fulfil."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 from kit import files
 from kit.data import registry
@@ -46,7 +48,7 @@ class Inputs:
         """Integer labels, shape (N,), int64."""
         return self.index["label"].to_numpy(np.int64)
 
-    def rows(self, image_ids) -> np.ndarray:
+    def rows(self, image_ids: Iterable[str]) -> np.ndarray:
         """Row numbers of image ids, in the order given."""
         position = pd.Series(np.arange(len(self.index)), index=self.index["image_id"])
         return position.loc[list(image_ids)].to_numpy()
@@ -61,7 +63,7 @@ class Inputs:
             for part, rows in parts.items()
         }
 
-    def batch(self, rows) -> np.ndarray:
+    def batch(self, rows: np.ndarray) -> np.ndarray:
         """Model inputs of some rows: float32 (n, ...), scaled."""
         return np.array(self.x[rows], np.float32) * np.float32(
             self.scale
@@ -96,7 +98,7 @@ def check_parts(inputs: Inputs, parts: dict) -> None:
             )
 
 
-def fewer(labels, rows, count: int) -> np.ndarray:
+def fewer(labels: np.ndarray, rows: ArrayLike, count: int) -> np.ndarray:
     """About `count` of the rows by class proportion (largest remainder, at least one of each
     class), spread evenly over each class in file order.
 

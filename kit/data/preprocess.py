@@ -12,6 +12,7 @@ the whole image and says so. The app of the authors leaves the whole chain out; 
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import cv2
@@ -25,6 +26,7 @@ STORED_SIDE = 256
 JPEG_QUALITY = 95
 SMALLEST_CROP = 0.05
 MODES = ("faithful", "safe")
+Source = Path | str | bytes | np.ndarray  # a file, its content, or pixels
 
 
 class NoHead(KitError):
@@ -80,7 +82,7 @@ class Prepared:
 
 
 def cad(
-    image,
+    image: Source,
     size: int = 200,
     mode: str = "faithful",
     jpeg_round_trip: bool = True,
@@ -143,7 +145,7 @@ def cad(
     )
 
 
-def uncropped(image, size: int = 200, coloured: bool = False) -> np.ndarray:
+def uncropped(image: Source, size: int = 200, coloured: bool = False) -> np.ndarray:
     """The input without the chain, for the ablation "no preprocessing": only resized, uint8 (size,
     size, 3) in the order blue, green, red.
 
@@ -154,7 +156,7 @@ def uncropped(image, size: int = 200, coloured: bool = False) -> np.ndarray:
     return bone(cv2.cvtColor(pixels, cv2.COLOR_BGR2GRAY)) if coloured else pixels
 
 
-def read(image) -> np.ndarray:
+def read(image: Source) -> np.ndarray:
     """Pixels of a file, of its content or of an array: uint8 (H, W, 3) in the order blue, green,
     red.
 

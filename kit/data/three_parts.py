@@ -1,5 +1,7 @@
 """The thesis' division of a data set: training, validation and test part within each class."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
@@ -7,7 +9,9 @@ from kit.data import duplicates, registry
 from kit.data.split import ImpossibleSplit, Split
 
 
-def three_way_counts(images: int, fractions=(0.6, 0.2, 0.2)) -> tuple[int, int, int]:
+def three_way_counts(
+    images: int, fractions: Sequence[float] = (0.6, 0.2, 0.2)
+) -> tuple[int, int, int]:
     """Sizes of the training, validation and test part of one class as the thesis' code rounds them
     (its Table 3.2).
 
@@ -28,7 +32,7 @@ def three_way_counts(images: int, fractions=(0.6, 0.2, 0.2)) -> tuple[int, int, 
 def three_way(
     index: pd.DataFrame,
     seed: int = 0,
-    fractions=(0.6, 0.2, 0.2),
+    fractions: Sequence[float] = (0.6, 0.2, 0.2),
     groups: pd.DataFrame | None = None,
     level: str = duplicates.LEVEL,
 ) -> dict:
@@ -111,7 +115,7 @@ def _dealt(codes: np.ndarray, sizes: tuple, random: np.random.Generator) -> list
 
 
 def three_way_split(
-    name: str, seed: int = 0, fractions=(0.6, 0.2, 0.2), grouped: bool = False
+    name: str, seed: int = 0, fractions: Sequence[float] = (0.6, 0.2, 0.2), grouped: bool = False
 ) -> Split:
     """:func:`three_way` of all images of a registered data set, twins together if
     `grouped`, as a `Split` that can be stored.

@@ -10,12 +10,18 @@ Sequential models; here the model runs once, eagerly, and the layer's output is 
 
 import contextlib
 import threading
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import matplotlib
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import ndimage
 
 from kit.errors import KitError
+
+if TYPE_CHECKING:
+    import keras
 
 _NOT_A_MAP = (
     "Input",
@@ -71,16 +77,16 @@ VARIANTS = {
 
 
 def gradcam(  # noqa: PLR0913 - one call a map: what is explained, and the choices of the method
-    model,
-    images,
-    layer=None,
-    target=None,
-    variant="gradcam",
-    score="logit",
-    upsample=False,
-    rectify=True,
-    batch=16,
-):
+    model: "keras.Model",
+    images: ArrayLike,
+    layer: str | None = None,
+    target: int | str | np.ndarray | Sequence[int] | None = None,
+    variant: str | Callable = "gradcam",
+    score: str = "logit",
+    upsample: bool = False,
+    rectify: bool = True,
+    batch: int = 16,
+) -> np.ndarray:
     """Compute class activation maps.
 
     Parameters
@@ -221,7 +227,7 @@ def _select(tf, values, linear, targets):
     return tf.reduce_sum(tf.gather(values, decided, axis=1, batch_dims=1))
 
 
-def leaves(model, prefix="") -> list:
+def leaves(model: "keras.Model", prefix: str = "") -> list:
     """Pairs (path, layer) of all layers that are no models, in order, through nested models."""
     import keras
 
@@ -232,7 +238,7 @@ def leaves(model, prefix="") -> list:
     return pairs
 
 
-def find_layer(model, name: str | None = None):
+def find_layer(model: "keras.Model", name: str | None = None) -> "keras.Layer":
     """Find a layer by name or path, also inside nested models.
 
     Parameters
@@ -277,7 +283,7 @@ def _has_map(layer) -> bool:
     )
 
 
-def normalise(maps) -> np.ndarray:
+def normalise(maps: ArrayLike) -> np.ndarray:
     """Rectify maps (N, ...) and divide each by its maximum; a map without a positive value becomes
     zeros.
     """
@@ -286,7 +292,7 @@ def normalise(maps) -> np.ndarray:
     return np.divide(maps, highest, out=np.zeros_like(maps), where=highest > 0)
 
 
-def resize(maps, size) -> np.ndarray:
+def resize(maps: ArrayLike, size: Sequence[int]) -> np.ndarray:
     """Resize maps (N, h, w) or (N, d, h, w) to `size`, of two or three sides: linearly along each
     axis, centres half a pixel from the border as TensorFlow and OpenCV do.
     """
@@ -299,7 +305,9 @@ def resize(maps, size) -> np.ndarray:
     )
 
 
-def overlay(image, heat, alpha: float = 0.4, cmap: str = "inferno") -> np.ndarray:
+def overlay(
+    image: ArrayLike, heat: ArrayLike, alpha: float = 0.4, cmap: str = "inferno"
+) -> np.ndarray:
     """Lay a map over the image it explains.
 
     Parameters

@@ -69,12 +69,12 @@ class ShuffleChannels(layers.Layer):
     shuffle with two groups); any map size.
     """
 
-    def call(self, inputs):
+    def call(self, inputs: keras.KerasTensor) -> keras.KerasTensor:
         shape = ops.shape(inputs)
         x = ops.reshape(inputs, (-1, shape[1], shape[2], 2, inputs.shape[-1] // 2))
         return ops.reshape(ops.swapaxes(x, -1, -2), (-1, shape[1], shape[2], inputs.shape[-1]))
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
         return input_shape
 
 
@@ -89,14 +89,16 @@ class GroupedConv2D(layers.Conv2D):
         True  # `kit.models.macs.macs`: every weight acts once at each position of the output
     )
 
-    def convolution_op(self, inputs, kernel):
+    def convolution_op(
+        self, inputs: keras.KerasTensor, kernel: keras.KerasTensor
+    ) -> keras.KerasTensor:
         return compat.grouped_convolution(
             inputs, kernel, self.strides, self.padding.upper(), self.dilation_rate
         )
 
 
 def conv(  # noqa: PLR0913 - PyTorch's arguments of a convolution
-    x,
+    x: keras.KerasTensor,
     name: str,
     filters: int,
     kernel: int = 1,
@@ -104,8 +106,8 @@ def conv(  # noqa: PLR0913 - PyTorch's arguments of a convolution
     groups: int = 1,
     bias: bool = False,
     pad: bool = True,
-    initializer=None,
-):
+    initializer: keras.initializers.Initializer | None = None,
+) -> keras.KerasTensor:
     """A convolution named as in PyTorch, with PyTorch's padding of ``kernel // 2`` zeros on every
     side.
 
@@ -136,7 +138,7 @@ def _norm(x, name: str, family: str, relu: bool = True, last: str | None = None)
     return layers.ReLU(name=last or f"{name}.relu")(x) if relu else x
 
 
-def regnet(x, name: str):
+def regnet(x: keras.KerasTensor, name: str) -> keras.KerasTensor:
     """RegNetY-400MF or RegNetX-400MF up to the last feature map (N, h/32, w/32, 440 or 400), layer
     ``features``.
     """
@@ -189,7 +191,7 @@ def _squeeze_excite(x, name: str, hidden: int):
     return layers.Multiply(name=f"{name}.scale")([x, gate])
 
 
-def shufflenet(x, name: str):
+def shufflenet(x: keras.KerasTensor, name: str) -> keras.KerasTensor:
     """ShuffleNetV2 up to the last feature map (N, h/32, w/32, 1024 or 2048), layer ``features``;
     ``stage4`` is the output of its last unit.
     """
@@ -229,7 +231,7 @@ def _shuffle_unit(x, name: str, half: int, stride: int):
     return layers.Concatenate(name=f"{name}.concat")([kept, x])
 
 
-def mnasnet(x, name: str):
+def mnasnet(x: keras.KerasTensor, name: str) -> keras.KerasTensor:
     """MNASNet 1.0 (the variant without squeeze-and-excitation) up to the last feature map (N, h/32,
     w/32, 1280), layer ``features``.
     """
@@ -262,7 +264,7 @@ def _inverted_residual(inputs, name: str, kernel: int, stride: int, expansion: i
     return layers.Add(name=f"{name}.add")([inputs, x]) if stride == 1 and entering == filters else x
 
 
-def squeezenet(x, name: str):
+def squeezenet(x: keras.KerasTensor, name: str) -> keras.KerasTensor:
     """SqueezeNet 1.1 up to the last fire module (N, h/16, w/16, 512), layer ``features``; no
     BatchNormalization, every convolution with bias.
     """

@@ -123,7 +123,7 @@ def initialisation(name: str, choice: str | None = "auto") -> Initialisation:
     return weights.decided(choice, lambda: find(name))
 
 
-def start(model: keras.Model, name: str, choice) -> dict | None:
+def start(model: keras.Model, name: str, choice: Path | str) -> dict | None:
     """Give a network made by `kit.models.architectures.build` its starting weights, in place.
 
     Parameters
@@ -151,7 +151,7 @@ def start(model: keras.Model, name: str, choice) -> dict | None:
     return load(model, name, Path(choice))
 
 
-def load(model: keras.Model, name: str, path) -> dict:
+def load(model: keras.Model, name: str, path: Path | str) -> dict:
     """Fit a file of weights into a network, in place.
 
     Tensors named as in PyTorch are fitted by name, others by order: they have to follow the order
@@ -312,7 +312,7 @@ def _fold_caffe(layer, mean: tuple) -> None:
     layer.set_weights([kernel / scale[:, None], bias])
 
 
-def read(path) -> dict:
+def read(path: Path | str) -> dict:
     """Read a file of tensors: a PyTorch state dict of either format, npz, or HDF5 as Keras 1 and 2
     wrote it.
 

@@ -50,7 +50,7 @@ class _Unpickler(pickle.Unpickler):
         return dtype, key, count
 
 
-def read_torch(path) -> dict:
+def read_torch(path: Path | str) -> dict:
     """Read a PyTorch state dict of the format before PyTorch 1.6, without PyTorch.
 
     Parameters

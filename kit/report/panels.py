@@ -6,6 +6,7 @@ panels of a figure, points carry their names instead of a legend, and axes have 
 """
 
 import textwrap
+from collections.abc import Sequence
 
 import matplotlib as mpl
 import numpy as np
@@ -39,7 +40,7 @@ def _grid(count: int, columns: int) -> tuple[int, int]:
 
 
 @style()
-def matrix_grid(matrices: dict, classes, columns: int = 3) -> Figure:
+def matrix_grid(matrices: dict, classes: Sequence[str], columns: int = 3) -> Figure:
     """Confusion matrices side by side: title -> int (C, C), rows = true. Colour is the share of the
     true class (%), numbers are images.
     """
@@ -312,7 +313,12 @@ def _crosses(start, step, others, radius) -> bool:
 
 
 @style()
-def venn(counts: pd.DataFrame, names, totals=None, what: str = "errors") -> Figure:
+def venn(
+    counts: pd.DataFrame,
+    names: Sequence[str],
+    totals: Sequence[int] | None = None,
+    what: str = "errors",
+) -> Figure:
     """Venn diagram of three sets with the count of each region; circles are not to scale.
 
     Parameters
@@ -379,7 +385,7 @@ def venn(counts: pd.DataFrame, names, totals=None, what: str = "errors") -> Figu
 
 @style()
 def heat_grid(
-    panels,
+    panels: Sequence[tuple[str, np.ndarray, np.ndarray | None]],
     columns: int = 3,
     label: str = "Grad-CAM, scaled to its maximum (fades out below 0.3)",
     alpha: float = 0.55,

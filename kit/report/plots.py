@@ -9,9 +9,12 @@ grids of images from `kit.report.images`, verdicts from `kit.report.verdict_plot
 reachable from here.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 from matplotlib.ticker import FixedLocator, MaxNLocator
+from numpy.typing import ArrayLike
 
 from kit.evaluation import metrics, resampling, stats
 from kit.report import heat
@@ -65,7 +68,7 @@ _PANELS = (
 
 
 @style()
-def learning_curves(histories, labels) -> Figure:
+def learning_curves(histories: Sequence[pd.DataFrame], labels: Sequence[str]) -> Figure:
     """Training and validation loss and accuracy over the epochs, one line a fold (Graphics 1 and 2
     of the Br35H paper).
 
@@ -119,7 +122,9 @@ def _curve(ax, x, y, number: int, label: str) -> None:
 
 
 @style()
-def roc_curves(panels, positive: int = 1, by_group: bool = True) -> Figure:
+def roc_curves(
+    panels: Sequence[tuple[str, pd.DataFrame]], positive: int = 1, by_group: bool = True
+) -> Figure:
     """ROC curves side by side with AUC, its 95 % bootstrap interval and the point of threshold 0.5
     (Graphic 3 of the Br35H paper).
 
@@ -320,7 +325,9 @@ def _readable(name: str) -> str:
 
 
 @style()
-def confusion_matrix(matrix, names, normalise: bool = False, title: str = "") -> Figure:
+def confusion_matrix(
+    matrix: ArrayLike, names: Sequence[str], normalise: bool = False, title: str = ""
+) -> Figure:
     """Confusion matrix, rows = true; with `normalise`, colour and first number are percent of the
     true class and the count stands below.
 
@@ -372,7 +379,7 @@ def _cell_texts(matrix, shown, normalise) -> np.ndarray:
 
 
 @style()
-def reliability(calibration, title: str = "") -> Figure:
+def reliability(calibration: metrics.Calibration | pd.DataFrame, title: str = "") -> Figure:
     """Observed frequency against score with Wilson intervals, above the number of images a bin.
 
     Parameters
@@ -380,7 +387,7 @@ def reliability(calibration, title: str = "") -> Figure:
     calibration : kit.evaluation.metrics.Calibration, or its table of bins
     title : str
     """
-    bins = getattr(calibration, "bins", calibration)
+    bins = calibration.bins if isinstance(calibration, metrics.Calibration) else calibration
     require(len(bins), "A reliability diagram needs at least one bin.")
     fig = new_figure(4.0, 4.6)
     ax, below = fig.subplots(2, 1, sharex=True, height_ratios=(3, 1))
@@ -404,7 +411,7 @@ def reliability(calibration, title: str = "") -> Figure:
         capsize=3,
         label="observed, 95 % interval",
     )
-    if hasattr(calibration, "ece"):
+    if isinstance(calibration, metrics.Calibration):
         ax.text(
             0.98,
             0.04,
@@ -422,7 +429,7 @@ def reliability(calibration, title: str = "") -> Figure:
 
 
 @style()
-def group_sizes(groups, title: str = "") -> Figure:
+def group_sizes(groups: ArrayLike, title: str = "") -> Figure:
     """How many duplicate groups have how many images; `groups` holds one group id an image. The
     vertical axis is logarithmic.
     """

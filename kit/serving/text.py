@@ -78,7 +78,7 @@ UNKNOWN = (
 )
 
 
-def plain(text) -> str:
+def plain(text: object) -> str:
     """Foreign text (file names, header fields) as it is, with nothing that Markdown or HTML would
     act on.
     """
@@ -172,3 +172,19 @@ def data_card(info: dict) -> str:
         else []
     )
     return "\n".join(lines)
+
+
+def csv(table: pd.DataFrame) -> bytes:
+    """The table of a batch as UTF-8 CSV; text that a spreadsheet would take for a formula is put
+    behind an apostrophe.
+    """
+    safe = table.copy()
+    for column in safe.columns[[not pd.api.types.is_numeric_dtype(kind) for kind in safe.dtypes]]:
+        safe[column] = safe[column].map(
+            lambda value: (
+                f"'{value}"
+                if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r"))
+                else value
+            )
+        )
+    return safe.to_csv(index=False, lineterminator="\n").encode("utf-8")

@@ -3,12 +3,17 @@
 import json
 import sys
 import time
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from kit import compat, files
-from kit.training.config import BadConfig, Diverged
+from kit.record import Run
+from kit.training.config import BadConfig, Diverged, TrainConfig
+
+if TYPE_CHECKING:
+    import keras
 
 
 class EpochKeeper:
@@ -27,11 +32,11 @@ class EpochKeeper:
     config : TrainConfig
     """
 
-    def __init__(self, run, config):
+    def __init__(self, run: Run, config: TrainConfig) -> None:
         self.file, self.run, self.config = run.folder / "state.npz", run, config
         self.first_epoch, self.rows = 0, []
 
-    def restore(self, model) -> None:
+    def restore(self, model: "keras.Model") -> None:
         """Put the last finished epoch's weights, optimizer state and history back, if there
         is one.
         """
@@ -56,7 +61,7 @@ class EpochKeeper:
     def _variables(model) -> list:
         return [*model.weights, *model.optimizer.variables]
 
-    def keep(self, model, logs: dict, seconds: float) -> None:
+    def keep(self, model: "keras.Model", logs: dict, seconds: float) -> None:
         """Append an epoch to the history and write the state."""
         self.rows.append(
             {
@@ -96,7 +101,7 @@ class EpochKeeper:
         found = sign * np.array([row.get(self.config.best_by, np.nan) for row in self.rows])
         return int(np.argmin(np.where(np.isnan(found), np.inf, found))) + 1
 
-    def restore_best(self, model) -> None:
+    def restore_best(self, model: "keras.Model") -> None:
         """Put the best epoch's weights into the model."""
         try:
             with np.load(self._best_file()) as state:
@@ -132,7 +137,7 @@ class EpochKeeper:
             f"{last['seconds']:.1f} s"
         )
 
-    def callback(self):
+    def callback(self) -> "keras.callbacks.Callback":
         """This keeper as a Keras callback."""
         import keras
 

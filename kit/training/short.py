@@ -15,11 +15,14 @@ import contextlib
 import functools
 import math
 import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import keras
 import numpy as np
 import pandas as pd
 import tensorflow as tf
+from numpy.typing import ArrayLike
 
 from kit import compat, record, rehearsal
 from kit.data.augment import crop_rotate, mixing
@@ -43,7 +46,7 @@ class Trainer:
     network : Network
     """
 
-    def __init__(self, network: Network):
+    def __init__(self, network: Network) -> None:
         self.network = network
         self.normalisation = images = "imagenet" if network.channels == 3 else "0..1"
         self.model = architectures.build(
@@ -133,20 +136,12 @@ class Trainer:
         return loss
 
     def _predict_step(self, pixels, size):
-        return tf.nn.softmax(
-            tf.cast(
-                self.model(crop_rotate.prepare(pixels, size, self.normalisation), training=False),
-                tf.float32,
-            )
-        )
+        x = crop_rotate.prepare(pixels, size, self.normalisation)
+        return tf.nn.softmax(tf.cast(self.model(x, training=False), tf.float32))
 
     def _feature_step(self, pixels, size):
-        return tf.cast(
-            self._feature_model(
-                crop_rotate.prepare(pixels, size, self.normalisation), training=False
-            ),
-            tf.float32,
-        )
+        x = crop_rotate.prepare(pixels, size, self.normalisation)
+        return tf.cast(self._feature_model(x, training=False), tf.float32)
 
     @functools.cached_property
     def _feature_model(self):
@@ -194,7 +189,7 @@ class Trainer:
         self,
         values: dict,
         inputs: Inputs,
-        rows,
+        rows: ArrayLike,
         *,
         epochs: int,
         size: int,
@@ -206,8 +201,8 @@ class Trainer:
         cosine_floor: float = 0.1,
         decay_mode: str = "l2_all",
         weights: list | None = None,
-        factors=None,
-        watch=None,
+        factors: Sequence[tuple[float, float]] | None = None,
+        watch: Callable[[int], dict] | None = None,
     ) -> Trained:
         """Train, beginning with `weights`, a new optimizer and silent astrocytes.
 
@@ -361,9 +356,9 @@ class Trainer:
     def predict(
         self,
         inputs: Inputs,
-        rows,
+        rows: ArrayLike,
         size: int,
-        part="test",
+        part: str = "test",
         batch_size: int = 128,
         weights: list | None = None,
     ) -> pd.DataFrame:
@@ -390,7 +385,12 @@ class Trainer:
         return record.prediction_table(inputs.index.iloc[rows], scores, part)
 
     def features(
-        self, inputs: Inputs, rows, size: int, batch_size: int = 128, weights: list | None = None
+        self,
+        inputs: Inputs,
+        rows: ArrayLike,
+        size: int,
+        batch_size: int = 128,
+        weights: list | None = None,
     ) -> np.ndarray:
         """The last feature maps, averaged over space: float32 (N, C); the layer is the one
         that the thesis compares.
@@ -404,7 +404,7 @@ class Trainer:
     def recalibrate(
         self,
         inputs: Inputs,
-        rows,
+        rows: ArrayLike,
         size: int,
         *,
         batch_size: int,
@@ -449,7 +449,7 @@ class Trainer:
         return self.model.get_weights()
 
     @contextlib.contextmanager
-    def recalibrated(self, *args, **kwargs):
+    def recalibrated(self, *args: Any, **kwargs: Any) -> Iterator[list]:
         """Within, the network is as :meth:`recalibrate` makes it; afterwards as it was."""
         kept = self.model.get_weights()
         try:

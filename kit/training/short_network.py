@@ -67,7 +67,7 @@ class Network:
     order: str = "after"
     settings: str = "code"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.order not in ("after", "before"):
             raise BadShortTraining(
                 f"There is no order {self.order!r} of scaling and step; choose after or before."

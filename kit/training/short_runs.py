@@ -67,7 +67,7 @@ class Config:
     keep: str = "last"
     recalibrated: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.keep not in ("last", "best") or (self.keep == "best" and "val" not in self.watch):
             raise BadShortTraining(
                 f"keep is {self.keep!r}; choose last, or best with the part val among those "
@@ -141,7 +141,7 @@ class _Judge:
         Name of the array -> features.
     """
 
-    def __init__(self, config: Config, inputs: Inputs, parts: dict):
+    def __init__(self, config: Config, inputs: Inputs, parts: dict) -> None:
         self.config, self.inputs, self.parts = config, inputs, parts
         self.doer = trainer(config.network)
         self.place = {part: np.sort(rows) for part, rows in parts.items() if part != "train"}

@@ -11,6 +11,7 @@ without augmentation falls from 97 % to 45 % and ends at 91 %).
 import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,12 +19,16 @@ from kit import compat, files, paths, record, rehearsal
 from kit.data import batches
 from kit.data import inputs as data_inputs
 from kit.data.augment import affine
+from kit.data.split import Split
 from kit.training import predictions, rehearsed
 from kit.training.config import LATER, BadConfig, Diverged, TrainConfig
 from kit.training.epochs import EpochKeeper
 
 # what one does with a finished run
 from kit.training.predictions import OutOfMemory, best_predictions, predict  # noqa: F401
+
+if TYPE_CHECKING:
+    import keras
 
 
 def fit(
@@ -97,7 +102,7 @@ def is_finished(config: TrainConfig, inputs: data_inputs.Inputs, parts: dict) ->
     return _reusable(_run(config, inputs, parts), config)
 
 
-def in_memory(run: record.Run):
+def in_memory(run: record.Run) -> "keras.Model | None":
     """The network of `run`, uncompiled, if it was the last to be trained by this process, else
     None; for measurements, where making a large network anew would take longer than they do.
     """
@@ -289,7 +294,7 @@ def attempted(jobs: dict) -> dict:
 
 
 def cross_validate(
-    config: TrainConfig, build: Callable, inputs: data_inputs.Inputs, split
+    config: TrainConfig, build: Callable, inputs: data_inputs.Inputs, split: Split
 ) -> tuple[list, record.Run]:
     """The published protocol: one run a fold, then a final run on all development images, evaluated
     once on the test images.

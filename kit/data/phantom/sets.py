@@ -185,7 +185,7 @@ class _Item:
     relation: str = ""
 
 
-def mask_path(root, image_id: str) -> Path:
+def mask_path(root: Path | str, image_id: str) -> Path:
     """Path of the lesion mask (8-bit PNG, 0 or 255) of an image below the data set's folder
     `root`.
     """
@@ -194,7 +194,7 @@ def mask_path(root, image_id: str) -> Path:
 
 def write(
     name: str,
-    root,
+    root: Path | str,
     *,
     n: int | None = None,
     size: int | None = None,

@@ -66,7 +66,7 @@ class Recipe:
     drop_path: float = 0.2
     auxiliary: float = 0.4
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name, least in (
             ("epochs", 1),
             ("batch_size", 2),

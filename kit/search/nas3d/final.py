@@ -60,7 +60,7 @@ class Recipe3D:
     drops: tuple = ()
     best_by: str = "val_accuracy"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "drops", tuple(self.drops))
         if self.best_by not in ("val_accuracy", "val_auc"):
             raise BadFinal(f"best_by is {self.best_by!r}; choose val_accuracy or val_auc.")

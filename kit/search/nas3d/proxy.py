@@ -90,7 +90,7 @@ class Proxy:
     validation: str = "subset"
     seed: int = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
                 raise BadProxy(

@@ -17,6 +17,7 @@ statistics.
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from kit import record
 from kit.data import duplicates, images, registry, split, three_parts
@@ -100,7 +101,7 @@ def values(plan: Plan) -> dict:
     }
 
 
-def config(plan: Plan, case: Case, name: str, astrocytes: str, epochs: int, **more) -> Config:
+def config(plan: Plan, case: Case, name: str, astrocytes: str, epochs: int, **more: Any) -> Config:
     """A training of a row; its name does not tell the row, so that rows with the same data share
     it.
     """

@@ -90,7 +90,7 @@ class Plan:
     augmenter: str = "keras_generator"
     seed: int = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.initial not in ("auto", "imagenet", "random"):
             raise BadPlan(f"initial is {self.initial!r}; choose auto, imagenet or random.")
         if self.crop not in preprocess.MODES:
