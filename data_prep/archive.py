@@ -15,7 +15,7 @@ import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,6 +60,10 @@ class Member:
 
 class Source:
     """What the three kinds have in common; `path` is the archive or folder."""
+
+    # each kind has its own
+    _list: Callable[[], Iterator[Member]]
+    each: Callable[[set[str]], Iterator[tuple[Member, Iterator[bytes]]]]
 
     def __init__(self, path: Path | str, max_bytes: int = 64 << 30) -> None:
         self.path, self.max_bytes = Path(path), max_bytes

@@ -227,7 +227,8 @@ def _finish(
     say,
     extra: dict,
 ) -> dict:
-    notes, dropped = {}, []
+    notes: dict = {}
+    dropped: list = []
     if data.kind == "volumes":
         manifest = layout.volumes_manifest(data, partial)
         labels = dict(

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 Settings = affine.Augmentation | autoaugment.AutoAugment
-AUGMENTERS: dict[str, type[Settings]] = {
+AUGMENTERS: dict[str, Any] = {
     "fused": affine.Augmentation,
     "keras_generator": affine.Augmentation,
     "autoaugment": autoaugment.AutoAugment,

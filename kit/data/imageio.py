@@ -152,7 +152,7 @@ def inspect(path: Path | str, max_pixels: int = MAX_PIXELS) -> ImageFacts:
     return ImageFacts(
         image.width,
         image.height,
-        format=image.format,
+        format=image.format or "",
         mode=image.mode,
         sha256=hashlib.sha256(content).hexdigest(),
         bytes=len(content),

@@ -135,7 +135,7 @@ def cad(
             f"There is nothing to crop by: {note}; use mode='safe', which keeps the whole image."
         )
     kept = bool(note) and mode == "safe"
-    head = resize(pixels if kept else crop(pixels, box), STORED_SIDE)
+    head = resize(pixels if kept or box is None else crop(pixels, box), STORED_SIDE)
     grey = stored_grey(head) if jpeg_round_trip else cv2.cvtColor(head, cv2.COLOR_BGR2GRAY)
     return Prepared(
         resize(bone(denoise(grey)), size),
@@ -215,7 +215,8 @@ def head_mask(pixels: np.ndarray, blur: int = 3) -> np.ndarray:
     """
     grey = cv2.GaussianBlur(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), (blur, blur), 0)
     bright = cv2.threshold(grey, THRESHOLD, 255, cv2.THRESH_BINARY)[1]
-    return cv2.dilate(cv2.erode(bright, None, iterations=2), None, iterations=2)
+    square = np.ones((3, 3), np.uint8)
+    return cv2.dilate(cv2.erode(bright, square, iterations=2), square, iterations=2)
 
 
 def outline(mask: np.ndarray) -> np.ndarray | None:
@@ -264,7 +265,7 @@ def resize(pixels: np.ndarray, side: int) -> np.ndarray:
 def stored_grey(pixels: np.ndarray) -> np.ndarray:
     """What is read back in grey after the image was stored as JPEG of quality 95: uint8 (H, W)."""
     _, content = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-    return cv2.imdecode(content, cv2.IMREAD_GRAYSCALE)
+    return np.asarray(cv2.imdecode(content, cv2.IMREAD_GRAYSCALE))
 
 
 def denoise(grey: np.ndarray) -> np.ndarray:

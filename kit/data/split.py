@@ -25,6 +25,8 @@ from kit import files
 from kit.data import duplicates, registry
 from kit.errors import KitError
 
+Parts = dict[str, list[str]]  # name of a part -> image ids
+
 
 class ImpossibleSplit(KitError):
     """A split of the wanted size or number of folds does not exist."""
@@ -67,7 +69,7 @@ class Split:
     fingerprint: str
     protocol: str
     seed: int
-    parts: dict
+    parts: Parts
     level: str | None = None
 
     def folds(self) -> list[tuple[list, list]]:
@@ -366,7 +368,7 @@ def check(split: Split, groups: pd.DataFrame, level: str = duplicates.LEVEL) -> 
     ------
     GroupOnBothSides
     """
-    home = {}
+    home: dict[int, tuple[str, str]] = {}
     for part, ids in split.parts.items():
         for image_id, group in zip(ids, duplicates.group_of(groups, ids, level), strict=False):
             other, twin = home.setdefault(group, (part, image_id))

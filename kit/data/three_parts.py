@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from kit.data import duplicates, registry
-from kit.data.split import ImpossibleSplit, Split
+from kit.data.split import ImpossibleSplit, Parts, Split
 
 
 def three_way_counts(
@@ -35,7 +35,7 @@ def three_way(
     fractions: Sequence[float] = (0.6, 0.2, 0.2),
     groups: pd.DataFrame | None = None,
     level: str = duplicates.LEVEL,
-) -> dict:
+) -> Parts:
     """Draw training, validation and test parts class by class, as the thesis does with 60, 20 and
     20 per cent.
 
@@ -71,7 +71,8 @@ def three_way(
             f"The fractions {tuple(fractions)} do not divide a data set; give three positive "
             "numbers that add up to 1."
         )
-    random, parts = np.random.default_rng(seed), {"train": [], "val": [], "test": []}
+    random = np.random.default_rng(seed)
+    parts: Parts = {"train": [], "val": [], "test": []}
     ordered = index.sort_values("image_id")
     ids, labels = ordered["image_id"].to_numpy(), ordered["label"].to_numpy()
     codes = (
@@ -106,7 +107,8 @@ def _dealt(codes: np.ndarray, sizes: tuple, random: np.random.Generator) -> list
     order = random.permutation(len(values))
     if counts.max() == 1:
         return np.split(values[order], np.cumsum(sizes)[:-1])
-    dealt, missing = [[] for _ in sizes], np.array(sizes, float)
+    dealt: list[list] = [[] for _ in sizes]
+    missing = np.array(sizes, float)
     for position in order[np.argsort(-counts[order], kind="stable")]:
         part = int(np.argmax(missing / np.array(sizes)))
         dealt[part].append(values[position])

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike
 from PIL import Image
 from scipy import ndimage
 
@@ -25,9 +24,9 @@ if TYPE_CHECKING:
 
 
 def deletion_curve(
-    predict: Callable[[np.ndarray], ArrayLike],
-    image: ArrayLike,
-    heat: ArrayLike,
+    predict: Callable[[np.ndarray], np.ndarray],
+    image: np.ndarray,
+    heat: np.ndarray,
     steps: int = 20,
     baseline: str = "blur",
     insertion: bool = False,
@@ -83,7 +82,7 @@ def _baseline(image, kind: str):
     raise ValueError(f"baseline is {kind!r}; choose 'blur' or 'mean'.")
 
 
-def curve_area(fractions: ArrayLike, scores: ArrayLike) -> float:
+def curve_area(fractions: np.ndarray, scores: np.ndarray) -> float:
     """Area under a deletion curve (lower is better) or insertion curve (higher is better),
     trapezoidal, at most the highest score.
     """
@@ -91,7 +90,7 @@ def curve_area(fractions: ArrayLike, scores: ArrayLike) -> float:
 
 
 def faithfulness(
-    predict: Callable[[np.ndarray], ArrayLike],
+    predict: Callable[[np.ndarray], np.ndarray],
     images: np.ndarray | Sequence[np.ndarray],
     maps: np.ndarray | Sequence[np.ndarray],
     targets: Sequence[int] | np.ndarray,
@@ -171,7 +170,7 @@ def centred_map(size: Sequence[int]) -> np.ndarray:
     return normalise(1 - np.hypot(rows[:, None], columns)[None] / np.sqrt(2))[0]
 
 
-def pointing_game(maps: ArrayLike, masks: ArrayLike) -> np.ndarray:
+def pointing_game(maps: np.ndarray, masks: np.ndarray) -> np.ndarray:
     """Whether each map's maximum lies on the lesion (Zhang et al. 2016).
 
     Parameters
@@ -192,7 +191,7 @@ def pointing_game(maps: ArrayLike, masks: ArrayLike) -> np.ndarray:
     return np.where(masks.any(1), hits, np.nan)
 
 
-def energy_inside(maps: ArrayLike, masks: ArrayLike) -> np.ndarray:
+def energy_inside(maps: np.ndarray, masks: np.ndarray) -> np.ndarray:
     """Share of each map's sum that lies on the lesion (Wang et al. 2020); float (N,), 0 for an
     all-zero map, NaN where the mask is empty.
     """
@@ -212,7 +211,7 @@ def _flat(maps, masks):
     return maps.reshape(len(maps), -1), masks.reshape(len(masks), -1)
 
 
-def localisation(maps: ArrayLike, masks: ArrayLike, seed: int = 0) -> pd.DataFrame:
+def localisation(maps: np.ndarray, masks: np.ndarray, seed: int = 0) -> pd.DataFrame:
     """Pointing game and energy inside the lesion, beside what random, centred and uniform maps
     reach.
 
@@ -301,10 +300,13 @@ def explanation_scores(
         np.ones(len(images), int),
         steps=10,
     )
-    masks = [lesion(name, inputs, [row], maps.shape[1]) for row in rows]
-    known = [i for i, mask in enumerate(masks) if mask is not None]
+    masks = {
+        i: mask
+        for i, row in enumerate(rows)
+        if (mask := lesion(name, inputs, [row], maps.shape[1])) is not None
+    }
     means = scores.mean().to_dict()
-    if known:
-        found = localisation(np.asarray(maps)[known], np.stack([masks[i] for i in known]))
+    if masks:
+        found = localisation(np.asarray(maps)[list(masks)], np.stack(list(masks.values())))
         means |= found.mean().to_dict()
-    return means | {"outlined": len(known)}
+    return means | {"outlined": len(masks)}

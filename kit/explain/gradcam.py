@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 
 import matplotlib
 import numpy as np
-from numpy.typing import ArrayLike
 from scipy import ndimage
 
 from kit.errors import KitError
@@ -78,7 +77,7 @@ VARIANTS = {
 
 def gradcam(  # noqa: PLR0913 - one call a map: what is explained, and the choices of the method
     model: "keras.Model",
-    images: ArrayLike,
+    images: np.ndarray,
     layer: str | None = None,
     target: int | str | np.ndarray | Sequence[int] | None = None,
     variant: str | Callable = "gradcam",
@@ -231,7 +230,7 @@ def leaves(model: "keras.Model", prefix: str = "") -> list:
     """Pairs (path, layer) of all layers that are no models, in order, through nested models."""
     import keras
 
-    pairs = []
+    pairs: list[tuple[str, keras.Layer]] = []
     for layer in model.layers:
         path = f"{prefix}{layer.name}"
         pairs += leaves(layer, f"{path}/") if isinstance(layer, keras.Model) else [(path, layer)]
@@ -283,7 +282,7 @@ def _has_map(layer) -> bool:
     )
 
 
-def normalise(maps: ArrayLike) -> np.ndarray:
+def normalise(maps: np.ndarray) -> np.ndarray:
     """Rectify maps (N, ...) and divide each by its maximum; a map without a positive value becomes
     zeros.
     """
@@ -292,7 +291,7 @@ def normalise(maps: ArrayLike) -> np.ndarray:
     return np.divide(maps, highest, out=np.zeros_like(maps), where=highest > 0)
 
 
-def resize(maps: ArrayLike, size: Sequence[int]) -> np.ndarray:
+def resize(maps: np.ndarray, size: Sequence[int]) -> np.ndarray:
     """Resize maps (N, h, w) or (N, d, h, w) to `size`, of two or three sides: linearly along each
     axis, centres half a pixel from the border as TensorFlow and OpenCV do.
     """
@@ -306,7 +305,7 @@ def resize(maps: ArrayLike, size: Sequence[int]) -> np.ndarray:
 
 
 def overlay(
-    image: ArrayLike, heat: ArrayLike, alpha: float = 0.4, cmap: str = "inferno"
+    image: np.ndarray, heat: np.ndarray, alpha: float = 0.4, cmap: str = "inferno"
 ) -> np.ndarray:
     """Lay a map over the image it explains.
 
@@ -331,5 +330,5 @@ def overlay(
     image = image / 255 if image.dtype == np.uint8 else image.astype(float)
     image = image[..., None] if image.ndim == 2 else image
     heat = resize(np.asarray(heat)[None], image.shape[:2])[0]
-    colour = matplotlib.colormaps[cmap](heat)[..., :3]
+    colour = np.asarray(matplotlib.colormaps[cmap](heat))[..., :3]
     return np.rint(255 * np.clip((1 - alpha) * image + alpha * colour, 0, 1)).astype(np.uint8)

@@ -398,7 +398,7 @@ def null_floor(n: int, channels: int | Sequence[int], seed: int = 0, repeats: in
     ------
     BadFeatures
     """
-    left, right = (channels, channels) if np.ndim(channels) == 0 else channels
+    left, right = (channels, channels) if isinstance(channels, int | np.integer) else channels
     values = []
     for repeat in range(repeats):
         rng = np.random.default_rng([seed, repeat, n, left, right])

@@ -34,7 +34,7 @@ CONVOLUTIONS = (
 )
 
 _LOCAL = threading.local()  # what the convolutions gave in the pass that this thread listens to
-_LISTENED = Counter()  # listeners of each layer, by its id
+_LISTENED: Counter[int] = Counter()  # listeners of each layer, by its id
 
 
 def kernel_of(layer: keras.Layer) -> keras.Variable:
@@ -149,7 +149,8 @@ def convolutions(model: keras.Model) -> list:
     whose graph is unknown, all are given.
     """
     if _is_model(model) and model.built:
-        steps, names = [], itertools.count()
+        steps: list[tuple] = []
+        names = itertools.count()
         inputs = [next(names) for _ in model.inputs]
         outputs = _steps(model, inputs, steps, names)
         heads = _pooled_heads(steps, inputs, outputs) | _last_heads(steps, outputs)
@@ -186,7 +187,8 @@ def listening(layers: Sequence[keras.Layer]) -> Iterator[dict[int, list]]:
     """Collect {id of layer: [raw outputs]} of the passes within; replicas are threads that may take
     turns in the middle of a pass.
     """
-    before, taken = getattr(_LOCAL, "taken", None), {}
+    before = getattr(_LOCAL, "taken", None)
+    taken: dict[int, list] = {}
     for layer in layers:
         _LISTENED[id(layer)] += 1
         vars(layer)["call"] = functools.partial(_listening_call, layer)

@@ -11,6 +11,8 @@ Keras compiles each of them anew by XLA for every size of the map. Without weigh
 RegNet's do (He normal, fan out) and SqueezeNet's as its own.
 """
 
+from typing import Any
+
 import keras
 from keras import layers, ops
 
@@ -18,7 +20,7 @@ from kit import compat  # before TensorFlow: silences its start-up log
 
 # Keras keeps `momentum` of the old moving statistics, PyTorch 1 - momentum of them
 _BN = {"regnet": (1e-5, 0.9), "shufflenet": (1e-5, 0.9), "mnasnet": (1e-5, 0.9997)}
-REGNETS = {
+REGNETS: dict[str, dict[str, Any]] = {
     "regnety_400mf": {
         "depths": (1, 3, 6, 6),
         "widths": (48, 104, 208, 440),
@@ -48,7 +50,7 @@ MNASNET_STACKS = (
 )
 # squeezed and expanded channels of a fire module, "pool" for a pooling layer; PyTorch counts the
 # entries from features.2
-SQUEEZENET_FEATURES = (
+SQUEEZENET_FEATURES: tuple[str | tuple[int, int], ...] = (
     "pool",
     (16, 64),
     (16, 64),
@@ -273,13 +275,14 @@ def squeezenet(x: keras.KerasTensor, name: str) -> keras.KerasTensor:
         conv(x, "features.0", 64, 3, 2, bias=True, pad=False, initializer=he())
     )
     for number, entry in enumerate(SQUEEZENET_FEATURES, 2):
-        if entry == "pool":
+        if isinstance(entry, str):
             x = _ceil_pool(x, f"features.{number}")
         else:
             x = _fire(
                 x,
                 f"features.{number}",
-                *entry,
+                entry[0],
+                entry[1],
                 he,
                 "features" if number == 12 else f"features.{number}.concat",
             )

@@ -287,7 +287,7 @@ def _by_order(model: keras.Model, name: str, tensors: dict, path: Path) -> dict:
             f"{path} holds {len(tensors)} tensors where {entry(name).title} has {body} and "
             f"{len(slots) - body} of its classifier; it is of another network."
         )
-    values = {}
+    values: dict[str, list[np.ndarray]] = {}
     for (layer, shape), (key, array) in zip(slots, tensors.items(), strict=False):
         if [n for n in shape if n > 1] == [n for n in array.shape if n > 1]:
             values.setdefault(layer, []).append(array.reshape(shape))

@@ -76,10 +76,8 @@ def read_torch(path: Path | str) -> dict:
             ):
                 raise ValueError("another format or byte order")
             tensors = _Unpickler(file).load()
-            storages = dict.fromkeys(_Unpickler(file).load())
             types = {key: (dtype, count) for (dtype, key, count), *_ in tensors.values()}
-            for key in storages:
-                storages[key] = _storage(file, *types[key])
+            storages = {key: _storage(file, *types[key]) for key in _Unpickler(file).load()}
             return {
                 name: _strided(storages[key], offset, shape, stride)
                 for name, ((_, key, _), offset, shape, stride) in tensors.items()

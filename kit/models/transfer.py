@@ -124,7 +124,7 @@ def layer_table(model: keras.Model, collapse: keras.Model | None = None) -> pd.D
                     "trainable": bool(layer.trainable_weights) or not layer.weights,
                 }
             )
-        elif layer.name == collapse.layers[-1].name:
+        elif collapse is not None and layer.name == collapse.layers[-1].name:
             shown = BACKBONES[collapse.name].title if collapse.name in BACKBONES else collapse.name
             rows.append(
                 {

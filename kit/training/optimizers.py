@@ -195,10 +195,10 @@ class Switched(keras.optimizers.Optimizer):
 
     def __init__(
         self,
-        rule: str | int = "adam",
+        rule: str = "adam",
         learning_rate: float = 1e-3,
         weight_decay: float = 0.0,
-        decay_mode: str | int = "l2_all",
+        decay_mode: str = "l2_all",
         settings: str = "code",
         **options: Any,
     ) -> None:
@@ -209,7 +209,7 @@ class Switched(keras.optimizers.Optimizer):
         self.rule = self._number(number, "rule", "int32")
         self.decay_mode = self._number(mode, "decay_mode", "int32")
         self.weight_decay = self._number(weight_decay, "weight_decay", "float32")
-        self.slots = []
+        self.slots: list[keras.Variable] = []
 
     def _number(self, value, name, dtype):
         return self.add_variable(
@@ -218,12 +218,12 @@ class Switched(keras.optimizers.Optimizer):
 
     def configure(
         self,
-        rule: str | int | None = None,
+        rule: str | None = None,
         learning_rate: float | None = None,
         weight_decay: float | None = None,
-        decay_mode: str | int | None = None,
+        decay_mode: str | None = None,
     ) -> None:
-        """Set what is given, by name or number, from outside of the graph; the memory stays (see
+        """Set what is given, by name, from outside of the graph; the memory stays (see
         :meth:`reset`).
 
         Raises
@@ -279,14 +279,14 @@ class Switched(keras.optimizers.Optimizer):
         """Nothing: :func:`decayed` does it within the step."""
 
     def _distributed_tf_update_step(self, distribution, grads_and_vars, learning_rate):
-        gradients = {
+        known = {
             self._get_variable_index(variable): gradient for gradient, variable in grads_and_vars
         }
         slots, variables = (
             [slot.value for slot in self.slots],
             [self._trainable_variables[k].value for k in self.order],
         )
-        gradients = [gradients.get(k) for k in self.order]
+        gradients = [known.get(k) for k in self.order]
         # given to update() as arguments, distributed values arrive as those of the device
         distribution.extended.update(
             slots[0], self._step, args=(slots[1:], variables, gradients, learning_rate), group=False

@@ -9,7 +9,7 @@ the publications' code.
 import contextlib
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -27,7 +27,8 @@ from kit.training.epochs import EpochKeeper
 if TYPE_CHECKING:
     import keras
 
-_LOADED = {}  # the model asked last; a network is often asked again, on other inputs
+# the model asked last; a network is often asked again, on other inputs
+_LOADED: dict[str, Any] = {}
 WEIGHTS = {"last": "model.keras", "best": "model_best.keras"}
 # A network of hundreds of layers is traced for longer than a few batches take layer by layer; but
 # then all its maps are in memory at a time (NASNetLarge,
@@ -214,7 +215,8 @@ def assign_means(variables: Sequence["keras.Variable"], visits: Iterable[int]) -
     visits : iterable of int
         Makes one forward pass an item and gives its number of images, by which it counts.
     """
-    total, seen = [0.0] * len(variables), 0
+    total: list[Any] = [0.0] * len(variables)
+    seen = 0
     for images in visits:
         total = [
             t + images * np.asarray(v, np.float64) for t, v in zip(total, variables, strict=True)

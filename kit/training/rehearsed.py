@@ -233,7 +233,8 @@ class Watch:
     """
 
     def __init__(self, run: Run, config: TrainConfig, network: "keras.Model", parts: Parts) -> None:
-        self.run, self.planned, self.seconds = run, parts.planned, []
+        self.run, self.planned = run, parts.planned
+        self.seconds: list[float] = []
         inner = getattr(network, "network", network)
         self.facts = fitting(config.name, inner, tuple(network.input_shape[1:]), config.batch_size)
         self.config = replace(config, batch_size=self.facts["batch"])

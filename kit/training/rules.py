@@ -11,13 +11,13 @@ be part of one traced graph, or be taken virtually.
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import tensorflow as tf
 
 from kit.errors import KitError
 
-Scalar = float | tf.Tensor
+Scalar: TypeAlias = float | tf.Tensor
 
 
 class BadSchedule(KitError):

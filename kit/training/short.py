@@ -22,7 +22,6 @@ import keras
 import numpy as np
 import pandas as pd
 import tensorflow as tf
-from numpy.typing import ArrayLike
 
 from kit import compat, record, rehearsal
 from kit.data.augment import crop_rotate, mixing
@@ -189,7 +188,7 @@ class Trainer:
         self,
         values: dict,
         inputs: Inputs,
-        rows: ArrayLike,
+        rows: np.ndarray,
         *,
         epochs: int,
         size: int,
@@ -356,7 +355,7 @@ class Trainer:
     def predict(
         self,
         inputs: Inputs,
-        rows: ArrayLike,
+        rows: np.ndarray,
         size: int,
         part: str = "test",
         batch_size: int = 128,
@@ -387,7 +386,7 @@ class Trainer:
     def features(
         self,
         inputs: Inputs,
-        rows: ArrayLike,
+        rows: np.ndarray,
         size: int,
         batch_size: int = 128,
         weights: list | None = None,
@@ -404,7 +403,7 @@ class Trainer:
     def recalibrate(
         self,
         inputs: Inputs,
-        rows: ArrayLike,
+        rows: np.ndarray,
         size: int,
         *,
         batch_size: int,

@@ -11,6 +11,7 @@ anew (:meth:`kit.training.short.Trainer.recalibrate`). Training itself is not to
 
 import contextlib
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -145,7 +146,9 @@ class _Judge:
         self.config, self.inputs, self.parts = config, inputs, parts
         self.doer = trainer(config.network)
         self.place = {part: np.sort(rows) for part, rows in parts.items() if part != "train"}
-        self.tables, self.pooled, self.best = {}, {}, None
+        self.tables: dict[tuple[str, str], pd.DataFrame] = {}
+        self.pooled: dict[str, Any] = {}
+        self.best: tuple[float, list, int] | None = None
 
     def with_statistics(self, kind: str, epoch: int):
         """Context in which the network has one kind of statistics."""
@@ -171,7 +174,7 @@ class _Judge:
 
     def judge(self, epoch: int, watched: tuple, features: str = "") -> dict:
         """Predict parts after an epoch (from 1); returns what history.csv says of them."""
-        found = {}
+        found: dict[str, float] = {}
         for kind in statistics_of(self.config):
             end = "" if kind == STATISTICS[0] else f"_{kind}"
             with self.with_statistics(kind, epoch):

@@ -156,7 +156,7 @@ class Rate(ConfusionMatrix):
         If there is no such rate.
     """
 
-    rate = None
+    rate: Any = None
 
     def __init__(
         self,

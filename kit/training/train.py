@@ -11,7 +11,7 @@ without augmentation falls from 97 % to 45 % and ends at 91 %).
 import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -191,7 +191,7 @@ def _train_and_predict(run, config, build, inputs, parts, watch):
     return keeper
 
 
-_LAST = {}  # the model compiled last and what it was compiled for
+_LAST: dict[str, Any] = {}  # the model compiled last and what it was compiled for
 
 
 def _compiled(config: TrainConfig, fresh):

@@ -7,15 +7,15 @@ rate as scalar tensors, and Settings; each returns the new theta and the list of
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import tensorflow as tf
 
 from kit.training.rules import Scalar, scalar
 
-Vector = tf.Tensor  # (n,) float
-Slots = Sequence[Vector] | tf.Tensor  # three vectors of memory, or (3, n)
-Moved = tuple[Vector, list[Vector]]  # the parameters after a step, and their memory
+Vector: TypeAlias = tf.Tensor  # (n,) float
+Slots: TypeAlias = Sequence[Vector] | tf.Tensor  # three vectors of memory, or (3, n)
+Moved: TypeAlias = tuple[Vector, list[Vector]]  # the parameters after a step, and their memory
 
 
 class Settings(NamedTuple):

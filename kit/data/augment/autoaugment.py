@@ -16,7 +16,7 @@ images/s: 3,000 in a thread of a busy machine with two cores, 13,000 of an idle 
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -159,6 +159,7 @@ def amount(operation: str, level: int | None, encoding: str, shape: tuple) -> tu
     """
     if operation in LEVELLESS:
         return 0.0, 0.0
+    level = cast(int, level)
     side = shape[1] if operation.endswith("X") else shape[0]
     if encoding == "google":
         shift = int(level * 10 / 10) * side / 32

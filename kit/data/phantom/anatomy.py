@@ -14,6 +14,7 @@ import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import nilearn
@@ -83,9 +84,8 @@ class Template:
 
 def _load(kind: str) -> np.ndarray:
     folder = Path(nilearn.__file__).parent / "datasets" / "data"
-    volume = np.asarray(
-        nibabel.load(folder / f"mni_icbm152_{kind}_tal_nlin_sym_09a_converted.nii.gz").dataobj
-    )
+    image: Any = nibabel.load(folder / f"mni_icbm152_{kind}_tal_nlin_sym_09a_converted.nii.gz")
+    volume = np.asarray(image.dataobj)
     return np.pad(volume[:, :, _CUT:], ((0, 0), (0, 0), (_PAD + _CUT, 0)), mode="edge")
 
 

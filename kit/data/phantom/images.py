@@ -334,7 +334,7 @@ def slice_image(
     nuisance : dict
         The fields of `Nuisance`.
     """
-    seed = [seed] if np.isscalar(seed) else list(seed)
+    seed = [seed] if isinstance(seed, int | np.integer) else list(seed)
     nuisance = draw_nuisance(np.random.default_rng([*seed, 5]), orientation, contrast, region)
     kind = kind_of(np.random.default_rng([*seed, 7]), name, region)
     fine = size if size >= 192 else 2 * size
@@ -420,7 +420,7 @@ def volume(
     mask : ndarray, bool, (size, size, size)
     nuisance : dict
     """
-    seed = [seed] if np.isscalar(seed) else list(seed)
+    seed = [seed] if isinstance(seed, int | np.integer) else list(seed)
     rng = np.random.default_rng([*seed, 5])
     nuisance = draw_nuisance(rng, "axial", contrast, "any")
     kind = kind_of(np.random.default_rng([*seed, 7]), name)
