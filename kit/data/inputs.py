@@ -1,6 +1,6 @@
 """A data set in memory, ready for training, and what the parts of a split must fulfil."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +10,8 @@ from numpy.typing import ArrayLike
 from kit import files
 from kit.data import registry
 from kit.errors import KitError
+
+PartRows = Mapping[str, np.ndarray]  # name of a part -> row numbers in `Inputs`
 
 
 class BadSplit(KitError):
@@ -53,7 +55,7 @@ class Inputs:
         position = pd.Series(np.arange(len(self.index)), index=self.index["image_id"])
         return position.loc[list(image_ids)].to_numpy()
 
-    def members(self, parts: dict) -> dict:
+    def members(self, parts: PartRows) -> dict[str, dict]:
         """What a run is keyed by of its images: for each part its number of images and the digest
         of their ids, in the order of the rows.
         """
@@ -70,12 +72,12 @@ class Inputs:
         )  # a plain array: Keras does not know memory maps
 
 
-def check_parts(inputs: Inputs, parts: dict) -> None:
+def check_parts(inputs: Inputs, parts: PartRows) -> None:
     """Refuse a split in which a class has no image in a training part.
 
     Parameters
     ----------
-    parts : dict
+    parts : mapping
         Part name -> row numbers. A class missing in a part that is only tested on is legal (its
         metrics are undefined there).
 

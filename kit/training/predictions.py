@@ -8,7 +8,7 @@ the publications' code.
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -69,7 +69,7 @@ def write(
     keeper: EpochKeeper,
     config: TrainConfig,
     inputs: data_inputs.Inputs,
-    parts: Mapping[str, np.ndarray],
+    parts: data_inputs.PartRows,
 ) -> None:
     """Write predictions, metrics and models of a trained model.
 

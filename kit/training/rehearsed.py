@@ -12,16 +12,16 @@ import importlib
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import psutil
 
 from kit import files, processes, rehearsal
-from kit.data.inputs import Inputs
+from kit.data.inputs import Inputs, PartRows
 from kit.record import Run
 from kit.training.config import TrainConfig
 from kit.training.predictions import OutOfMemory
@@ -40,7 +40,7 @@ class Parts(dict):
     planned: dict
 
 
-def shortened(config: TrainConfig, inputs: Inputs, parts: dict) -> tuple[TrainConfig, Parts]:
+def shortened(config: TrainConfig, inputs: Inputs, parts: PartRows) -> tuple[TrainConfig, Parts]:
     """The training that stands for `config`.
 
     Returns
@@ -309,7 +309,13 @@ class Short:
 
 
 def short(
-    name: str, network: "keras.Model", inputs: Inputs, rows: np.ndarray, *, values: dict, of: dict
+    name: str,
+    network: "keras.Model",
+    inputs: Inputs,
+    rows: np.ndarray,
+    *,
+    values: Mapping[str, Any],
+    of: dict,
 ) -> Short:
     """What stands for a short training (:meth:`kit.training.short.Trainer.train`).
 

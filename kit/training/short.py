@@ -32,7 +32,15 @@ from kit.training import losses, optimizers
 from kit.training import predictions as training_predictions
 from kit.training import rehearsed as training_rehearsed
 from kit.training.config import Diverged
-from kit.training.short_network import BadShortTraining, Course, Network, Trained, batches_of
+from kit.training.short_network import (
+    BadShortTraining,
+    Course,
+    Network,
+    Trained,
+    Values,
+    batches_of,
+    check_lengths,
+)
 
 KEPT = 16  # trainers that a process holds at most
 
@@ -186,7 +194,7 @@ class Trainer:
 
     def train(  # noqa: PLR0913 - a candidate's values, and what a search decides of its training
         self,
-        values: dict,
+        values: Values,
         inputs: Inputs,
         rows: np.ndarray,
         *,
@@ -207,10 +215,8 @@ class Trainer:
 
         Parameters
         ----------
-        values : dict
-            loss and optimizer (names), learning_rate (the factor a on the optimizer's nominal rate,
-            eq. 3.1), weight_decay; strong and weak if the astrocytes shall scale by the same
-            factors in all epochs.
+        values : Values
+            strong and weak if the astrocytes shall scale by the same factors in all epochs.
         inputs : kit.data.inputs.Inputs
             uint8 images of any side.
         rows : array of int
@@ -245,16 +251,7 @@ class Trainer:
         kit.training.losses.UnknownLoss
         """
         rows = np.asarray(rows)
-        if epochs < 1 or size < 8 or batch_size < 2 or len(rows) < 2:
-            raise BadShortTraining(
-                f"epochs {epochs}, size {size}, batch_size {batch_size} and {len(rows)} images; at "
-                "least 1, 8, 2 and 2 are needed."
-            )
-        if factors is not None and len(factors) != epochs:
-            raise BadShortTraining(
-                f"factors has {len(factors)} rows for {epochs} epochs; give a pair (Str, Weak) for "
-                "each."
-            )
+        check_lengths(epochs, size, batch_size, len(rows), factors)
         rehearsed = None
         if rehearsal.active():
             asked = {"epochs": epochs, "size": size, "batch": batch_size, "seed": seed}
@@ -281,25 +278,12 @@ class Trainer:
             of_epochs=of_epochs,
             floor=cosine_floor,
         )
-        history = []
         with training_predictions.memory(self.network.architecture, batch_size):
-            for number, pair in enumerate(pairs):
-                epoch, started = first_epoch + number, time.perf_counter()
-                found = self._epoch(course, epoch, pair)
-                if not math.isfinite(found):
-                    raise Diverged(
-                        f"{self.network.architecture}: the loss is {found} in epoch {epoch + 1}; "
-                        f"lower learning_rate ({values['learning_rate']:.3g})."
-                    )
-                seconds = time.perf_counter() - started
-                history.append(
-                    {
-                        "epoch": epoch + 1,
-                        "loss": found,
-                        "seconds": round(seconds, 3),
-                        **(watch(epoch + 1) if watch else {}),
-                    }
-                )
+            history = [
+                self._timed_epoch(course, first_epoch + number, pair, values)
+                | (watch(first_epoch + number + 1) if watch else {})
+                for number, pair in enumerate(pairs)
+            ]
         if rehearsed:
             rehearsed.write_down([row["seconds"] for row in history])
         tally = np.array(self.astrocytes.tally).tolist() if self.astrocytes else []
@@ -323,6 +307,18 @@ class Trainer:
         if self.astrocytes:
             self.astrocytes.reset()
         return loss, rate
+
+    def _timed_epoch(self, course: Course, epoch: int, pair, values: Values) -> dict:
+        """One pass over the images as the history tells it; raises Diverged."""
+        started = time.perf_counter()
+        found = self._epoch(course, epoch, pair)
+        if not math.isfinite(found):
+            raise Diverged(
+                f"{self.network.architecture}: the loss is {found} in epoch {epoch + 1}; "
+                f"lower learning_rate ({values['learning_rate']:.3g})."
+            )
+        seconds = round(time.perf_counter() - started, 3)
+        return {"epoch": epoch + 1, "loss": found, "seconds": seconds}
 
     def _epoch(self, course: Course, epoch: int, pair) -> float:
         """One pass over the images, astrocytes scaling by `pair`; returns the mean loss."""

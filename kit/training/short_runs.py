@@ -17,9 +17,9 @@ import numpy as np
 import pandas as pd
 
 from kit import files, paths, record
-from kit.data.inputs import Inputs, check_parts
+from kit.data.inputs import Inputs, PartRows, check_parts
 from kit.training.short import Network, trainer
-from kit.training.short_network import BadShortTraining, rates
+from kit.training.short_network import BadShortTraining, Values, rates
 
 STATISTICS = ("moving", "recalibrated")
 
@@ -52,7 +52,7 @@ class Config:
     profile: str
     name: str
     network: Network
-    values: dict
+    values: Values
     epochs: int
     size: int
     resized: int | None = None
@@ -76,7 +76,7 @@ class Config:
             )
 
 
-def run_of(config: Config, inputs: Inputs, parts: dict) -> record.Run:
+def run_of(config: Config, inputs: Inputs, parts: PartRows) -> record.Run:
     """The run folder of a training, whether it exists or not."""
     settings = {
         name: value for name, value in asdict(config).items() if name not in ("paper", "profile")
@@ -88,14 +88,14 @@ def run_of(config: Config, inputs: Inputs, parts: dict) -> record.Run:
     )
 
 
-def fit(config: Config, inputs: Inputs, parts: dict) -> record.Run:
+def fit(config: Config, inputs: Inputs, parts: PartRows) -> record.Run:
     """Train, or return the finished run of the same settings and images.
 
     Parameters
     ----------
     config : Config
     inputs : kit.data.inputs.Inputs
-    parts : dict
+    parts : mapping
         Row numbers by part; "train" is trained on, the others are predicted at the end.
 
     Returns
@@ -142,7 +142,7 @@ class _Judge:
         Name of the array -> features.
     """
 
-    def __init__(self, config: Config, inputs: Inputs, parts: dict) -> None:
+    def __init__(self, config: Config, inputs: Inputs, parts: PartRows) -> None:
         self.config, self.inputs, self.parts = config, inputs, parts
         self.doer = trainer(config.network)
         self.place = {part: np.sort(rows) for part, rows in parts.items() if part != "train"}

@@ -35,7 +35,7 @@ def fit(
     config: TrainConfig,
     build: Callable,
     inputs: data_inputs.Inputs,
-    parts: dict,
+    parts: data_inputs.PartRows,
     watch: str = "validation",
 ) -> record.Run:
     """Train a model, or return the finished run of the same configuration.
@@ -47,7 +47,7 @@ def fit(
         () -> Keras model, called after seeding. One that is compiled already keeps its optimizer,
         losses and training step; `config` then only records them.
     inputs : data.Inputs
-    parts : dict
+    parts : mapping
         Row numbers by part name. "train" is trained on; `watch`, if present, is evaluated after
         each epoch but selects nothing; every other part is predicted once, with the weights of the
         last epoch and, with `keep_best`, those of the best epoch.
@@ -87,7 +87,9 @@ def fit(
     return run
 
 
-def _run(config: TrainConfig, inputs: data_inputs.Inputs, parts: dict) -> record.Run:
+def _run(
+    config: TrainConfig, inputs: data_inputs.Inputs, parts: data_inputs.PartRows
+) -> record.Run:
     return record.Run(
         paths.results_dir() / config.profile / config.paper / "runs",
         config.name,
@@ -95,7 +97,9 @@ def _run(config: TrainConfig, inputs: data_inputs.Inputs, parts: dict) -> record
     )
 
 
-def is_finished(config: TrainConfig, inputs: data_inputs.Inputs, parts: dict) -> bool:
+def is_finished(
+    config: TrainConfig, inputs: data_inputs.Inputs, parts: data_inputs.PartRows
+) -> bool:
     """Whether :func:`fit` would only return a finished run."""
     if rehearsal.active():
         config, parts = rehearsed.shortened(config, inputs, parts)
@@ -114,7 +118,7 @@ def in_memory(run: record.Run) -> "keras.Model | None":
     return keras.Model(model.inputs, model.outputs, name=model.name)
 
 
-def run_key(config: TrainConfig, inputs: data_inputs.Inputs, parts: dict) -> dict:
+def run_key(config: TrainConfig, inputs: data_inputs.Inputs, parts: data_inputs.PartRows) -> dict:
     """What config.json records and the run is keyed by: settings, data facts and the exact images
     of every part.
     """

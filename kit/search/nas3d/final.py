@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike
 
 from kit import compat, files, record
 from kit.data import registry
-from kit.data.inputs import Inputs
+from kit.data.inputs import Inputs, PartRows
 from kit.errors import KitError
 from kit.models import saved
 from kit.search.nas3d import networks, resnet, space
@@ -145,7 +145,7 @@ def fit(  # noqa: PLR0913 five parts of a training, and the five words of its ru
     description: dict,
     recipe: Recipe3D,
     inputs: Inputs,
-    parts: dict,
+    parts: PartRows,
     *,
     name: str,
     profile: str,
@@ -165,7 +165,7 @@ def fit(  # noqa: PLR0913 five parts of a training, and the five words of its ru
     recipe : Recipe3D
     inputs : kit.data.inputs.Inputs
         From :func:`kit.data.volumes.load`.
-    parts : dict
+    parts : mapping
         Row numbers of "train", "val" and "test".
     name, profile, paper : str
         Of the run folder.
@@ -211,7 +211,7 @@ def fit_network(
     network: Network3D,
     recipe: Recipe3D,
     inputs: Inputs,
-    parts: dict,
+    parts: PartRows,
     *,
     warm: list | None = None,
     biases: str = "zeros",
@@ -253,7 +253,7 @@ def fit_resnet(
     variant: str,
     recipe: Recipe3D,
     inputs: Inputs,
-    parts: dict,
+    parts: PartRows,
     *,
     width: float = 1.0,
     seed: int = 0,
@@ -293,7 +293,7 @@ def fine_tune(
     source: record.Run,
     recipe: Recipe3D,
     inputs: Inputs,
-    parts: dict,
+    parts: PartRows,
     *,
     seed: int = 0,
     **options: Any,
