@@ -26,6 +26,7 @@ from kit.errors import KitError
 from kit.explain import gradcam
 from kit.models import saved, weights
 from kit.serving import familiarity, uploads
+from kit.serving.info import ModelInfo
 
 if TYPE_CHECKING:
     import keras
@@ -36,16 +37,7 @@ DISCLAIMER = (
 )
 PROFILES = ("paper", "cpu", "reference", "quick", "smoke")
 MODEL, CARD, STATISTICS = "model.keras", "model.json", "familiarity.npz"
-NEEDED = (
-    "backbone",
-    "title",
-    "classes",
-    "display",
-    "preprocess",
-    "gradcam_layer",
-    "profile",
-    "data",
-)
+NEEDED = tuple(n for n in ModelInfo.__annotations__ if n in ModelInfo.__required_keys__)
 MOST_FILES = 200
 
 
@@ -156,7 +148,7 @@ def _usable(folder: Path) -> bool:
 def save_model(
     folder: Path | str,
     model: "keras.Model",
-    info: dict,
+    info: ModelInfo,
     statistics: familiarity.Statistics | None = None,
 ) -> Path:
     """Write the model folder that the application reads: ``model.keras``, ``familiarity.npz`` and,
@@ -169,11 +161,8 @@ def save_model(
     model : keras.Model
         Flat functional model, input float32 (N, S, S, 3) in [0, 1], output softmax probabilities.
         Its last layer's input has to be a vector.
-    info : dict
-        At least backbone, title, classes, display, preprocess {size, mode, jpeg_round_trip,
-        upsample}, gradcam_layer, profile, data. For the model card also stages, data_fingerprint,
-        stand_in, reductions, run, metrics {test, leak_free: {accuracy, macro_f1 (0..1), n,
-        interval}}, code, trained.
+    info : kit.serving.info.ModelInfo
+        Its metrics are of "test" and "leak_free".
     statistics : kit.serving.familiarity.Statistics, optional
         Of the training images; without them no image is warned about, and the application says so.
 
@@ -197,7 +186,7 @@ def save_model(
 
 def familiarity_statistics(
     model: "keras.Model",
-    info: dict,
+    info: ModelInfo,
     train_files: Sequence[preprocess.Source],
     held_out_files: Sequence[preprocess.Source],
     quantile: float = 0.99,
@@ -238,7 +227,7 @@ def _looks_and_features(classifier, files, batch: int) -> tuple[np.ndarray, np.n
     )
 
 
-def _check_info(model, info: dict) -> None:
+def _check_info(model, info: ModelInfo) -> None:
     missing = [key for key in NEEDED if key not in info]
     if missing:
         raise BadModelInfo(
@@ -268,7 +257,7 @@ class Classifier:
     Parameters
     ----------
     model : keras.Model
-    info : dict
+    info : kit.serving.info.ModelInfo
         Content of ``model.json``.
     statistics : kit.serving.familiarity.Statistics or None
     folder : Path or None
@@ -277,7 +266,7 @@ class Classifier:
     def __init__(
         self,
         model: "keras.Model",
-        info: dict,
+        info: ModelInfo,
         statistics: familiarity.Statistics | None = None,
         folder: Path | None = None,
     ) -> None:
@@ -472,7 +461,7 @@ def _stamp(folder: Path) -> list:
     ]
 
 
-def _check_files(folder: Path, info: dict) -> None:
+def _check_files(folder: Path, info: ModelInfo) -> None:
     missing = [key for key in NEEDED if key not in info]
     if missing:
         raise DamagedModel(

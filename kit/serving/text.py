@@ -11,6 +11,7 @@ import pandas as pd
 
 from kit.data import registry
 from kit.errors import KitError
+from kit.serving.info import Measured, ModelInfo
 
 TITLE = "Brain tumour recognition in MR slices"
 SIDEBAR = "Detection System Dashboard"
@@ -89,7 +90,7 @@ def plain(text: object) -> str:
     )
 
 
-def model_card(info: dict) -> str:
+def model_card(info: ModelInfo) -> str:
     """The model in Markdown: what it is, what it was trained on, how it did, and what is
     reduced.
     """
@@ -125,7 +126,7 @@ def model_card(info: dict) -> str:
     return "\n".join(lines)
 
 
-def _score(label: str, metrics: dict | None) -> str:
+def _score(label: str, metrics: Measured | None) -> str:
     if not metrics or metrics.get("accuracy") is None:
         return f"- {label}: not measured."
     low, high = metrics.get("interval") or (None, None)
@@ -144,7 +145,7 @@ def _score(label: str, metrics: dict | None) -> str:
     )
 
 
-def data_card(info: dict) -> str:
+def data_card(info: ModelInfo) -> str:
     """The training data of the model in Markdown, from the registry."""
     name = info["data"]
     try:
