@@ -254,20 +254,7 @@ def metric_bars(
             number=number,
             label=str(model),
         )
-        for place, value, top in zip(
-            x, values[number], np.fmax(values[number], high[number]), strict=True
-        ):
-            if np.isfinite(value):
-                ax.annotate(
-                    f"{value:.{decimals}f}",
-                    (place, top),
-                    (0, 3),
-                    textcoords="offset points",
-                    ha="center",
-                    va="bottom",
-                    fontsize=7 if crowded else 8,
-                    rotation=90 if crowded else 0,
-                )
+        _value_labels(ax, x, values[number], high[number], decimals, crowded)
     cut = f"; axis starts at {start:g}" if start else ""
     room = (upper - start) * (0.17 if crowded else 0.09)
     ax.set(
@@ -281,19 +268,40 @@ def metric_bars(
     )
     ax.grid(axis="y")
     if start:
-        ax.plot(
-            [0, 0],
-            [0.03, 0.055],
-            transform=ax.transAxes,
-            marker=[(-1, -0.5), (1, 0.5)],
-            ms=9,
-            mec="k",
-            mew=1,
-            ls="none",
-            clip_on=False,
-        )
+        _cut_mark(ax)
     legend_above(fig, *ax.get_legend_handles_labels())
     return fig
+
+
+def _value_labels(ax, x, values, high, decimals: int, crowded: bool) -> None:
+    """The values above the bars of one model and their intervals; turned where bars are many."""
+    for place, value, top in zip(x, values, np.fmax(values, high), strict=True):
+        if np.isfinite(value):
+            ax.annotate(
+                f"{value:.{decimals}f}",
+                (place, top),
+                (0, 3),
+                textcoords="offset points",
+                ha="center",
+                va="bottom",
+                fontsize=7 if crowded else 8,
+                rotation=90 if crowded else 0,
+            )
+
+
+def _cut_mark(ax) -> None:
+    """Two strokes on the vertical axis that does not start at zero."""
+    ax.plot(
+        [0, 0],
+        [0.03, 0.055],
+        transform=ax.transAxes,
+        marker=[(-1, -0.5), (1, 0.5)],
+        ms=9,
+        mec="k",
+        mew=1,
+        ls="none",
+        clip_on=False,
+    )
 
 
 def _bars(  # noqa: PLR0913  what one call of Axes.bar and one of errorbar need
