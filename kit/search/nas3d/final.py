@@ -93,7 +93,7 @@ class MeanAUC(keras.metrics.Metric):
         )
 
     def update_state(
-        self, y_true: ArrayLike, y_pred: ArrayLike, sample_weight: ArrayLike | None = None
+        self, y_true: ArrayLike, y_pred: Any, sample_weight: ArrayLike | None = None
     ) -> None:
         """Labels (N, 1) of two classes or one-hot (N, C); probabilities (N, C)."""
         self.area.update_state(y_true, y_pred[:, 1:] if self.classes == 2 else y_pred)

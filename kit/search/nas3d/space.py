@@ -288,7 +288,7 @@ class Space:
             return str(error)
         return None
 
-    def key(self, x: ArrayLike, kind: str = "phenotype") -> tuple | str | None:
+    def key(self, x: ArrayLike, kind: str = "phenotype") -> tuple | Network3D | None:
         """What two genomes share if they count as the same; None for an infeasible genome under
         "phenotype", which equals nothing.
 
