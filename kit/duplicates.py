@@ -5,7 +5,8 @@ number at each level), ``pairs.csv`` (copies with the symmetry that lays one upo
 ``split.csv`` (a suggested training and test part that no group straddles) and ``pairs-1.html`` and
 so on: each pair side by side, 50 a page, to be looked at without a network. With ``--against``
 there are only pairs: for each picture of DIR the best twin in the other folder. Exit code 0: no
-copies, 1: copies, 2: the folder cannot be used.
+copies, 1: copies, 2: the folder cannot be used. A search that was stopped goes on where it was when
+it is started again with the same ``--out``.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import base64
 import hashlib
 import html
 import io
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -22,7 +24,7 @@ import pandas as pd
 from PIL import Image
 
 from kit import files
-from kit.data import duplicates, imageio, planted, split
+from kit.data import contents, duplicates, planted, split
 from kit.errors import KitError
 
 SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".tif", ".tiff", ".webp"}
@@ -130,7 +132,7 @@ def suggested_split(groups: pd.DataFrame, level: str) -> pd.DataFrame:
 
 def _shown(path: Path, symmetry: str = "same") -> str:
     """A picture as an img element that holds its own pixels."""
-    pixels = duplicates.grey(imageio.read_image(path, channels=3))
+    pixels = contents.read_grey(path)
     pixels = np.ascontiguousarray(planted.turn(pixels, planted.SYMMETRIES.index(symmetry)))
     picture, stream = Image.fromarray(pixels), io.BytesIO()
     picture.thumbnail((SHOWN, SHOWN))
@@ -181,12 +183,15 @@ def main(arguments: list[str] | None = None) -> int:
             pairs = pairs.assign(level="twin")
         else:
             other = folder
-            found = duplicates.find(index, folder, level=given.level, progress=Console())
+            level = "twin" if given.level == "twin" else "near"
+            work = out / "unfinished"
+            found = duplicates.find(index, folder, level=level, progress=Console(), keep=work)
             pairs = copies_within(found.groups, found.pairs, given.level)
             files.write_csv(out / "groups.csv", found.groups)
             files.write_csv(out / "split.csv", suggested_split(found.groups, given.level))
         files.write_csv(out / "pairs.csv", pairs)
         write_sheets(out, pairs, folder, other)
+        shutil.rmtree(out / "unfinished", ignore_errors=True)
     except KitError as error:
         print(error, file=sys.stderr)
         return 2

@@ -7,6 +7,7 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from kit import duplicates
+from kit.data import contents, twins
 
 
 def picture(seed, size=120):
@@ -79,3 +80,42 @@ def test_a_folder_without_pictures_is_one_sentence(tmp_path, capsys, name):
     assert said.count("\n") == 1
     assert "Traceback" not in said
     assert not (tmp_path / f"{name}-duplicates").exists()
+
+
+def test_a_search_that_was_stopped_goes_on(folder, monkeypatch):
+    """Stopped while it reads, then while it lays pictures over each other; nothing is done twice
+    and the answer is that of an undisturbed search.
+    """
+    assert duplicates.main([str(folder), "--out", str(folder / "../whole")]) == 1
+    monkeypatch.setattr(contents, "_STEP", 4)
+    monkeypatch.setattr(twins, "_STEP", 1)
+    out, counts = folder / "../stopped", {"read": 0, "overlaid": 0}
+
+    def stopping(kind, function, last):
+        def wrapped(*args, **kwargs):
+            counts[kind] += 1
+            if counts[kind] > last:
+                raise KeyboardInterrupt
+            return function(*args, **kwargs)
+
+        return wrapped
+
+    look, overlay = contents._look, twins.overlay
+    monkeypatch.setattr(contents, "_look", stopping("read", look, 6))
+    with pytest.raises(KeyboardInterrupt):
+        duplicates.main([str(folder), "--out", str(out)])
+    assert len(list(out.glob("unfinished/read-*.npz"))) == 1
+    counts["read"] = 0
+    monkeypatch.setattr(contents, "_look", stopping("read", look, 6))
+    monkeypatch.setattr(twins, "overlay", stopping("overlaid", overlay, 0))
+    with pytest.raises(KeyboardInterrupt):
+        duplicates.main([str(folder), "--out", str(out)])
+    assert counts["read"] == 6  # ten pictures, four of which had been read
+    (next(out.glob("unfinished/read-*.npz"))).write_bytes(b"cut")  # a damaged step is made again
+    counts["read"] = 0
+    monkeypatch.setattr(twins, "overlay", overlay)
+    assert duplicates.main([str(folder), "--out", str(out)]) == 1
+    assert counts["read"] in (2, 4)
+    for name in ("groups.csv", "pairs.csv", "split.csv"):
+        assert (out / name).read_bytes() == (folder / "../whole" / name).read_bytes()
+    assert not (out / "unfinished").exists()

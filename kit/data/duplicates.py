@@ -28,22 +28,20 @@ A group is a connected component: copies of copies belong together even where th
 differ by more than the threshold.
 """
 
-import hashlib
-import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from PIL import Image
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from kit import files, paths
-from kit.data import imageio, planted, registry, thumbnails, twins, voxels
+from kit.data import contents, planted, registry, thumbnails, twins, voxels
+from kit.data.contents import SIDE
+from kit.data.steps import Steps
 from kit.errors import KitError
 
 LEVELS = ("byte", "pixel", "near", "twin")
@@ -55,9 +53,8 @@ COLUMN = {
     "twin": "twin_group",
 }
 NEAR_COSINE = 0.999
-SIDE = 32
 _BLOCK = 1024
-_VERSION = 2  # of the method; part of the names of cached groups
+_VERSION = 3  # of the method; part of the names of cached groups
 Progress = Callable[[str, int, int], None]
 
 
@@ -154,6 +151,7 @@ def find(
     near_cosine: float = NEAR_COSINE,
     level: str = LEVEL,
     progress: Progress = _silent,
+    keep: Path | None = None,
 ) -> Found:
     """Group the images of a folder at the four levels.
 
@@ -171,30 +169,36 @@ def find(
         "near" saves the comparison under symmetries; twin groups are then near groups.
     progress : callable
         Called with what is being done, how much of it is done and how much there is.
+    keep : Path, optional
+        Folder for finished steps: a search that was stopped goes on there.
     """
     paths_ = [Path(root) / image_id for image_id in index["image_id"]]
-    seen = []
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow releases the interpreter lock
-        for one in pool.map(partial(_look, views=level == "twin"), paths_, chunksize=16):
-            seen.append(one)
-            progress("read", len(seen), len(paths_))
-    hashes = np.array([one[0] for one in seen], object)
-    cells = np.array([one[1] for one in seen], np.float32).reshape(len(seen), SIDE * SIDE)
-    if level != "twin" or not len(seen):
-        return _grouped(index, hashes, cells, near_cosine)
-    rows = np.unique(hashes, return_index=True)[1]  # each content once, in the order of the hashes
-    looks = thumbnails.Looks(*(np.stack([seen[row][part] for row in rows]) for part in (2, 3)))
-    del seen
-
-    def read(k: int) -> np.ndarray:
-        return grey(imageio.read_image(paths_[rows[k]], channels=3))
-
-    candidates = thumbnails.candidates(looks, progress=lambda *n: progress("compared", *n))
+    steps = Steps(keep, [_VERSION, twins.SAME])
+    seen = contents.read(
+        paths_, list(index["sha256"]), level == "twin", partial(progress, "read"), steps
+    )
+    if not len(seen.looks):
+        return _grouped(index, seen.hashes, seen.cells, near_cosine)
+    # each content once, in the order of the hashes
+    unique, rows = np.unique(seen.hashes, return_index=True)
+    looks = thumbnails.Looks(seen.looks.views[rows], seen.looks.rectangles[rows])
+    steps = Steps(keep, [steps.key, files.digest(unique.tolist())])
+    candidates = thumbnails.Candidates(
+        **steps(
+            "candidates",
+            None,
+            lambda: vars(thumbnails.candidates(looks, progress=partial(progress, "compared"))),
+        )
+    )
     verified = twins.verify(
-        looks, candidates, read, progress=lambda *n: progress("laid over each other", *n)
+        looks,
+        candidates,
+        lambda k: contents.read_grey(paths_[rows[k]]),
+        progress=partial(progress, "laid over each other"),
+        steps=steps,
     ).same()
     links = np.stack([rows[verified.first], rows[verified.second]])
-    return _grouped(index, hashes, cells, near_cosine, (links, verified))
+    return _grouped(index, seen.hashes, seen.cells, near_cosine, (links, verified))
 
 
 def sources(
@@ -220,14 +224,10 @@ def sources(
     for table, folder in ((index, root), (other_index, other_root)):
         names = table["image_id"].to_numpy()
         files_ = [Path(folder) / name for name in names]
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            seen = []
-            for one in pool.map(_look, files_, chunksize=16):
-                seen.append(one[2:])
-                progress("read", len(seen), len(files_))
-        looks.append(thumbnails.Looks(*(np.stack(part) for part in zip(*seen, strict=True))))
+        seen = contents.read(files_, names.tolist(), True, partial(progress, "read"), Steps())
+        looks.append(seen.looks)
         ids.append(names)
-        read.append(lambda k, files_=files_: grey(imageio.read_image(files_[k], channels=3)))
+        read.append(lambda k, files_=files_: contents.read_grey(files_[k]))
     candidates = thumbnails.candidates(
         looks[0], looks[1], progress=lambda *n: progress("compared", *n)
     )
@@ -281,51 +281,6 @@ def _grouped(
     return Found(pd.DataFrame({"image_id": ids, **dict(columns)}), verified)
 
 
-def _look(path: Path, views: bool = True) -> tuple:
-    """Hash of the decoded pixels (grey where the three channels are equal), the normalised
-    thumbnail of one file, and, asked for views, what :func:`kit.data.thumbnails.look` gives.
-    """
-    pixels = imageio.read_image(path, channels=3)
-    if (pixels[..., 1:] == pixels[..., :1]).all():
-        pixels = pixels[..., 0]
-    seen = _pixel_hash(pixels), thumbnail(pixels)
-    return (*seen, *thumbnails.look(grey(pixels))) if views else seen
-
-
-def grey(pixels: np.ndarray) -> np.ndarray:
-    """The luminance of a picture, uint8 (H, W); of a grey one, itself."""
-    return np.asarray(Image.fromarray(pixels).convert("L"))
-
-
-def _pixel_hash(pixels: np.ndarray) -> str:
-    """SHA-256 of the shape and the 8-bit pixels of an image."""
-    return hashlib.sha256(
-        repr(pixels.shape).encode() + np.ascontiguousarray(pixels).tobytes()
-    ).hexdigest()
-
-
-def thumbnail(pixels: np.ndarray) -> np.ndarray:
-    """Grey cell averages of an image, zero mean and unit length: float32, shape (1024,).
-
-    An image without contrast gives all zeros, hence cosine 0 with everything.
-
-    Parameters
-    ----------
-    pixels : numpy.ndarray
-        uint8, (H, W) or (H, W, 3).
-    """
-    picture = Image.fromarray(pixels).convert("L").convert("F")
-    cells = np.asarray(picture.resize((SIDE, SIDE), Image.Resampling.BOX), np.float64).ravel()
-    cells -= cells.mean()
-    length = np.linalg.norm(cells)
-    return (cells / length if length > 1e-6 else np.zeros_like(cells)).astype(np.float32)
-
-
-def cosine(first, second) -> float:
-    """Cosine similarity of the thumbnails of two image files, -1..1; 0 if one has no contrast."""
-    return float(_look(Path(first))[1] @ _look(Path(second))[1])
-
-
 def _chain(codes: np.ndarray) -> np.ndarray:
     """Pairs (2, n) that link each image with the next one of the same code."""
     order = np.argsort(codes, kind="stable")
@@ -334,12 +289,36 @@ def _chain(codes: np.ndarray) -> np.ndarray:
 
 
 def _near_pairs(cells: np.ndarray, near_cosine: float) -> np.ndarray:
-    """Pairs (2, n) above the threshold, by blocks of rows so that memory stays linear."""
+    """Pairs (2, n) above the threshold, by blocks of rows so that memory stays linear.
+
+    Pictures whose averages over 4 x 4 cells (an orthogonal projection to 64 numbers) are further
+    apart than the threshold allows are left out before the whole thumbnails are compared.
+    """
     found = [np.empty((2, 0), np.int64)]
+    low = _projected(cells)
+    square = np.square(low).sum(1)
+    furthest = 2 * (1 - near_cosine) + 1e-4  # squared distance of unit vectors, and rounding
+    blank: np.ndarray = np.logical_not(cells.any(axis=1))
     for start in range(0, len(cells), _BLOCK):
-        block = cells[start : start + _BLOCK] @ cells[start:].T
-        found.append(np.stack(np.nonzero(np.triu(block > near_cosine, k=1))) + start)
+        rows = slice(start, start + _BLOCK)
+        distance = square[rows, None] + square[None, start:] - 2 * (low[rows] @ low[start:].T)
+        rows_, columns = np.nonzero(np.triu(distance <= furthest, k=1))
+        pairs = np.stack([rows_ + start, columns + start])
+        pairs = pairs[:, ~(blank[pairs[0]] | blank[pairs[1]])]
+        for part in np.array_split(pairs, max(1, pairs.shape[1] // 20_000 + 1), axis=1):
+            value = np.einsum("ij,ij->i", cells[part[0]], cells[part[1]])
+            found.append(part[:, value > near_cosine])
     return np.concatenate(found, axis=1)
+
+
+def _projected(cells: np.ndarray) -> np.ndarray:
+    """Unit thumbnails (n, d) in fewer dimensions, distances never longer: (n, 64) of 32 x 32 cells,
+    themselves where they are no such squares.
+    """
+    if cells.shape[1] != SIDE * SIDE:
+        return cells
+    blocks = cells.reshape(len(cells), SIDE // 4, 4, SIDE // 4, 4)
+    return blocks.sum((2, 4)).reshape(len(cells), (SIDE // 4) ** 2) / 4
 
 
 def _components(size: int, *links: np.ndarray) -> np.ndarray:
@@ -357,7 +336,7 @@ def relation(first, second) -> tuple[str, float]:
     :data:`kit.data.planted.SYMMETRIES`) under which the second lies best upon the first, and the
     structure that agrees then, -1..1; ("", 0) where not even the thumbnails agree.
     """
-    pixels = [grey(imageio.read_image(Path(file), channels=3)) for file in (first, second)]
+    pixels = [contents.read_grey(file) for file in (first, second)]
     one, other = (thumbnails.looks(iter([picture])) for picture in pixels)
     verified = twins.verify(
         one,

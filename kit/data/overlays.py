@@ -19,7 +19,6 @@ TILE = 28  # pixels of the squares of which the worst are left out
 RING = 9  # outermost pixels that are not compared
 NOISE = 1.0  # grey levels below which a local contrast counts as none
 STEPS = 15  # of the registration
-PROMISING = 0.5  # correlation at 56 pixels below which no finer comparison follows
 
 
 @dataclass(frozen=True)
@@ -48,18 +47,17 @@ class Picture:
     ----------
     fine : numpy.ndarray
         float32, (224, 224); NaN in the outermost pixels, where a frame would show.
-    middle, coarse : numpy.ndarray
-        float32, (112, 112) and (56, 56), 0 in the outermost pixels: for registration.
+    middle : numpy.ndarray
+        float32, (112, 112), 0 in the outermost pixels: for registration.
     """
 
     fine: np.ndarray
     middle: np.ndarray
-    coarse: np.ndarray
 
     @cached_property
     def descent(self) -> tuple[np.ndarray, np.ndarray]:
-        """:func:`_descent` of the coarse picture."""
-        return _descent(self.coarse)
+        """:func:`_descent` of `middle`."""
+        return _descent(self.middle)
 
 
 def picture(pixels: np.ndarray) -> Picture:
@@ -67,7 +65,7 @@ def picture(pixels: np.ndarray) -> Picture:
     method = cv2.INTER_AREA if min(pixels.shape) > SIDE else cv2.INTER_LINEAR
     values = cv2.resize(pixels, (SIDE, SIDE), interpolation=method).astype(np.float32)
     levels = []
-    for side in (SIDE, SIDE // 2, SIDE // 4):
+    for side in (SIDE, SIDE // 2):
         if side < SIDE:
             values = cv2.resize(values, (side, side), interpolation=cv2.INTER_AREA)
         structure, ring = _normalised(values), RING * side // SIDE
@@ -105,52 +103,14 @@ def overlay(
         Structure from which a place is taken and no other is tried.
     """
     fine = np.ascontiguousarray(turn(second.fine, symmetry))
-    best = _compare(first.fine, fine, _SAME_PLACE)
+    start = _matrix(rectangles[0], _turned_rectangle(rectangles[1], symmetry))
+    best = _compare(first.fine, fine, start)
     if best.structure >= enough:
         return best
-    coarse = np.ascontiguousarray(turn(second.coarse, symmetry))
-    target = _turned_rectangle(rectangles[1], symmetry)
-    tried = [
-        _registered(first.coarse, coarse, place, first.descent)
-        for place in [*_places(rectangles[0], target), _moved(first.coarse, coarse)]
-    ]
-    matrix, agreement = max(tried, key=lambda found: found[1])
-    if agreement < PROMISING:
-        return best
-    best = max(best, _compare(first.fine, fine, matrix), key=_structure)
-    if best.structure < PROMISING or best.structure >= enough:
-        return best
     middle = np.ascontiguousarray(turn(second.middle, symmetry))
-    matrix, _ = _registered(first.middle, middle, matrix, _descent(first.middle))
-    return max(best, _compare(first.fine, fine, matrix), key=_structure)
-
-
-_SAME_PLACE = np.float32([[1, 0, 0], [0, 1, 0]])
-
-
-def _places(source, target) -> list[np.ndarray]:
-    """Where registration starts: the views laid upon each other and, where that is another place,
-    the whole pictures.
-    """
-    start = _matrix(source, target)
-    return [start] if np.allclose(start, _SAME_PLACE, atol=0.02) else [start, _SAME_PLACE]
-
-
-def _moved(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """The shift that phase correlation of two coarse pictures finds, for 224 pixels."""
-    (right, down), _ = cv2.phaseCorrelate(first, second)
-    limit = 0.1 * SIDE
-    factor = SIDE / len(first)
-    return np.float32(
-        [
-            [1, 0, np.clip(factor * right, -limit, limit)],
-            [0, 1, np.clip(factor * down, -limit, limit)],
-        ]
-    )
-
-
-def _structure(result: Overlay) -> float:
-    return result.structure
+    matrix = _registered(first.middle, middle, start, first.descent)
+    found = _compare(first.fine, fine, matrix)
+    return found if found.structure > best.structure else best
 
 
 def _turned_rectangle(rectangle, symmetry: int) -> tuple:
@@ -181,17 +141,17 @@ def _matrix(source, target) -> np.ndarray:
 
 def _descent(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Steepest descent images (4, n) for stretching and moving a picture along both axes, and the
-    matrix (4, n) that turns differences of two pictures into these four numbers.
+    matrix (4, 4) that turns their products with a difference of two pictures into these numbers.
     """
     side = len(values)
     down, right = np.gradient(values)
     place = (np.arange(side, dtype=np.float32) - (side - 1) / 2) / side
     images = np.stack([right * place, right, down * place[:, None], down]).reshape(4, -1)
-    hessian = images @ images.T + 1e-3 * np.eye(4, dtype=np.float32)
-    return images, np.linalg.solve(hessian, images).astype(np.float32)
+    hessian = (images @ images.T).astype(float) + 1e-3 * np.eye(4)
+    return images, np.linalg.inv(hessian)
 
 
-def _registered(first, second, start: np.ndarray, descent) -> tuple[np.ndarray, float]:
+def _registered(first, second, start: np.ndarray, descent) -> np.ndarray:
     """Stretch and shift that lay the second picture upon the first, by inverse composition.
 
     Parameters
@@ -205,30 +165,27 @@ def _registered(first, second, start: np.ndarray, descent) -> tuple[np.ndarray, 
 
     Returns
     -------
-    (matrix, agreement)
-        The map for 224 pixels; Pearson's correlation of the two pictures then. The start and -1
-        where the search strays.
+    numpy.ndarray
+        float32, (2, 3), for 224 pixels; the start where the search strays.
     """
     side, flat = len(first), first.ravel()
+    images, to_step = descent
     # x' = stretch x + shift about the centre, the shift as a share of the side
     stretch = np.array([start[0, 0], start[1, 1]], float)
     shift = (start[:, 2] + (stretch - 1) * (SIDE - 1) / 2) / SIDE
-    now = flat
     for _ in range(STEPS):
         matrix = _about_the_centre(stretch, shift, side)
         now = cv2.warpAffine(
             second, matrix, (side, side), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
         ).ravel()
-        step = descent[1] @ (now - flat) / side
+        step = to_step @ (images @ (now - flat)) / side
         stretch = stretch / (1 + step[0::2])
         shift = shift - stretch * step[1::2]
-        if (stretch < 0.75).any() or (stretch > 1.35).any() or np.abs(shift).max() > 0.15:
-            return start, -1.0
+        if stretch.min() < 0.75 or stretch.max() > 1.35 or np.abs(shift).max() > 0.15:
+            return start
         if np.abs(step).max() < 2e-4:
             break
-    length = np.sqrt(float(flat @ flat) * float(now @ now))
-    agreement = float(flat @ now) / length if length else 0.0
-    return _about_the_centre(stretch, shift, SIDE), agreement
+    return _about_the_centre(stretch, shift, SIDE)
 
 
 def _about_the_centre(stretch: np.ndarray, shift: np.ndarray, side: int) -> np.ndarray:

@@ -1,14 +1,17 @@
 """Stage one of the search for twins: which of many pictures may be the same in another form.
 
-Each picture is looked at as a whole and as its foreground, each with three trims, on grey
-thumbnails of 16 x 16 cells. A thumbnail is split into the parts that the eight symmetries of the
-square only change in sign or mix in pairs; the absolute values and pair norms of these parts are
-the same for all eight forms of a picture, so one matrix product in blocks finds the pictures that
-may be forms of each other. Those are compared under the eight symmetries, and each picture keeps
-its best :data:`NEIGHBOURS`. No n x n matrix is kept.
+Each picture is looked at as a whole and as its foreground, each with three trims. A view is reduced
+to 32 x 32 cells of which only the structure is kept: what lies between two blurs, over its local
+strength, so that brightness and contrast do not count. Averaged to 12 x 12 cells it is split
+into the parts that the eight symmetries of the square only change in sign or mix in pairs; the
+absolute values and pair norms of these parts are the same for all eight forms of a picture, so one
+matrix product in blocks gives each picture a short list of those that may be forms of it. These are
+compared at 32 x 32 cells under the eight symmetries, and each picture keeps its best
+:data:`NEIGHBOURS`. No n x n matrix is kept.
 """
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import cv2
@@ -17,18 +20,22 @@ import numpy as np
 from kit.data.planted import inverse, turn
 
 SMALLEST = 64  # pixels of a side below which fine structure says nothing: digits, CIFAR
-CELLS = 16  # cells of a thumbnail's side
+CELLS = 32  # cells of a view's side
+COARSE = 12  # cells of the side from which the short list is made
 NEIGHBOURS = 12  # candidates an image
-FLOOR = 0.8  # correlation of thumbnails from which a pair can be a candidate
+FLOOR = 0.7  # agreement of two views from which a pair can be a candidate
 TRIMS = (0.0, 0.03, 0.06)  # shares of the side that a view leaves out on each side
 VIEWS = 2 * len(TRIMS)  # the whole picture and its foreground, each with each trim
+_BASES = (0, len(TRIMS))
 _PAIRS = [  # which view of one picture is laid beside which view of the other
     (base + first, base + second)
-    for base in (0, len(TRIMS))
+    for base in _BASES
     for first, second in ((0, 0), (0, 1), (1, 0), (0, 2), (2, 0))
 ]
-_BLOCK = 512  # rows that are compared at once
-_SHORTLIST = 40  # nearest by invariants, for each view
+_LEVELS = 40  # integers that one unit of structure is stored in
+_BLOCK = 256  # rows whose short lists are made at once
+_ROWS = 32  # rows that are compared under the symmetries at once
+_SHORTLIST = 40  # nearest by invariants
 
 
 @dataclass(frozen=True)
@@ -37,14 +44,20 @@ class Looks:
 
     Attributes
     ----------
-    thumbnails : numpy.ndarray
-        float32, (n, VIEWS, CELLS, CELLS), each of zero mean and unit length.
+    views : numpy.ndarray
+        int8, (n, VIEWS, CELLS, CELLS): structure; all zero where a picture has none.
     rectangles : numpy.ndarray
         float32, (n, VIEWS, 4): left, top, right, bottom of each view as shares of the sides.
     """
 
-    thumbnails: np.ndarray
+    views: np.ndarray
     rectangles: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.views)
+
+
+NONE = Looks(np.empty((0, VIEWS, CELLS, CELLS), np.int8), np.empty((0, VIEWS, 4), np.float32))
 
 
 @dataclass(frozen=True)
@@ -60,7 +73,7 @@ class Candidates:
     views : numpy.ndarray
         int8, (m, 2): the views that agree best.
     correlation : numpy.ndarray
-        float32, (m,): of those views' thumbnails.
+        float32, (m,): of those views' structure.
     """
 
     first: np.ndarray
@@ -74,7 +87,7 @@ class Candidates:
 
 
 def look(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Thumbnails and rectangles of the views of one grey picture.
+    """Structure and rectangles of the views of one grey picture.
 
     Parameters
     ----------
@@ -83,20 +96,20 @@ def look(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
     Returns
     -------
-    (thumbnails, rectangles)
-        float32, (VIEWS, CELLS, CELLS) and (VIEWS, 4); all zero thumbnails, which are like no
+    (views, rectangles)
+        int8, (VIEWS, CELLS, CELLS), and float32, (VIEWS, 4); all zero views, which are like no
         other, where there is no contrast or a side is shorter than :data:`SMALLEST`.
     """
     if min(pixels.shape) < SMALLEST:
         return (
-            np.zeros((VIEWS, CELLS, CELLS), np.float32),
-            np.tile(np.float32([0, 0, 1, 1]), (VIEWS, 1)),
+            np.zeros((VIEWS, CELLS, CELLS), np.int8),
+            np.tile(np.array([0, 0, 1, 1], np.float32), (VIEWS, 1)),
         )
     whole = _without_light_frame(pixels)
     rectangles = [
         _trimmed(base, trim) for base in (whole, _foreground(pixels, whole)) for trim in TRIMS
     ]
-    return np.stack([_cells(pixels, r) for r in rectangles]), np.array(rectangles, np.float32)
+    return np.stack([_view(pixels, r) for r in rectangles]), np.array(rectangles, np.float32)
 
 
 def looks(pictures: Iterator[np.ndarray]) -> Looks:
@@ -161,16 +174,35 @@ def _inside(shape: tuple, rectangle: tuple) -> tuple[int, int, int, int]:
     return x, y, max(round(right * width), x + 2), max(round(bottom * height), y + 2)
 
 
-def _cells(pixels: np.ndarray, rectangle: tuple) -> np.ndarray:
+def _view(pixels: np.ndarray, rectangle: tuple) -> np.ndarray:
+    """The structure of a rectangle: int8, (CELLS, CELLS), 0 in the outermost cells."""
     left, top, right, bottom = _inside(pixels.shape, rectangle)
-    cells = cv2.resize(
-        pixels[top:bottom, left:right].astype(np.float32),
-        (CELLS, CELLS),
-        interpolation=cv2.INTER_AREA,
+    part = pixels[top:bottom, left:right].astype(np.float32)
+    cells = cv2.resize(part, (CELLS, CELLS), interpolation=cv2.INTER_AREA)
+    band = cv2.GaussianBlur(cells, (5, 5), 0.7) - cv2.GaussianBlur(cells, (13, 13), 2.5)
+    structure = band / (np.sqrt(cv2.GaussianBlur(band * band, (21, 21), 4)) + 1)
+    structure[:1] = structure[-1:] = structure[:, :1] = structure[:, -1:] = 0
+    if not np.abs(band).max() > 1:
+        structure[:] = 0
+    return np.clip(np.rint(_LEVELS * structure), -127, 127).astype(np.int8)
+
+
+def _unit(views: np.ndarray) -> np.ndarray:
+    """Structure (..., s, s) as float32 of unit length; zeros stay zeros."""
+    values = views.astype(np.float32)
+    length = np.sqrt(np.square(values).sum((-1, -2), keepdims=True))
+    return values / np.maximum(length, 1e-6)
+
+
+def _coarse_invariants(views: np.ndarray) -> np.ndarray:
+    """:func:`invariants` of one view of n pictures, int8 (n, CELLS, CELLS), at COARSE cells."""
+    cells = np.stack(
+        [
+            cv2.resize(view.astype(np.float32), (COARSE, COARSE), interpolation=cv2.INTER_AREA)
+            for view in views
+        ]
     )
-    cells -= cells.mean()
-    length = np.linalg.norm(cells)
-    return cells / length if length > 1e-3 * CELLS else np.zeros_like(cells)
+    return invariants(_unit(cells))
 
 
 def invariants(thumbnails: np.ndarray) -> np.ndarray:
@@ -225,8 +257,6 @@ def candidates(
 ) -> Candidates:
     """Pairs that may show the same picture: each picture's best :data:`NEIGHBOURS`.
 
-    No n x n matrix is kept: rows are compared in blocks of 512.
-
     Parameters
     ----------
     looks : Looks
@@ -237,67 +267,80 @@ def candidates(
     progress : callable
         Called with the number of rows done and of all rows.
     """
-    count, within = len(looks.thumbnails), against is None
+    count, within = len(looks), against is None
     others = looks if against is None else against
-    features = [invariants(looks.thumbnails[:, view]) for view in range(VIEWS)]
-    theirs = features
+    ours = [_coarse_invariants(looks.views[:, view]) for view in range(VIEWS)]
+    theirs = ours
     if not within:
-        theirs = [invariants(others.thumbnails[:, view]) for view in range(VIEWS)]
+        theirs = [_coarse_invariants(others.views[:, view]) for view in range(VIEWS)]
+    # within one set (1, 0) of a pair is (0, 1) of the same pair met from the other side
+    pairs = [pair for pair in _PAIRS if pair[0] in _BASES] if within else _PAIRS
+
+    def block(start: int) -> np.ndarray:
+        rows = np.arange(start, min(start + _BLOCK, count))
+        similarity = ours[pairs[0][0]][rows] @ theirs[pairs[0][1]].T
+        for one, other in pairs[1:]:
+            np.maximum(similarity, ours[one][rows] @ theirs[other].T, out=similarity)
+        if within:
+            similarity[np.arange(len(rows)), rows] = -1
+        near = _nearest(similarity)
+        parts = [
+            _scored(looks, others, rows[a : a + _ROWS], near[a : a + _ROWS], within)
+            for a in range(0, len(rows), _ROWS)
+        ]
+        return _best(np.concatenate(parts))
+
     kept = [np.empty(0, _PAIR)]
-    for start in range(0, count, _BLOCK):
-        rows = slice(start, min(start + _BLOCK, count))
-        near = []
-        for views in _PAIRS:
-            similarity = features[views[0]][rows] @ theirs[views[1]].T
-            if within:
-                similarity[np.arange(rows.stop - start), np.arange(start, rows.stop)] = -1
-            forms = looks.thumbnails[rows, views[0]]
-            near.append(_scored(forms, others.thumbnails, rows, views, similarity, within))
-        kept.append(_best(np.concatenate(near)))
-        progress(rows.stop, count)
-    pairs = np.concatenate(kept)
-    return _each_pair_once(pairs, count) if within else _ordered(pairs)
+    with ThreadPoolExecutor(2) as pool:  # NumPy releases the interpreter lock
+        for done, found in enumerate(pool.map(block, range(0, count, _BLOCK)), 1):
+            kept.append(found)
+            progress(min(done * _BLOCK, count), count)
+    pairs_ = np.concatenate(kept)
+    return _each_pair_once(pairs_, count) if within else _ordered(pairs_)
 
 
 _PAIR = np.dtype([("i", "i8"), ("j", "i8"), ("g", "i1"), ("a", "i1"), ("b", "i1"), ("value", "f4")])
 
 
-def _scored(own, others, rows: slice, views: tuple, similarity: np.ndarray, within: bool):
-    """The pictures whose invariants are nearest to each row's, with the best symmetry of each.
+def _nearest(similarity: np.ndarray) -> np.ndarray:
+    """Columns of the largest values of each row (rows, n): int64, (rows, up to _SHORTLIST)."""
+    if similarity.shape[1] <= _SHORTLIST:
+        return np.broadcast_to(np.arange(similarity.shape[1]), similarity.shape)
+    return np.argpartition(similarity, -_SHORTLIST, axis=1)[:, -_SHORTLIST:]
+
+
+def _scored(looks: Looks, others: Looks, rows: np.ndarray, near: np.ndarray, within: bool):
+    """The short list compared under all symmetries: what reaches :data:`FLOOR`, with the symmetry
+    and the views that agree best.
 
     Parameters
     ----------
-    own : numpy.ndarray
-        (rows, s, s): thumbnails of the rows in the first of `views`.
-    others : numpy.ndarray
-        (n, VIEWS, s, s).
-    rows : slice
-    views : pair of int
-    similarity : numpy.ndarray
-        float32, (rows, n), of the invariants.
+    looks, others : Looks
+        Of the first and the second of each pair.
+    rows : numpy.ndarray
+        int64, (r,).
+    near : numpy.ndarray
+        int64, (r, k), rows of `others`.
     within : bool
-        Whether `others` holds the rows themselves.
+        Whether both are the same pictures.
     """
-    near = (
-        np.argpartition(similarity, -_SHORTLIST, axis=1)[:, -_SHORTLIST:]
-        if similarity.shape[1] > _SHORTLIST
-        else np.broadcast_to(np.arange(similarity.shape[1]), similarity.shape)
-    )
-    forms = np.stack([turn(own, inverse(g)) for g in range(8)], axis=1)
-    theirs = others[near, views[1]].reshape(*near.shape, -1)
-    values = np.matmul(forms.reshape(len(own), 8, -1), theirs.swapaxes(1, 2))
-    out = np.empty(near.shape, _PAIR)
-    out["i"], out["j"] = np.arange(rows.start, rows.stop)[:, None], near
-    out["g"], out["value"] = values.argmax(axis=1), values.max(axis=1)
-    out["a"], out["b"] = views
-    return out[(out["value"] > FLOOR) & ((out["i"] != out["j"]) | (not within))]
+    own = _unit(looks.views[rows])
+    forms = np.stack([turn(own, inverse(g)) for g in range(8)], axis=2)
+    forms = forms.reshape(len(rows), VIEWS, 8, -1)
+    theirs = _unit(others.views[near]).reshape(*near.shape, VIEWS, -1)
+    out = np.zeros(near.shape, _PAIR)
+    out["i"], out["j"], out["value"] = rows[:, None], near, -1
+    for one, other in _PAIRS:
+        values = np.matmul(forms[:, one], theirs[:, :, other].swapaxes(1, 2))
+        symmetry, value = values.argmax(axis=1), values.max(axis=1)
+        better = value > out["value"]
+        for name, new in (("g", symmetry), ("a", one), ("b", other), ("value", value)):
+            out[name] = np.where(better, new, out[name])
+    return out[(out["value"] >= FLOOR) & ((out["i"] != out["j"]) | (not within))]
 
 
 def _best(pairs: np.ndarray) -> np.ndarray:
-    """Each pair of pictures once, by its best views, and of these the best few for each first."""
-    pairs = pairs[np.lexsort((pairs["b"], pairs["a"], -pairs["value"], pairs["j"], pairs["i"]))]
-    again = (pairs["i"][1:] == pairs["i"][:-1]) & (pairs["j"][1:] == pairs["j"][:-1])
-    pairs = pairs[np.concatenate([[True], ~again])[: len(pairs)]]
+    """The best few pairs of each first picture."""
     pairs = pairs[np.lexsort((pairs["j"], -pairs["value"], pairs["i"]))]
     rank = np.arange(len(pairs)) - np.searchsorted(pairs["i"], pairs["i"])
     return pairs[rank < NEIGHBOURS]

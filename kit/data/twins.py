@@ -10,11 +10,12 @@ or more is a twin.
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 
 from kit.data.overlays import overlay, picture
+from kit.data.steps import Steps
 from kit.data.thumbnails import Candidates, Looks
 
 SAME = 0.94  # structure from which two pictures are the same (calibrated: kit.benchmarks.twins)
@@ -50,6 +51,7 @@ def verify(
     against: tuple[Looks, Callable[[int], np.ndarray]] | None = None,
     all_pairs: bool = False,
     progress: Callable[[int, int], None] = lambda done, of: None,
+    steps: Steps | None = None,
 ) -> Verified:
     """Lay candidates over each other, the best first.
 
@@ -66,14 +68,17 @@ def verify(
         the same, and a hundred copies need not be compared 4,950 times.
     progress : callable
         Called with the number of candidates done and of all.
+    steps : Steps, optional
+        Keeps what was compared.
     """
+    steps = steps or Steps()
     others, read_other = (looks, read) if against is None else against
     pictures = lru_cache(_KEPT)(lambda row: picture(read(row)))
     other_pictures = (
         pictures if against is None else lru_cache(_KEPT)(lambda row: picture(read_other(row)))
     )
-    offset = 0 if against is None else len(looks.thumbnails)
-    parent = np.arange(offset + len(others.thumbnails))
+    offset = 0 if against is None else len(looks)
+    parent = np.arange(offset + len(others))
 
     def compare(k: int) -> float:
         i, j = pairs.first[k], pairs.second[k]
@@ -82,34 +87,40 @@ def verify(
         first, second = pictures(int(i)), other_pictures(int(j))
         return overlay(first, second, int(pairs.symmetry[k]), rectangles, SAME).structure
 
-    kept, structure = [], []
+    def apart(k: int) -> bool:
+        return _root(parent, pairs.first[k]) != _root(parent, offset + pairs.second[k])
+
+    def join(rows: np.ndarray, values: np.ndarray) -> None:
+        for k in rows[values >= SAME]:
+            parent[_root(parent, pairs.first[k])] = _root(parent, offset + pairs.second[k])
+
+    def some(start: int, end: int) -> dict[str, np.ndarray]:
+        rows, values = [np.empty(0, int)], [np.empty(0, np.float32)]
+        for begin in range(start, end, _ROUND):
+            numbers = range(begin, min(begin + _ROUND, end))
+            rows.append(np.array([k for k in numbers if all_pairs or apart(k)], int))
+            values.append(np.fromiter(pool.map(compare, rows[-1]), np.float32, len(rows[-1])))
+            join(rows[-1], values[-1])
+            progress(min(begin + _ROUND, end), len(pairs))
+        return {"rows": np.concatenate(rows), "structure": np.concatenate(values)}
+
+    kept, structure = [np.empty(0, int)], [np.empty(0, np.float32)]
     with ThreadPoolExecutor(2) as pool:  # OpenCV releases the interpreter lock
-        for start in range(0, len(pairs), _ROUND):
-            rows = [
-                k
-                for k in range(start, min(start + _ROUND, len(pairs)))
-                if all_pairs
-                or _root(parent, pairs.first[k]) != _root(parent, offset + pairs.second[k])
-            ]
-            values = list(pool.map(compare, rows))
-            for k, value in zip(rows, values, strict=True):
-                if value >= SAME:
-                    one = _root(parent, pairs.first[k])
-                    parent[one] = _root(parent, offset + pairs.second[k])
-            kept += rows
-            structure += values
-            progress(min(start + _ROUND, len(pairs)), len(pairs))
-    rows = np.array(kept, int)
+        for start in range(0, len(pairs), _STEP):
+            end = min(start + _STEP, len(pairs))
+            done = steps("overlaid", [start, all_pairs], partial(some, start, end))
+            join(done["rows"], done["structure"])
+            kept.append(done["rows"])
+            structure.append(done["structure"])
+    rows = np.concatenate(kept)
     return Verified(
-        pairs.first[rows],
-        pairs.second[rows],
-        pairs.symmetry[rows],
-        np.array(structure, np.float32),
+        pairs.first[rows], pairs.second[rows], pairs.symmetry[rows], np.concatenate(structure)
     )
 
 
-_KEPT = 3000  # pictures of 213 kB that are kept in memory
+_KEPT = 1500  # pictures of 450 kB that are kept in memory
 _ROUND = 64  # candidates that are compared before groups are joined
+_STEP = 64 * _ROUND  # candidates that are compared, then kept
 
 
 def _root(parent: np.ndarray, row: int) -> int:

@@ -15,7 +15,7 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from kit import files, record
-from kit.data import duplicates, imageio, registry
+from kit.data import contents, duplicates, imageio, registry
 from kit.data.phantom import sets
 from kit.studies.audit import tables as audit_tables
 
@@ -123,15 +123,29 @@ def test_pairs_do_not_depend_on_the_block_size(monkeypatch):
     assert len(whole) > 10
 
 
+def test_the_short_cut_loses_no_near_pair():
+    random = np.random.default_rng(5)
+    base = random.normal(size=(40, 1024))
+    rows = np.concatenate(
+        [base, base + random.normal(size=base.shape) * np.linspace(0, 0.1, 40)[:, None]]
+    )
+    rows = rows - rows.mean(1, keepdims=True)
+    rows = np.float32(rows / np.linalg.norm(rows, axis=1, keepdims=True))
+    every = {(i, j) for i, j in zip(*np.nonzero(np.triu(rows @ rows.T > 0.999, 1)), strict=True)}
+    assert 10 < len(every) < 40
+    assert set(zip(*duplicates._near_pairs(rows, 0.999), strict=True)) == every
+    assert (np.linalg.norm(duplicates._projected(rows), axis=1) <= 1 + 1e-6).all()
+
+
 def test_thumbnail_is_the_cell_average():
     pixels = picture(5, 128)
     cells = pixels.reshape(32, 4, 32, 4).mean((1, 3)).ravel()
     cells -= cells.mean()
-    assert duplicates.thumbnail(pixels) == pytest.approx(cells / np.linalg.norm(cells), abs=1e-6)
+    assert contents.thumbnail(pixels) == pytest.approx(cells / np.linalg.norm(cells), abs=1e-6)
     assert np.array_equal(
-        duplicates.thumbnail(np.stack([pixels] * 3, -1)), duplicates.thumbnail(pixels)
+        contents.thumbnail(np.stack([pixels] * 3, -1)), contents.thumbnail(pixels)
     )
-    assert not duplicates.thumbnail(np.full((9, 9), 7, np.uint8)).any()
+    assert not contents.thumbnail(np.full((9, 9), 7, np.uint8)).any()
 
 
 def test_empty_set_has_no_groups(tmp_path):

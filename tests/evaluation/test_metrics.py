@@ -1,5 +1,5 @@
 """Metrics against scikit-learn, against the reconstructed matrices of the Br35H paper and against
-the thesis oracle.
+values of the thesis' formulas that were computed apart from the kit.
 """
 
 import warnings

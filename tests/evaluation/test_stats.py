@@ -1,4 +1,6 @@
-"""Every number of the Br35H oracle, and scipy or brute force for the rest."""
+"""Tests of the folds and the hold-out that the Br35H paper prints, computed apart from the kit (its
+Table 1 and Graphic 4), and scipy or brute force for the rest.
+"""
 
 import time
 
@@ -29,7 +31,7 @@ def predictions(n=600, seed=0, groups=None) -> pd.DataFrame:
     )
 
 
-# --- oracle, section 2 ----------------------------------------------------------------------------
+# --- the folds of Table 1 -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,5 @@
-"""Forensics of the printed numbers: the known oracles, what each publication must show, and silence
-on consistent numbers.
+"""Forensics of the printed numbers: values computed apart from the kit, what each publication must
+show, and silence on consistent numbers.
 """
 
 import copy

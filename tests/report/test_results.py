@@ -79,7 +79,7 @@ def test_leak_free_values_drop_the_copies_of_training_images(monkeypatch):
 
 
 def test_fold_table_has_the_published_moments():
-    """Table 1's accuracies give the sample variances of oracle section 2."""
+    """Table 1's accuracies give the sample variances computed apart."""
     values = {"cnn": [97.94, 97.34, 97.70], "tl": [98.26, 97.78, 97.25]}
     table = pd.DataFrame(
         [

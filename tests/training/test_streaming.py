@@ -1,4 +1,4 @@
-"""The streamed confusion matrix against the six tables of the oracle, against a finished table of
+"""The streamed confusion matrix against six tables computed apart, against a finished table of
 predictions, and within Keras.
 """
 

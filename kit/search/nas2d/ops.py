@@ -1,9 +1,9 @@
 """The eight operations of the DARTS search space as plain functions of tensors.
 
 `primitive` composes an operation as the publications define it, one edge at a time: the plain
-reference that the tests hold against the oracles and against the supernet. The other functions are
-its parts, which the supernet shares between edges. All maps are (N, H, W, C); BatchNorm always
-normalises by the batch.
+reference that the tests hold against outputs of the authors' code and against the supernet. The
+other functions are its parts, which the supernet shares between edges. All maps are (N, H, W, C);
+BatchNorm always normalises by the batch.
 
 Differences from TensorFlow's own layers: padding at stride 2 is symmetric as in PyTorch, average
 pooling leaves the padding out of the count, and the batch normalisation is one whose second

@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 
 from kit.data import imageio, registry
-from kit.data.duplicates import LEVELS, cosine, relation
+from kit.data.contents import cosine
+from kit.data.duplicates import LEVELS, relation
 from kit.report import style
 from kit.studies.audit.tables import Summary
 
