@@ -95,7 +95,7 @@ def _run(options) -> None:
         )
 
 
-def known(name: str, to: Path):
+def known(name: str, to: Path) -> registry.DataSet:
     """A prepared data set of the folder `to`, registered or one's own.
 
     Raises

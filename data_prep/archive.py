@@ -15,7 +15,7 @@ import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,7 +61,11 @@ class Member:
 class Source:
     """What the three kinds have in common; `path` is the archive or folder."""
 
-    def __init__(self, path, max_bytes: int = 64 << 30):
+    # each kind has its own
+    _list: Callable[[], Iterator[Member]]
+    each: Callable[[set[str]], Iterator[tuple[Member, Iterator[bytes]]]]
+
+    def __init__(self, path: Path | str, max_bytes: int = 64 << 30) -> None:
         self.path, self.max_bytes = Path(path), max_bytes
         self.members = {member.name: member for member in self._checked()}
 
@@ -200,7 +204,7 @@ class FileSource(Source):
 class Bundle(Source):
     """Several sources as one, for data sets that come in several files."""
 
-    def __init__(self, sources):
+    def __init__(self, sources: Sequence[Source]) -> None:
         self.sources, self.path = list(sources), sources[0].path
         self.members = {
             name: member for source in self.sources for name, member in source.members.items()

@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -226,7 +227,8 @@ def _finish(
     say,
     extra: dict,
 ) -> dict:
-    notes, dropped = {}, []
+    notes: dict = {}
+    dropped: list = []
     if data.kind == "volumes":
         manifest = layout.volumes_manifest(data, partial)
         labels = dict(
@@ -274,7 +276,7 @@ def write_facts(  # noqa: PLR0913  one argument a fact
     notes: dict,
     skipped: Sequence[str] = (),
     say: Callable[[str], object] = print,
-    **more,
+    **more: Any,
 ) -> dict:
     """Write manifest.csv and, last, dataset.json; returns the content of the latter."""
     files.write_csv(folder / "manifest.csv", manifest.sort_values("image_id", kind="stable"))

@@ -261,6 +261,6 @@ def _volume_rows(data, split: str, volumes: np.ndarray, labels: np.ndarray):
             split,
             int(label),
             data.classes[label],
-            hashlib.sha256(content).hexdigest(),
+            hashlib.sha256(content.data).hexdigest(),
             content.nbytes,
         ]

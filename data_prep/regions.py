@@ -194,7 +194,9 @@ def write(data: registry.DataSet, root: Path, manifest: pd.DataFrame) -> dict:
     content = (root / wanted["file"]).read_bytes()
     folder = "/".join(part for part in (data.layout["all"], wanted["class"]) if part)
     lengths = dict(zip(manifest.image_id, manifest.bytes, strict=True))
-    kinds, drawn, lacking = Counter(), 0, Counter()
+    kinds: Counter[str] = Counter()
+    lacking: Counter[str] = Counter()
+    drawn = 0
     for name, (length, shapes) in sorted(read(content).items()):
         image_id = f"{folder}/{name}"
         if lengths.get(image_id) != length:

@@ -99,7 +99,7 @@ def is_br35h(image_id: str) -> bool:
     """Whether an image of the 7,023-image set is one of Br35H's images without a tumour."""
     split, name = image_id.split("/")[0], Path(image_id).name
     number = re.search(r"-no_(\d{4})\.jpg$", name)
-    return bool(number) and int(number[1]) in BR35H_NUMBERS.get(split, ())
+    return number is not None and int(number[1]) in BR35H_NUMBERS.get(split, ())
 
 
 def tumours(
@@ -136,7 +136,7 @@ def tumours(
         )
     )
     for name in TUMOURS:
-        own = []
+        own: list = []
         for image_id in random.permutation(sorted(rows.image_id[rows.class_name == name])):
             if len(own) < per_class and group[image_id] not in taken:
                 taken.add(group[image_id])

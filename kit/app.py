@@ -175,7 +175,7 @@ def many(model: serving_classifier.Classifier) -> None:
     )
     st.download_button(
         "Download as CSV",
-        serving_classifier.csv(table),
+        text.csv(table),
         "predictions.csv",
         "text/csv",
         on_click="ignore",

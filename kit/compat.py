@@ -5,6 +5,7 @@ has a counterpart in a publication.
 """
 
 import os
+from collections.abc import Sequence
 
 import keras
 import numpy as np
@@ -85,7 +86,13 @@ def grouped_gradients() -> bool:
     return onednn() or bool(tf.config.list_physical_devices("GPU"))
 
 
-def grouped_convolution(inputs, kernel, strides, padding, dilations):
+def grouped_convolution(
+    inputs: tf.Tensor,
+    kernel: tf.Tensor,
+    strides: Sequence[int],
+    padding: str,
+    dilations: Sequence[int],
+) -> tf.Tensor:
     """A grouped convolution of images that can be differentiated on every machine.
 
     Parameters

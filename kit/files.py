@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -147,10 +147,10 @@ class FolderLock:
         On entering, if another process holds the lock.
     """
 
-    def __init__(self, folder, wait: float = 0.0):
+    def __init__(self, folder: Path | str, wait: float = 0.0) -> None:
         self.folder, self.wait = Path(folder), wait
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._file = (self.folder / ".lock").open("a")
@@ -173,5 +173,5 @@ class FolderLock:
                     ) from None
                 time.sleep(0.1)
 
-    def __exit__(self, *exc):
+    def __exit__(self, *exc: object) -> None:
         self._file.close()

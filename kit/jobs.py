@@ -3,6 +3,7 @@ what it has to leave.
 """
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -102,7 +103,7 @@ def _data_fingerprints(values: dict) -> dict:
     }
 
 
-def plan(profile: str, only: str = "", assignments=()) -> list[Job]:
+def plan(profile: str, only: str = "", assignments: Sequence[tuple[str, str]] = ()) -> list[Job]:
     """The jobs of one call, with all parameters checked; nothing has been started or written when
     this raises.
 

@@ -10,6 +10,7 @@ import ast
 import io
 import json
 import tokenize
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -146,7 +147,10 @@ def profile_values(profile: str, notebook: str) -> dict:
 
 
 def resolve(
-    notebook: Path | str, profile: str, assignments=(), ignore_unknown: bool = False
+    notebook: Path | str,
+    profile: str,
+    assignments: Sequence[tuple[str, str]] = (),
+    ignore_unknown: bool = False,
 ) -> dict:
     """All parameters of a notebook: its defaults, overlaid by the profile, overlaid by ``--set``.
 

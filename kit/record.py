@@ -12,8 +12,10 @@ import os
 import platform
 import sys
 import time
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -102,7 +104,7 @@ class Run:
         Everything that the result depends on; its digest ends the folder's name.
     """
 
-    def __init__(self, parent, name: str, config: dict):
+    def __init__(self, parent: Path | str, name: str, config: dict) -> None:
         self.config, self.key = config, files.digest(kernels.keyed(config))
         self.folder = Path(parent) / f"{name}-{self.key[:10]}"
 
@@ -122,7 +124,7 @@ class Run:
         files.write_json(self.folder / "config.json", self.config)
         files.write_json(self.folder / "environment.json", environment(seed))
 
-    def close(self, state: str, seconds: float, reason: str | None = None, **more) -> None:
+    def close(self, state: str, seconds: float, reason: str | None = None, **more: Any) -> None:
         """Write status.json: `state` is "finished" or "failed", `reason` one sentence or None."""
         files.write_json(
             self.folder / "status.json",
@@ -135,7 +137,7 @@ class Run:
             },
         )
 
-    def once(self, seed: int, work) -> "Run":
+    def once(self, seed: int, work: Callable[[], float | None]) -> "Run":
         """Do `work` in the locked folder, unless the run is finished; returns this run.
 
         Parameters

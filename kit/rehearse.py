@@ -14,7 +14,7 @@ it.
 import hashlib
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -61,7 +61,7 @@ class NothingRehearsed(KitError):
     """There is no rehearsal to make a plan of."""
 
 
-def plan_jobs(only: str = "", assignments=()) -> list[Job]:
+def plan_jobs(only: str = "", assignments: Sequence[tuple[str, str]] = ()) -> list[Job]:
     """The jobs of a rehearsal: the paper profile's parameters, overlaid by
     ``profiles/rehearsal.yml`` and then by the command line.
 

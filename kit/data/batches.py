@@ -3,6 +3,7 @@ number of the epoch alone.
 """
 
 import os
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -10,7 +11,11 @@ from kit.data import registry
 from kit.data.augment import affine, autoaugment
 from kit.data.inputs import Inputs
 
-AUGMENTERS = {
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+Settings = affine.Augmentation | autoaugment.AutoAugment
+AUGMENTERS: dict[str, Any] = {
     "fused": affine.Augmentation,
     "keras_generator": affine.Augmentation,
     "autoaugment": autoaugment.AutoAugment,
@@ -23,9 +28,9 @@ def epochs(
     batch_size: int,
     seed: int,
     first_epoch: int = 0,
-    augment=None,
+    augment: Settings | dict[str, Any] | None = None,
     augmenter: str = "fused",
-):
+) -> "tf.data.Dataset":
     """An endless stream of shuffled epochs as ``tf.data``; one epoch is ``ceil(len(rows) /
     batch_size)`` batches.
 
@@ -111,8 +116,15 @@ def _orders(count: int, batch_size: int, seed: int, first_epoch: int):
 
 
 def augmented(
-    x, y, image_rows, scale: float, batch_size: int, seed: int, first_epoch: int, settings
-):
+    x: np.ndarray,
+    y: np.ndarray,
+    image_rows: np.ndarray,
+    scale: float,
+    batch_size: int,
+    seed: int,
+    first_epoch: int,
+    settings: Settings,
+) -> "tf.data.Dataset":
     """The fused path of :func:`epochs`, and AutoAugment's, on plain arrays: uint8 images (n, H, W,
     C), their targets and the rows their draws are keyed by.
     """
@@ -166,7 +178,7 @@ def _generated(x, y, scale: float, batch_size: int, seed: int, first_epoch: int,
     )
 
 
-def in_order(inputs: Inputs, rows: np.ndarray, batch_size: int):
+def in_order(inputs: Inputs, rows: np.ndarray, batch_size: int) -> "tf.data.Dataset":
     """The given rows once, in their order, as ``tf.data`` pairs like those of :func:`epochs`."""
     import tensorflow as tf
 

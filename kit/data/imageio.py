@@ -24,6 +24,7 @@ import hashlib
 import io
 import struct
 import zlib
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,7 +108,9 @@ class ImageFacts:
     notes: tuple = ()
 
 
-def read_image(source, channels: int = 3, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+def read_image(
+    source: Path | str | bytes, channels: int = 3, max_pixels: int = MAX_PIXELS
+) -> np.ndarray:
     """Decode one image file.
 
     Parameters
@@ -139,7 +142,7 @@ def read_image(source, channels: int = 3, max_pixels: int = MAX_PIXELS) -> np.nd
     return np.array(_plain(image, label).convert("L" if channels == 1 else "RGB"))
 
 
-def inspect(path, max_pixels: int = MAX_PIXELS) -> ImageFacts:
+def inspect(path: Path | str, max_pixels: int = MAX_PIXELS) -> ImageFacts:
     """Decode one image file and tell what it is; raises as :func:`read_image` does."""
     content, label = _content(path)
     image = _decode(content, label, max_pixels)
@@ -149,7 +152,7 @@ def inspect(path, max_pixels: int = MAX_PIXELS) -> ImageFacts:
     return ImageFacts(
         image.width,
         image.height,
-        format=image.format,
+        format=image.format or "",
         mode=image.mode,
         sha256=hashlib.sha256(content).hexdigest(),
         bytes=len(content),
@@ -157,7 +160,9 @@ def inspect(path, max_pixels: int = MAX_PIXELS) -> ImageFacts:
     )
 
 
-def inspect_all(files, workers: int = 2, max_pixels: int = MAX_PIXELS) -> tuple[list, dict]:
+def inspect_all(
+    files: Iterable[Path], workers: int = 2, max_pixels: int = MAX_PIXELS
+) -> tuple[list, dict]:
     """Inspect many files with a thread pool (PIL releases the interpreter lock while decoding).
 
     Returns

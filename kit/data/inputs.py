@@ -1,13 +1,17 @@
 """A data set in memory, ready for training, and what the parts of a split must fulfil."""
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 from kit import files
 from kit.data import registry
 from kit.errors import KitError
+
+PartRows = Mapping[str, np.ndarray]  # name of a part -> row numbers in `Inputs`
 
 
 class BadSplit(KitError):
@@ -46,12 +50,12 @@ class Inputs:
         """Integer labels, shape (N,), int64."""
         return self.index["label"].to_numpy(np.int64)
 
-    def rows(self, image_ids) -> np.ndarray:
+    def rows(self, image_ids: Iterable[str]) -> np.ndarray:
         """Row numbers of image ids, in the order given."""
         position = pd.Series(np.arange(len(self.index)), index=self.index["image_id"])
         return position.loc[list(image_ids)].to_numpy()
 
-    def members(self, parts: dict) -> dict:
+    def members(self, parts: PartRows) -> dict[str, dict]:
         """What a run is keyed by of its images: for each part its number of images and the digest
         of their ids, in the order of the rows.
         """
@@ -61,19 +65,19 @@ class Inputs:
             for part, rows in parts.items()
         }
 
-    def batch(self, rows) -> np.ndarray:
+    def batch(self, rows: np.ndarray) -> np.ndarray:
         """Model inputs of some rows: float32 (n, ...), scaled."""
         return np.array(self.x[rows], np.float32) * np.float32(
             self.scale
         )  # a plain array: Keras does not know memory maps
 
 
-def check_parts(inputs: Inputs, parts: dict) -> None:
+def check_parts(inputs: Inputs, parts: PartRows) -> None:
     """Refuse a split in which a class has no image in a training part.
 
     Parameters
     ----------
-    parts : dict
+    parts : mapping
         Part name -> row numbers. A class missing in a part that is only tested on is legal (its
         metrics are undefined there).
 
@@ -96,7 +100,7 @@ def check_parts(inputs: Inputs, parts: dict) -> None:
             )
 
 
-def fewer(labels, rows, count: int) -> np.ndarray:
+def fewer(labels: np.ndarray, rows: ArrayLike, count: int) -> np.ndarray:
     """About `count` of the rows by class proportion (largest remainder, at least one of each
     class), spread evenly over each class in file order.
 

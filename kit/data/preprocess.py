@@ -12,6 +12,7 @@ the whole image and says so. The app of the authors leaves the whole chain out; 
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import cv2
@@ -25,6 +26,7 @@ STORED_SIDE = 256
 JPEG_QUALITY = 95
 SMALLEST_CROP = 0.05
 MODES = ("faithful", "safe")
+Source = Path | str | bytes | np.ndarray  # a file, its content, or pixels
 
 
 class NoHead(KitError):
@@ -80,7 +82,7 @@ class Prepared:
 
 
 def cad(
-    image,
+    image: Source,
     size: int = 200,
     mode: str = "faithful",
     jpeg_round_trip: bool = True,
@@ -133,7 +135,7 @@ def cad(
             f"There is nothing to crop by: {note}; use mode='safe', which keeps the whole image."
         )
     kept = bool(note) and mode == "safe"
-    head = resize(pixels if kept else crop(pixels, box), STORED_SIDE)
+    head = resize(pixels if kept or box is None else crop(pixels, box), STORED_SIDE)
     grey = stored_grey(head) if jpeg_round_trip else cv2.cvtColor(head, cv2.COLOR_BGR2GRAY)
     return Prepared(
         resize(bone(denoise(grey)), size),
@@ -143,7 +145,7 @@ def cad(
     )
 
 
-def uncropped(image, size: int = 200, coloured: bool = False) -> np.ndarray:
+def uncropped(image: Source, size: int = 200, coloured: bool = False) -> np.ndarray:
     """The input without the chain, for the ablation "no preprocessing": only resized, uint8 (size,
     size, 3) in the order blue, green, red.
 
@@ -154,7 +156,7 @@ def uncropped(image, size: int = 200, coloured: bool = False) -> np.ndarray:
     return bone(cv2.cvtColor(pixels, cv2.COLOR_BGR2GRAY)) if coloured else pixels
 
 
-def read(image) -> np.ndarray:
+def read(image: Source) -> np.ndarray:
     """Pixels of a file, of its content or of an array: uint8 (H, W, 3) in the order blue, green,
     red.
 
@@ -213,7 +215,8 @@ def head_mask(pixels: np.ndarray, blur: int = 3) -> np.ndarray:
     """
     grey = cv2.GaussianBlur(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), (blur, blur), 0)
     bright = cv2.threshold(grey, THRESHOLD, 255, cv2.THRESH_BINARY)[1]
-    return cv2.dilate(cv2.erode(bright, None, iterations=2), None, iterations=2)
+    square = np.ones((3, 3), np.uint8)
+    return cv2.dilate(cv2.erode(bright, square, iterations=2), square, iterations=2)
 
 
 def outline(mask: np.ndarray) -> np.ndarray | None:
@@ -262,7 +265,7 @@ def resize(pixels: np.ndarray, side: int) -> np.ndarray:
 def stored_grey(pixels: np.ndarray) -> np.ndarray:
     """What is read back in grey after the image was stored as JPEG of quality 95: uint8 (H, W)."""
     _, content = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-    return cv2.imdecode(content, cv2.IMREAD_GRAYSCALE)
+    return np.asarray(cv2.imdecode(content, cv2.IMREAD_GRAYSCALE))
 
 
 def denoise(grey: np.ndarray) -> np.ndarray:

@@ -113,7 +113,7 @@ def get(name: str) -> DataSet:
     return DataSet(name=name, classes=classes, display=display, **known)
 
 
-def root(name: str):
+def root(name: str) -> Path:
     """Folder of the data set `name`, there or not."""
     return paths.data_dir() / name
 
@@ -142,7 +142,7 @@ def mask_file(name: str, image_id: str) -> Path | None:
     return path if get(name).masks and path.is_file() else None
 
 
-def ensure(name: str):
+def ensure(name: str) -> Path:
     """Folder of a complete data set; embedded sets are made on first use.
 
     Raises

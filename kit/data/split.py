@@ -6,11 +6,13 @@ other data. Parts can keep the copies of one picture together (duplicate groups 
 :mod:`kit.data.duplicates`), which none of the publications does.
 """
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 from sklearn.model_selection import (
     GroupKFold,
     KFold,
@@ -22,6 +24,8 @@ from sklearn.model_selection import (
 from kit import files
 from kit.data import duplicates, registry
 from kit.errors import KitError
+
+Parts = dict[str, list[str]]  # name of a part -> image ids
 
 
 class ImpossibleSplit(KitError):
@@ -65,7 +69,7 @@ class Split:
     fingerprint: str
     protocol: str
     seed: int
-    parts: dict
+    parts: Parts
     level: str | None = None
 
     def folds(self) -> list[tuple[list, list]]:
@@ -194,7 +198,13 @@ def _shares(counts: np.ndarray, wanted: int) -> np.ndarray:
     return shares
 
 
-def kfold(ids, k: int, seed: int, labels=None, groups=None) -> list[tuple[list, list]]:
+def kfold(
+    ids: Iterable[str],
+    k: int,
+    seed: int,
+    labels: ArrayLike | None = None,
+    groups: ArrayLike | None = None,
+) -> list[tuple[list, list]]:
     """Shuffled k-fold cross-validation.
 
     Parameters
@@ -281,7 +291,9 @@ def holdout_and_folds(
 RULE = {"grouped": f"grouped-{duplicates.LEVEL}"}  # splits by another level are other splits
 
 
-def frozen(folder, name: str, test_size: int | float, k: int, seed: int, **rules) -> Split:
+def frozen(
+    folder: Path | str, name: str, test_size: int | float, k: int, seed: int, **rules: bool
+) -> Split:
     """The stored split of :func:`holdout_and_folds` with these arguments; drawn and stored in
     `folder` the first time.
     """
@@ -300,12 +312,12 @@ def frozen(folder, name: str, test_size: int | float, k: int, seed: int, **rules
     return load(path)
 
 
-def save(path, split: Split) -> None:
+def save(path: Path | str, split: Split) -> None:
     """Write a split as JSON, atomically."""
     files.write_json(path, asdict(split))
 
 
-def load(path) -> Split:
+def load(path: Path | str) -> Split:
     """Read a split and check it against the data set as it is now.
 
     Raises
@@ -356,7 +368,7 @@ def check(split: Split, groups: pd.DataFrame, level: str = duplicates.LEVEL) -> 
     ------
     GroupOnBothSides
     """
-    home = {}
+    home: dict[int, tuple[str, str]] = {}
     for part, ids in split.parts.items():
         for image_id, group in zip(ids, duplicates.group_of(groups, ids, level), strict=False):
             other, twin = home.setdefault(group, (part, image_id))

@@ -1,13 +1,17 @@
 """The thesis' division of a data set: training, validation and test part within each class."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
 from kit.data import duplicates, registry
-from kit.data.split import ImpossibleSplit, Split
+from kit.data.split import ImpossibleSplit, Parts, Split
 
 
-def three_way_counts(images: int, fractions=(0.6, 0.2, 0.2)) -> tuple[int, int, int]:
+def three_way_counts(
+    images: int, fractions: Sequence[float] = (0.6, 0.2, 0.2)
+) -> tuple[int, int, int]:
     """Sizes of the training, validation and test part of one class as the thesis' code rounds them
     (its Table 3.2).
 
@@ -28,10 +32,10 @@ def three_way_counts(images: int, fractions=(0.6, 0.2, 0.2)) -> tuple[int, int, 
 def three_way(
     index: pd.DataFrame,
     seed: int = 0,
-    fractions=(0.6, 0.2, 0.2),
+    fractions: Sequence[float] = (0.6, 0.2, 0.2),
     groups: pd.DataFrame | None = None,
     level: str = duplicates.LEVEL,
-) -> dict:
+) -> Parts:
     """Draw training, validation and test parts class by class, as the thesis does with 60, 20 and
     20 per cent.
 
@@ -67,7 +71,8 @@ def three_way(
             f"The fractions {tuple(fractions)} do not divide a data set; give three positive "
             "numbers that add up to 1."
         )
-    random, parts = np.random.default_rng(seed), {"train": [], "val": [], "test": []}
+    random = np.random.default_rng(seed)
+    parts: Parts = {"train": [], "val": [], "test": []}
     ordered = index.sort_values("image_id")
     ids, labels = ordered["image_id"].to_numpy(), ordered["label"].to_numpy()
     codes = (
@@ -102,7 +107,8 @@ def _dealt(codes: np.ndarray, sizes: tuple, random: np.random.Generator) -> list
     order = random.permutation(len(values))
     if counts.max() == 1:
         return np.split(values[order], np.cumsum(sizes)[:-1])
-    dealt, missing = [[] for _ in sizes], np.array(sizes, float)
+    dealt: list[list] = [[] for _ in sizes]
+    missing = np.array(sizes, float)
     for position in order[np.argsort(-counts[order], kind="stable")]:
         part = int(np.argmax(missing / np.array(sizes)))
         dealt[part].append(values[position])
@@ -111,7 +117,7 @@ def _dealt(codes: np.ndarray, sizes: tuple, random: np.random.Generator) -> list
 
 
 def three_way_split(
-    name: str, seed: int = 0, fractions=(0.6, 0.2, 0.2), grouped: bool = False
+    name: str, seed: int = 0, fractions: Sequence[float] = (0.6, 0.2, 0.2), grouped: bool = False
 ) -> Split:
     """:func:`three_way` of all images of a registered data set, twins together if
     `grouped`, as a `Split` that can be stored.

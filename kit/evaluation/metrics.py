@@ -16,11 +16,14 @@ thousands of reweighted tables at a time; the tests hold them against scikit-lea
 """
 
 import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from types import ModuleType
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 from sklearn.metrics import confusion_matrix, roc_auc_score, roc_curve
 
 from kit.errors import KitError
@@ -121,7 +124,9 @@ def labels_and_scores(predictions: pd.DataFrame) -> tuple[np.ndarray, np.ndarray
     return labels.astype(int), scores
 
 
-def as_two_classes(predictions: pd.DataFrame, positive: int = 1, threshold: float = 0.5):
+def as_two_classes(
+    predictions: pd.DataFrame, positive: int = 1, threshold: float = 0.5
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Labels, decisions and scores of the question "class `positive` or not".
 
     Returns
@@ -148,7 +153,9 @@ def correct(predictions: pd.DataFrame) -> np.ndarray:
     return scores.argmax(1) == labels
 
 
-def confusion(labels, predicted, n_classes: int) -> np.ndarray:
+def confusion(
+    labels: np.ndarray | Sequence[int], predicted: np.ndarray | Sequence[int], n_classes: int
+) -> np.ndarray:
     """Confusion matrix, int (n_classes, n_classes), rows = true, columns = predicted; absent
     classes keep their row and column.
     """
@@ -160,7 +167,7 @@ def confusion(labels, predicted, n_classes: int) -> np.ndarray:
 # --- rates from class totals, leading axes allowed ------------------------------------------------
 
 
-def totals(matrix) -> Totals:
+def totals(matrix: ArrayLike) -> Totals:
     """Class totals of confusion matrices (..., C, C), rows = true."""
     matrix = np.asarray(matrix, dtype=float)
     return Totals(np.diagonal(matrix, axis1=-2, axis2=-1), matrix.sum(-1), matrix.sum(-2))
@@ -171,7 +178,7 @@ def _ratio(numerator, denominator, xp=np):
     return xp.where(defined, xp.divide(numerator, xp.where(defined, denominator, 1)), np.nan)
 
 
-def class_rates(t: Totals, xp=np) -> dict[str, np.ndarray]:
+def class_rates(t: Totals, xp: ModuleType = np) -> dict[str, np.ndarray]:
     """Recall, precision, F1 and specificity per class, each (..., C).
 
     nan where a rate has no meaning (recall, precision and F1 of a class without images, specificity
@@ -191,7 +198,7 @@ def _macro(rate, present, xp=np):
     return _ratio(xp.sum(xp.where(present, rate, 0), -1), xp.sum(present, -1), xp)
 
 
-def overall_rates(t: Totals, absent: str = "skip", xp=np) -> dict[str, np.ndarray]:
+def overall_rates(t: Totals, absent: str = "skip", xp: ModuleType = np) -> dict[str, np.ndarray]:
     """Averages and whole-matrix coefficients, each with the leading axes of `t`.
 
     Parameters
@@ -330,7 +337,7 @@ def multiclass_metrics(predictions: pd.DataFrame, absent: str = "skip") -> dict:
     )
 
 
-def class_table(predictions: pd.DataFrame, names) -> pd.DataFrame:
+def class_table(predictions: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
     """Table of classes (rows `names`, then macro and weighted average) by precision, recall, f1,
     specificity and support.
     """
@@ -362,7 +369,7 @@ def roc_points(predictions: pd.DataFrame, positive: int = 1) -> pd.DataFrame:
 # --- the same metrics for many reweighted tables at once ------------------------------------------
 
 
-def weighted_auc(labels, scores, weights) -> np.ndarray:
+def weighted_auc(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike) -> np.ndarray:
     """AUC under image weights: P(score of a positive > score of a negative) + P(tie) / 2.
 
     Parameters
@@ -390,7 +397,9 @@ def _weighted_totals(labels, decided, n_classes, weights) -> Totals:
     return Totals(hits, weights @ one_hot[labels], weights @ one_hot[decided])
 
 
-def reweighted(predictions: pd.DataFrame, metric: str, positive: int = 1, threshold: float = 0.5):
+def reweighted(
+    predictions: pd.DataFrame, metric: str, positive: int = 1, threshold: float = 0.5
+) -> Callable[[np.ndarray], np.ndarray]:
     """A function from image weights (R, n) to the values (R,) of one metric: the bootstrap's fast
     path.
 

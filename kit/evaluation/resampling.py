@@ -1,6 +1,7 @@
 """Bootstrap intervals of a metric, and of a difference of two, over images or groups of images."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -93,7 +94,7 @@ def bootstrap_mean(
     resamples: int = 2000,
     seed: int = 0,
     level: float = 0.95,
-    **options,
+    **options: Any,
 ) -> Interval:
     """Percentile bootstrap interval of the mean of a metric over several predictions of the same
     images, for instance of several seeds, under shared draws of duplicate groups; it says nothing
@@ -127,7 +128,7 @@ def bootstrap(
     level: float = 0.95,
     by_group: bool = True,
     stratified: bool = False,
-    **options,
+    **options: Any,
 ) -> Interval:
     """Percentile bootstrap interval of a metric.
 
@@ -172,7 +173,7 @@ def bootstrap_difference(
     level: float = 0.95,
     by_group: bool = True,
     stratified: bool = False,
-    **options,
+    **options: Any,
 ) -> Interval:
     """Percentile bootstrap interval of metric(a) - metric(b) for two models on the same images,
     resampled together.

@@ -11,7 +11,9 @@ beside the published minimum, maximum and mean: one interruption by the machine 
 """
 
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -19,7 +21,11 @@ import pandas as pd
 from kit import record
 from kit.errors import KitError
 
+if TYPE_CHECKING:
+    import keras
+
 WARM_UP = 3
+Call = Callable[[np.ndarray], np.ndarray]  # one prepared image -> probabilities
 
 
 class NothingToTime(KitError):
@@ -49,7 +55,12 @@ class Times:
     first_ms: float
 
 
-def predict_times(model, images, repeats: int = 1, before_each: bool = True) -> Times:
+def predict_times(
+    model: "keras.Model",
+    images: np.ndarray | Sequence[np.ndarray],
+    repeats: int = 1,
+    before_each: bool = True,
+) -> Times:
     """Time ``model.predict`` on one image after the other, as the paper did.
 
     Parameters
@@ -76,7 +87,7 @@ def predict_times(model, images, repeats: int = 1, before_each: bool = True) -> 
     )
 
 
-def compiled_call(model, xla: bool = False):
+def compiled_call(model: "keras.Model", xla: bool = False) -> Call:
     """Compile a model's inference on one image; keep the function and use it again, each new one is
     traced anew.
 
@@ -104,7 +115,12 @@ def compiled_call(model, xla: bool = False):
     return lambda image: function(tf.convert_to_tensor(image, tf.float32)).numpy()
 
 
-def compiled_times(model, images, repeats: int = 1, call=None) -> Times:
+def compiled_times(
+    model: "keras.Model",
+    images: np.ndarray | Sequence[np.ndarray],
+    repeats: int = 1,
+    call: Call | None = None,
+) -> Times:
     """Time a compiled function on one image after the other.
 
     Parameters
@@ -120,7 +136,13 @@ def compiled_times(model, images, repeats: int = 1, call=None) -> Times:
     return _measure("compiled", call or compiled_call(model), _singles(images), repeats)
 
 
-def end_to_end_times(model, contents, prepare, repeats: int = 1, call=None) -> Times:
+def end_to_end_times(
+    model: "keras.Model",
+    contents: Sequence[bytes],
+    prepare: Callable[[bytes], np.ndarray],
+    repeats: int = 1,
+    call: Call | None = None,
+) -> Times:
     """Time all that happens to an image between its file's bytes and its probabilities; reading
     from disk is left out.
 
@@ -175,7 +197,12 @@ def _milliseconds(run, item) -> float:
     return (time.perf_counter_ns() - start) / 1e6
 
 
-def all_protocols(model, contents, prepare, repeats: int = 1) -> list:
+def all_protocols(
+    model: "keras.Model",
+    contents: Sequence[bytes],
+    prepare: Callable[[bytes], np.ndarray],
+    repeats: int = 1,
+) -> list:
     """Time the three protocols on the same images, which are prepared once for the first two.
 
     Parameters

@@ -7,24 +7,31 @@ outlined on 801 of its 1,500 images with a tumour); always beside random or cent
 map of the middle of the head alone finds many lesions.
 """
 
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pandas as pd
 from PIL import Image
 from scipy import ndimage
 
 from kit.data import registry
+from kit.data.inputs import Inputs
 from kit.explain.gradcam import normalise, resize
+
+if TYPE_CHECKING:
+    import keras
 
 
 def deletion_curve(
-    predict,
-    image,
-    heat,
+    predict: Callable[[np.ndarray], np.ndarray],
+    image: np.ndarray,
+    heat: np.ndarray,
     steps: int = 20,
     baseline: str = "blur",
     insertion: bool = False,
     seed: int = 0,
-):
+) -> tuple[np.ndarray, np.ndarray]:
     """Score of the explained class while the most important pixels are removed (deletion) or
     brought back (insertion).
 
@@ -75,7 +82,7 @@ def _baseline(image, kind: str):
     raise ValueError(f"baseline is {kind!r}; choose 'blur' or 'mean'.")
 
 
-def curve_area(fractions, scores) -> float:
+def curve_area(fractions: np.ndarray, scores: np.ndarray) -> float:
     """Area under a deletion curve (lower is better) or insertion curve (higher is better),
     trapezoidal, at most the highest score.
     """
@@ -83,7 +90,13 @@ def curve_area(fractions, scores) -> float:
 
 
 def faithfulness(
-    predict, images, maps, targets, steps: int = 20, baseline: str = "blur", seed: int = 0
+    predict: Callable[[np.ndarray], np.ndarray],
+    images: np.ndarray | Sequence[np.ndarray],
+    maps: np.ndarray | Sequence[np.ndarray],
+    targets: Sequence[int] | np.ndarray,
+    steps: int = 20,
+    baseline: str = "blur",
+    seed: int = 0,
 ) -> pd.DataFrame:
     """Deletion and insertion areas of maps, and of random maps of like smoothness for comparison.
 
@@ -140,7 +153,7 @@ def _class_scorer(predict, target: int):
     return scores
 
 
-def random_maps(count: int, size, seed: int = 0, cells: int = 8) -> np.ndarray:
+def random_maps(count: int, size: Sequence[int], seed: int = 0, cells: int = 8) -> np.ndarray:
     """Smooth random maps (count, h, w) in [0, 1]: noise blurred to the grain of a `cells` x `cells`
     map, no place preferred to another.
     """
@@ -149,7 +162,7 @@ def random_maps(count: int, size, seed: int = 0, cells: int = 8) -> np.ndarray:
     return normalise(smooth - smooth.min((1, 2), keepdims=True))
 
 
-def centred_map(size) -> np.ndarray:
+def centred_map(size: Sequence[int]) -> np.ndarray:
     """A map (h, w) that falls from 1 at the centre to 0 in the corners: what a guess without
     looking scores.
     """
@@ -157,7 +170,7 @@ def centred_map(size) -> np.ndarray:
     return normalise(1 - np.hypot(rows[:, None], columns)[None] / np.sqrt(2))[0]
 
 
-def pointing_game(maps, masks) -> np.ndarray:
+def pointing_game(maps: np.ndarray, masks: np.ndarray) -> np.ndarray:
     """Whether each map's maximum lies on the lesion (Zhang et al. 2016).
 
     Parameters
@@ -178,7 +191,7 @@ def pointing_game(maps, masks) -> np.ndarray:
     return np.where(masks.any(1), hits, np.nan)
 
 
-def energy_inside(maps, masks) -> np.ndarray:
+def energy_inside(maps: np.ndarray, masks: np.ndarray) -> np.ndarray:
     """Share of each map's sum that lies on the lesion (Wang et al. 2020); float (N,), 0 for an
     all-zero map, NaN where the mask is empty.
     """
@@ -198,7 +211,7 @@ def _flat(maps, masks):
     return maps.reshape(len(maps), -1), masks.reshape(len(masks), -1)
 
 
-def localisation(maps, masks, seed: int = 0) -> pd.DataFrame:
+def localisation(maps: np.ndarray, masks: np.ndarray, seed: int = 0) -> pd.DataFrame:
     """Pointing game and energy inside the lesion, beside what random, centred and uniform maps
     reach.
 
@@ -231,7 +244,9 @@ def localisation(maps, masks, seed: int = 0) -> pd.DataFrame:
     return pd.DataFrame(table | {"energy_uniform": energy_inside(np.ones(masks.shape), masks)})
 
 
-def lesion(name: str, inputs, rows, size: int) -> np.ndarray | None:
+def lesion(
+    name: str, inputs: Inputs, rows: Sequence[int] | np.ndarray, size: int
+) -> np.ndarray | None:
     """Lesion mask of one image at `size` pixels, bool (size, size); None where the image has none.
 
     Parameters
@@ -252,7 +267,12 @@ def lesion(name: str, inputs, rows, size: int) -> np.ndarray | None:
 
 
 def explanation_scores(
-    model, images: np.ndarray, maps: np.ndarray, name: str, inputs, rows
+    model: "keras.Model",
+    images: np.ndarray,
+    maps: np.ndarray,
+    name: str,
+    inputs: Inputs,
+    rows: np.ndarray,
 ) -> dict:
     """Mean faithfulness of maps for the positive class, and mean localisation over the images whose
     lesion is outlined, each beside its random baseline.
@@ -280,10 +300,13 @@ def explanation_scores(
         np.ones(len(images), int),
         steps=10,
     )
-    masks = [lesion(name, inputs, [row], maps.shape[1]) for row in rows]
-    known = [i for i, mask in enumerate(masks) if mask is not None]
+    masks = {
+        i: mask
+        for i, row in enumerate(rows)
+        if (mask := lesion(name, inputs, [row], maps.shape[1])) is not None
+    }
     means = scores.mean().to_dict()
-    if known:
-        found = localisation(np.asarray(maps)[known], np.stack([masks[i] for i in known]))
+    if masks:
+        found = localisation(np.asarray(maps)[list(masks)], np.stack(list(masks.values())))
         means |= found.mean().to_dict()
-    return means | {"outlined": len(known)}
+    return means | {"outlined": len(masks)}

@@ -10,12 +10,17 @@ Sequential models; here the model runs once, eagerly, and the layer's output is 
 
 import contextlib
 import threading
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import matplotlib
 import numpy as np
 from scipy import ndimage
 
 from kit.errors import KitError
+
+if TYPE_CHECKING:
+    import keras
 
 _NOT_A_MAP = (
     "Input",
@@ -71,16 +76,16 @@ VARIANTS = {
 
 
 def gradcam(  # noqa: PLR0913 - one call a map: what is explained, and the choices of the method
-    model,
-    images,
-    layer=None,
-    target=None,
-    variant="gradcam",
-    score="logit",
-    upsample=False,
-    rectify=True,
-    batch=16,
-):
+    model: "keras.Model",
+    images: np.ndarray,
+    layer: str | None = None,
+    target: int | str | np.ndarray | Sequence[int] | None = None,
+    variant: str | Callable = "gradcam",
+    score: str = "logit",
+    upsample: bool = False,
+    rectify: bool = True,
+    batch: int = 16,
+) -> np.ndarray:
     """Compute class activation maps.
 
     Parameters
@@ -221,18 +226,18 @@ def _select(tf, values, linear, targets):
     return tf.reduce_sum(tf.gather(values, decided, axis=1, batch_dims=1))
 
 
-def leaves(model, prefix="") -> list:
+def leaves(model: "keras.Model", prefix: str = "") -> list:
     """Pairs (path, layer) of all layers that are no models, in order, through nested models."""
     import keras
 
-    pairs = []
+    pairs: list[tuple[str, keras.Layer]] = []
     for layer in model.layers:
         path = f"{prefix}{layer.name}"
         pairs += leaves(layer, f"{path}/") if isinstance(layer, keras.Model) else [(path, layer)]
     return pairs
 
 
-def find_layer(model, name: str | None = None):
+def find_layer(model: "keras.Model", name: str | None = None) -> "keras.Layer":
     """Find a layer by name or path, also inside nested models.
 
     Parameters
@@ -277,7 +282,7 @@ def _has_map(layer) -> bool:
     )
 
 
-def normalise(maps) -> np.ndarray:
+def normalise(maps: np.ndarray) -> np.ndarray:
     """Rectify maps (N, ...) and divide each by its maximum; a map without a positive value becomes
     zeros.
     """
@@ -286,7 +291,7 @@ def normalise(maps) -> np.ndarray:
     return np.divide(maps, highest, out=np.zeros_like(maps), where=highest > 0)
 
 
-def resize(maps, size) -> np.ndarray:
+def resize(maps: np.ndarray, size: Sequence[int]) -> np.ndarray:
     """Resize maps (N, h, w) or (N, d, h, w) to `size`, of two or three sides: linearly along each
     axis, centres half a pixel from the border as TensorFlow and OpenCV do.
     """
@@ -299,7 +304,9 @@ def resize(maps, size) -> np.ndarray:
     )
 
 
-def overlay(image, heat, alpha: float = 0.4, cmap: str = "inferno") -> np.ndarray:
+def overlay(
+    image: np.ndarray, heat: np.ndarray, alpha: float = 0.4, cmap: str = "inferno"
+) -> np.ndarray:
     """Lay a map over the image it explains.
 
     Parameters
@@ -323,5 +330,5 @@ def overlay(image, heat, alpha: float = 0.4, cmap: str = "inferno") -> np.ndarra
     image = image / 255 if image.dtype == np.uint8 else image.astype(float)
     image = image[..., None] if image.ndim == 2 else image
     heat = resize(np.asarray(heat)[None], image.shape[:2])[0]
-    colour = matplotlib.colormaps[cmap](heat)[..., :3]
+    colour = np.asarray(matplotlib.colormaps[cmap](heat))[..., :3]
     return np.rint(255 * np.clip((1 - alpha) * image + alpha * colour, 0, 1)).astype(np.uint8)

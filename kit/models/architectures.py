@@ -11,6 +11,8 @@ the weights expect is a layer of the network, so all of them take the same Image
 images.
 """
 
+from pathlib import Path
+
 import keras
 from keras import layers
 
@@ -26,7 +28,7 @@ def build(  # noqa: PLR0913 - what a gene, a data set and a training each decide
     size: int | None = None,
     channels: int = 3,
     head_seed: int | None = 0,
-    weights=None,
+    weights: Path | str | None = None,
     *,
     seed: int | None = None,
     images: str = "imagenet",

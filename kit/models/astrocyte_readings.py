@@ -68,7 +68,7 @@ SOURCES = {
 }
 
 
-def batch_sum(output, activity: str = "tanh"):
+def batch_sum(output: tf.Tensor, activity: str = "tanh") -> tf.Tensor:
     """What a batch's activity is computed from, in float32 or better: (N, ..., C) -> (..., C).
 
     Sum over the batch; its mean for "mean"; the number of values that are not zero for "count".
@@ -80,7 +80,7 @@ def batch_sum(output, activity: str = "tanh"):
     return (tf.reduce_mean if activity == "mean" else tf.reduce_sum)(values, axis=0)
 
 
-def squash(total, channels_first: bool = False, activity: str = "tanh"):
+def squash(total: tf.Tensor, channels_first: bool = False, activity: str = "tanh") -> tf.Tensor:
     """Increment of each channel's counter from :func:`batch_sum`: (..., C) -> (C,)."""
     axes = tf.range(1, tf.rank(total)) if channels_first else tf.range(tf.rank(total) - 1)
     if activity == "count":
@@ -88,7 +88,7 @@ def squash(total, channels_first: bool = False, activity: str = "tanh"):
     return tf.reduce_max(tf.tanh(total), axis=axes)
 
 
-def increments(conv_output, channels_first=False):
+def increments(conv_output: tf.Tensor, channels_first: bool = False) -> tf.Tensor:
     """What one training batch adds to the counters: max over the map of tanh of the sum over the
     batch.
 
@@ -106,7 +106,9 @@ def increments(conv_output, channels_first=False):
     return squash(batch_sum(conv_output), channels_first)
 
 
-def factors(counters, strong, weak, threshold=2.0):
+def factors(
+    counters: tf.Tensor, strong: float | tf.Tensor, weak: float | tf.Tensor, threshold: float = 2.0
+) -> tf.Tensor:
     """Factor of each filter: `strong` above the threshold, `weak` below minus the threshold, else 1
     (also where a counter is not a number).
     """
@@ -119,7 +121,7 @@ def factors(counters, strong, weak, threshold=2.0):
     )
 
 
-def scaled(kernel, factors, keep_norm: bool = False):
+def scaled(kernel: tf.Tensor, factors: tf.Tensor, keep_norm: bool = False) -> tf.Tensor:
     """A kernel times its filters' factors; the very same bits where all factors are 1.
 
     Parameters

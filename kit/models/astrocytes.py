@@ -17,6 +17,8 @@ replicas before tanh, so that the replicas decide as one.
 
 import itertools
 import threading
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -102,14 +104,14 @@ class Astrocytes:
 
     def __init__(
         self,
-        model,
-        decisions=4,
-        threshold=2.0,
-        mode="algorithm",
-        layers=None,
-        reading="literal",
-        classes=None,
-    ):
+        model: keras.Model,
+        decisions: int = 4,
+        threshold: float = 2.0,
+        mode: str = "algorithm",
+        layers: Sequence[str | keras.Layer] | None = None,
+        reading: str = "literal",
+        classes: int | None = None,
+    ) -> None:
         _check_choice("mode", mode, MODES)
         _check_choice("reading", reading, READINGS)
         if READINGS[reading].every == "classes" and not classes:
@@ -126,12 +128,8 @@ class Astrocytes:
             raise BadAstrocytes(
                 f"The astrocytes' threshold is {threshold!r}; give a number of at least 0."
             )
-        self.model, self.decisions, self.threshold, self.mode = (
-            model,
-            int(decisions),
-            float(threshold),
-            mode,
-        )
+        self.model, self.mode = model, mode
+        self.decisions, self.threshold = int(decisions), float(threshold)
         self.layers = convolutions(model) if layers is None else _chosen(model, layers)
         if not self.layers:
             raise BadAstrocytes(
@@ -164,7 +162,7 @@ class Astrocytes:
             ]
 
     @tf.autograph.experimental.do_not_convert
-    def forward(self, inputs, training=True):
+    def forward(self, inputs: tf.Tensor, training: bool = True) -> tuple[tf.Tensor, list]:
         """Call the model and collect what its convolutions give.
 
         Returns
@@ -200,7 +198,9 @@ class Astrocytes:
         return outputs, [taken[id(layer)] for layer in self.layers]
 
     @tf.autograph.experimental.do_not_convert
-    def after_step(self, conv_outputs, strong, weak):
+    def after_step(
+        self, conv_outputs: list, strong: float | tf.Tensor, weak: float | tf.Tensor
+    ) -> None:
         """Count one training batch and, when it is time, scale the kernels; call it after the
         optimizer's step, or before it for the printed order.
 
@@ -238,7 +238,7 @@ class Astrocytes:
             for entry, f in zip(totals, first, strict=True)
         ]
 
-    def end_epoch(self, strong, weak):
+    def end_epoch(self, strong: float | tf.Tensor, weak: float | tf.Tensor) -> None:
         """Decide now if the reading has one decision an epoch; arguments as of
         :meth:`after_step`.
         """
@@ -374,7 +374,15 @@ class AstrocyteModel(keras.Model):
         Float32 factors of the current epoch.
     """
 
-    def __init__(self, network, astrocytes, strong, weak, order, **kwargs):
+    def __init__(
+        self,
+        network: keras.Model,
+        astrocytes: Astrocytes,
+        strong: float,
+        weak: float,
+        order: str,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.network, self.astrocytes, self.order = network, astrocytes, order
         self.strong, self.weak = (
@@ -388,7 +396,7 @@ class AstrocyteModel(keras.Model):
         )
         self._pass = threading.local()
 
-    def call(self, inputs, training=None):
+    def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         """Call the network; within a training step its convolutions are listened to."""
         if not (training and getattr(self._pass, "running", False)):
             return self.network(inputs, training=training)
@@ -398,7 +406,7 @@ class AstrocyteModel(keras.Model):
         self._pass.taken = taken
         return outputs
 
-    def train_step(self, data):
+    def train_step(self, data: tuple) -> dict:
         """Keras' own training step, followed by the astrocytes."""
         self._pass.running = True
         try:
@@ -410,7 +418,13 @@ class AstrocyteModel(keras.Model):
         return logs
 
 
-def astrocyte_model(model, strong=1.0, weak=1.0, order="after", **settings) -> AstrocyteModel:
+def astrocyte_model(
+    model: keras.Model,
+    strong: float = 1.0,
+    weak: float = 1.0,
+    order: str = "after",
+    **settings: Any,
+) -> AstrocyteModel:
     """A model for ``compile`` and ``fit`` that shares its weights with `model` and trains it with
     astrocytes.
 
@@ -456,11 +470,11 @@ class AstrocyteSchedule(keras.callbacks.Callback):
         astrocytes.
     """
 
-    def __init__(self, factors):
+    def __init__(self, factors: Iterable[tuple[float, float]]) -> None:
         super().__init__()
         self.factors = [(float(strong), float(weak)) for strong, weak in factors]
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict | None = None) -> None:
         """Check model and length."""
         if not isinstance(self.model, AstrocyteModel):
             raise BadAstrocytes(
@@ -472,13 +486,13 @@ class AstrocyteSchedule(keras.callbacks.Callback):
                 f"{self.params['epochs']}; give factors for each."
             )
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         """Assign the factors of this epoch."""
         for variable, value in zip(
             (self.model.strong, self.model.weak), self.factors[epoch], strict=False
         ):
             variable.assign(value)
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Let astrocytes decide that do so once an epoch."""
         self.model.astrocytes.end_epoch(*self.factors[epoch])

@@ -20,7 +20,7 @@ from kit.models.backbone_catalog import InputTooSmall
 from kit.models.lite0 import efficientnet_lite0
 
 
-def build(name: str, input_size: int, inputs=None) -> keras.Model:
+def build(name: str, input_size: int, inputs: keras.KerasTensor | None = None) -> keras.Model:
     """Build a network without its classifier and without weights.
 
     Parameters
@@ -59,14 +59,14 @@ def build(name: str, input_size: int, inputs=None) -> keras.Model:
 
 
 def fine_tuned(
-    name,
-    input_size=None,
-    classes=4,
-    dropout=0.4,
-    weights="auto",
-    seed=None,
-    bn_momentum=None,
-    matched=False,
+    name: str,
+    input_size: int | None = None,
+    classes: int = 4,
+    dropout: float = 0.4,
+    weights: str | None = "auto",
+    seed: int | None = None,
+    bn_momentum: float | None = None,
+    matched: bool = False,
 ) -> keras.Model:
     """Build a network of the CAD paper for full fine-tuning: GAP, dropout, one
     dense layer, softmax; nothing frozen.
@@ -130,7 +130,7 @@ def fine_tuned(
     )
 
 
-def matched_input(images, mode: str):
+def matched_input(images: keras.KerasTensor, mode: str) -> keras.KerasTensor:
     """Fixed layers from BGR in [0, 1] to what ImageNet weights expect; without parameters, saved
     with the model.
 

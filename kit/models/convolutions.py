@@ -11,6 +11,7 @@ import functools
 import itertools
 import threading
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import keras
@@ -33,17 +34,17 @@ CONVOLUTIONS = (
 )
 
 _LOCAL = threading.local()  # what the convolutions gave in the pass that this thread listens to
-_LISTENED = Counter()  # listeners of each layer, by its id
+_LISTENED: Counter[int] = Counter()  # listeners of each layer, by its id
 
 
-def kernel_of(layer):
+def kernel_of(layer: keras.Layer) -> keras.Variable:
     """The kernel whose last filters make the layer's output: of a separable convolution the
     pointwise one.
     """
     return layer.pointwise_kernel if isinstance(layer, SEPARABLE) else layer.kernel
 
 
-def factor_shape(layer) -> tuple:
+def factor_shape(layer: keras.Layer) -> tuple:
     """Shape that lets one factor an output channel multiply the kernel; its product is the number
     of filters.
     """
@@ -53,7 +54,7 @@ def factor_shape(layer) -> tuple:
     return (shape[-2], 1) if isinstance(layer, TRANSPOSED) else shape[-1:]
 
 
-def filters_last(layer) -> np.ndarray:
+def filters_last(layer: keras.Layer) -> np.ndarray:
     """A layer's kernel as a float matrix with one column an output filter."""
     kernel = np.asarray(kernel_of(layer))
     kernel = np.moveaxis(kernel, -2, -1) if isinstance(layer, TRANSPOSED) else kernel
@@ -139,7 +140,7 @@ def _last_heads(steps, outputs) -> set:
     return heads
 
 
-def convolutions(model) -> list:
+def convolutions(model: keras.Model) -> list:
     """The convolutions that astrocytes watch: all, also inside inner models and composite layers,
     without those of the classifier head.
 
@@ -148,7 +149,8 @@ def convolutions(model) -> list:
     whose graph is unknown, all are given.
     """
     if _is_model(model) and model.built:
-        steps, names = [], itertools.count()
+        steps: list[tuple] = []
+        names = itertools.count()
         inputs = [next(names) for _ in model.inputs]
         outputs = _steps(model, inputs, steps, names)
         heads = _pooled_heads(steps, inputs, outputs) | _last_heads(steps, outputs)
@@ -181,11 +183,12 @@ def _listening_call(layer, *args, **kwargs):
 
 
 @contextmanager
-def listening(layers):
+def listening(layers: Sequence[keras.Layer]) -> Iterator[dict[int, list]]:
     """Collect {id of layer: [raw outputs]} of the passes within; replicas are threads that may take
     turns in the middle of a pass.
     """
-    before, taken = getattr(_LOCAL, "taken", None), {}
+    before = getattr(_LOCAL, "taken", None)
+    taken: dict[int, list] = {}
     for layer in layers:
         _LISTENED[id(layer)] += 1
         vars(layer)["call"] = functools.partial(_listening_call, layer)

@@ -2,6 +2,8 @@
 features.
 """
 
+from collections.abc import Sequence
+
 import keras
 from keras import layers
 
@@ -26,7 +28,12 @@ def _classifier(x, dense, dropout: float, classes: int, seed):
 
 
 def head_model(
-    feature_shape, head="flatten", dense=500, dropout=0.0, classes=1, seed=None
+    feature_shape: Sequence[int],
+    head: str = "flatten",
+    dense: int | None = 500,
+    dropout: float = 0.0,
+    classes: int = 1,
+    seed: int | None = None,
 ) -> keras.Model:
     """Build the classifier alone, to be trained on cached features.
 
@@ -54,7 +61,14 @@ def head_model(
     )
 
 
-def classifier_head(x, head: str, dense, dropout: float, classes: int, seed):
+def classifier_head(
+    x: keras.KerasTensor,
+    head: str,
+    dense: int | None,
+    dropout: float,
+    classes: int,
+    seed: int | None,
+) -> keras.KerasTensor:
     """Put the layers of `head_model` on a feature map (a Keras tensor); arguments as there, returns
     the tensor of probabilities.
     """

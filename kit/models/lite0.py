@@ -22,7 +22,7 @@ LITE0_STAGES = (
 
 
 def efficientnet_lite0(
-    input_size: int = 224, classes: int | None = None, inputs=None
+    input_size: int = 224, classes: int | None = None, inputs: keras.KerasTensor | None = None
 ) -> keras.Model:
     """Build EfficientNet-Lite0: EfficientNet-B0 without squeeze-and-excitation, with ReLU6, stem
     and head not scaled.

@@ -25,7 +25,7 @@ _COUNTED = (
 )
 
 
-def macs(model: keras.Model, table: bool = False):
+def macs(model: keras.Model, table: bool = False) -> int | pd.DataFrame:
     """Count the multiply-accumulates of one image: convolutions (also depthwise, grouped and
     separable) and dense layers.
 

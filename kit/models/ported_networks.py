@@ -11,6 +11,8 @@ Keras compiles each of them anew by XLA for every size of the map. Without weigh
 RegNet's do (He normal, fan out) and SqueezeNet's as its own.
 """
 
+from typing import Any
+
 import keras
 from keras import layers, ops
 
@@ -18,7 +20,7 @@ from kit import compat  # before TensorFlow: silences its start-up log
 
 # Keras keeps `momentum` of the old moving statistics, PyTorch 1 - momentum of them
 _BN = {"regnet": (1e-5, 0.9), "shufflenet": (1e-5, 0.9), "mnasnet": (1e-5, 0.9997)}
-REGNETS = {
+REGNETS: dict[str, dict[str, Any]] = {
     "regnety_400mf": {
         "depths": (1, 3, 6, 6),
         "widths": (48, 104, 208, 440),
@@ -48,7 +50,7 @@ MNASNET_STACKS = (
 )
 # squeezed and expanded channels of a fire module, "pool" for a pooling layer; PyTorch counts the
 # entries from features.2
-SQUEEZENET_FEATURES = (
+SQUEEZENET_FEATURES: tuple[str | tuple[int, int], ...] = (
     "pool",
     (16, 64),
     (16, 64),
@@ -69,12 +71,12 @@ class ShuffleChannels(layers.Layer):
     shuffle with two groups); any map size.
     """
 
-    def call(self, inputs):
+    def call(self, inputs: keras.KerasTensor) -> keras.KerasTensor:
         shape = ops.shape(inputs)
         x = ops.reshape(inputs, (-1, shape[1], shape[2], 2, inputs.shape[-1] // 2))
         return ops.reshape(ops.swapaxes(x, -1, -2), (-1, shape[1], shape[2], inputs.shape[-1]))
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
         return input_shape
 
 
@@ -89,14 +91,16 @@ class GroupedConv2D(layers.Conv2D):
         True  # `kit.models.macs.macs`: every weight acts once at each position of the output
     )
 
-    def convolution_op(self, inputs, kernel):
+    def convolution_op(
+        self, inputs: keras.KerasTensor, kernel: keras.KerasTensor
+    ) -> keras.KerasTensor:
         return compat.grouped_convolution(
             inputs, kernel, self.strides, self.padding.upper(), self.dilation_rate
         )
 
 
 def conv(  # noqa: PLR0913 - PyTorch's arguments of a convolution
-    x,
+    x: keras.KerasTensor,
     name: str,
     filters: int,
     kernel: int = 1,
@@ -104,8 +108,8 @@ def conv(  # noqa: PLR0913 - PyTorch's arguments of a convolution
     groups: int = 1,
     bias: bool = False,
     pad: bool = True,
-    initializer=None,
-):
+    initializer: keras.initializers.Initializer | None = None,
+) -> keras.KerasTensor:
     """A convolution named as in PyTorch, with PyTorch's padding of ``kernel // 2`` zeros on every
     side.
 
@@ -136,7 +140,7 @@ def _norm(x, name: str, family: str, relu: bool = True, last: str | None = None)
     return layers.ReLU(name=last or f"{name}.relu")(x) if relu else x
 
 
-def regnet(x, name: str):
+def regnet(x: keras.KerasTensor, name: str) -> keras.KerasTensor:
     """RegNetY-400MF or RegNetX-400MF up to the last feature map (N, h/32, w/32, 440 or 400), layer
     ``features``.
     """
@@ -189,7 +193,7 @@ def _squeeze_excite(x, name: str, hidden: int):
     return layers.Multiply(name=f"{name}.scale")([x, gate])
 
 
-def shufflenet(x, name: str):
+def shufflenet(x: keras.KerasTensor, name: str) -> keras.KerasTensor:
     """ShuffleNetV2 up to the last feature map (N, h/32, w/32, 1024 or 2048), layer ``features``;
     ``stage4`` is the output of its last unit.
     """
@@ -229,7 +233,7 @@ def _shuffle_unit(x, name: str, half: int, stride: int):
     return layers.Concatenate(name=f"{name}.concat")([kept, x])
 
 
-def mnasnet(x, name: str):
+def mnasnet(x: keras.KerasTensor, name: str) -> keras.KerasTensor:
     """MNASNet 1.0 (the variant without squeeze-and-excitation) up to the last feature map (N, h/32,
     w/32, 1280), layer ``features``.
     """
@@ -262,7 +266,7 @@ def _inverted_residual(inputs, name: str, kernel: int, stride: int, expansion: i
     return layers.Add(name=f"{name}.add")([inputs, x]) if stride == 1 and entering == filters else x
 
 
-def squeezenet(x, name: str):
+def squeezenet(x: keras.KerasTensor, name: str) -> keras.KerasTensor:
     """SqueezeNet 1.1 up to the last fire module (N, h/16, w/16, 512), layer ``features``; no
     BatchNormalization, every convolution with bias.
     """
@@ -271,13 +275,14 @@ def squeezenet(x, name: str):
         conv(x, "features.0", 64, 3, 2, bias=True, pad=False, initializer=he())
     )
     for number, entry in enumerate(SQUEEZENET_FEATURES, 2):
-        if entry == "pool":
+        if isinstance(entry, str):
             x = _ceil_pool(x, f"features.{number}")
         else:
             x = _fire(
                 x,
                 f"features.{number}",
-                *entry,
+                entry[0],
+                entry[1],
                 he,
                 "features" if number == 12 else f"features.{number}.concat",
             )

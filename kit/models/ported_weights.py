@@ -123,7 +123,7 @@ def initialisation(name: str, choice: str | None = "auto") -> Initialisation:
     return weights.decided(choice, lambda: find(name))
 
 
-def start(model: keras.Model, name: str, choice) -> dict | None:
+def start(model: keras.Model, name: str, choice: Path | str) -> dict | None:
     """Give a network made by `kit.models.architectures.build` its starting weights, in place.
 
     Parameters
@@ -151,7 +151,7 @@ def start(model: keras.Model, name: str, choice) -> dict | None:
     return load(model, name, Path(choice))
 
 
-def load(model: keras.Model, name: str, path) -> dict:
+def load(model: keras.Model, name: str, path: Path | str) -> dict:
     """Fit a file of weights into a network, in place.
 
     Tensors named as in PyTorch are fitted by name, others by order: they have to follow the order
@@ -287,7 +287,7 @@ def _by_order(model: keras.Model, name: str, tensors: dict, path: Path) -> dict:
             f"{path} holds {len(tensors)} tensors where {entry(name).title} has {body} and "
             f"{len(slots) - body} of its classifier; it is of another network."
         )
-    values = {}
+    values: dict[str, list[np.ndarray]] = {}
     for (layer, shape), (key, array) in zip(slots, tensors.items(), strict=False):
         if [n for n in shape if n > 1] == [n for n in array.shape if n > 1]:
             values.setdefault(layer, []).append(array.reshape(shape))
@@ -312,7 +312,7 @@ def _fold_caffe(layer, mean: tuple) -> None:
     layer.set_weights([kernel / scale[:, None], bias])
 
 
-def read(path) -> dict:
+def read(path: Path | str) -> dict:
     """Read a file of tensors: a PyTorch state dict of either format, npz, or HDF5 as Keras 1 and 2
     wrote it.
 

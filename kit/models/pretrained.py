@@ -3,12 +3,16 @@
 import contextlib
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kit.models import backbone_catalog, weights
 from kit.models.torchfile import DamagedWeights, read_torch
 
+if TYPE_CHECKING:
+    import keras
 
-def load(model, name: str, start: str = "imagenet") -> dict:
+
+def load(model: "keras.Model", name: str, start: str = "imagenet") -> dict:
     """Put the ImageNet weights of a backbone into a model of it, in place.
 
     Parameters
@@ -106,7 +110,7 @@ def _torch_names(layer: str) -> tuple[str, str]:
     )
 
 
-def load_lite0(model, state: dict) -> None:
+def load_lite0(model: "keras.Model", state: dict) -> None:
     """Put a PyTorch state dict into a model of `kit.models.lite0.efficientnet_lite0`, in place.
 
     Parameters

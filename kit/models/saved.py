@@ -11,6 +11,10 @@ import importlib
 import json
 import zipfile
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import keras
 
 REGISTERED = {
     "kit>ACSConv3D": "kit.search.nas3d.resnet:ACSConv3D",
@@ -40,7 +44,7 @@ UNREGISTERED = {"PerEpoch": "kit.nas>PerEpoch"}  # names in files of the time be
 NEVER_SAVED = ("AstrocyteModel", "Trainee")  # wrap a network in training; the network is saved
 
 
-def load(path, compile: bool = False):
+def load(path: Path | str, compile: bool = False) -> "keras.Model":
     """Load a model that Keras saved, whatever of the kit it contains.
 
     Parameters
@@ -65,7 +69,7 @@ def load(path, compile: bool = False):
     return keras.saving.load_model(path, custom_objects=found, compile=compile)
 
 
-def needed(config) -> dict:
+def needed(config: Any) -> dict:
     """The kit's classes that a configuration of Keras names: name there -> class, imported.
 
     Parameters

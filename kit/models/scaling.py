@@ -2,6 +2,7 @@
 
 import keras
 import numpy as np
+from numpy.typing import ArrayLike
 
 from kit.errors import KitError
 from kit.models.backbone_catalog import entry
@@ -11,7 +12,7 @@ class BadImages(KitError):
     """Images of a shape or type that a model cannot take."""
 
 
-def scale(images, mode: str) -> np.ndarray:
+def scale(images: ArrayLike, mode: str) -> np.ndarray:
     """Scale RGB images of 0..255 as a network's weights expect.
 
     Parameters
@@ -36,7 +37,7 @@ def scale(images, mode: str) -> np.ndarray:
     )
 
 
-def prepare(name: str, images, mode: str | None = None) -> np.ndarray:
+def prepare(name: str, images: ArrayLike, mode: str | None = None) -> np.ndarray:
     """Turn uint8 images into a backbone's input: gray replicated to RGB, then scaled.
 
     Parameters

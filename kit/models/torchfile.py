@@ -50,7 +50,7 @@ class _Unpickler(pickle.Unpickler):
         return dtype, key, count
 
 
-def read_torch(path) -> dict:
+def read_torch(path: Path | str) -> dict:
     """Read a PyTorch state dict of the format before PyTorch 1.6, without PyTorch.
 
     Parameters
@@ -76,10 +76,8 @@ def read_torch(path) -> dict:
             ):
                 raise ValueError("another format or byte order")
             tensors = _Unpickler(file).load()
-            storages = dict.fromkeys(_Unpickler(file).load())
             types = {key: (dtype, count) for (dtype, key, count), *_ in tensors.values()}
-            for key in storages:
-                storages[key] = _storage(file, *types[key])
+            storages = {key: _storage(file, *types[key]) for key in _Unpickler(file).load()}
             return {
                 name: _strided(storages[key], offset, shape, stride)
                 for name, ((_, key, _), offset, shape, stride) in tensors.items()

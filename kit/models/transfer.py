@@ -56,7 +56,9 @@ def backbone(name: str, input_size: int = 240, weights: str | None = "imagenet")
     return model
 
 
-def features(base: keras.Model, images, batch: int = 32, mode: str | None = None) -> np.ndarray:
+def features(
+    base: keras.Model, images: np.ndarray, batch: int = 32, mode: str | None = None
+) -> np.ndarray:
     """Compute the feature maps of a frozen backbone.
 
     Parameters
@@ -94,7 +96,7 @@ def features(base: keras.Model, images, batch: int = 32, mode: str | None = None
     return result
 
 
-def layer_table(model: keras.Model, collapse: keras.Model | None = None):
+def layer_table(model: keras.Model, collapse: keras.Model | None = None) -> pd.DataFrame:
     """One row a layer, as `kit.report.plots.architecture` draws it.
 
     Parameters
@@ -122,7 +124,7 @@ def layer_table(model: keras.Model, collapse: keras.Model | None = None):
                     "trainable": bool(layer.trainable_weights) or not layer.weights,
                 }
             )
-        elif layer.name == collapse.layers[-1].name:
+        elif collapse is not None and layer.name == collapse.layers[-1].name:
             shown = BACKBONES[collapse.name].title if collapse.name in BACKBONES else collapse.name
             rows.append(
                 {
@@ -136,7 +138,7 @@ def layer_table(model: keras.Model, collapse: keras.Model | None = None):
     return pd.DataFrame(rows)
 
 
-def pretrained(name: str, input_size: int):
+def pretrained(name: str, input_size: int) -> tuple[keras.Model, dict]:
     """Build a frozen backbone with its ImageNet weights.
 
     Parameters

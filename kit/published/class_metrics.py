@@ -4,7 +4,7 @@ matrix.
 Severities and the form of a kind are those of `kit.published.checks`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -30,7 +30,7 @@ from kit.published.papers import Paper
 
 @kind
 def harmonic(
-    paper: Paper, rows, macro=False, columns=CLASS_COLUMNS
+    paper: Paper, rows: Sequence[str], macro: bool = False, columns: Sequence[str] = CLASS_COLUMNS
 ) -> Iterator[tuple[str, list[str], str]]:
     """F1 against precision and recall. `macro`: averages over classes, where a mean of class F1 may
     lie below the harmonic mean, never above.
@@ -79,7 +79,9 @@ def _class_table(paper, pattern, labels):
 
 
 @kind
-def report(paper: Paper, matrices, table, labels) -> Iterator[tuple[str, list[str], str]]:
+def report(
+    paper: Paper, matrices: Mapping[str, str], table: str, labels: Sequence[str]
+) -> Iterator[tuple[str, list[str], str]]:
     """A table of class metrics against the printed confusion matrices: `matrices` maps the table's
     model to the matrix rows (``{}``: class).
     """
@@ -114,7 +116,9 @@ def report(paper: Paper, matrices, table, labels) -> Iterator[tuple[str, list[st
 
 
 @kind
-def matrix_metric(paper: Paper, matrix, labels, values) -> Iterator[tuple[str, list[str], str]]:
+def matrix_metric(
+    paper: Paper, matrix: str, labels: Sequence[str], values: Sequence[tuple[str, str, str | None]]
+) -> Iterator[tuple[str, list[str], str]]:
     """Numbers in prose against a confusion matrix: `values` lists [value id, metric, class];
     metrics of `report`, "errors" or "accuracy".
     """
@@ -146,7 +150,9 @@ def _errors(entry):
 
 
 @kind
-def recall(paper: Paper, rows, supports) -> Iterator[tuple[str, list[str], str]]:
+def recall(
+    paper: Paper, rows: Sequence[str], supports: str | Sequence[str]
+) -> Iterator[tuple[str, list[str], str]]:
     """Macro recall outside what the accuracy allows for these class sizes."""
     sizes = [int(e.value) for e in select(paper, supports)]
     for row in rows_of(paper, rows, ("accuracy",)):
@@ -170,7 +176,9 @@ def recall(paper: Paper, rows, supports) -> Iterator[tuple[str, list[str], str]]
 
 
 @kind
-def specificity(paper: Paper, rows, supports) -> Iterator[tuple[str, list[str], str]]:
+def specificity(
+    paper: Paper, rows: Sequence[str], supports: str | Sequence[str]
+) -> Iterator[tuple[str, list[str], str]]:
     """One-against-rest specificity outside what the accuracy allows, for each way of averaging."""
     sizes = [int(e.value) for e in select(paper, supports)]
     for row in rows_of(paper, rows, ("accuracy",)):
@@ -199,7 +207,12 @@ def specificity(paper: Paper, rows, supports) -> Iterator[tuple[str, list[str], 
 
 @kind
 def balanced_mcc(
-    paper: Paper, accuracy, mcc, over, classes, tolerance=None
+    paper: Paper,
+    accuracy: str,
+    mcc: str,
+    over: Sequence[str],
+    classes: int,
+    tolerance: float | None = None,
 ) -> Iterator[tuple[str, list[str], str]]:
     """MCC against accuracy on equally large classes: below the smallest or above the largest
     possible, or `tolerance` above the smallest. Impossible only where one table prints both.

@@ -4,7 +4,8 @@ the printed values that they summarise.
 Severities and the form of a kind are those of `kit.published.checks`.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -16,7 +17,13 @@ from kit.published.papers import Paper
 
 @kind
 def t_test(
-    paper: Paper, a, b, printed, means=None, summary=None, test_to_train=None
+    paper: Paper,
+    a: str | Sequence[str],
+    b: str | Sequence[str],
+    printed: str,
+    means: Sequence[str] | None = None,
+    summary: Sequence[Sequence[str]] | None = None,
+    test_to_train: float | None = None,
 ) -> Iterator[tuple[str, list[str], str]]:
     """A t statistic against the printed folds (paired, pooled, Welch, corrected) and against
     printed means and standard deviations.
@@ -36,7 +43,7 @@ def t_test(
     results = {
         name: (
             f(x, y),
-            numbers.statistic_range(lambda p, q, f=f: f(p, q).statistic, (x, y), decimals, within),
+            numbers.statistic_range(partial(_statistic, f), (x, y), decimals, within),
         )
         for name, f in tests.items()
     }
@@ -53,6 +60,10 @@ def t_test(
         f"{says(t)} is no t statistic of the printed folds, not even within their rounding: "
         f"{words}.{more}",
     )
+
+
+def _statistic(test: Callable, a: np.ndarray, b: np.ndarray) -> float:
+    return test(a, b).statistic
 
 
 def _from_summary(paper, summary, t, n):
@@ -79,7 +90,9 @@ def _columns(paper, of, printed, columns):
 
 
 @kind
-def mean(paper: Paper, of, printed, columns=None) -> Iterator[tuple[str, list[str], str]]:
+def mean(
+    paper: Paper, of: Sequence[str], printed: str, columns: Sequence[str] | None = None
+) -> Iterator[tuple[str, list[str], str]]:
     """A printed mean against the mean of the printed values."""
     for values, entries, e in _columns(paper, of, printed, columns):
         allowed = numbers.mean_range(values, entries[0].decimals)
@@ -93,7 +106,9 @@ def mean(paper: Paper, of, printed, columns=None) -> Iterator[tuple[str, list[st
 
 
 @kind
-def variance(paper: Paper, of, printed, columns=None) -> Iterator[tuple[str, list[str], str]]:
+def variance(
+    paper: Paper, of: Sequence[str], printed: str, columns: Sequence[str] | None = None
+) -> Iterator[tuple[str, list[str], str]]:
     """A printed variance against sample and population variance of the printed values, and its
     unit.
     """
@@ -128,7 +143,9 @@ def _square(unit):
 
 
 @kind
-def deviation(paper: Paper, of, printed) -> Iterator[tuple[str, list[str], str]]:
+def deviation(
+    paper: Paper, of: Sequence[str], printed: str
+) -> Iterator[tuple[str, list[str], str]]:
     """A printed standard deviation against those of the printed values."""
     for values, entries, e in _columns(paper, of, printed, None):
         ranges = [

@@ -8,6 +8,7 @@ quantities are taken over those intervals, so that nothing is called impossible 
 """
 
 import math
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import product
 from typing import NamedTuple
@@ -49,7 +50,7 @@ def half(decimals: int) -> float:
     return 0.5 * 10.0**-decimals
 
 
-def printed_range(value: float, decimals: int, units=0.5):
+def printed_range(value: float, decimals: int, units: float = 0.5) -> Range:
     """What the exact value may have been, `units` of the last digit to either side (0.5: rounded;
     1: rounded or truncated).
     """
@@ -95,7 +96,7 @@ def reach(value: float, decimals: int, n: int, scale: float = 100.0) -> tuple[st
 
 
 def common_denominators(
-    values, decimals: int, start: int, stop: int, scale: float = 100.0
+    values: Sequence[float], decimals: int, start: int, stop: int, scale: float = 100.0
 ) -> np.ndarray:
     """Every n in start..stop for which all `values` are k / n after rounding, as an int array."""
     n = np.arange(start, stop + 1)[:, None]
@@ -145,7 +146,7 @@ def reconstruct(
 
 def largest_negative_share(
     accuracy: float, sensitivity: float, specificity: float, decimals: int = 2
-):
+) -> float:
     """Largest share of negative cases at which a sensitivity printed like the accuracy goes with
     another specificity.
 
@@ -158,7 +159,7 @@ def largest_negative_share(
     return 1.0 if distance <= room else room / distance
 
 
-def harmonic_range(precision: float, recall: float, decimals: int, units=0.5):
+def harmonic_range(precision: float, recall: float, decimals: int, units: float = 0.5) -> Range:
     """Range of the F1 of one class from its printed precision and recall, each uncertain by `units`
     of the last digit (1: also truncated).
     """
@@ -168,7 +169,7 @@ def harmonic_range(precision: float, recall: float, decimals: int, units=0.5):
     return Range(*(2 * p * r / (p + r) if p + r else 0.0 for p, r in ends))
 
 
-def recall_bounds(errors, supports):
+def recall_bounds(errors: int, supports: Sequence[int]) -> Range:
     """Smallest and largest macro recall of a classifier with that many errors, for the given class
     sizes.
     """
@@ -183,7 +184,7 @@ def recall_bounds(errors, supports):
     return Range(after(sorted(supports)), after(sorted(supports, reverse=True)))
 
 
-def specificity_bounds(errors, supports):
+def specificity_bounds(errors: int, supports: Sequence[int]) -> dict[str, Range]:
     """Necessary bounds of one-against-rest specificity at that many errors.
 
     Every error is one false positive of one class, so the average loss is the number of errors over
@@ -208,7 +209,7 @@ def specificity_bounds(errors, supports):
     return {**bounds, "micro": Range(micro, micro)}
 
 
-def balanced_mcc(accuracy: float, classes: int):
+def balanced_mcc(accuracy: float, classes: int) -> Range:
     """Smallest and largest multiclass MCC at an accuracy, on equally large classes.
 
     MCC = (a - 1/K) / sqrt((1 - 1/K)(1 - sum q^2)) with q the predicted shares: smallest for
@@ -228,12 +229,12 @@ def balanced_mcc(accuracy: float, classes: int):
 # --- means, spreads, changes ----------------------------------------------------------------------
 
 
-def mean_range(values, decimals: int) -> "Range":
+def mean_range(values: Sequence[float], decimals: int) -> "Range":
     """Range of the mean of printed values."""
     return printed_range(float(np.mean(values)), decimals)
 
 
-def variance_range(values, decimals: int, ddof: int = 1) -> "Range":
+def variance_range(values: Sequence[float], decimals: int, ddof: int = 1) -> "Range":
     """Range of the variance (ddof 1: sample) of printed values: largest at a corner of the box,
     smallest with all drawn to one point.
     """
@@ -258,7 +259,12 @@ def change_range(before: float, after: float, decimals: int, relative: bool = Tr
     return Range(100 * ((after - h) / (before + h) - 1), 100 * ((after + h) / (before - h) - 1))
 
 
-def statistic_range(statistic, samples, decimals: int, means=None) -> "Range":
+def statistic_range(
+    statistic: Callable[[np.ndarray, np.ndarray], float],
+    samples: Sequence[Sequence[float]],
+    decimals: int,
+    means: Sequence[Range] | None = None,
+) -> "Range":
     """Range of a statistic of two samples over the rounding of their values.
 
     Parameters

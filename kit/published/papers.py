@@ -368,7 +368,7 @@ def _conclusions(items, notebooks, values, path):
     return tuple(found)
 
 
-def departures(paper: Paper, used: dict):
+def departures(paper: Paper, used: dict) -> list[str]:
     """What a run does otherwise than the publication states.
 
     Parameters

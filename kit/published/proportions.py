@@ -4,7 +4,7 @@ need.
 Severities and the form of a kind are those of `kit.published.checks`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from kit.evaluation import stats
 from kit.published import numbers
@@ -26,7 +26,12 @@ from kit.published.papers import Paper
 
 @kind
 def fraction(
-    paper: Paper, values, n=None, runs=1, common=True, inferred=""
+    paper: Paper,
+    values: str | Sequence[str],
+    n: int | None = None,
+    runs: int = 1,
+    common: bool = True,
+    inferred: str = "",
 ) -> Iterator[tuple[str, list[str], str]]:
     """Accuracies that are no k / n; with `runs` means over runs, so k / (n runs). `common`: look
     for an n that serves them all.
@@ -95,7 +100,9 @@ def _no_size(entries, cases):
 
 
 @kind
-def identity(paper: Paper, rows, negatives, derived=()) -> Iterator[tuple[str, list[str], str]]:
+def identity(
+    paper: Paper, rows: Sequence[str], negatives: float, derived: Sequence[str] = ()
+) -> Iterator[tuple[str, list[str], str]]:
     """Sensitivity printed like the accuracy with another specificity, which needs almost no
     negative cases.
 
@@ -129,7 +136,11 @@ def identity(paper: Paper, rows, negatives, derived=()) -> Iterator[tuple[str, l
 
 @kind
 def confusion(
-    paper: Paper, rows, joint=False, balanced=None, columns=TRIPLE
+    paper: Paper,
+    rows: Sequence[str],
+    joint: bool = False,
+    balanced: int | None = None,
+    columns: Sequence[str] = TRIPLE,
 ) -> Iterator[tuple[str, list[str], str]]:
     """Accuracy, sensitivity and specificity that no confusion matrix of n cases has; `joint`: all
     rows share the class counts.
@@ -186,7 +197,9 @@ def _matrix(c):
 
 
 @kind
-def gap(paper: Paper, rows, columns, level=1e-6) -> Iterator[tuple[str, list[str], str]]:
+def gap(
+    paper: Paper, rows: Sequence[str], columns: Sequence[str], level: float = 1e-6
+) -> Iterator[tuple[str, list[str], str]]:
     """Two parts of one data set whose accuracies differ more than random parts do (Fisher's exact
     test).
     """
@@ -213,24 +226,26 @@ def gap(paper: Paper, rows, columns, level=1e-6) -> Iterator[tuple[str, list[str
 
 
 @kind
-def significance(paper: Paper, rows, level, claimed) -> Iterator[tuple[str, list[str], str]]:
+def significance(
+    paper: Paper, rows: Sequence[str], level: str, claimed: str
+) -> Iterator[tuple[str, list[str], str]]:
     """Fisher's exact test of two error counts, and the bounds of McNemar's, against what the text
     says.
     """
     entries = [one(paper, f"{row}/accuracy") for row in rows]
-    n, level = entries[0].n, one(paper, level)
+    n, said = entries[0].n, one(paper, level)
     errors = [n - numbers.reach(e.value, e.decimals, n, scale(e))[1] for e in entries]
     p, bounds = (
         stats.fisher(errors[0], n, errors[1], n).p,
         stats.mcnemar_bounds(errors[0], errors[1], n),
     )
-    if (max(p, bounds.p_high) < level.value) == (claimed == "not significant"):
+    if (max(p, bounds.p_high) < said.value) == (claimed == "not significant"):
         yield (
             INCONSISTENT,
-            [e.id for e in entries] + [level.id],
+            [e.id for e in entries] + [said.id],
             (
                 f"{errors[0]} against {errors[1]} errors of {n}: Fisher p = {p:.4f}, exact McNemar "
                 f"p between {bounds.p_low:.4f} and {bounds.p_high:.4f}, "
-                f"while the text calls the difference {claimed} at {level.printed}."
+                f"while the text calls the difference {claimed} at {said.printed}."
             ),
         )

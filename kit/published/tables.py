@@ -4,7 +4,7 @@ or follow from one another.
 Severities and the form of a kind are those of `kit.published.checks`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 
 from kit.published import numbers
@@ -27,7 +27,7 @@ def _base(paper, value_id):
 
 
 @kind
-def same(paper: Paper, groups) -> Iterator[tuple[str, list[str], str]]:
+def same(paper: Paper, groups: Sequence[Sequence[str]]) -> Iterator[tuple[str, list[str], str]]:
     """The same quantity printed (or recorded) more than once with values that exclude each
     other.
     """
@@ -49,7 +49,10 @@ def same(paper: Paper, groups) -> Iterator[tuple[str, list[str], str]]:
 
 @kind
 def order(
-    paper: Paper, pairs, over=("",), severity=INCONSISTENT
+    paper: Paper,
+    pairs: Sequence[Sequence[str]],
+    over: Sequence[str] = ("",),
+    severity: str = INCONSISTENT,
 ) -> Iterator[tuple[str, list[str], str]]:
     """Two pairs of values that should be ordered alike but are not, beyond rounding; for each name
     that `over` puts in place of ``{}``.
@@ -69,7 +72,9 @@ def order(
 
 
 @kind
-def less(paper: Paper, pairs, claim) -> Iterator[tuple[str, list[str], str]]:
+def less(
+    paper: Paper, pairs: Sequence[Sequence[str]], claim: str
+) -> Iterator[tuple[str, list[str], str]]:
     """Pairs of which the publication says that the first value is the smaller one."""
     for pair in pairs:
         (a, ra), (b, rb) = (_base(paper, i) for i in pair)
@@ -79,7 +84,7 @@ def less(paper: Paper, pairs, claim) -> Iterator[tuple[str, list[str], str]]:
 
 @kind
 def extreme(
-    paper: Paper, value, among, claim, sense="largest"
+    paper: Paper, value: str, among: str | Sequence[str], claim: str, sense: str = "largest"
 ) -> Iterator[tuple[str, list[str], str]]:
     """A value that the publication calls the largest (or smallest) of several."""
     e, r = _base(paper, value)
@@ -99,7 +104,9 @@ def extreme(
 
 
 @kind
-def outside(paper: Paper, values, within) -> Iterator[tuple[str, list[str], str]]:
+def outside(
+    paper: Paper, values: str | Sequence[str], within: str | Sequence[str]
+) -> Iterator[tuple[str, list[str], str]]:
     """A value outside the range of values that should be alike (a hold-out result beyond every
     fold).
     """
@@ -118,7 +125,7 @@ def outside(paper: Paper, values, within) -> Iterator[tuple[str, list[str], str]
 
 
 @kind
-def sum_(paper: Paper, totals) -> Iterator[tuple[str, list[str], str]]:
+def sum_(paper: Paper, totals: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, list[str], str]]:
     """A total against its parts: `totals` maps the total's id to patterns of the parts (the total
     itself is left out).
     """
@@ -139,7 +146,7 @@ def sum_(paper: Paper, totals) -> Iterator[tuple[str, list[str], str]]:
 
 @kind
 def delta(
-    paper: Paper, rows, before, after, printed, relative=True
+    paper: Paper, rows: Sequence[str], before: str, after: str, printed: str, relative: bool = True
 ) -> Iterator[tuple[str, list[str], str]]:
     """A printed change against the two values that it is the change of; percent of the first if
     `relative`.
@@ -159,7 +166,12 @@ def delta(
 
 @kind
 def bounds(
-    paper: Paper, values, what, low=None, high=None, severity=INCONSISTENT
+    paper: Paper,
+    values: str | Sequence[str],
+    what: str,
+    low: float | str | None = None,
+    high: float | str | None = None,
+    severity: str = INCONSISTENT,
 ) -> Iterator[tuple[str, list[str], str]]:
     """Values outside stated bounds; `low` and `high` are numbers or ids of numbers, in the values'
     unit.
@@ -187,7 +199,13 @@ def _interval(ends):
 
 @kind
 def ratio(
-    paper: Paper, printed, top, bottom, factor=1.0, round_first=None, note=""
+    paper: Paper,
+    printed: str,
+    top: str,
+    bottom: str,
+    factor: float = 1.0,
+    round_first: tuple[float, int] | None = None,
+    note: str = "",
 ) -> Iterator[tuple[str, list[str], str]]:
     """A printed ratio against the two numbers behind it; `round_first` ([unit, decimals]) names a
     rounding of both that may explain it.
@@ -211,7 +229,12 @@ def ratio(
 
 @kind
 def near(
-    paper: Paper, pairs, tolerance, divide=1.0, over=("",), note=""
+    paper: Paper,
+    pairs: Sequence[str],
+    tolerance: float,
+    divide: float = 1.0,
+    over: Sequence[str] = ("",),
+    note: str = "",
 ) -> Iterator[tuple[str, list[str], str]]:
     """Printed values that differ from recorded ones (over `divide`) by more than a relative
     tolerance.
@@ -230,7 +253,9 @@ def near(
 
 
 @kind
-def matches(paper: Paper, alternatives, divide=1.0) -> Iterator[tuple[str, list[str], str]]:
+def matches(
+    paper: Paper, alternatives: Mapping[str, Sequence[tuple[str, str]]], divide: float = 1.0
+) -> Iterator[tuple[str, list[str], str]]:
     """A printed column against several exact ones, rounded or truncated: which one is it?
     `alternatives` maps a name to [[printed, exact], ...].
     """
@@ -262,7 +287,13 @@ def _prints(exact, entry, how):
 
 @kind
 def steps(
-    paper: Paper, rows, columns, length, start, step, claim=None
+    paper: Paper,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    length: int,
+    start: Sequence[float],
+    step: float,
+    claim: str | None = None,
 ) -> Iterator[tuple[str, list[str], str]]:
     """A path in several columns that moves by at most `step` a row from `start`; `claim`: the text
     says that one column moves at a time.
@@ -295,7 +326,9 @@ def steps(
 
 
 @kind
-def missing_unit(paper: Paper, value, below, units) -> Iterator[tuple[str, list[str], str]]:
+def missing_unit(
+    paper: Paper, value: str, below: str, units: Mapping[str, float]
+) -> Iterator[tuple[str, list[str], str]]:
     """A value printed without unit that is said to lie below another one: which units allow that?
     `units` maps a unit to its size in seconds.
     """

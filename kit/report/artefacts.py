@@ -13,14 +13,17 @@ that is copied out of the results folder keeps its caveat.
 
 import difflib
 import json
+from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import pandas as pd
+from matplotlib.figure import Figure
 
 from kit import files as files_module
 from kit import paths, rehearsal
 from kit.data import registry
 from kit.errors import KitError
+from kit.evaluation.stats import Interval
 from kit.published import papers
 from kit.report import cells, entries, style
 
@@ -206,7 +209,15 @@ class Artefacts:
         Every setting below the published one, e.g. "2 epochs instead of 30".
     """
 
-    def __init__(self, paper, profile, notebook, data=None, stand_in=None, reductions=()):
+    def __init__(
+        self,
+        paper: str,
+        profile: str,
+        notebook: str,
+        data: str | None = None,
+        stand_in: str | None = None,
+        reductions: Sequence[str] = (),
+    ) -> None:
         self.paper, self.profile, self.notebook = paper, profile, notebook
         self.folder = paths.results_dir() / profile / paper
         said = list(reductions)
@@ -218,7 +229,16 @@ class Artefacts:
         self._ids = papers.load(paper).values if paper in known else None
         self._merge({}, fresh=True)
 
-    def table(self, id, dataframe, note="", *, data=None, title=None, decimals=None):
+    def table(
+        self,
+        id: str,
+        dataframe: pd.DataFrame,
+        note: str = "",
+        *,
+        data: str | None = None,
+        title: str | None = None,
+        decimals: int | None = None,
+    ) -> pd.DataFrame:
         """Write ``tables/<id>.csv``, ``.md`` and ``.tex``; gives the data frame back so that a cell
         can show it.
 
@@ -263,7 +283,15 @@ class Artefacts:
         self._merge({id: {**entry, "decimals": decimals}})
         return dataframe
 
-    def figure(self, id, fig, note="", *, data=None, title=None):
+    def figure(
+        self,
+        id: str,
+        fig: Figure,
+        note: str = "",
+        *,
+        data: str | None = None,
+        title: str | None = None,
+    ) -> Figure:
         """Write ``figures/<id>.png`` (200 dpi) and ``.pdf``, close the figure, and give it back so
         that a cell can show it.
 
@@ -282,16 +310,16 @@ class Artefacts:
 
     def value(
         self,
-        value_id,
-        ours,
-        interval=None,
-        leak_free=None,
-        leak_free_interval=None,
-        n=None,
+        value_id: str,
+        ours: float | None,
+        interval: entries.Ends | None = None,
+        leak_free: float | None = None,
+        leak_free_interval: entries.Ends | None = None,
+        n: int | entries.Sample | None = None,
         *,
-        data=None,
-        exact=False,
-    ):
+        data: str | None = None,
+        exact: bool = False,
+    ) -> None:
         """Store our number beside the published one of the same id.
 
         Parameters
@@ -324,7 +352,16 @@ class Artefacts:
         entry |= {"notebook": self.notebook, **self._facts(data, exact)}
         self._store("values.json", value_id, entry, self._ids)
 
-    def evidence(self, conclusion_id, parts, *, seeds=1, groups=None, data=None, exact=False):
+    def evidence(
+        self,
+        conclusion_id: str,
+        parts: Mapping[str, Interval] | Interval,
+        *,
+        seeds: int = 1,
+        groups: int | None = None,
+        data: str | None = None,
+        exact: bool = False,
+    ) -> None:
         """Store what this run found on a conclusion of the publication.
 
         Parameters
@@ -362,22 +399,14 @@ class Artefacts:
             kept = sorted(stored, key=lambda name: (place.get(name, len(place)), name))
             files_module.write_json(path, {name: stored[name] for name in kept})
 
-    def failed(self, id, reason):
+    def failed(self, id: str, reason: object) -> None:
         """List `id` as failed because of `reason` and remove what an earlier run left of it."""
         entry = self._entry(id, None, "", None, None)
         for path in self.folder.glob(f"*/{id}.*"):
             if path.parent.name in ("tables", "figures"):
                 path.unlink()
-        self._merge(
-            {
-                id: {
-                    **entry,
-                    "status": "failed",
-                    "files": [],
-                    "reason": " ".join(str(reason).split()),
-                }
-            }
-        )
+        why = {"status": "failed", "files": [], "reason": " ".join(str(reason).split())}
+        self._merge({id: entry | why})
 
     def _lock(self):
         return files_module.FolderLock(self.folder, wait=60)

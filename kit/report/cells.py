@@ -2,13 +2,14 @@
 
 import math
 import re
+from collections.abc import Sequence
 
 import pandas as pd
 
 PAGE_ROWS = 45  # a longer LaTeX table becomes a longtable
 
 
-def shown(cell, places: int | None = None) -> str:
+def shown(cell: object, places: int | None = None) -> str:
     """A cell as a reader wants it: a float with `places` decimals (default: one to four, by size),
     a dash for no value.
     """
@@ -63,7 +64,7 @@ def flat(table: pd.DataFrame) -> pd.DataFrame:
     return plain
 
 
-def markdown_table(text: pd.DataFrame, sides) -> str:
+def markdown_table(text: pd.DataFrame, sides: Sequence[str]) -> str:
     """A table of text in Markdown; `sides` is "left" or "right" for each column."""
     piped = text.map(lambda cell: re.sub(r"\s*\n\s*", " ", cell).replace("|", "\\|"))
     return piped.to_markdown(
@@ -71,7 +72,7 @@ def markdown_table(text: pd.DataFrame, sides) -> str:
     )
 
 
-def latex_table(text: pd.DataFrame, sides, caption: str, label: str) -> str:
+def latex_table(text: pd.DataFrame, sides: Sequence[str], caption: str, label: str) -> str:
     """A table of text in LaTeX with booktabs' rules; a long one goes over several pages."""
     rows = [
         " & ".join(_latex(cell) for cell in row) + r" \\"

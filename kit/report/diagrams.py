@@ -6,8 +6,11 @@ each carries its output shape and its number of parameters, and what is frozen i
 """
 
 import textwrap
+from collections.abc import Sequence
+from typing import Any
 
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.patches import FancyBboxPatch
 
 from kit.report.style import Figure, new_figure, require, style
@@ -127,10 +130,18 @@ def _block(ax, y, row) -> None:
 
 
 def box(  # noqa: PLR0913  a place, a size and a text
-    ax, x, y, width, height, heading, lines=(), colour=STEP, dashed=False
+    ax: Axes,
+    x: float,
+    y: float,
+    width: float,
+    height: float,
+    heading: str,
+    lines: Sequence[str] = (),
+    colour: str = STEP,
+    dashed: bool = False,
 ) -> None:
     """A block whose upper left corner is (x, y), y downwards, in inches."""
-    look = {"fc": colour, "ec": "0.2", "ls": "--" if dashed else "-"}
+    look: dict[str, Any] = {"fc": colour, "ec": "0.2", "ls": "--" if dashed else "-"}
     ax.add_patch(FancyBboxPatch((x, y), width, height, "round,pad=0,rounding_size=0.06", **look))
     ax.text(
         x + width / 2, y + 0.08, heading, ha="center", va="top", fontweight="bold", fontsize=8.5
@@ -146,7 +157,7 @@ def box(  # noqa: PLR0913  a place, a size and a text
     )
 
 
-def arrow(ax, start, end, text: str = "") -> None:
+def arrow(ax: Axes, start: tuple[float, float], end: tuple[float, float], text: str = "") -> None:
     """An arrow between two points in inches, with a word beside it."""
     ax.annotate(
         "",
@@ -165,7 +176,7 @@ def arrow(ax, start, end, text: str = "") -> None:
         )
 
 
-def canvas(width: float, height: float):
+def canvas(width: float, height: float) -> tuple[Figure, Axes]:
     """An empty figure and its axes, in inches from the upper left corner."""
     fig = new_figure(width, height)
     ax = fig.add_subplot(xlim=(0, width), ylim=(height, 0))

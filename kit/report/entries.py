@@ -13,6 +13,7 @@ from kit.published import comparison
 from kit.published.schema import Published
 
 LEVEL = "all test images"
+Ends = tuple[float | None, float | None]  # low and high of an interval
 NUMBERS = ("estimate", "low", "high")
 
 
@@ -43,13 +44,18 @@ class Sample:
     seed_sd: float = 0.0
 
 
-def finite(number) -> float | None:
+def finite(number: float | None) -> float | None:
     """A finite float, or None: JSON has no NaN."""
     return None if number is None or not math.isfinite(number) else float(number)
 
 
 def value(
-    number: Published | None, ours, interval, leak_free, leak_free_interval, sample: Sample
+    number: Published | None,
+    ours: float | None,
+    interval: Ends | None,
+    leak_free: float | None,
+    leak_free_interval: Ends | None,
+    sample: Sample,
 ) -> dict:
     """The measured part of an entry of values.json.
 

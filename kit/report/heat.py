@@ -1,10 +1,26 @@
 """Matrices as coloured cells with their values: confusion matrices, maps of a search."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import seaborn
+from matplotlib.axes import Axes
+from matplotlib.collections import Collection
+from numpy.typing import ArrayLike
 
 
-def cells(ax, values, texts, names, *, limits, cmap: str = "Blues", size: float = 9, **more):
+def cells(
+    ax: Axes,
+    values: ArrayLike,
+    texts: ArrayLike,
+    names: tuple[Sequence[str], Sequence[str]],
+    *,
+    limits: tuple[float, float],
+    cmap: str = "Blues",
+    size: float = 9,
+    **more: Any,
+) -> Collection:
     """Draw a matrix by :func:`seaborn.heatmap`, row 0 on top, each cell with its text.
 
     Parameters
@@ -51,13 +67,13 @@ def cells(ax, values, texts, names, *, limits, cmap: str = "Blues", size: float 
     return ax.collections[0]
 
 
-def slant(ax) -> None:
+def slant(ax: Axes) -> None:
     """Names of the columns at an angle, their ends below the cells."""
     for label in ax.get_xticklabels():
         label.set(rotation=40, ha="right", rotation_mode="anchor")
 
 
-def texts_of(values, form: str, empty: str = "–") -> np.ndarray:
+def texts_of(values: ArrayLike, form: str, empty: str = "–") -> np.ndarray:
     """A matrix of texts: each number by a format, ``empty`` where it is NaN."""
     values = np.asarray(values, float)
     shown = [empty if np.isnan(value) else format(value, form) for value in values.ravel()]

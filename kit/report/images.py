@@ -1,6 +1,7 @@
 """Figures of images: grids, and class activation maps laid over them."""
 
 import textwrap
+from collections.abc import Sequence
 
 import matplotlib as mpl
 import numpy as np
@@ -21,7 +22,12 @@ def _show(ax, image, cmap="gray") -> None:
 
 
 @style()
-def image_grid(images, titles, cmap: str = "gray", columns: int | None = None) -> Figure:
+def image_grid(
+    images: Sequence[np.ndarray] | np.ndarray,
+    titles: Sequence[str],
+    cmap: str = "gray",
+    columns: int | None = None,
+) -> Figure:
     """Images in rows of `columns` (4 unless told), each under its title.
 
     Parameters
@@ -46,10 +52,10 @@ def image_grid(images, titles, cmap: str = "gray", columns: int | None = None) -
 
 @style()
 def heatmap_panel(
-    image,
-    maps,
+    image: np.ndarray,
+    maps: Sequence[tuple[str, np.ndarray]],
     title: str = "MRI",
-    mask=None,
+    mask: np.ndarray | None = None,
     label: str = "Grad-CAM, scaled to its maximum\n(fades out below 0.3)",
     alpha: float = 0.55,
 ) -> Figure:

@@ -310,7 +310,7 @@ def _with_index(found: pd.DataFrame, dataset: str, path) -> pd.DataFrame:
     return found.assign(
         image_id=ids,
         label=by_id["class_name"].to_numpy(),
-        group=results.groups_of(dataset, ids),
+        group=results.groups_of(dataset, by_id.index),
     )
 
 

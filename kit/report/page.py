@@ -137,7 +137,7 @@ def own_section(key: str, profile: str, expected: list[dict]) -> dict:
     }
 
 
-def paper_section(paper, profile: str, expected: list[dict]) -> dict:
+def paper_section(paper: papers.Paper, profile: str, expected: list[dict]) -> dict:
     """One publication: its artefacts, the numbers in its prose, forensic findings, slips, published
     settings and runs.
     """

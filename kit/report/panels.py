@@ -6,6 +6,7 @@ panels of a figure, points carry their names instead of a legend, and axes have 
 """
 
 import textwrap
+from collections.abc import Sequence
 
 import matplotlib as mpl
 import numpy as np
@@ -39,7 +40,7 @@ def _grid(count: int, columns: int) -> tuple[int, int]:
 
 
 @style()
-def matrix_grid(matrices: dict, classes, columns: int = 3) -> Figure:
+def matrix_grid(matrices: dict, classes: Sequence[str], columns: int = 3) -> Figure:
     """Confusion matrices side by side: title -> int (C, C), rows = true. Colour is the share of the
     true class (%), numbers are images.
     """
@@ -312,7 +313,12 @@ def _crosses(start, step, others, radius) -> bool:
 
 
 @style()
-def venn(counts: pd.DataFrame, names, totals=None, what: str = "errors") -> Figure:
+def venn(
+    counts: pd.DataFrame,
+    names: Sequence[str],
+    totals: Sequence[int] | None = None,
+    what: str = "errors",
+) -> Figure:
     """Venn diagram of three sets with the count of each region; circles are not to scale.
 
     Parameters
@@ -338,12 +344,7 @@ def venn(counts: pd.DataFrame, names, totals=None, what: str = "errors") -> Figu
     for number, (centre, place) in enumerate(
         zip(centres, ((-1.35, 1.78), (1.35, 1.78), (0, -2.1)), strict=False)
     ):
-        ax.add_patch(Circle(centre, 1.22, fc=OKABE_ITO[number], alpha=0.16, lw=0))
-        ax.add_patch(
-            Circle(
-                centre, 1.22, fill=False, ec=OKABE_ITO[number], lw=2, ls=("-", "--", "-.")[number]
-            )
-        )
+        _set_circle(ax, centre, number)
         size = (
             sum(
                 row
@@ -364,22 +365,28 @@ def venn(counts: pd.DataFrame, names, totals=None, what: str = "errors") -> Figu
     for region, row in zip(_REGIONS, counts.itertuples(), strict=False):
         stretch = {1: 1.6, 2: 2.0, 3: 1}[len(region)]
         at = np.mean([centres[k] for k in region], axis=0) * stretch
-        ax.text(at[0], at[1], str(row.images), ha="center", va="center", fontsize=13)
-        if row.distinct != row.images:
-            ax.text(
-                at[0],
-                at[1] - 0.22,
-                f"({row.distinct} distinct)",
-                ha="center",
-                va="center",
-                fontsize=7.5,
-            )
+        _region_count(ax, at, row.images, row.distinct)
     return fig
+
+
+def _set_circle(ax, centre: tuple[float, float], number: int) -> None:
+    """The circle of a set, with a colour and a line of its own."""
+    colour, line = OKABE_ITO[number], ("-", "--", "-.")[number]
+    ax.add_patch(Circle(centre, 1.22, fc=colour, alpha=0.16, lw=0))
+    ax.add_patch(Circle(centre, 1.22, fill=False, ec=colour, lw=2, ls=line))
+
+
+def _region_count(ax, at: np.ndarray, images: int, distinct: int) -> None:
+    """The number of images of a region, and of distinct ones where there are copies."""
+    ax.text(at[0], at[1], str(images), ha="center", va="center", fontsize=13)
+    if distinct != images:
+        words = f"({distinct} distinct)"
+        ax.text(at[0], at[1] - 0.22, words, ha="center", va="center", fontsize=7.5)
 
 
 @style()
 def heat_grid(
-    panels,
+    panels: Sequence[tuple[str, np.ndarray, np.ndarray | None]],
     columns: int = 3,
     label: str = "Grad-CAM, scaled to its maximum (fades out below 0.3)",
     alpha: float = 0.55,

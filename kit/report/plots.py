@@ -9,9 +9,12 @@ grids of images from `kit.report.images`, verdicts from `kit.report.verdict_plot
 reachable from here.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 from matplotlib.ticker import FixedLocator, MaxNLocator
+from numpy.typing import ArrayLike
 
 from kit.evaluation import metrics, resampling, stats
 from kit.report import heat
@@ -65,7 +68,7 @@ _PANELS = (
 
 
 @style()
-def learning_curves(histories, labels) -> Figure:
+def learning_curves(histories: Sequence[pd.DataFrame], labels: Sequence[str]) -> Figure:
     """Training and validation loss and accuracy over the epochs, one line a fold (Graphics 1 and 2
     of the Br35H paper).
 
@@ -119,7 +122,9 @@ def _curve(ax, x, y, number: int, label: str) -> None:
 
 
 @style()
-def roc_curves(panels, positive: int = 1, by_group: bool = True) -> Figure:
+def roc_curves(
+    panels: Sequence[tuple[str, pd.DataFrame]], positive: int = 1, by_group: bool = True
+) -> Figure:
     """ROC curves side by side with AUC, its 95 % bootstrap interval and the point of threshold 0.5
     (Graphic 3 of the Br35H paper).
 
@@ -249,20 +254,7 @@ def metric_bars(
             number=number,
             label=str(model),
         )
-        for place, value, top in zip(
-            x, values[number], np.fmax(values[number], high[number]), strict=True
-        ):
-            if np.isfinite(value):
-                ax.annotate(
-                    f"{value:.{decimals}f}",
-                    (place, top),
-                    (0, 3),
-                    textcoords="offset points",
-                    ha="center",
-                    va="bottom",
-                    fontsize=7 if crowded else 8,
-                    rotation=90 if crowded else 0,
-                )
+        _value_labels(ax, x, values[number], high[number], decimals, crowded)
     cut = f"; axis starts at {start:g}" if start else ""
     room = (upper - start) * (0.17 if crowded else 0.09)
     ax.set(
@@ -276,19 +268,40 @@ def metric_bars(
     )
     ax.grid(axis="y")
     if start:
-        ax.plot(
-            [0, 0],
-            [0.03, 0.055],
-            transform=ax.transAxes,
-            marker=[(-1, -0.5), (1, 0.5)],
-            ms=9,
-            mec="k",
-            mew=1,
-            ls="none",
-            clip_on=False,
-        )
+        _cut_mark(ax)
     legend_above(fig, *ax.get_legend_handles_labels())
     return fig
+
+
+def _value_labels(ax, x, values, high, decimals: int, crowded: bool) -> None:
+    """The values above the bars of one model and their intervals; turned where bars are many."""
+    for place, value, top in zip(x, values, np.fmax(values, high), strict=True):
+        if np.isfinite(value):
+            ax.annotate(
+                f"{value:.{decimals}f}",
+                (place, top),
+                (0, 3),
+                textcoords="offset points",
+                ha="center",
+                va="bottom",
+                fontsize=7 if crowded else 8,
+                rotation=90 if crowded else 0,
+            )
+
+
+def _cut_mark(ax) -> None:
+    """Two strokes on the vertical axis that does not start at zero."""
+    ax.plot(
+        [0, 0],
+        [0.03, 0.055],
+        transform=ax.transAxes,
+        marker=[(-1, -0.5), (1, 0.5)],
+        ms=9,
+        mec="k",
+        mew=1,
+        ls="none",
+        clip_on=False,
+    )
 
 
 def _bars(  # noqa: PLR0913  what one call of Axes.bar and one of errorbar need
@@ -320,7 +333,9 @@ def _readable(name: str) -> str:
 
 
 @style()
-def confusion_matrix(matrix, names, normalise: bool = False, title: str = "") -> Figure:
+def confusion_matrix(
+    matrix: ArrayLike, names: Sequence[str], normalise: bool = False, title: str = ""
+) -> Figure:
     """Confusion matrix, rows = true; with `normalise`, colour and first number are percent of the
     true class and the count stands below.
 
@@ -372,7 +387,7 @@ def _cell_texts(matrix, shown, normalise) -> np.ndarray:
 
 
 @style()
-def reliability(calibration, title: str = "") -> Figure:
+def reliability(calibration: metrics.Calibration | pd.DataFrame, title: str = "") -> Figure:
     """Observed frequency against score with Wilson intervals, above the number of images a bin.
 
     Parameters
@@ -380,7 +395,7 @@ def reliability(calibration, title: str = "") -> Figure:
     calibration : kit.evaluation.metrics.Calibration, or its table of bins
     title : str
     """
-    bins = getattr(calibration, "bins", calibration)
+    bins = calibration.bins if isinstance(calibration, metrics.Calibration) else calibration
     require(len(bins), "A reliability diagram needs at least one bin.")
     fig = new_figure(4.0, 4.6)
     ax, below = fig.subplots(2, 1, sharex=True, height_ratios=(3, 1))
@@ -404,7 +419,7 @@ def reliability(calibration, title: str = "") -> Figure:
         capsize=3,
         label="observed, 95 % interval",
     )
-    if hasattr(calibration, "ece"):
+    if isinstance(calibration, metrics.Calibration):
         ax.text(
             0.98,
             0.04,
@@ -422,7 +437,7 @@ def reliability(calibration, title: str = "") -> Figure:
 
 
 @style()
-def group_sizes(groups, title: str = "") -> Figure:
+def group_sizes(groups: ArrayLike, title: str = "") -> Figure:
     """How many duplicate groups have how many images; `groups` holds one group id an image. The
     vertical axis is logarithmic.
     """

@@ -6,6 +6,7 @@ intervals count copies as independent images. The predictions say which images a
 other; a stored share is recognised among them by its value and its number of images.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +131,7 @@ class Evidence:
         ``results/<profile>/<paper>``.
     """
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
         values = files.read_json(folder / "values.json", default={}).values()
         measured = [entry for entry in values if entry.get("data")]
@@ -139,7 +140,14 @@ class Evidence:
             for name in FACTS:
                 self._facts[name] = self._facts[name] or entry.get(name)
 
-    def evidence(self, conclusion_id, parts, *, seeds=1, groups=None) -> None:
+    def evidence(
+        self,
+        conclusion_id: str,
+        parts: Mapping[str, Interval] | Interval,
+        *,
+        seeds: int = 1,
+        groups: int | None = None,
+    ) -> None:
         """As :meth:`kit.report.artefacts.Artefacts.evidence`."""
         path = self.folder / "evidence.json"
         entry = entries.evidence(parts, seeds, groups, self._facts)

@@ -6,6 +6,7 @@ training images; every number here has a 95 % interval (Wilson for proportions, 
 duplicate groups for AUC) and its value on the leak-free part. All metrics are in percent.
 """
 
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -19,7 +20,7 @@ from kit.report import entries
 BINARY = ("accuracy", "sensitivity", "specificity", "auc")
 
 
-def leak_free(predictions: pd.DataFrame, name: str, train_ids) -> pd.DataFrame:
+def leak_free(predictions: pd.DataFrame, name: str, train_ids: Iterable[str]) -> pd.DataFrame:
     """The rows of `predictions` whose image has no twin among `train_ids`; `name` is the
     registered data set.
     """
@@ -29,7 +30,7 @@ def leak_free(predictions: pd.DataFrame, name: str, train_ids) -> pd.DataFrame:
     return predictions[keep].reset_index(drop=True)
 
 
-def groups_of(name: str, ids) -> np.ndarray:
+def groups_of(name: str, ids: Iterable[str]) -> np.ndarray:
     """Duplicate group of every image id of a registered data set, int64."""
     return duplicates.group_of(duplicates.groups(name), ids)
 
@@ -90,7 +91,7 @@ def rate_interval(
     return replace(resampling.bootstrap(predictions, rate, resamples), n=len(predictions))
 
 
-def binary_table(results: dict, name: str, chosen=BINARY) -> pd.DataFrame:
+def binary_table(results: dict, name: str, chosen: Sequence[str] = BINARY) -> pd.DataFrame:
     """Metrics of several results, on all images and on the leak-free ones.
 
     Parameters
@@ -150,7 +151,7 @@ def columns(found: stats.Interval | None, prefix: str) -> dict:
     )
 
 
-def ends(line, prefix: str = "", decimals: int = 3) -> str:
+def ends(line: pd.Series | Mapping[str, float], prefix: str = "", decimals: int = 3) -> str:
     """An interval of a long table's row as text, "–" where it is undefined."""
     return (
         f"{line[prefix + 'low']:.{decimals}f} to {line[prefix + 'high']:.{decimals}f}"
@@ -195,7 +196,7 @@ def _count(row, name: str) -> int | None:
     return None if found is None or not np.isfinite(found) else int(found)
 
 
-def seed_spread(a, b) -> dict:
+def seed_spread(a: np.ndarray, b: np.ndarray) -> dict:
     """What a difference of two methods is worth that were run with the same seeds: 95 % t interval
     over seeds, noise of a seed, answer.
 

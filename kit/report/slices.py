@@ -87,8 +87,8 @@ def _central(axes, volume, named: bool) -> None:
 
 @style()
 def montage(
-    volume,
-    heat=None,
+    volume: np.ndarray,
+    heat: np.ndarray | None = None,
     title: str = "",
     count: int = 7,
     axis: int = 0,
@@ -130,7 +130,7 @@ def montage(
         for layer in range(layers):
             ax = axes[number // columns * layers + layer, number % columns]
             ax.imshow(volume.take(place, axis), cmap="gray", vmin=0, vmax=1)
-            if layer:
+            if layer and heat is not None:
                 values = heat.take(place, axis)
                 ax.imshow(
                     values,

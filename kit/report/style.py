@@ -8,12 +8,15 @@ style, marker or hatch too.
 import contextlib
 import io
 import textwrap
-from typing import Literal
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal, cast
 
 import matplotlib.figure
 import matplotlib.style
 from cycler import cycler
+from matplotlib.artist import Artist
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.layout_engine import LayoutEngine
 
 from kit.errors import KitError
 
@@ -74,7 +77,7 @@ class Figure(matplotlib.figure.Figure):
 
 
 @contextlib.contextmanager
-def style():
+def style() -> Iterator[None]:
     """The house style, whatever the caller's rcParams are; also usable as a decorator."""
     with matplotlib.style.context(["default", _STYLE]):
         yield
@@ -93,13 +96,15 @@ def new_figure(
     return fig
 
 
-def require(condition, sentence: str) -> None:
+def require(condition: object, sentence: str) -> None:
     """Raise `NothingToPlot` with `sentence` unless `condition` holds."""
     if not condition:
         raise NothingToPlot(sentence)
 
 
-def legend_above(fig, handles, labels) -> None:
+def legend_above(
+    fig: matplotlib.figure.Figure, handles: Sequence[Artist], labels: Sequence[str]
+) -> None:
     """One legend above all panels, in one row, or two where there are more than five entries."""
     fig.legend(
         handles,
@@ -116,7 +121,7 @@ def letter(number: int, many: bool) -> str:
 
 
 @style()
-def note(fig, text: str):
+def note(fig: matplotlib.figure.Figure, text: str) -> matplotlib.figure.Figure:
     """Put a small footer under a figure, enlarging it by what the footer needs, and return the
     figure.
 
@@ -127,7 +132,10 @@ def note(fig, text: str):
     lines = textwrap.wrap(text, max(30, int(width * 17)))
     strip = 0.14 * len(lines) + 0.1
     fig.set_size_inches(width, height + strip)
-    fig.get_layout_engine().set(rect=(0, strip / (height + strip), 1, height / (height + strip)))
+    if fig.get_layout_engine() is None:
+        fig.set_layout_engine("constrained")
+    room: Any = {"rect": (0, strip / (height + strip), 1, height / (height + strip))}
+    cast(LayoutEngine, fig.get_layout_engine()).set(**room)
     fig.text(
         0.02,
         0.04 / (height + strip),

@@ -11,8 +11,10 @@ not look like the training data (:mod:`kit.serving.familiarity`).
 
 import os
 import time
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -24,6 +26,10 @@ from kit.errors import KitError
 from kit.explain import gradcam
 from kit.models import saved, weights
 from kit.serving import familiarity, uploads
+from kit.serving.info import ModelInfo
+
+if TYPE_CHECKING:
+    import keras
 
 DISCLAIMER = (
     "Research use only. Not for diagnosis: this is no medical device, and no finding may "
@@ -31,16 +37,7 @@ DISCLAIMER = (
 )
 PROFILES = ("paper", "cpu", "reference", "quick", "smoke")
 MODEL, CARD, STATISTICS = "model.keras", "model.json", "familiarity.npz"
-NEEDED = (
-    "backbone",
-    "title",
-    "classes",
-    "display",
-    "preprocess",
-    "gradcam_layer",
-    "profile",
-    "data",
-)
+NEEDED = tuple(n for n in ModelInfo.__annotations__ if n in ModelInfo.__required_keys__)
 MOST_FILES = 200
 
 
@@ -110,7 +107,7 @@ class Prediction:
         return gradcam.overlay(self.image.mean(axis=2).astype(np.uint8), self.heat, alpha)
 
 
-def find_model(results_dir=None) -> Path:
+def find_model(results_dir: Path | str | None = None) -> Path:
     """Folder of the model that the application uses.
 
     ``KIT_MODEL`` names it, if set. Otherwise the profiles are looked through in the order paper,
@@ -148,7 +145,12 @@ def _usable(folder: Path) -> bool:
     return (folder / MODEL).is_file() and (folder / CARD).is_file()
 
 
-def save_model(folder, model, info: dict, statistics: familiarity.Statistics | None = None) -> Path:
+def save_model(
+    folder: Path | str,
+    model: "keras.Model",
+    info: ModelInfo,
+    statistics: familiarity.Statistics | None = None,
+) -> Path:
     """Write the model folder that the application reads: ``model.keras``, ``familiarity.npz`` and,
     last, ``model.json``.
 
@@ -159,11 +161,8 @@ def save_model(folder, model, info: dict, statistics: familiarity.Statistics | N
     model : keras.Model
         Flat functional model, input float32 (N, S, S, 3) in [0, 1], output softmax probabilities.
         Its last layer's input has to be a vector.
-    info : dict
-        At least backbone, title, classes, display, preprocess {size, mode, jpeg_round_trip,
-        upsample}, gradcam_layer, profile, data. For the model card also stages, data_fingerprint,
-        stand_in, reductions, run, metrics {test, leak_free: {accuracy, macro_f1 (0..1), n,
-        interval}}, code, trained.
+    info : kit.serving.info.ModelInfo
+        Its metrics are of "test" and "leak_free".
     statistics : kit.serving.familiarity.Statistics, optional
         Of the training images; without them no image is warned about, and the application says so.
 
@@ -186,7 +185,12 @@ def save_model(folder, model, info: dict, statistics: familiarity.Statistics | N
 
 
 def familiarity_statistics(
-    model, info: dict, train_files, held_out_files, quantile: float = 0.99, batch: int = 64
+    model: "keras.Model",
+    info: ModelInfo,
+    train_files: Sequence[preprocess.Source],
+    held_out_files: Sequence[preprocess.Source],
+    quantile: float = 0.99,
+    batch: int = 64,
 ) -> familiarity.Statistics:
     """Statistics of the training images for the warning "does not look like the training data".
 
@@ -223,7 +227,7 @@ def _looks_and_features(classifier, files, batch: int) -> tuple[np.ndarray, np.n
     )
 
 
-def _check_info(model, info: dict) -> None:
+def _check_info(model, info: ModelInfo) -> None:
     missing = [key for key in NEEDED if key not in info]
     if missing:
         raise BadModelInfo(
@@ -244,7 +248,7 @@ def _check_info(model, info: dict) -> None:
     gradcam.find_layer(model, info["gradcam_layer"])
 
 
-_LOADED = {}  # the classifier loaded last: loading and its first call take seconds
+_LOADED: dict[str, Any] = {}  # the classifier loaded last: loading and its first call take seconds
 
 
 class Classifier:
@@ -253,7 +257,7 @@ class Classifier:
     Parameters
     ----------
     model : keras.Model
-    info : dict
+    info : kit.serving.info.ModelInfo
         Content of ``model.json``.
     statistics : kit.serving.familiarity.Statistics or None
     folder : Path or None
@@ -261,17 +265,17 @@ class Classifier:
 
     def __init__(
         self,
-        model,
-        info: dict,
+        model: "keras.Model",
+        info: ModelInfo,
         statistics: familiarity.Statistics | None = None,
         folder: Path | None = None,
-    ):
+    ) -> None:
         self.model, self.info, self.statistics, self.folder = model, info, statistics, folder
         self.classes, self.display = tuple(info["classes"]), tuple(info["display"])
         self.call = compiled(model)
 
     @classmethod
-    def load(cls, folder=None) -> "Classifier":
+    def load(cls, folder: Path | str | None = None) -> "Classifier":
         """Load a model folder (default: :func:`find_model`) and run it once, so that the first
         upload does not wait for the compiler.
 
@@ -303,18 +307,23 @@ class Classifier:
         classifier.call(np.zeros((1, size, size, 3), np.float32))
         return classifier
 
-    def prepare(self, pixels) -> preprocess.Prepared:
+    def prepare(self, pixels: preprocess.Source) -> preprocess.Prepared:
         """The training preprocessing, from a file, its content or BGR pixels."""
         return preprocess.cad(pixels, **self.info["preprocess"])
 
-    def scores(self, images) -> tuple[np.ndarray, np.ndarray]:
+    def scores(self, images: np.ndarray | Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """Probabilities (N, classes) and features before the classifier (N, d) of prepared images,
         uint8 (N, S, S, 3).
         """
         probabilities, features = self.call(np.asarray(images, np.float32) / 255)
         return probabilities.numpy(), features.numpy()
 
-    def classify(self, picture, name: str = "", heat: bool = True) -> Prediction:
+    def classify(
+        self,
+        picture: uploads.Upload | preprocess.Source,
+        name: str = "",
+        heat: bool = True,
+    ) -> Prediction:
         """Classify one image.
 
         Parameters
@@ -357,14 +366,16 @@ class Classifier:
             seconds=seconds,
         )
 
-    def explain(self, image, target: int) -> np.ndarray:
+    def explain(self, image: np.ndarray, target: int) -> np.ndarray:
         """Grad-CAM of class `target` for one prepared image: float32 (S, S) in [0, 1]."""
         images = np.asarray(image, np.float32)[None] / 255
         return gradcam.gradcam(
             self.model, images, layer=self.info["gradcam_layer"], target=target, upsample=True
         )[0]
 
-    def classify_many(self, files, progress=None) -> pd.DataFrame:
+    def classify_many(
+        self, files: Iterable[tuple[str, bytes]], progress: Callable[[float], object] | None = None
+    ) -> pd.DataFrame:
         """Classify many uploads; a file that cannot be used gets its sentence, and the others go
         on.
 
@@ -426,7 +437,7 @@ class Classifier:
         }
 
 
-def compiled(model):
+def compiled(model: "keras.Model") -> Callable:
     """The model as one compiled call: float32 (N, S, S, 3) -> probabilities (N, classes), features
     before the last layer (N, d).
     """
@@ -450,7 +461,7 @@ def _stamp(folder: Path) -> list:
     ]
 
 
-def _check_files(folder: Path, info: dict) -> None:
+def _check_files(folder: Path, info: ModelInfo) -> None:
     missing = [key for key in NEEDED if key not in info]
     if missing:
         raise DamagedModel(
@@ -473,19 +484,3 @@ def _load(path: Path):
             f"{path} cannot be loaded ({str(error).splitlines()[0]}); make the model again with "
             "`bash run_all.sh --only 20 --fresh`."
         ) from error
-
-
-def csv(table: pd.DataFrame) -> bytes:
-    """The table of a batch as UTF-8 CSV; text that a spreadsheet would take for a formula is put
-    behind an apostrophe.
-    """
-    safe = table.copy()
-    for column in safe.columns[[not pd.api.types.is_numeric_dtype(kind) for kind in safe.dtypes]]:
-        safe[column] = safe[column].map(
-            lambda value: (
-                f"'{value}"
-                if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r"))
-                else value
-            )
-        )
-    return safe.to_csv(index=False, lineterminator="\n").encode("utf-8")

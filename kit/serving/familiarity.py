@@ -22,6 +22,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from numpy.typing import ArrayLike
 
 from kit import files
 from kit.errors import KitError
@@ -43,7 +44,7 @@ class TooFewImages(KitError):
     """There are not enough images to take statistics of."""
 
 
-def measures(pixels) -> np.ndarray:
+def measures(pixels: np.ndarray) -> np.ndarray:
     """Colour and look of a picture: float64 (8,), grey levels 0..255 except where noted.
 
     Parameters
@@ -104,7 +105,7 @@ class Statistics:
     limits: np.ndarray
     facts: np.ndarray
 
-    def distances(self, looks, features) -> np.ndarray:
+    def distances(self, looks: ArrayLike, features: ArrayLike) -> np.ndarray:
         """Colour, look and feature distance of images: float64 (N, 3); `looks` are rows of
         :func:`measures` (N, 8), `features` (N, d).
         """
@@ -125,7 +126,7 @@ class Statistics:
     def _feature(self, features):
         return _nearest(1 - _unit(features) @ self.features.astype(np.float32).T)
 
-    def strange(self, pixels, image, features) -> str:
+    def strange(self, pixels: np.ndarray, image: np.ndarray, features: np.ndarray) -> str:
         """Why one image does not look like the training data; empty if it does.
 
         Parameters
@@ -159,7 +160,7 @@ class Statistics:
             "neighbours": NEIGHBOURS,
         }
 
-    def save(self, path) -> None:
+    def save(self, path: Path | str) -> None:
         """Write a compressed npz file, atomically."""
         with files.atomic_write(path) as temporary:
             np.savez_compressed(temporary, **vars(self))
@@ -172,7 +173,12 @@ class Statistics:
 
 
 def statistics(
-    looks, features, held_looks, held_features, quantile: float = 0.99, seed: int = 0
+    looks: ArrayLike,
+    features: ArrayLike,
+    held_looks: ArrayLike,
+    held_features: ArrayLike,
+    quantile: float = 0.99,
+    seed: int = 0,
 ) -> Statistics:
     """Take statistics of training images and set the limits by held-out ones.
 

@@ -15,12 +15,16 @@ import sys
 import tempfile
 import time
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from kit import paths
 from kit.errors import KitError
 from kit.serving import text as serving_text
+
+if TYPE_CHECKING:
+    from selenium.webdriver import Chrome
 
 SCRIPT = paths.ROOT / "kit" / "app.py"
 BROWSERS, DRIVERS = ("chromium", "chromium-browser", "google-chrome"), ("chromedriver",)
@@ -55,7 +59,7 @@ class Pictures(NamedTuple):
     reason: str = ""
 
 
-def take(model_folder, image_path, folder) -> Pictures:
+def take(model_folder: Path | str, image_path: Path | str, folder: Path | str) -> Pictures:
     """Start the application, walk through its pages, predict one image, and save a picture of each
     screen.
 
@@ -110,7 +114,7 @@ def missing() -> str:
 
 
 @contextlib.contextmanager
-def server(model_folder=None, **environment):
+def server(model_folder: Path | str | None = None, **environment: str) -> Iterator[str]:
     """The application on a free port of this machine: gives its address, and ends it afterwards.
 
     Parameters
@@ -162,7 +166,7 @@ def _wait_until_up(process, address: str, log) -> None:
 
 
 @contextlib.contextmanager
-def browser():
+def browser() -> Iterator["Chrome"]:
     """A headless Chromium with a profile of its own, which is deleted afterwards."""
     from selenium import webdriver
     from selenium.webdriver.chrome.service import Service
@@ -182,7 +186,7 @@ def browser():
             driver.quit()
 
 
-def text(driver, where: str = MAIN) -> str:
+def text(driver: "Chrome", where: str = MAIN) -> str:
     """What the page says, without the sidebar, or only in what the CSS selector `where` finds
     first.
     """
@@ -199,7 +203,7 @@ def _idle(driver) -> bool:
     )
 
 
-def wait_for(driver, words: str, where: str = MAIN) -> None:
+def wait_for(driver: "Chrome", words: str, where: str = MAIN) -> None:
     """Wait until the page says `words` and has settled; `where` is the CSS selector of the part to
     look in.
 
@@ -217,7 +221,7 @@ def wait_for(driver, words: str, where: str = MAIN) -> None:
         time.sleep(0.1)
 
 
-def go_to(driver, page: str) -> None:
+def go_to(driver: "Chrome", page: str) -> None:
     """Choose a page in the sidebar's box and wait for its heading."""
     wait_for(driver, "Research use only")
     box = driver.find_element("css selector", "[data-testid=stSidebar] [data-testid=stSelectbox]")
@@ -245,7 +249,7 @@ def go_to(driver, page: str) -> None:
     wait_for(driver, heading, "[data-testid=stMain] h2")
 
 
-def upload(driver, path, number: int = 0) -> None:
+def upload(driver: "Chrome", path: Path | str, number: int = 0) -> None:
     """Give a file to the page's uploader `number`."""
     deadline = time.monotonic() + PATIENCE
     while (
@@ -265,7 +269,7 @@ def upload(driver, path, number: int = 0) -> None:
     found[number].send_keys(str(Path(path).resolve()))
 
 
-def press(driver, label: str) -> None:
+def press(driver: "Chrome", label: str) -> None:
     """Press the button `label` as soon as it is there."""
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
@@ -282,7 +286,7 @@ def press(driver, label: str) -> None:
     )
 
 
-def picture(driver, path: Path) -> Path:
+def picture(driver: "Chrome", path: Path) -> Path:
     """Save the whole page, as high as its content, as PNG."""
     driver.set_window_size(WIDTH, HEIGHT)
     height = (
@@ -301,7 +305,7 @@ def picture(driver, path: Path) -> Path:
     return path
 
 
-def contents(model_folder, image_path) -> dict:
+def contents(model_folder: Path | str, image_path: Path | str) -> dict:
     """What the pages say when the application runs without a browser: page, or "Result" -> lines of
     text. The prediction is a real one.
 

@@ -11,6 +11,7 @@ import pandas as pd
 
 from kit.data import registry
 from kit.errors import KitError
+from kit.serving.info import Measured, ModelInfo
 
 TITLE = "Brain tumour recognition in MR slices"
 SIDEBAR = "Detection System Dashboard"
@@ -78,7 +79,7 @@ UNKNOWN = (
 )
 
 
-def plain(text) -> str:
+def plain(text: object) -> str:
     """Foreign text (file names, header fields) as it is, with nothing that Markdown or HTML would
     act on.
     """
@@ -89,7 +90,7 @@ def plain(text) -> str:
     )
 
 
-def model_card(info: dict) -> str:
+def model_card(info: ModelInfo) -> str:
     """The model in Markdown: what it is, what it was trained on, how it did, and what is
     reduced.
     """
@@ -125,7 +126,7 @@ def model_card(info: dict) -> str:
     return "\n".join(lines)
 
 
-def _score(label: str, metrics: dict | None) -> str:
+def _score(label: str, metrics: Measured | None) -> str:
     if not metrics or metrics.get("accuracy") is None:
         return f"- {label}: not measured."
     low, high = metrics.get("interval") or (None, None)
@@ -144,7 +145,7 @@ def _score(label: str, metrics: dict | None) -> str:
     )
 
 
-def data_card(info: dict) -> str:
+def data_card(info: ModelInfo) -> str:
     """The training data of the model in Markdown, from the registry."""
     name = info["data"]
     try:
@@ -172,3 +173,19 @@ def data_card(info: dict) -> str:
         else []
     )
     return "\n".join(lines)
+
+
+def csv(table: pd.DataFrame) -> bytes:
+    """The table of a batch as UTF-8 CSV; text that a spreadsheet would take for a formula is put
+    behind an apostrophe.
+    """
+    safe = table.copy()
+    for column in safe.columns[[not pd.api.types.is_numeric_dtype(kind) for kind in safe.dtypes]]:
+        safe[column] = safe[column].map(
+            lambda value: (
+                f"'{value}"
+                if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r"))
+                else value
+            )
+        )
+    return safe.to_csv(index=False, lineterminator="\n").encode("utf-8")

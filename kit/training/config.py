@@ -88,7 +88,7 @@ class TrainConfig:
     recalibrate_batchnorm: bool = False
     graph: bool = True
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("epochs", "batch_size"):
             if getattr(self, name) < 1:
                 raise BadConfig(f"{name} is {getattr(self, name)}; it must be 1 or more.")
@@ -109,6 +109,6 @@ class TrainConfig:
                 asdict(batches.AUGMENTERS[self.augmenter].of(self.augmentation)),
             )
 
-    def __str__(self):
+    def __str__(self) -> str:
         width = max(len(f.name) for f in fields(self))
         return "\n".join(f"{f.name:<{width}}  {getattr(self, f.name)}" for f in fields(self))

@@ -3,12 +3,23 @@
 import json
 import sys
 import time
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from kit import compat, files
-from kit.training.config import BadConfig, Diverged
+from kit.record import Run
+from kit.training.config import BadConfig, Diverged, TrainConfig
+
+if TYPE_CHECKING:
+    import keras
+
+
+def _numbered(variables: Iterable["keras.Variable"]) -> dict[str, Any]:
+    """Arrays of a state file: "v0", "v1" ... -> value."""
+    return {f"v{number}": np.asarray(variable) for number, variable in enumerate(variables)}
 
 
 class EpochKeeper:
@@ -27,11 +38,12 @@ class EpochKeeper:
     config : TrainConfig
     """
 
-    def __init__(self, run, config):
+    def __init__(self, run: Run, config: TrainConfig) -> None:
         self.file, self.run, self.config = run.folder / "state.npz", run, config
-        self.first_epoch, self.rows = 0, []
+        self.first_epoch = 0
+        self.rows: list[dict] = []
 
-    def restore(self, model) -> None:
+    def restore(self, model: "keras.Model") -> None:
         """Put the last finished epoch's weights, optimizer state and history back, if there
         is one.
         """
@@ -56,7 +68,7 @@ class EpochKeeper:
     def _variables(model) -> list:
         return [*model.weights, *model.optimizer.variables]
 
-    def keep(self, model, logs: dict, seconds: float) -> None:
+    def keep(self, model: "keras.Model", logs: dict, seconds: float) -> None:
         """Append an epoch to the history and write the state."""
         self.rows.append(
             {
@@ -76,14 +88,11 @@ class EpochKeeper:
             )
         if self.config.keep_best and self.best_epoch() == len(self.rows) < self.config.epochs:
             with files.atomic_write(self._best_file()) as temporary:
-                np.savez(temporary, **{f"v{n}": np.asarray(v) for n, v in enumerate(model.weights)})
+                np.savez(temporary, **_numbered(model.weights))
         if len(self.rows) < self.config.epochs:
             with files.atomic_write(self.file) as temporary:
-                np.savez(
-                    temporary,
-                    history=json.dumps(self.rows),
-                    **{f"v{n}": np.asarray(v) for n, v in enumerate(self._variables(model))},
-                )
+                history = json.dumps(self.rows)
+                np.savez(temporary, history=history, **_numbered(self._variables(model)))
             if self.config.keep_best:
                 self._remove_best(but=self._best_file())
         files.write_csv(self.run.folder / "history.csv", pd.DataFrame(self.rows))
@@ -96,7 +105,7 @@ class EpochKeeper:
         found = sign * np.array([row.get(self.config.best_by, np.nan) for row in self.rows])
         return int(np.argmin(np.where(np.isnan(found), np.inf, found))) + 1
 
-    def restore_best(self, model) -> None:
+    def restore_best(self, model: "keras.Model") -> None:
         """Put the best epoch's weights into the model."""
         try:
             with np.load(self._best_file()) as state:
@@ -132,7 +141,7 @@ class EpochKeeper:
             f"{last['seconds']:.1f} s"
         )
 
-    def callback(self):
+    def callback(self) -> "keras.callbacks.Callback":
         """This keeper as a Keras callback."""
         import keras
 

@@ -13,6 +13,8 @@ A search picks the loss by a gene, so :func:`selected` takes it as an integer te
 step serves all five.
 """
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -48,7 +50,7 @@ def index(name: str) -> int:
     return NAMES.index(spelled)
 
 
-def cross_entropy(targets, logits) -> tf.Tensor:
+def cross_entropy(targets: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
     """Cross-entropy of the softmax.
 
     Parameters
@@ -71,7 +73,7 @@ def cross_entropy(targets, logits) -> tf.Tensor:
     return tf.nn.softmax_cross_entropy_with_logits(targets, logits)
 
 
-def label_smoothing(targets, logits, alpha: float = ALPHA) -> tf.Tensor:
+def label_smoothing(targets: tf.Tensor, logits: tf.Tensor, alpha: float = ALPHA) -> tf.Tensor:
     """Cross-entropy against (1 - `alpha`) targets + `alpha` / K, divided by 1 - `alpha` as in the
     released code; see :func:`cross_entropy`.
     """
@@ -80,7 +82,9 @@ def label_smoothing(targets, logits, alpha: float = ALPHA) -> tf.Tensor:
     return tf.nn.softmax_cross_entropy_with_logits(smooth, logits) / (1 - alpha)
 
 
-def logit_penalty(targets, logits, beta: float = BETA, compat: bool = False) -> tf.Tensor:
+def logit_penalty(
+    targets: tf.Tensor, logits: tf.Tensor, beta: float = BETA, compat: bool = False
+) -> tf.Tensor:
     """Cross-entropy + `beta` times the squared norm of the sample's logits; see
     :func:`cross_entropy`.
 
@@ -96,7 +100,7 @@ def logit_penalty(targets, logits, beta: float = BETA, compat: bool = False) -> 
     return cross_entropy(targets, logits) + beta * squares
 
 
-def logit_normalization(targets, logits, tau: float = TAU) -> tf.Tensor:
+def logit_normalization(targets: tf.Tensor, logits: tf.Tensor, tau: float = TAU) -> tf.Tensor:
     """Cross-entropy of logits / (`tau` * norm of the sample's logits), which lie in [-1 / tau, 1 /
     tau]; see :func:`cross_entropy`.
 
@@ -113,7 +117,7 @@ def logit_normalization(targets, logits, tau: float = TAU) -> tf.Tensor:
     return cross_entropy(targets, scaled / (tau * norm))
 
 
-def sigmoid_cross_entropy(targets, logits) -> tf.Tensor:
+def sigmoid_cross_entropy(targets: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
     """Sum over the classes of the binary cross-entropies (not their mean: K times Keras'); see
     :func:`cross_entropy`.
     """
@@ -130,7 +134,12 @@ FUNCTIONS = dict(
 )
 
 
-def selected(number, targets, logits, compat: bool = False) -> tf.Tensor:
+def selected(
+    number: int | tf.Tensor | tf.Variable,
+    targets: tf.Tensor,
+    logits: tf.Tensor,
+    compat: bool = False,
+) -> tf.Tensor:
     """The loss whose place in `NAMES` is `number`, chosen while the graph runs; only that loss is
     computed and differentiated.
 
@@ -207,18 +216,18 @@ class ThesisLoss(keras.losses.Loss):
         self,
         loss: str,
         compat: bool = False,
-        reduction="sum_over_batch_size",
-        name=None,
-        dtype=None,
-    ):
+        reduction: str | None = "sum_over_batch_size",
+        name: str | None = None,
+        dtype: str | keras.DTypePolicy | None = None,
+    ) -> None:
         self.loss, self.compat = NAMES[index(loss)], bool(compat)
         super().__init__(name=name or self.loss, reduction=reduction, dtype=dtype)
 
-    def call(self, y_true, y_pred):
+    def call(self, y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
         """Losses (N,) of targets and logits (N, K)."""
         return _named(self.loss, y_true, y_pred, self.compat)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """What the loss is made again from."""
         return {**super().get_config(), "loss": self.loss, "compat": self.compat}
 

@@ -13,13 +13,15 @@ Rprop, which takes no weight decay in PyTorch, gets the penalty's gradient like 
 """
 
 import math
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
 
 from kit.errors import KitError
-from kit.training.rules import scalar
+from kit.training.rules import Scalar, scalar
+from kit.training.update_rules import RULES, Settings, Vector, like
 
 DECAY_MODES = ("l2_all", "l2_no_bias", "decoupled", "none_for_adam")
 BIASES = (
@@ -53,15 +55,6 @@ class BadProgress(KitError):
     """A position before the start of a schedule, or a schedule without length."""
 
 
-class Settings(NamedTuple):
-    """Momenta of SGD and RMSprop; everything else has PyTorch's default in both groups of
-    settings.
-    """
-
-    sgd_momentum: float = 0.0
-    rmsprop_momentum: float = 0.0
-
-
 # what the thesis says ("default values of PyTorch") and what its released code does
 SETTINGS = {"text": Settings(), "code": Settings(sgd_momentum=0.9, rmsprop_momentum=0.9)}
 
@@ -93,7 +86,7 @@ def _place(name: str, names: tuple, what: str) -> int:
     return names.index(name)
 
 
-def cosine(step, total, minimum: float = 0.1):
+def cosine(step: Scalar, total: Scalar, minimum: float = 0.1) -> Scalar:
     """Factor of the learning rate after `step` of `total` steps: a cosine from 1 to `minimum`,
     which it keeps from there on, as in the thesis' released code.
 
@@ -123,171 +116,18 @@ def cosine(step, total, minimum: float = 0.1):
     return minimum + (1 - minimum) * (1 + math.cos(math.pi * min(step / total, 1))) / 2
 
 
-# --- the rules ------------------------------------------------------------------------------------
-#
-# Each takes (theta, gradient, slots, step, lr, settings): two vectors (n,), three vectors (n,) of
-# memory that start at zero (a list, or a tensor (3, n)), the number of the step from 1 and the rate
-# as scalar tensors, and Settings; each returns the new theta and the list of slots.
-
-
-def adam(theta, gradient, slots, step, lr, settings):
-    """Adam; slots: means of gradient and squared gradient."""
-    first, second, rest = _moments(gradient, slots)
-    bias1, bias2 = _correction(0.9, step), _correction(0.999, step)
-    moved = theta - _as(scalar(lr, tf.float64) / bias1, theta) * first / (
-        tf.sqrt(second) / _as(tf.sqrt(bias2), theta) + 1e-8
-    )
-    return moved, [first, second, rest]
-
-
-def adamax(theta, gradient, slots, step, lr, settings):
-    """Adam with a decaying maximum instead of the mean of squares; slots: mean of gradients,
-    maximum.
-    """
-    first, largest, rest = _three(slots)
-    first = _mean(first, gradient, 0.9)
-    largest = tf.maximum(0.999 * largest, tf.abs(gradient) + 1e-8)
-    return theta - _as(scalar(lr, tf.float64) / _correction(0.9, step), theta) * first / largest, [
-        first,
-        largest,
-        rest,
-    ]
-
-
-def nadam(theta, gradient, slots, step, lr, settings):
-    """Adam with Nesterov momentum and a momentum that grows with time; slots: two means, product of
-    the momenta so far.
-    """
-    first, second, product = _moments(gradient, slots)
-    time, rate = _time(step), scalar(lr, tf.float64)
-    momentum, following = (0.9 * (1 - 0.5 * 0.96 ** (t * 0.004)) for t in (time, time + 1))
-    product = tf.where(_is_first(step), tf.ones_like(product), product) * _as(momentum, theta)
-    root = tf.sqrt(second / _as(_correction(0.999, step), theta)) + 1e-8
-    ahead = _as(rate * following, theta) / (1 - product * _as(following, theta))
-    return theta - (
-        _as(rate * (1 - momentum), theta) / (1 - product) * gradient + ahead * first
-    ) / root, [first, second, product]
-
-
-def radam(theta, gradient, slots, step, lr, settings):
-    """Adam whose adaptive rate is rectified by its variance, and left out while that is unknown (5
-    steps); slots: two means.
-    """
-    first, second, rest = _moments(gradient, slots)
-    time, bias2 = _time(step), _correction(0.999, step)
-    longest = 2 / (1 - 0.999) - 1
-    length = longest - 2 * time * 0.999**time / bias2
-    known = tf.maximum(length, 5.0)  # keeps the root real where it is not used
-    rectified = tf.sqrt(
-        (known - 4) * (known - 2) * longest / ((longest - 4) * (longest - 2) * known) * bias2
-    )
-    scale = tf.where(length > 5, _as(rectified, theta) / (tf.sqrt(second) + 1e-8), 1.0)
-    return theta - _as(scalar(lr, tf.float64) / _correction(0.9, step), theta) * first * scale, [
-        first,
-        second,
-        rest,
-    ]
-
-
-def sgd(theta, gradient, slots, step, lr, settings):
-    """Stochastic gradient descent; slots: momentum buffer. The rate is not part of the buffer."""
-    buffer, *rest = _three(slots)
-    buffer = settings.sgd_momentum * buffer + gradient
-    return theta - _as(lr, theta) * buffer, [buffer, *rest]
-
-
-def asgd(theta, gradient, slots, step, lr, settings):
-    """PyTorch's "averaged" SGD: a shrinking of 1e-4 lr a step and a slowly falling rate; slots:
-    rate of the next step, which follows from the learning rate of this one.
-    """
-    following, *rest = _three(slots)
-    now = tf.where(_is_first(step), tf.zeros_like(theta) + _as(lr, theta), following)
-    moved = theta * (1 - 1e-4 * now) - now * gradient
-    rate = scalar(lr, tf.float64)
-    following = tf.zeros_like(theta) + _as(rate / (1 + 1e-4 * rate * _time(step)) ** 0.75, theta)
-    return moved, [following, *rest]
-
-
-def rmsprop(theta, gradient, slots, step, lr, settings):
-    """RMSprop; slots: mean of squares (0.99), momentum buffer."""
-    second, buffer, rest = _three(slots)
-    second = _mean(second, tf.square(gradient), 0.99)
-    buffer = settings.rmsprop_momentum * buffer + gradient / (tf.sqrt(second) + 1e-8)
-    return theta - _as(lr, theta) * buffer, [second, buffer, rest]
-
-
-def adagrad(theta, gradient, slots, step, lr, settings):
-    """Adagrad; slots: sum of squares."""
-    total, *rest = _three(slots)
-    total = total + tf.square(gradient)
-    return theta - _as(lr, theta) * gradient / (tf.sqrt(total) + 1e-10), [total, *rest]
-
-
-def rprop(theta, gradient, slots, step, lr, settings):
-    """Resilient propagation: steps that follow the signs alone; slots: previous gradient, step
-    lengths, of which `lr` is the first.
-    """
-    before, length, rest = _three(slots)
-    agreement = tf.sign(gradient * before)
-    length = tf.where(_is_first(step), tf.zeros_like(theta) + _as(lr, theta), length)
-    factor = tf.where(
-        agreement > 0, _as(1.2, theta), tf.where(agreement < 0, _as(0.5, theta), _as(1.0, theta))
-    )
-    length = tf.clip_by_value(length * factor, 1e-6, 50.0)
-    kept = tf.where(agreement < 0, tf.zeros_like(gradient), gradient)
-    return theta - tf.sign(kept) * length, [kept, length, rest]
-
-
-# adamw is adam; its weight decay differs, and that happens before the rule (:func:`decayed`)
-RULES = {
-    "adam": adam,
-    "sgd": sgd,
-    "adamax": adamax,
-    "rmsprop": rmsprop,
-    "adamw": adam,
-    "adagrad": adagrad,
-    "asgd": asgd,
-    "nadam": nadam,
-    "radam": radam,
-    "rprop": rprop,
-}
-
-
-def _three(slots) -> list:
-    return list(slots) if isinstance(slots, (list, tuple)) else tf.unstack(slots, num=3)
-
-
-def _mean(mean, value, keep: float):
-    return keep * mean + (1 - keep) * value
-
-
-def _moments(gradient, slots) -> list:
-    first, second, rest = _three(slots)
-    return [_mean(first, gradient, 0.9), _mean(second, tf.square(gradient), 0.999), rest]
-
-
-def _time(step):
-    return tf.cast(step, tf.float64)
-
-
-def _is_first(step):
-    return tf.equal(tf.cast(step, tf.int64), 1)
-
-
-def _correction(keep: float, step):
-    return 1 - scalar(keep, tf.float64) ** _time(
-        step
-    )  # in float64: in float32 1 - 0.999 ** 1 has three correct digits only
-
-
-def _as(value, like):
-    return scalar(value, like.dtype)
-
-
 # --- weight decay ---------------------------------------------------------------------------------
 
 
-def decayed(theta, gradient, biases, rule, mode, lr, weight_decay):
+def decayed(
+    theta: Vector,
+    gradient: Vector,
+    biases: int,
+    rule: int | tf.Tensor,
+    mode: int | tf.Tensor,
+    lr: Scalar,
+    weight_decay: Scalar,
+) -> tuple[Vector, Vector]:
     """Apply weight decay to the parameters or to their gradient, before the rule.
 
     Parameters
@@ -311,15 +151,15 @@ def decayed(theta, gradient, biases, rule, mode, lr, weight_decay):
     without_bias = tf.equal(mode, DECAY_MODES.index("l2_no_bias"))
     exempt = tf.equal(mode, DECAY_MODES.index("none_for_adam")) & tf.equal(rule, rule_index("adam"))
     shrinks = tf.equal(mode, DECAY_MODES.index("decoupled")) | tf.equal(rule, rule_index("adamw"))
-    strength = _as(weight_decay, theta) * tf.where(
-        exempt, _as(0.0, theta), tf.where(without_bias, _as(2.0, theta), _as(1.0, theta))
+    strength = like(weight_decay, theta) * tf.where(
+        exempt, like(0.0, theta), tf.where(without_bias, like(2.0, theta), like(1.0, theta))
     )
     of_biases = tf.where(without_bias, tf.zeros_like(strength), strength)
     each = tf.concat(
         [tf.fill([theta.shape[0] - biases], strength), tf.fill([biases], of_biases)], 0
     )
     shrunk, charged = (
-        (lambda: (theta * (1 - _as(lr, theta) * each), gradient)),
+        (lambda: (theta * (1 - like(lr, theta) * each), gradient)),
         (lambda: (theta, gradient + each * theta)),
     )
     return tf.cond(shrinks, shrunk, charged)
@@ -355,13 +195,13 @@ class Switched(keras.optimizers.Optimizer):
 
     def __init__(
         self,
-        rule="adam",
-        learning_rate=1e-3,
-        weight_decay=0.0,
-        decay_mode="l2_all",
-        settings="code",
-        **options,
-    ):
+        rule: str = "adam",
+        learning_rate: float = 1e-3,
+        weight_decay: float = 0.0,
+        decay_mode: str = "l2_all",
+        settings: str = "code",
+        **options: Any,
+    ) -> None:
         _place(settings, tuple(SETTINGS), "group of settings")
         number, mode = rule_index(rule), _place(decay_mode, DECAY_MODES, "weight-decay mode")
         super().__init__(learning_rate=learning_rate, **options)
@@ -369,15 +209,21 @@ class Switched(keras.optimizers.Optimizer):
         self.rule = self._number(number, "rule", "int32")
         self.decay_mode = self._number(mode, "decay_mode", "int32")
         self.weight_decay = self._number(weight_decay, "weight_decay", "float32")
-        self.slots = []
+        self.slots: list[keras.Variable] = []
 
     def _number(self, value, name, dtype):
         return self.add_variable(
             (), keras.initializers.Constant(value), dtype, "only_first_replica", name=name
         )
 
-    def configure(self, rule=None, learning_rate=None, weight_decay=None, decay_mode=None) -> None:
-        """Set what is given, by name or number, from outside of the graph; the memory stays (see
+    def configure(
+        self,
+        rule: str | None = None,
+        learning_rate: float | None = None,
+        weight_decay: float | None = None,
+        decay_mode: str | None = None,
+    ) -> None:
+        """Set what is given, by name, from outside of the graph; the memory stays (see
         :meth:`reset`).
 
         Raises
@@ -398,7 +244,7 @@ class Switched(keras.optimizers.Optimizer):
         for variable in [self._iterations, *self.slots]:
             variable.assign(tf.zeros(variable.shape, variable.dtype))
 
-    def build(self, variables):
+    def build(self, variables: Sequence[keras.Variable]) -> None:
         """Make the slots for these parameters."""
         if self.built:
             return
@@ -414,7 +260,7 @@ class Switched(keras.optimizers.Optimizer):
             for k in range(3)
         ]
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """What the optimizer is made again from, with the present values of its variables."""
         rule, mode, decay = (
             int(self.rule.numpy()),
@@ -433,14 +279,14 @@ class Switched(keras.optimizers.Optimizer):
         """Nothing: :func:`decayed` does it within the step."""
 
     def _distributed_tf_update_step(self, distribution, grads_and_vars, learning_rate):
-        gradients = {
+        known = {
             self._get_variable_index(variable): gradient for gradient, variable in grads_and_vars
         }
         slots, variables = (
             [slot.value for slot in self.slots],
             [self._trainable_variables[k].value for k in self.order],
         )
-        gradients = [gradients.get(k) for k in self.order]
+        gradients = [known.get(k) for k in self.order]
         # given to update() as arguments, distributed values arrive as those of the device
         distribution.extended.update(
             slots[0], self._step, args=(slots[1:], variables, gradients, learning_rate), group=False

@@ -8,9 +8,12 @@ the publications' code.
 
 import contextlib
 import os
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 from kit import compat, files, record, rehearsal
 from kit.data import batches as batches_module
@@ -18,8 +21,14 @@ from kit.data import inputs as data_inputs
 from kit.errors import KitError
 from kit.evaluation import metrics
 from kit.models import saved
+from kit.training.config import TrainConfig
+from kit.training.epochs import EpochKeeper
 
-_LOADED = {}  # the model asked last; a network is often asked again, on other inputs
+if TYPE_CHECKING:
+    import keras
+
+# the model asked last; a network is often asked again, on other inputs
+_LOADED: dict[str, Any] = {}
 WEIGHTS = {"last": "model.keras", "best": "model_best.keras"}
 # A network of hundreds of layers is traced for longer than a few batches take layer by layer; but
 # then all its maps are in memory at a time (NASNetLarge,
@@ -36,7 +45,7 @@ class NoWeights(KitError):
 
 
 @contextlib.contextmanager
-def memory(name: str, batch_size: int):
+def memory(name: str, batch_size: int) -> Iterator[None]:
     """Turn the ways in which TensorFlow and NumPy run out of memory into one sentence."""
     import tensorflow as tf
 
@@ -54,7 +63,14 @@ def memory(name: str, batch_size: int):
         ) from error
 
 
-def write(run, model, keeper, config, inputs, parts) -> None:
+def write(
+    run: record.Run,
+    model: "keras.Model",
+    keeper: EpochKeeper,
+    config: TrainConfig,
+    inputs: data_inputs.Inputs,
+    parts: data_inputs.PartRows,
+) -> None:
     """Write predictions, metrics and models of a trained model.
 
     Parameters
@@ -149,7 +165,7 @@ def _predict(model, inputs, rows, part, batch_size: int) -> pd.DataFrame:
     return record.prediction_table(inputs.index.iloc[rows], scores, part)
 
 
-def recalibrate(model, batches, seed: int = 0) -> None:
+def recalibrate(model: "keras.Model", batches: Iterable[tuple], seed: int = 0) -> None:
     """Replace the moving statistics of all trainable BatchNorm layers by the mean over `batches`,
     in place; weights stay as they are.
 
@@ -189,7 +205,7 @@ def recalibrate(model, batches, seed: int = 0) -> None:
             layer.momentum = momentum
 
 
-def assign_means(variables, visits) -> None:
+def assign_means(variables: Sequence["keras.Variable"], visits: Iterable[int]) -> None:
     """Set variables to the mean of the values that they take, summed in float64.
 
     Parameters
@@ -199,7 +215,8 @@ def assign_means(variables, visits) -> None:
     visits : iterable of int
         Makes one forward pass an item and gives its number of images, by which it counts.
     """
-    total, seen = [0.0] * len(variables), 0
+    total: list[Any] = [0.0] * len(variables)
+    seen = 0
     for images in visits:
         total = [
             t + images * np.asarray(v, np.float64) for t, v in zip(total, variables, strict=True)
@@ -224,7 +241,7 @@ def _read_predictions(file) -> pd.DataFrame:
 
 
 def predict(
-    run: record.Run, inputs: data_inputs.Inputs, rows, part: str, weights: str = "last"
+    run: record.Run, inputs: data_inputs.Inputs, rows: ArrayLike, part: str, weights: str = "last"
 ) -> pd.DataFrame:
     """Predictions of a finished run's model on other inputs, for instance the same images without
     preprocessing; cached in the run folder.

@@ -12,15 +12,22 @@ import importlib
 import json
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import psutil
 
 from kit import files, processes, rehearsal
+from kit.data.inputs import Inputs, PartRows
+from kit.record import Run
 from kit.training.config import TrainConfig
 from kit.training.predictions import OutOfMemory
+
+if TYPE_CHECKING:
+    import keras
 
 SHARE = 0.85  # of the free memory that a measured step may take
 EPOCHS = 2  # one step each: the first is traced, the second timed
@@ -33,7 +40,7 @@ class Parts(dict):
     planned: dict
 
 
-def shortened(config: TrainConfig, inputs, parts: dict) -> tuple[TrainConfig, Parts]:
+def shortened(config: TrainConfig, inputs: Inputs, parts: PartRows) -> tuple[TrainConfig, Parts]:
     """The training that stands for `config`.
 
     Returns
@@ -66,7 +73,7 @@ def shortened(config: TrainConfig, inputs, parts: dict) -> tuple[TrainConfig, Pa
     return replace(config, epochs=min(EPOCHS, config.epochs)), few
 
 
-def fitting(name: str, network, shape: tuple, batch: int) -> dict:
+def fitting(name: str, network: "keras.Model", shape: tuple, batch: int) -> dict:
     """Measure a step of a network in a process of its own, at the largest batch that ends well.
 
     Parameters
@@ -187,7 +194,7 @@ def _distance(targets, outputs):
     return keras.ops.mean(keras.ops.square(targets - outputs))
 
 
-def operations(model, shape) -> float:
+def operations(model: "keras.Model", shape: Sequence[int]) -> float:
     """Floating point operations of one image's forward pass, multiplications and additions apart.
 
     Parameters
@@ -225,15 +232,16 @@ class Watch:
     parts : Parts
     """
 
-    def __init__(self, run, config: TrainConfig, network, parts: Parts):
-        self.run, self.planned, self.seconds = run, parts.planned, []
+    def __init__(self, run: Run, config: TrainConfig, network: "keras.Model", parts: Parts) -> None:
+        self.run, self.planned = run, parts.planned
+        self.seconds: list[float] = []
         inner = getattr(network, "network", network)
         self.facts = fitting(config.name, inner, tuple(network.input_shape[1:]), config.batch_size)
         self.config = replace(config, batch_size=self.facts["batch"])
         self.parts = Parts({**parts, "train": parts["train"][: self.facts["batch"]]})
         self.parts.planned = parts.planned
 
-    def callback(self):
+    def callback(self) -> "keras.callbacks.Callback":
         """Times each step, as a Keras callback."""
         import keras
 
@@ -300,7 +308,15 @@ class Short:
         settle(self.name, self.run, self.planned, self.facts, seconds)
 
 
-def short(name: str, network, inputs, rows, *, values: dict, of: dict) -> Short:
+def short(
+    name: str,
+    network: "keras.Model",
+    inputs: Inputs,
+    rows: np.ndarray,
+    *,
+    values: Mapping[str, Any],
+    of: dict,
+) -> Short:
     """What stands for a short training (:meth:`kit.training.short.Trainer.train`).
 
     Parameters

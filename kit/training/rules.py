@@ -10,11 +10,14 @@ be part of one traced graph, or be taken virtually.
 """
 
 import math
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple, TypeAlias
 
 import tensorflow as tf
 
 from kit.errors import KitError
+
+Scalar: TypeAlias = float | tf.Tensor
 
 
 class BadSchedule(KitError):
@@ -37,26 +40,26 @@ class AdamState(NamedTuple):
     second: list
 
 
-def adam_state(arch) -> AdamState:
+def adam_state(arch: Sequence[tf.Tensor]) -> AdamState:
     """Return the state before the first step of :func:`adam`."""
     return AdamState(
         tf.zeros((), tf.int64), [tf.zeros_like(a) for a in arch], [tf.zeros_like(a) for a in arch]
     )
 
 
-def scalar(value, dtype) -> tf.Tensor:
+def scalar(value: Scalar, dtype: tf.DType) -> tf.Tensor:
     """Return a number or scalar tensor in another dtype (``tf.cast`` alone takes Python floats
     through float32).
     """
     return tf.cast(value, dtype) if tf.is_tensor(value) else tf.constant(value, dtype)
 
 
-def norm(tensors) -> tf.Tensor:
+def norm(tensors: Sequence[tf.Tensor]) -> tf.Tensor:
     """Global Euclidean norm of a list of tensors, a scalar."""
     return tf.sqrt(tf.add_n([tf.reduce_sum(tf.square(t)) for t in tensors]))
 
 
-def clipped(gradients, most: float | None) -> list:
+def clipped(gradients: Sequence[tf.Tensor], most: float | None) -> list:
     """Scale gradients to a global norm of at most `most`, as ``torch.nn.utils.clip_grad_norm_``
     does (1e-6 in the denominator); None leaves them.
     """
@@ -66,7 +69,15 @@ def clipped(gradients, most: float | None) -> list:
     return [scale * g for g in gradients]
 
 
-def sgd(weights, gradients, buffers, lr, momentum=0.9, decay=3e-4, clip=5.0):
+def sgd(
+    weights: Sequence[tf.Tensor],
+    gradients: Sequence[tf.Tensor],
+    buffers: Sequence[tf.Tensor],
+    lr: Scalar,
+    momentum: float = 0.9,
+    decay: float = 3e-4,
+    clip: float | None = 5.0,
+) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
     """Take one step of stochastic gradient descent: buffer = momentum * buffer + clipped gradient +
     decay * weight; weight -= lr * buffer.
 
@@ -90,8 +101,15 @@ def sgd(weights, gradients, buffers, lr, momentum=0.9, decay=3e-4, clip=5.0):
 
 
 def adam(
-    arch, gradients, state: AdamState, lr, betas=(0.5, 0.999), decay=1e-3, eps=1e-8, clip=None
-):
+    arch: Sequence[tf.Tensor],
+    gradients: Sequence[tf.Tensor],
+    state: AdamState,
+    lr: Scalar,
+    betas: Sequence[float] = (0.5, 0.999),
+    decay: float = 1e-3,
+    eps: float = 1e-8,
+    clip: float | None = None,
+) -> tuple[list[tf.Tensor], AdamState]:
     """Take one step of Adam with L2 added to the gradient before the moments (``torch.optim.Adam``,
     not AdamW).
 

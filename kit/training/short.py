@@ -15,6 +15,8 @@ import contextlib
 import functools
 import math
 import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -30,7 +32,15 @@ from kit.training import losses, optimizers
 from kit.training import predictions as training_predictions
 from kit.training import rehearsed as training_rehearsed
 from kit.training.config import Diverged
-from kit.training.short_network import BadShortTraining, Course, Network, Trained, batches_of
+from kit.training.short_network import (
+    BadShortTraining,
+    Course,
+    Network,
+    Trained,
+    Values,
+    batches_of,
+    check_lengths,
+)
 
 KEPT = 16  # trainers that a process holds at most
 
@@ -43,7 +53,7 @@ class Trainer:
     network : Network
     """
 
-    def __init__(self, network: Network):
+    def __init__(self, network: Network) -> None:
         self.network = network
         self.normalisation = images = "imagenet" if network.channels == 3 else "0..1"
         self.model = architectures.build(
@@ -133,20 +143,12 @@ class Trainer:
         return loss
 
     def _predict_step(self, pixels, size):
-        return tf.nn.softmax(
-            tf.cast(
-                self.model(crop_rotate.prepare(pixels, size, self.normalisation), training=False),
-                tf.float32,
-            )
-        )
+        x = crop_rotate.prepare(pixels, size, self.normalisation)
+        return tf.nn.softmax(tf.cast(self.model(x, training=False), tf.float32))
 
     def _feature_step(self, pixels, size):
-        return tf.cast(
-            self._feature_model(
-                crop_rotate.prepare(pixels, size, self.normalisation), training=False
-            ),
-            tf.float32,
-        )
+        x = crop_rotate.prepare(pixels, size, self.normalisation)
+        return tf.cast(self._feature_model(x, training=False), tf.float32)
 
     @functools.cached_property
     def _feature_model(self):
@@ -192,9 +194,9 @@ class Trainer:
 
     def train(  # noqa: PLR0913 - a candidate's values, and what a search decides of its training
         self,
-        values: dict,
+        values: Values,
         inputs: Inputs,
-        rows,
+        rows: np.ndarray,
         *,
         epochs: int,
         size: int,
@@ -206,17 +208,15 @@ class Trainer:
         cosine_floor: float = 0.1,
         decay_mode: str = "l2_all",
         weights: list | None = None,
-        factors=None,
-        watch=None,
+        factors: Sequence[tuple[float, float]] | None = None,
+        watch: Callable[[int], dict] | None = None,
     ) -> Trained:
         """Train, beginning with `weights`, a new optimizer and silent astrocytes.
 
         Parameters
         ----------
-        values : dict
-            loss and optimizer (names), learning_rate (the factor a on the optimizer's nominal rate,
-            eq. 3.1), weight_decay; strong and weak if the astrocytes shall scale by the same
-            factors in all epochs.
+        values : Values
+            strong and weak if the astrocytes shall scale by the same factors in all epochs.
         inputs : kit.data.inputs.Inputs
             uint8 images of any side.
         rows : array of int
@@ -251,16 +251,7 @@ class Trainer:
         kit.training.losses.UnknownLoss
         """
         rows = np.asarray(rows)
-        if epochs < 1 or size < 8 or batch_size < 2 or len(rows) < 2:
-            raise BadShortTraining(
-                f"epochs {epochs}, size {size}, batch_size {batch_size} and {len(rows)} images; at "
-                "least 1, 8, 2 and 2 are needed."
-            )
-        if factors is not None and len(factors) != epochs:
-            raise BadShortTraining(
-                f"factors has {len(factors)} rows for {epochs} epochs; give a pair (Str, Weak) for "
-                "each."
-            )
+        check_lengths(epochs, size, batch_size, len(rows), factors)
         rehearsed = None
         if rehearsal.active():
             asked = {"epochs": epochs, "size": size, "batch": batch_size, "seed": seed}
@@ -287,25 +278,12 @@ class Trainer:
             of_epochs=of_epochs,
             floor=cosine_floor,
         )
-        history = []
         with training_predictions.memory(self.network.architecture, batch_size):
-            for number, pair in enumerate(pairs):
-                epoch, started = first_epoch + number, time.perf_counter()
-                found = self._epoch(course, epoch, pair)
-                if not math.isfinite(found):
-                    raise Diverged(
-                        f"{self.network.architecture}: the loss is {found} in epoch {epoch + 1}; "
-                        f"lower learning_rate ({values['learning_rate']:.3g})."
-                    )
-                seconds = time.perf_counter() - started
-                history.append(
-                    {
-                        "epoch": epoch + 1,
-                        "loss": found,
-                        "seconds": round(seconds, 3),
-                        **(watch(epoch + 1) if watch else {}),
-                    }
-                )
+            history = [
+                self._timed_epoch(course, first_epoch + number, pair, values)
+                | (watch(first_epoch + number + 1) if watch else {})
+                for number, pair in enumerate(pairs)
+            ]
         if rehearsed:
             rehearsed.write_down([row["seconds"] for row in history])
         tally = np.array(self.astrocytes.tally).tolist() if self.astrocytes else []
@@ -329,6 +307,18 @@ class Trainer:
         if self.astrocytes:
             self.astrocytes.reset()
         return loss, rate
+
+    def _timed_epoch(self, course: Course, epoch: int, pair, values: Values) -> dict:
+        """One pass over the images as the history tells it; raises Diverged."""
+        started = time.perf_counter()
+        found = self._epoch(course, epoch, pair)
+        if not math.isfinite(found):
+            raise Diverged(
+                f"{self.network.architecture}: the loss is {found} in epoch {epoch + 1}; "
+                f"lower learning_rate ({values['learning_rate']:.3g})."
+            )
+        seconds = round(time.perf_counter() - started, 3)
+        return {"epoch": epoch + 1, "loss": found, "seconds": seconds}
 
     def _epoch(self, course: Course, epoch: int, pair) -> float:
         """One pass over the images, astrocytes scaling by `pair`; returns the mean loss."""
@@ -361,9 +351,9 @@ class Trainer:
     def predict(
         self,
         inputs: Inputs,
-        rows,
+        rows: np.ndarray,
         size: int,
-        part="test",
+        part: str = "test",
         batch_size: int = 128,
         weights: list | None = None,
     ) -> pd.DataFrame:
@@ -390,7 +380,12 @@ class Trainer:
         return record.prediction_table(inputs.index.iloc[rows], scores, part)
 
     def features(
-        self, inputs: Inputs, rows, size: int, batch_size: int = 128, weights: list | None = None
+        self,
+        inputs: Inputs,
+        rows: np.ndarray,
+        size: int,
+        batch_size: int = 128,
+        weights: list | None = None,
     ) -> np.ndarray:
         """The last feature maps, averaged over space: float32 (N, C); the layer is the one
         that the thesis compares.
@@ -404,7 +399,7 @@ class Trainer:
     def recalibrate(
         self,
         inputs: Inputs,
-        rows,
+        rows: np.ndarray,
         size: int,
         *,
         batch_size: int,
@@ -449,7 +444,7 @@ class Trainer:
         return self.model.get_weights()
 
     @contextlib.contextmanager
-    def recalibrated(self, *args, **kwargs):
+    def recalibrated(self, *args: Any, **kwargs: Any) -> Iterator[list]:
         """Within, the network is as :meth:`recalibrate` makes it; afterwards as it was."""
         kept = self.model.get_weights()
         try:

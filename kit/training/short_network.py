@@ -1,6 +1,8 @@
 """What a short training is told of its network, and what it gives back."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Required, TypedDict
 
 import numpy as np
 import pandas as pd
@@ -67,11 +69,25 @@ class Network:
     order: str = "after"
     settings: str = "code"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.order not in ("after", "before"):
             raise BadShortTraining(
                 f"There is no order {self.order!r} of scaling and step; choose after or before."
             )
+
+
+class Values(TypedDict, total=False):
+    """What a search decides of a training, as the genes of a candidate do: names of loss and
+    optimizer, the factor a on the optimizer's nominal rate (eq. 3.1), weight decay, and the
+    astrocytes' factors Str and Weak of all epochs.
+    """
+
+    loss: Required[str]
+    optimizer: Required[str]
+    learning_rate: Required[float]
+    weight_decay: Required[float]
+    strong: float
+    weak: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +127,27 @@ class Trained:
     history: list
     tally: list = field(default_factory=list)
     zeroed: int = 0
+
+
+def check_lengths(
+    epochs: int, size: int, batch_size: int, images: int, factors: Sequence | None
+) -> None:
+    """Refuse a training that is too short or small, or has not one pair of factors an epoch.
+
+    Raises
+    ------
+    BadShortTraining
+    """
+    if epochs < 1 or size < 8 or batch_size < 2 or images < 2:
+        raise BadShortTraining(
+            f"epochs {epochs}, size {size}, batch_size {batch_size} and {images} images; at "
+            "least 1, 8, 2 and 2 are needed."
+        )
+    if factors is not None and len(factors) != epochs:
+        raise BadShortTraining(
+            f"factors has {len(factors)} rows for {epochs} epochs; give a pair (Str, Weak) for "
+            "each."
+        )
 
 
 def batches_of(count: int, size: int) -> list:

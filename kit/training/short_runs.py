@@ -11,14 +11,15 @@ anew (:meth:`kit.training.short.Trainer.recalibrate`). Training itself is not to
 
 import contextlib
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from kit import files, paths, record
-from kit.data.inputs import Inputs, check_parts
+from kit.data.inputs import Inputs, PartRows, check_parts
 from kit.training.short import Network, trainer
-from kit.training.short_network import BadShortTraining, rates
+from kit.training.short_network import BadShortTraining, Values, rates
 
 STATISTICS = ("moving", "recalibrated")
 
@@ -51,7 +52,7 @@ class Config:
     profile: str
     name: str
     network: Network
-    values: dict
+    values: Values
     epochs: int
     size: int
     resized: int | None = None
@@ -67,7 +68,7 @@ class Config:
     keep: str = "last"
     recalibrated: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.keep not in ("last", "best") or (self.keep == "best" and "val" not in self.watch):
             raise BadShortTraining(
                 f"keep is {self.keep!r}; choose last, or best with the part val among those "
@@ -75,7 +76,7 @@ class Config:
             )
 
 
-def run_of(config: Config, inputs: Inputs, parts: dict) -> record.Run:
+def run_of(config: Config, inputs: Inputs, parts: PartRows) -> record.Run:
     """The run folder of a training, whether it exists or not."""
     settings = {
         name: value for name, value in asdict(config).items() if name not in ("paper", "profile")
@@ -87,14 +88,14 @@ def run_of(config: Config, inputs: Inputs, parts: dict) -> record.Run:
     )
 
 
-def fit(config: Config, inputs: Inputs, parts: dict) -> record.Run:
+def fit(config: Config, inputs: Inputs, parts: PartRows) -> record.Run:
     """Train, or return the finished run of the same settings and images.
 
     Parameters
     ----------
     config : Config
     inputs : kit.data.inputs.Inputs
-    parts : dict
+    parts : mapping
         Row numbers by part; "train" is trained on, the others are predicted at the end.
 
     Returns
@@ -141,11 +142,13 @@ class _Judge:
         Name of the array -> features.
     """
 
-    def __init__(self, config: Config, inputs: Inputs, parts: dict):
+    def __init__(self, config: Config, inputs: Inputs, parts: PartRows) -> None:
         self.config, self.inputs, self.parts = config, inputs, parts
         self.doer = trainer(config.network)
         self.place = {part: np.sort(rows) for part, rows in parts.items() if part != "train"}
-        self.tables, self.pooled, self.best = {}, {}, None
+        self.tables: dict[tuple[str, str], pd.DataFrame] = {}
+        self.pooled: dict[str, Any] = {}
+        self.best: tuple[float, list, int] | None = None
 
     def with_statistics(self, kind: str, epoch: int):
         """Context in which the network has one kind of statistics."""
@@ -171,7 +174,7 @@ class _Judge:
 
     def judge(self, epoch: int, watched: tuple, features: str = "") -> dict:
         """Predict parts after an epoch (from 1); returns what history.csv says of them."""
-        found = {}
+        found: dict[str, float] = {}
         for kind in statistics_of(self.config):
             end = "" if kind == STATISTICS[0] else f"_{kind}"
             with self.with_statistics(kind, epoch):

@@ -12,6 +12,8 @@ A label outside of the classes, or a prediction that holds nan, is not dropped: 
 from then on, until the state is reset.
 """
 
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
@@ -46,7 +48,9 @@ class ConfusionMatrix(keras.metrics.Metric):
         0..K-1 and predictions that hold nan.
     """
 
-    def __init__(self, classes: int, name=None, dtype=None):
+    def __init__(
+        self, classes: int, name: str | None = None, dtype: str | keras.DTypePolicy | None = None
+    ) -> None:
         super().__init__(name=name or "confusion", dtype=dtype)
         if classes < 2:
             raise BadBatch(
@@ -57,7 +61,12 @@ class ConfusionMatrix(keras.metrics.Metric):
             (self.classes, self.classes), "zeros", "float64", name="matrix"
         )
 
-    def update_state(self, y_true, y_pred, sample_weight=None):
+    def update_state(
+        self,
+        y_true: keras.KerasTensor,
+        y_pred: keras.KerasTensor,
+        sample_weight: keras.KerasTensor | None = None,
+    ) -> None:
         """Count a batch.
 
         Parameters
@@ -104,7 +113,7 @@ class ConfusionMatrix(keras.metrics.Metric):
             ops.logical_and(known, ops.logical_not(ops.any(ops.isnan(y_pred), -1))),
         )
 
-    def result(self):
+    def result(self) -> keras.KerasTensor:
         """The matrix, float64 (K, K)."""
         return ops.convert_to_tensor(self.matrix)
 
@@ -123,7 +132,7 @@ class ConfusionMatrix(keras.metrics.Metric):
             for name, rate in metrics.overall_rates(metrics.totals(matrix), absent="zero").items()
         }
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """What the metric is made again from."""
         return {**super().get_config(), "classes": self.classes}
 
@@ -147,9 +156,15 @@ class Rate(ConfusionMatrix):
         If there is no such rate.
     """
 
-    rate = None
+    rate: Any = None
 
-    def __init__(self, classes: int, rate: str | None = None, name=None, dtype=None):
+    def __init__(
+        self,
+        classes: int,
+        rate: str | None = None,
+        name: str | None = None,
+        dtype: str | keras.DTypePolicy | None = None,
+    ) -> None:
         rate = rate or type(self).rate
         if rate not in set(metrics.MULTICLASS) - {"macro_auc"}:
             raise metrics.UnknownMetric(
@@ -159,14 +174,14 @@ class Rate(ConfusionMatrix):
         super().__init__(classes, name=name or rate, dtype=dtype)
         self.rate = rate
 
-    def result(self):
+    def result(self) -> keras.KerasTensor:
         """The rate, float64 scalar; nan after a batch that could not be counted."""
         matrix = ops.convert_to_tensor(self.matrix)
         t = metrics.Totals(ops.diagonal(matrix), ops.sum(matrix, -1), ops.sum(matrix, -2))
         value = metrics.overall_rates(t, absent="zero", xp=ops)[self.rate]
         return ops.where(ops.all(ops.isfinite(matrix)), value, np.nan)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """What the metric is made again from."""
         return {**super().get_config(), "rate": self.rate}
 

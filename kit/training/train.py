@@ -11,6 +11,7 @@ without augmentation falls from 97 % to 45 % and ends at 91 %).
 import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from kit import compat, files, paths, record, rehearsal
 from kit.data import batches
 from kit.data import inputs as data_inputs
 from kit.data.augment import affine
+from kit.data.split import Split
 from kit.training import predictions, rehearsed
 from kit.training.config import LATER, BadConfig, Diverged, TrainConfig
 from kit.training.epochs import EpochKeeper
@@ -25,12 +27,15 @@ from kit.training.epochs import EpochKeeper
 # what one does with a finished run
 from kit.training.predictions import OutOfMemory, best_predictions, predict  # noqa: F401
 
+if TYPE_CHECKING:
+    import keras
+
 
 def fit(
     config: TrainConfig,
     build: Callable,
     inputs: data_inputs.Inputs,
-    parts: dict,
+    parts: data_inputs.PartRows,
     watch: str = "validation",
 ) -> record.Run:
     """Train a model, or return the finished run of the same configuration.
@@ -42,7 +47,7 @@ def fit(
         () -> Keras model, called after seeding. One that is compiled already keeps its optimizer,
         losses and training step; `config` then only records them.
     inputs : data.Inputs
-    parts : dict
+    parts : mapping
         Row numbers by part name. "train" is trained on; `watch`, if present, is evaluated after
         each epoch but selects nothing; every other part is predicted once, with the weights of the
         last epoch and, with `keep_best`, those of the best epoch.
@@ -82,7 +87,9 @@ def fit(
     return run
 
 
-def _run(config: TrainConfig, inputs: data_inputs.Inputs, parts: dict) -> record.Run:
+def _run(
+    config: TrainConfig, inputs: data_inputs.Inputs, parts: data_inputs.PartRows
+) -> record.Run:
     return record.Run(
         paths.results_dir() / config.profile / config.paper / "runs",
         config.name,
@@ -90,14 +97,16 @@ def _run(config: TrainConfig, inputs: data_inputs.Inputs, parts: dict) -> record
     )
 
 
-def is_finished(config: TrainConfig, inputs: data_inputs.Inputs, parts: dict) -> bool:
+def is_finished(
+    config: TrainConfig, inputs: data_inputs.Inputs, parts: data_inputs.PartRows
+) -> bool:
     """Whether :func:`fit` would only return a finished run."""
     if rehearsal.active():
         config, parts = rehearsed.shortened(config, inputs, parts)
     return _reusable(_run(config, inputs, parts), config)
 
 
-def in_memory(run: record.Run):
+def in_memory(run: record.Run) -> "keras.Model | None":
     """The network of `run`, uncompiled, if it was the last to be trained by this process, else
     None; for measurements, where making a large network anew would take longer than they do.
     """
@@ -109,7 +118,7 @@ def in_memory(run: record.Run):
     return keras.Model(model.inputs, model.outputs, name=model.name)
 
 
-def run_key(config: TrainConfig, inputs: data_inputs.Inputs, parts: dict) -> dict:
+def run_key(config: TrainConfig, inputs: data_inputs.Inputs, parts: data_inputs.PartRows) -> dict:
     """What config.json records and the run is keyed by: settings, data facts and the exact images
     of every part.
     """
@@ -186,7 +195,7 @@ def _train_and_predict(run, config, build, inputs, parts, watch):
     return keeper
 
 
-_LAST = {}  # the model compiled last and what it was compiled for
+_LAST: dict[str, Any] = {}  # the model compiled last and what it was compiled for
 
 
 def _compiled(config: TrainConfig, fresh):
@@ -289,7 +298,7 @@ def attempted(jobs: dict) -> dict:
 
 
 def cross_validate(
-    config: TrainConfig, build: Callable, inputs: data_inputs.Inputs, split
+    config: TrainConfig, build: Callable, inputs: data_inputs.Inputs, split: Split
 ) -> tuple[list, record.Run]:
     """The published protocol: one run a fold, then a final run on all development images, evaluated
     once on the test images.

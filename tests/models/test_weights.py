@@ -15,6 +15,7 @@ import time
 import types
 from collections import OrderedDict
 from functools import partial
+from importlib.machinery import ModuleSpec
 
 import keras
 import numpy as np
@@ -582,3 +583,11 @@ def test_the_quantised_file_is_never_taken_for_keras_own(dequantised):
     path.write_bytes(b"\x89HDF\r\n\x1a\nanother")
     with pytest.raises(weights.DamagedWeights, match="not the published file"):
         weights.initialisation("mobilenetv2")
+
+
+def test_a_package_of_which_only_the_folder_is_left_is_called_missing(monkeypatch):
+    monkeypatch.setattr(
+        weights.importlib.util, "find_spec", lambda name: ModuleSpec(name, None, is_package=True)
+    )
+    with pytest.raises(weights.WeightsUnavailable, match="install the package"):
+        weights.find("efficientnet_lite0")

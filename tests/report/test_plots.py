@@ -283,6 +283,14 @@ def test_note_makes_room_below():
     assert fig.texts[-1].get_window_extent().y1 < fig.axes[0].get_tightbbox().y0
 
 
+def test_a_figure_without_a_layout_gets_room_for_its_note_too():
+    fig = mpl.figure.Figure()
+    fig.subplots().set_xlabel("what the axis shows")
+    plots.note(fig, "Reduced settings: 2 epochs. " * 10)
+    fig.draw_without_rendering()
+    assert fig.texts[-1].get_window_extent().y1 < fig.axes[0].get_tightbbox().y0
+
+
 @pytest.mark.parametrize(
     "call",
     [

@@ -22,7 +22,7 @@ from kit.data import imageio, preprocess
 from kit.data.phantom.sets import slice_image
 from kit.explain import gradcam
 from kit.serving import classifier as serving_classifier
-from kit.serving import familiarity, uploads
+from kit.serving import familiarity, text, uploads
 
 CLASSES = ["glioma", "meningioma", "notumor", "pituitary"]
 SETTINGS = {"size": 64, "mode": "safe", "jpeg_round_trip": True, "upsample": 256}
@@ -388,7 +388,7 @@ def test_batch_goes_on_after_bad_files_and_the_csv_is_harmless(classifier):
     np.testing.assert_allclose(
         table.loc[[0, 2], [f"p_{c}" for c in CLASSES]].sum(axis=1), 1, atol=1e-5
     )
-    lines = serving_classifier.csv(table).decode().splitlines()
+    lines = text.csv(table).decode().splitlines()
     assert len(lines) == 4
     assert lines[0].startswith("file,predicted,confidence,p_glioma")
     assert lines[1].startswith("'=1+cmd")

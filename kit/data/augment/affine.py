@@ -16,13 +16,18 @@ within the noise of float32.
 
 import functools
 import itertools
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 import pandas as pd
 
 from kit.errors import KitError
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 DRAWS, FLOW = 0xA06, 0xF10  # keep these random streams apart from those of batch order and dropout
 WARP = {"flags": cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, "borderMode": cv2.BORDER_REPLICATE}
@@ -56,7 +61,7 @@ class Augmentation:
     height_shift: float = 0.05
     horizontal_flip: bool = True
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name, limit, what in (
             ("rotation", 180, "degrees from 0 to 180"),
             ("width_shift", 1, "a fraction of the width, at least 0 and below 1"),
@@ -72,7 +77,7 @@ class Augmentation:
             )
 
     @classmethod
-    def of(cls, settings) -> "Augmentation":
+    def of(cls, settings: "dict[str, Any] | Augmentation") -> "Augmentation":
         """From a dictionary of settings (absent ones take their defaults), or an Augmentation as it
         is.
         """
@@ -128,7 +133,7 @@ def draw(
     )
 
 
-def keras_parameters(row) -> dict:
+def keras_parameters(row: Any) -> dict:
     """A row of :func:`draw` as ``ImageDataGenerator.apply_transform`` wants it."""
     return {
         "theta": row.theta,
@@ -214,7 +219,7 @@ def check_images(x: np.ndarray) -> None:
 
 def warper(
     x: np.ndarray, image_rows: np.ndarray, scale: float, augmentation: Augmentation, seed: int
-):
+) -> Callable[[np.ndarray, int], np.ndarray]:
     """A function (positions in `x`, epoch) -> augmented float32 batch, for ``tf.numpy_function``.
 
     Parameters
@@ -234,7 +239,9 @@ def warper(
     return lambda chosen, epoch: warp(x[chosen], of_epoch(int(epoch))[chosen], scale)
 
 
-def keras_generator(augmentation: Augmentation):
+def keras_generator(
+    augmentation: Augmentation,
+) -> "tf.keras.preprocessing.image.ImageDataGenerator":
     """The published ``ImageDataGenerator`` with these settings; its shift ranges are exchanged
     because it exchanges them once more.
     """
@@ -256,7 +263,7 @@ def generator_batches(
     augmentation: Augmentation,
     seed: int,
     first_epoch: int = 0,
-):
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """The publication's training iterator, epoch after epoch, each seeded from (seed, epoch) so
     that a resumed run sees the same.
 

@@ -51,7 +51,7 @@ class ThesisAugmentation:
     horizontal_flip: float = 0.5
     brightness: float = 0.5
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name, limit in (
             ("rotation", 180),
             ("vertical_flip", 1),
@@ -69,7 +69,7 @@ class ThesisAugmentation:
                 )
 
 
-def draw(seed, epoch, count) -> tf.Tensor:
+def draw(seed: int | tf.Tensor, epoch: int | tf.Tensor, count: int | tf.Tensor) -> tf.Tensor:
     """Uniform numbers of the images 0 ... count-1 in one epoch; the rows of a batch are gathered
     from it.
 
@@ -91,7 +91,7 @@ def draw(seed, epoch, count) -> tf.Tensor:
     )
 
 
-def resized_side(size):
+def resized_side(size: int | tf.Tensor) -> int | tf.Tensor:
     """Side that the thesis resizes to before it crops `size` pixels: 31/28 of it (124 for 112),
     rounded; int or int tensor.
     """
@@ -134,7 +134,12 @@ def _normalised(pixels, normalisation) -> tf.Tensor:
     return pixels / 255 if normalisation == "0..1" else (pixels / 255 - MEAN) / STD
 
 
-def sources(units, size, resized, settings=ThesisAugmentation()):
+def sources(
+    units: tf.Tensor,
+    size: int | tf.Tensor,
+    resized: int | tf.Tensor,
+    settings: ThesisAugmentation = ThesisAugmentation(),
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Where each output pixel is taken from.
 
     Parameters
@@ -178,7 +183,12 @@ def sources(units, size, resized, settings=ThesisAugmentation()):
 
 @tf.autograph.experimental.do_not_convert
 def augment(
-    images, units, size, resized=None, settings=ThesisAugmentation(), normalisation="0..1"
+    images: tf.Tensor,
+    units: tf.Tensor,
+    size: int | tf.Tensor,
+    resized: int | tf.Tensor | None = None,
+    settings: ThesisAugmentation = ThesisAugmentation(),
+    normalisation: str = "0..1",
 ) -> tf.Tensor:
     """Augment a batch; pure, for eager use, ``tf.function`` and ``tf.data`` alike.
 
@@ -232,7 +242,9 @@ def augment(
 
 
 @tf.autograph.experimental.do_not_convert
-def prepare(images, size, normalisation="0..1") -> tf.Tensor:
+def prepare(
+    images: tf.Tensor | np.ndarray, size: int | tf.Tensor, normalisation: str = "0..1"
+) -> tf.Tensor:
     """Images as they are evaluated: stretched to `size` and normalised, float32 (n, size, size,
     channels); arguments as of :func:`augment`.
     """

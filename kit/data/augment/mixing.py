@@ -10,6 +10,8 @@ resumed run would mix differently. Both methods are one formula here, own share 
 rest times partner, with the share constant or a box of zeros.
 """
 
+from collections.abc import Sequence
+
 import tensorflow as tf
 
 from kit.errors import KitError
@@ -34,7 +36,7 @@ def _draws(seed, count):
     return tf.unstack(tf.random.stateless_uniform([count], seeds[0], alg="philox")), seeds[1]
 
 
-def share(seed, alpha=1.0) -> tf.Tensor:
+def share(seed: tf.Tensor, alpha: float = 1.0) -> tf.Tensor:
     """Share of the own image, a scalar from Beta(alpha, alpha).
 
     Parameters
@@ -48,7 +50,13 @@ def share(seed, alpha=1.0) -> tf.Tensor:
     return gammas[0] / tf.maximum(gammas[0] + gammas[1], 1e-30)
 
 
-def box(own, centre_row, centre_column, height, width):
+def box(
+    own: tf.Tensor,
+    centre_row: tf.Tensor,
+    centre_column: tf.Tensor,
+    height: tf.Tensor,
+    width: tf.Tensor,
+) -> tuple[tf.Tensor, tf.Tensor]:
     """CutMix's box and the share of the own image that it leaves.
 
     Parameters
@@ -82,7 +90,14 @@ def box(own, centre_row, centre_column, height, width):
 
 
 @tf.autograph.experimental.do_not_convert
-def mix(images, targets, seed, method="choice", alpha=1.0, pairing="roll"):
+def mix(
+    images: tf.Tensor,
+    targets: tf.Tensor,
+    seed: tf.Tensor | Sequence[int],
+    method: str = "choice",
+    alpha: float = 1.0,
+    pairing: str = "roll",
+) -> tuple[tf.Tensor, tf.Tensor]:
     """Mix each image of a batch, and its target, with another one of the batch.
 
     Parameters

@@ -11,8 +11,10 @@ shape (3, N).
 """
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import nilearn
@@ -82,9 +84,8 @@ class Template:
 
 def _load(kind: str) -> np.ndarray:
     folder = Path(nilearn.__file__).parent / "datasets" / "data"
-    volume = np.asarray(
-        nibabel.load(folder / f"mni_icbm152_{kind}_tal_nlin_sym_09a_converted.nii.gz").dataobj
-    )
+    image: Any = nibabel.load(folder / f"mni_icbm152_{kind}_tal_nlin_sym_09a_converted.nii.gz")
+    volume = np.asarray(image.dataobj)
     return np.pad(volume[:, :, _CUT:], ((0, 0), (0, 0), (_PAD + _CUT, 0)), mode="edge")
 
 
@@ -140,7 +141,11 @@ def _head(hull, origin) -> np.ndarray:
     return (hull < 13) | face | nose | neck
 
 
-def ellipsoid(points, centre, radii) -> np.ndarray:
+def ellipsoid(
+    points: np.ndarray | Sequence[np.ndarray],
+    centre: Sequence[float] | np.ndarray,
+    radii: Sequence[float] | np.ndarray,
+) -> np.ndarray:
     """Normalised radius: 0 at `centre`, 1 on the surface of the axis-parallel ellipsoid with
     `radii` (mm).
     """
@@ -150,14 +155,16 @@ def ellipsoid(points, centre, radii) -> np.ndarray:
     return np.sqrt(sum(part * part for part in parts))
 
 
-def ramp(distance, soft) -> np.ndarray:
+def ramp(distance: np.ndarray, soft: float) -> np.ndarray:
     """1 where `distance` is well below 0, 0 well above, linear over `soft` millimetres
     around it.
     """
     return np.clip(np.float32(0.5) - distance / np.float32(soft), 0, 1)
 
 
-def smooth_field(rng, points, wavelength: float, waves: int = 8) -> np.ndarray:
+def smooth_field(
+    rng: np.random.Generator, points: np.ndarray, wavelength: float, waves: int = 8
+) -> np.ndarray:
     """Smooth random field of mean 0 and variance 1 at `points` (3, N): a sum of plane waves of
     about `wavelength` mm.
     """
@@ -176,7 +183,9 @@ def _both_sides(points, centre, radii):
     return ellipsoid((np.abs(points[0]), points[1], points[2]), centre, radii)
 
 
-def tissues(points, texture, soft: float, skull: float, sampled: dict | None = None) -> np.ndarray:
+def tissues(
+    points: np.ndarray, texture: np.ndarray, soft: float, skull: float, sampled: dict | None = None
+) -> np.ndarray:
     """Tissue fractions at `points`.
 
     Parameters

@@ -12,6 +12,7 @@ an increasing curve to the histogram of the same slice without it, and only wher
 tells the classes apart, not which there are.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -118,7 +119,12 @@ class Nuisance:
     spots: float
 
 
-def draw_nuisance(rng, orientation=None, contrast=None, region="sellar") -> Nuisance:
+def draw_nuisance(
+    rng: np.random.Generator,
+    orientation: str | None = None,
+    contrast: str | None = None,
+    region: str = "sellar",
+) -> Nuisance:
     """Draw the nuisance parameters; `orientation` and `contrast` are drawn unless given."""
     orientation = orientation or str(rng.choice(ORIENTATIONS))
     contrast = contrast or str(rng.choice(CONTRASTS))
@@ -146,7 +152,7 @@ def draw_nuisance(rng, orientation=None, contrast=None, region="sellar") -> Nuis
     )
 
 
-def slice_points(nuisance: Nuisance, size: int, seed) -> np.ndarray:
+def slice_points(nuisance: Nuisance, size: int, seed: Sequence[int]) -> np.ndarray:
     """MNI coordinates of the pixels of a slice, deformed as the anatomy is: float32 (3, size *
     size), row by row from the top left.
 
@@ -278,7 +284,7 @@ def _painted(signal, layers, contrast, seed, points):
     return signal
 
 
-def kind_of(rng, name: str, region: str = "sellar") -> str:
+def kind_of(rng: np.random.Generator, name: str, region: str = "sellar") -> str:
     """Lesion kind for a class (or the kind itself), drawn with the class's probabilities.
 
     Raises
@@ -296,8 +302,14 @@ def kind_of(rng, name: str, region: str = "sellar") -> str:
 
 
 def slice_image(
-    seed, name: str, *, size: int = 224, orientation=None, contrast=None, region: str = "sellar"
-):
+    seed: int | Sequence[int],
+    name: str,
+    *,
+    size: int = 224,
+    orientation: str | None = None,
+    contrast: str | None = None,
+    region: str = "sellar",
+) -> tuple[np.ndarray, np.ndarray, dict]:
     """One slice. A pure function of its arguments; slices of the same seed share head, slice and
     nuisances whatever their class.
 
@@ -322,7 +334,7 @@ def slice_image(
     nuisance : dict
         The fields of `Nuisance`.
     """
-    seed = [seed] if np.isscalar(seed) else list(seed)
+    seed = [seed] if isinstance(seed, int | np.integer) else list(seed)
     nuisance = draw_nuisance(np.random.default_rng([*seed, 5]), orientation, contrast, region)
     kind = kind_of(np.random.default_rng([*seed, 7]), name, region)
     fine = size if size >= 192 else 2 * size
@@ -388,7 +400,9 @@ VOXEL = 4.6
 """Edge of a voxel of `volume`, mm."""
 
 
-def volume(seed, name: str, *, size: int = 28, contrast=None):
+def volume(
+    seed: int | Sequence[int], name: str, *, size: int = 28, contrast: str | None = None
+) -> tuple[np.ndarray, np.ndarray, dict]:
     """One volume: a cube of ``size * VOXEL`` mm from within the head, as the small 3D sets of
     MedMNIST show a region and not a body.
 
@@ -406,7 +420,7 @@ def volume(seed, name: str, *, size: int = 28, contrast=None):
     mask : ndarray, bool, (size, size, size)
     nuisance : dict
     """
-    seed = [seed] if np.isscalar(seed) else list(seed)
+    seed = [seed] if isinstance(seed, int | np.integer) else list(seed)
     rng = np.random.default_rng([*seed, 5])
     nuisance = draw_nuisance(rng, "axial", contrast, "any")
     kind = kind_of(np.random.default_rng([*seed, 7]), name)

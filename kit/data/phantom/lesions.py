@@ -13,6 +13,7 @@ Shapes are three-dimensional, so that any slice or volume through the same lesio
 Coordinates are MNI millimetres.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -121,7 +122,7 @@ class Lesion:
     shift: np.ndarray
 
 
-def make(kind: str, seed, scene: Scene, grow: float = 1.0) -> Lesion:
+def make(kind: str, seed: int | Sequence[int], scene: Scene, grow: float = 1.0) -> Lesion:
     """Draw one lesion that crosses the scene.
 
     Parameters

@@ -22,6 +22,7 @@ import zlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -185,7 +186,7 @@ class _Item:
     relation: str = ""
 
 
-def mask_path(root, image_id: str) -> Path:
+def mask_path(root: Path | str, image_id: str) -> Path:
     """Path of the lesion mask (8-bit PNG, 0 or 255) of an image below the data set's folder
     `root`.
     """
@@ -194,7 +195,7 @@ def mask_path(root, image_id: str) -> Path:
 
 def write(
     name: str,
-    root,
+    root: Path | str,
     *,
     n: int | None = None,
     size: int | None = None,
@@ -320,7 +321,8 @@ def _plan(name, variant, n, seed) -> list[_Item]:
     """All items, originals before their copies. File numbers are shuffled, so that they tell
     nothing.
     """
-    items, counts = [], _counts(variant, n)
+    items: list[_Item] = []
+    counts = _counts(variant, n)
     for step, (folder, per_class) in enumerate(counts.items()):
         for label, (class_name, count) in enumerate(zip(variant.classes, per_class, strict=True)):
             key = (seed, zlib.crc32(name.encode()), step, label)
@@ -429,7 +431,9 @@ def _plant(root, size, item) -> dict:
 
 def _write_volumes(name, variant, root, n, size, seed, run):
     anatomy.template()  # before the threads ask for it
-    arrays, masks, rows, nuisances = {}, {}, [], []
+    arrays: dict[str, Any] = {}
+    masks: dict[str, Any] = {}
+    rows, nuisances = [], []
     for step, (folder, per_class) in enumerate(_counts(variant, n).items()):
         rng = np.random.default_rng([seed, zlib.crc32(name.encode()), step])
         labels = rng.permutation(np.repeat(np.arange(2), per_class))

@@ -84,7 +84,7 @@ class GASettings:
     worst: float = -1.0
     seed: int = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("crossover", "mutation", "dominant"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         if not isinstance(self.individuals, int):

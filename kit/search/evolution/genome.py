@@ -65,7 +65,7 @@ class Gene:
     high: float = 1.0
     scale: str = "linear"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "values", tuple(self.values))
         if self.scale not in ("linear", "log"):
             raise BadGenome(
@@ -120,7 +120,7 @@ class Genome:
 
     genes: tuple
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(
             self,
             "genes",
@@ -132,7 +132,7 @@ class Genome:
                 f"{', '.join(self.names) or 'none'}."
             )
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.genes)
 
     @property

@@ -142,7 +142,7 @@ class ODESettings:
     patience: int = 50
     seed: int = 42
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name, value in MODES.get(self.mode, {}).items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)

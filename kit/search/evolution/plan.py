@@ -81,7 +81,7 @@ class Plan:
     lease: float = 60.0
     most_losses: int = 3
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self._check_names()
         self._check_genes()
         if self.lease <= 0 or self.most_losses < 1:

@@ -26,7 +26,7 @@ import numpy as np
 import pandas as pd
 
 from kit import files
-from kit.data.inputs import Inputs
+from kit.data.inputs import Inputs, PartRows
 from kit.errors import KitError
 from kit.search.evolution import averaging
 from kit.search.evolution.genetic import GeneticAlgorithm
@@ -52,13 +52,13 @@ class Nursery:
     network : kit.training.short.Network
         Its architecture is replaced by the individual's.
     inputs : kit.data.inputs.Inputs
-    parts : dict
+    parts : mapping
         Row numbers of "train", "val" and what else is to be predicted later.
     settings : SoupSettings
     """
 
     def __init__(
-        self, network: short.Network, inputs: Inputs, parts: dict, settings: SoupSettings
+        self, network: short.Network, inputs: Inputs, parts: PartRows, settings: SoupSettings
     ) -> None:
         self.network, self.inputs, self.parts, self.settings = network, inputs, parts, settings
         self.failures = (train_module.Diverged, predictions.OutOfMemory, RefusedRule)

@@ -73,7 +73,7 @@ class SoupSettings:
     opponents: int = 1
     seed: int = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if (
             min(self.generations, self.first, self.smallest, self.at_end, self.epochs) < 1
             or self.decrement < 0

@@ -26,6 +26,7 @@ import time
 import traceback
 from concurrent import futures
 from pathlib import Path
+from typing import Any
 
 import grpc
 from keras_tuner.engine.base_tuner import BaseTuner
@@ -193,7 +194,7 @@ class PatientClient:
         ]
         client.stub = protos.get_service_grpc().OracleStub(grpc.insecure_channel(address, options))
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> Any:
         method = getattr(self.client, name)
         return (
             (lambda *args, **kwargs: self._call(method, *args, **kwargs))

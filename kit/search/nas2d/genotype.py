@@ -80,7 +80,7 @@ class Genotype:
     reduce: tuple
     concat: ClassVar[tuple] = (2, 3, 4, 5)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("normal", "reduce"):
             object.__setattr__(self, name, _checked(getattr(self, name), name))
 

@@ -134,7 +134,7 @@ class LeaseSettings:
     warm_up_audience: bool = True
     radius: float = RADIUS
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
                 raise BadLease(

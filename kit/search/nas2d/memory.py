@@ -92,7 +92,7 @@ class Estimate:
         """Peak of the process, in bytes."""
         return self.program + self.weights + self.activations + self.audience_activations
 
-    def __str__(self):
+    def __str__(self) -> str:
         rows = [
             ("program and graph", self.program),
             ("weights and optimiser", self.weights),

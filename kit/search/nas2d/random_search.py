@@ -71,7 +71,7 @@ class RandomSearch:
     augmentation: dict | None = None
     seed: int = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.most < 1 or self.budget < 0:
             raise BadSearch(
                 f"most is {self.most} and budget {self.budget}; give at least 1 candidate and no "
@@ -86,7 +86,7 @@ class RandomSearch:
         }
         object.__setattr__(self, "recipe", asdict(retrain.Recipe(**settings)))
 
-    def __str__(self):
+    def __str__(self) -> str:
         width = max(len(f.name) for f in fields(self))
         return "\n".join(f"{f.name:<{width}}  {getattr(self, f.name)}" for f in fields(self))
 

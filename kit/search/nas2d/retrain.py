@@ -66,7 +66,7 @@ class Recipe:
     drop_path: float = 0.2
     auxiliary: float = 0.4
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name, least in (
             ("epochs", 1),
             ("batch_size", 2),
@@ -93,7 +93,7 @@ def fit(  # noqa: PLR0913 (a run and its name)
     description: dict,
     recipe: Recipe,
     inputs: data_inputs.Inputs,
-    parts: dict,
+    parts: data_inputs.PartRows,
     *,
     name: str,
     profile: str,
@@ -113,7 +113,7 @@ def fit(  # noqa: PLR0913 (a run and its name)
         What the network is, as it shall stand in config.json and be part of the run's key.
     recipe : Recipe
     inputs : kit.data.inputs.Inputs
-    parts : dict
+    parts : mapping
         Row numbers by part; "train" is trained on, `watch` is evaluated after each epoch (Figure
         2), the others are predicted at the end.
     name, profile, paper : str
@@ -187,7 +187,7 @@ def fit_cells(
     genotype: Genotype,
     recipe: Recipe,
     inputs: data_inputs.Inputs,
-    parts: dict,
+    parts: data_inputs.PartRows,
     *,
     channels: int = 36,
     cells: int = 12,
@@ -223,7 +223,7 @@ def fit_baseline(
     network: str,
     recipe: Recipe,
     inputs: data_inputs.Inputs,
-    parts: dict,
+    parts: data_inputs.PartRows,
     *,
     build_options: dict | None = None,
     **options: Any,

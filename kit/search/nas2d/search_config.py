@@ -160,7 +160,7 @@ class SearchConfig:
     traced: bool = True
     seed: int = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.family not in FAMILIES:
             raise BadSearch(f"family is {self.family!r}; choose one of {', '.join(FAMILIES)}.")
         for name, value in DEFAULTS[self.family].items():
@@ -290,7 +290,7 @@ class SearchConfig:
             kept["finite"] = "equation 12"  # searches from before took all products so
         return kept
 
-    def __str__(self):
+    def __str__(self) -> str:
         width = max(len(f.name) for f in fields(self))
         return "\n".join(f"{f.name:<{width}}  {getattr(self, f.name)}" for f in fields(self))
 

@@ -60,7 +60,7 @@ class Space:
     normal: tuple | None = None
     reduce: tuple | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.family not in ("darts", "pcdarts", "pdarts"):
             raise UnusableSpace(
                 f"The family {self.family!r} is unknown; use darts, pcdarts or pdarts."

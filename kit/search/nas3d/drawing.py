@@ -11,6 +11,7 @@ the kernel that the text names.
 """
 
 import textwrap
+from typing import Any
 
 from matplotlib.lines import Line2D
 from matplotlib.patches import FancyBboxPatch, Patch
@@ -113,7 +114,7 @@ def cells_figure(cells: list, columns: int = 2) -> Figure:
     used = sorted(
         {OPERATIONS[index].kernel for _, network in cells for index in network.operations}
     )
-    handles = [
+    handles: list[Any] = [
         Patch(fc=FILLS[kernel], ec="0.35", label=f"kernel of {kernel} voxels") for kernel in used
     ]
     handles += [
@@ -159,7 +160,8 @@ def _places(network: Network3D) -> list:
 
 
 def _draw(ax, network: Network3D) -> None:
-    places, lowest, n = _places(network), {}, len(network.matrix)
+    places, n = _places(network), len(network.matrix)
+    lowest: dict[int, Any] = {}
     ax.text(0, 0.02, numbers(network), fontsize=7.5, va="top")
     for vertex, sources in enumerate(_sources(network)):
         top, bottom = places[vertex]
@@ -261,7 +263,8 @@ def skeleton_figure(
         f"{cost:.3g} G multiply-adds a volume"
     )
     ax.set_title(f"{title}: {facts}" if title else facts, loc="left", fontsize=9)
-    x, frames = 0.1, {}
+    x = 0.1
+    frames: dict[int, list] = {}
     for number, (heading, wide, lines, colour, leaves, stack) in enumerate(blocks):
         if number:
             arrow(ax, (x - 0.3, 1.0), (x, 1.0))
@@ -298,7 +301,7 @@ def skeleton_figure(
 def _blocks(network: Network3D, classes: int, edge: int, channels: int) -> list:
     """Heading, width in inches, lines, colour, what leaves, stack or None."""
     widths, side, entering = network.widths(), edge, network.filters
-    blocks = [
+    blocks: list[tuple] = [
         ("Volume", 0.85, ["grey values", "÷ 255"], INPUT, f"{edge}³ × {channels}", None),
         (
             "Stem",

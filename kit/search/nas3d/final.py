@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike
 
 from kit import compat, files, record
 from kit.data import registry
-from kit.data.inputs import Inputs
+from kit.data.inputs import Inputs, PartRows
 from kit.errors import KitError
 from kit.models import saved
 from kit.search.nas3d import networks, resnet, space
@@ -60,7 +60,7 @@ class Recipe3D:
     drops: tuple = ()
     best_by: str = "val_accuracy"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "drops", tuple(self.drops))
         if self.best_by not in ("val_accuracy", "val_auc"):
             raise BadFinal(f"best_by is {self.best_by!r}; choose val_accuracy or val_auc.")
@@ -93,7 +93,7 @@ class MeanAUC(keras.metrics.Metric):
         )
 
     def update_state(
-        self, y_true: ArrayLike, y_pred: ArrayLike, sample_weight: ArrayLike | None = None
+        self, y_true: ArrayLike, y_pred: Any, sample_weight: ArrayLike | None = None
     ) -> None:
         """Labels (N, 1) of two classes or one-hot (N, C); probabilities (N, C)."""
         self.area.update_state(y_true, y_pred[:, 1:] if self.classes == 2 else y_pred)
@@ -145,7 +145,7 @@ def fit(  # noqa: PLR0913 five parts of a training, and the five words of its ru
     description: dict,
     recipe: Recipe3D,
     inputs: Inputs,
-    parts: dict,
+    parts: PartRows,
     *,
     name: str,
     profile: str,
@@ -165,7 +165,7 @@ def fit(  # noqa: PLR0913 five parts of a training, and the five words of its ru
     recipe : Recipe3D
     inputs : kit.data.inputs.Inputs
         From :func:`kit.data.volumes.load`.
-    parts : dict
+    parts : mapping
         Row numbers of "train", "val" and "test".
     name, profile, paper : str
         Of the run folder.
@@ -211,7 +211,7 @@ def fit_network(
     network: Network3D,
     recipe: Recipe3D,
     inputs: Inputs,
-    parts: dict,
+    parts: PartRows,
     *,
     warm: list | None = None,
     biases: str = "zeros",
@@ -253,7 +253,7 @@ def fit_resnet(
     variant: str,
     recipe: Recipe3D,
     inputs: Inputs,
-    parts: dict,
+    parts: PartRows,
     *,
     width: float = 1.0,
     seed: int = 0,
@@ -293,7 +293,7 @@ def fine_tune(
     source: record.Run,
     recipe: Recipe3D,
     inputs: Inputs,
-    parts: dict,
+    parts: PartRows,
     *,
     seed: int = 0,
     **options: Any,

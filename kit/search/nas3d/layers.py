@@ -148,7 +148,8 @@ class _Activated:
         return input_shape
 
     def get_config(self):
-        return {**super().get_config(), "activation": self.activation}
+        of_layer = super().get_config()  # type: ignore[misc]  # beside a layer in the classes
+        return {**of_layer, "activation": self.activation}
 
 
 @keras.saving.register_keras_serializable(package="kit")

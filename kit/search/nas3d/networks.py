@@ -18,6 +18,7 @@ Names: ``stem_conv``, ``cell2_entry`` (the 1x1x1 convolution), ``cell2_node1_con
 import math
 import re
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -212,7 +213,8 @@ def load(model: keras.Model, source: Path | str | dict) -> list:
         else (ported_weights.read(source), str(Path(source)))
     )
     tensors = {name.removeprefix("module."): np.asarray(value) for name, value in tensors.items()}
-    values, used = {}, set()
+    values: dict[str, list] = {}
+    used: set[str] = set()
     for layer in (layer for layer in model.layers if layer.weights):
         names = _torch_names(layer, tensors)
         for name, weight in zip(names, layer.weights, strict=True):
@@ -246,7 +248,8 @@ def _torch_names(layer, tensors: dict) -> list:
     known = {"stem_conv": "stem_conv.0", "stem_norm": "stem_conv.1", "logit": "classifier"}
     if layer.name in known:
         return [f"{known[layer.name]}.{part}" for part in parts]
-    cell, vertex, kind = re.fullmatch(r"cell(\d+)_(?:node(\d+)_)?(\w+)", layer.name).groups()
+    found: Any = re.fullmatch(r"cell(\d+)_(?:node(\d+)_)?(\w+)", layer.name)
+    cell, vertex, kind = found.groups()
     if kind == "entry":
         return [f"cells.{cell}.stem_conv.{part}" for part in parts]
     steps = (
@@ -256,7 +259,7 @@ def _torch_names(layer, tensors: dict) -> list:
         (
             step
             for step in steps
-            if np.ndim(tensors.get(f"{step}.weight")) == (5 if kind == "conv" else 1)
+            if np.ndim(tensors.get(f"{step}.weight", 0.0)) == (5 if kind == "conv" else 1)
         ),
         f"cells.{cell}.ops_list.{vertex}.op.0",
     )

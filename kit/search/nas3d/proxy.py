@@ -17,6 +17,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -90,7 +91,7 @@ class Proxy:
     validation: str = "subset"
     seed: int = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
                 raise BadProxy(
@@ -162,7 +163,7 @@ class Judged:
 def parts(inputs: Inputs, proxy: Proxy) -> dict:
     """Row numbers of the proxy's "train" and "val"."""
     rows = [np.flatnonzero(inputs.index["split"] == part) for part in ("train", "val")]
-    train, val = subset(map(len, rows), proxy.fraction, proxy.subset_seed)
+    train, val = subset([len(part) for part in rows], proxy.fraction, proxy.subset_seed)
     return {
         "train": rows[0][train],
         "val": rows[1] if proxy.validation == "all" else rows[1][val],
@@ -220,12 +221,14 @@ def _train(model, data: dict, proxy: Proxy) -> Judged:
         batches = [
             order[start : start + proxy.batch_size] for start in range(0, len(x), proxy.batch_size)
         ]
-        loss, accuracy = sum(np.array(step(x[batch], y[batch])) for batch in batches) / len(x)
+        totals: Any = sum(np.array(step(x[batch], y[batch])) for batch in batches)
+        loss, accuracy = totals / len(x)
         starts = range(0, len(held[0]), proxy.batch_size)
-        val_loss, val_accuracy = sum(
+        val_totals: Any = sum(
             np.array(look(*(part[start : start + proxy.batch_size] for part in held)))
             for start in starts
-        ) / len(held[0])
+        )
+        val_loss, val_accuracy = val_totals / len(held[0])
         if not np.isfinite(loss) or not np.isfinite(val_loss):
             raise Diverged(
                 f"The loss is {loss} and the validation loss {val_loss} in epoch {epoch}; lower "
@@ -284,13 +287,13 @@ def _functions(model, learning_rate: float, traced: bool) -> tuple:
     def look(x, y):
         return sums(x, y, False)[1]
 
-    return [
+    return tuple(
         tf.function(one, input_signature=signature, jit_compile=compat.use_xla()) if traced else one
         for one in (step, look)
-    ]
+    )
 
 
-_LOADED = {}  # the volumes that this process loaded last
+_LOADED: dict[Any, Any] = {}  # the volumes that this process loaded last
 
 
 def evaluate(

@@ -170,7 +170,7 @@ def predicted(
         f"{inputs.name}-{name}-released",
         {
             "released": name,
-            "sha256": weights.checksum(path),
+            "sha256": weights.checksum(Path(path)),
             "data": inputs.facts,
             "images": inputs.members({"test": rows}),
         },

@@ -137,7 +137,7 @@ class Network3D:
     stacks: int
     filters: int
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         matrix = np.asarray(self.matrix, int)
         object.__setattr__(self, "matrix", tuple(map(tuple, matrix.tolist())))
         object.__setattr__(self, "operations", tuple(int(index) for index in self.operations))
@@ -207,7 +207,7 @@ class Space:
     stacks: tuple = STACKS
     filters: tuple = FILTERS
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("operations", "cells", "stacks", "filters"):
             object.__setattr__(self, name, tuple(int(n) for n in getattr(self, name)))
             if not getattr(self, name):
@@ -288,7 +288,7 @@ class Space:
             return str(error)
         return None
 
-    def key(self, x: ArrayLike, kind: str = "phenotype") -> tuple | str | None:
+    def key(self, x: ArrayLike, kind: str = "phenotype") -> tuple | Network3D | None:
         """What two genomes share if they count as the same; None for an infeasible genome under
         "phenotype", which equals nothing.
 

@@ -156,7 +156,7 @@ class Plan:
     checked: str = "all"
     seed: int = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("datasets", "architectures"):
             object.__setattr__(self, name, tuple(dict(getattr(self, name)).items()))
         for name in ("grid", "exp1_datasets", "arms", "single"):

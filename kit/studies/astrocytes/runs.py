@@ -17,6 +17,7 @@ statistics.
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from kit import record
 from kit.data import duplicates, images, registry, split, three_parts
@@ -28,6 +29,7 @@ from kit.studies.astrocytes import plan as astrocytes_plan
 from kit.studies.astrocytes.plan import Case, Plan
 from kit.training import short_runs
 from kit.training.short import Network
+from kit.training.short_network import Values
 from kit.training.short_runs import Config
 from kit.training.train import Diverged
 
@@ -56,7 +58,7 @@ def _prepared(plan: Plan, name: str) -> tuple:
     }
 
 
-def parts(name: str) -> dict:
+def parts(name: str) -> split.Parts:
     """Image ids: 60, 20 and 20 per cent within each class; where the data have a test folder, that
     and 90 and 10 per cent of the rest, which the thesis does not state.
     """
@@ -90,7 +92,7 @@ def network(plan: Plan, case: Case, astrocytes: str, reading: str = "literal") -
     )
 
 
-def values(plan: Plan) -> dict:
+def values(plan: Plan) -> Values:
     """Loss, optimizer, rate and decay of all experiments."""
     return {
         "loss": "label_smoothing",
@@ -100,7 +102,7 @@ def values(plan: Plan) -> dict:
     }
 
 
-def config(plan: Plan, case: Case, name: str, astrocytes: str, epochs: int, **more) -> Config:
+def config(plan: Plan, case: Case, name: str, astrocytes: str, epochs: int, **more: Any) -> Config:
     """A training of a row; its name does not tell the row, so that rows with the same data share
     it.
     """

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from kit.data.inputs import Inputs
 from kit.explain import faithfulness
 from kit.report import refreshed
 from kit.report.artefacts import Artefacts
@@ -60,7 +61,9 @@ def fold_values(by_fold: pd.DataFrame, model: str, metric: str = "accuracy") -> 
     return by_fold.loc[mine, "value"].to_numpy(float)
 
 
-def store_localisation(out: Artefacts, maps: Mapping, dataset: str, inputs, rows) -> None:
+def store_localisation(
+    out: Artefacts, maps: Mapping, dataset: str, inputs: Inputs, rows: np.ndarray
+) -> None:
     """Store the evidence for "grad-cam": share of the heat maps' energy inside the outlined lesion,
     transfer model minus CNN, paired by image; nothing where no lesion is outlined.
 

@@ -15,6 +15,7 @@ from kit.data import registry
 from kit.evaluation import metrics
 from kit.models import backbone_catalog, backbones, saved
 from kit.serving import classifier
+from kit.serving.info import Measured, ModelInfo
 from kit.studies.cad import plan as cad_plan
 from kit.studies.cad import runs, tables
 
@@ -60,7 +61,7 @@ def leave(
 
 def card(
     plan: cad_plan.Plan, run: record.Run, name: str, model: "keras.Model", free_ids: Collection[str]
-) -> dict:
+) -> ModelInfo:
     """The model card: what the application needs to use the model, and what its user needs
     to know.
     """
@@ -90,7 +91,7 @@ def card(
     }
 
 
-def _summary(table) -> dict:
+def _summary(table) -> Measured:
     found = tables.accuracy(table)
     return (
         {

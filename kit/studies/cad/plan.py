@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from kit.data import preprocess
 from kit.data.augment import affine
+from kit.data.split import Parts
 from kit.errors import KitError
 from kit.models import backbone_catalog, weights
 from kit.published import papers
@@ -90,7 +91,7 @@ class Plan:
     augmenter: str = "keras_generator"
     seed: int = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.initial not in ("auto", "imagenet", "random"):
             raise BadPlan(f"initial is {self.initial!r}; choose auto, imagenet or random.")
         if self.crop not in preprocess.MODES:
@@ -125,7 +126,7 @@ class Plan:
             self.rotation, self.width_shift, self.height_shift, self.horizontal_flip
         )
 
-    def parts(self) -> dict:
+    def parts(self) -> Parts:
         """Image ids of "train", "val" and "test"; see :func:`split.published_parts`."""
         return split.published_parts(self.dataset, self.validation_fraction)
 

@@ -261,41 +261,47 @@ def measure(
         / f"{name}-{files.digest(kernels.keyed(key))[:10]}.json"
     )
     if not file.exists():
-        root = registry.root(plan.dataset)
-        model = model or backbones.fine_tuned(
-            name, plan.size(name), len(registry.get(plan.dataset).classes), plan.dropout, None
-        )
-
-        def prepare(content):
-            upsample = plan.upsample or None
-            return preprocess.cad(content, plan.size(name), plan.crop, True, upsample).image
-
-        found = timing.all_protocols(
-            model, [(root / i).read_bytes() for i in image_ids], prepare, repeats
-        )
-        files.write_json(
-            file,
-            {
-                **key,
-                "parameters": model.count_params(),
-                "macs": macs.macs(model),
-                "times": [
-                    {
-                        "protocol": t.protocol,
-                        "device": t.device,
-                        "ms": t.ms.tolist(),
-                        "first_ms": t.first_ms,
-                    }
-                    for t in found
-                ],
-            },
-        )
+        files.write_json(file, {**key, **_measured(plan, name, image_ids, repeats, model)})
     stored = files.read_json(file)
     times = [
         timing.Times(t["protocol"], t["device"], np.array(t["ms"]), t["first_ms"])
         for t in stored["times"]
     ]
     return {part: stored[part] for part in ("parameters", "macs", "device")}, times
+
+
+def _measured(
+    plan: Plan,
+    name: str,
+    image_ids: Sequence[str],
+    repeats: int,
+    model: "keras.Model | None",
+) -> dict:
+    """What :func:`measure` stores: parameters, macs and the times of the three protocols."""
+    root = registry.root(plan.dataset)
+    model = model or backbones.fine_tuned(
+        name, plan.size(name), len(registry.get(plan.dataset).classes), plan.dropout, None
+    )
+
+    def prepare(content: bytes) -> np.ndarray:
+        upsample = plan.upsample or None
+        return preprocess.cad(content, plan.size(name), plan.crop, True, upsample).image
+
+    contents = [(root / i).read_bytes() for i in image_ids]
+    found = timing.all_protocols(model, contents, prepare, repeats)
+    return {
+        "parameters": model.count_params(),
+        "macs": macs.macs(model),
+        "times": [
+            {
+                "protocol": t.protocol,
+                "device": t.device,
+                "ms": t.ms.tolist(),
+                "first_ms": t.first_ms,
+            }
+            for t in found
+        ],
+    }
 
 
 def costs(sizes: dict, runs: dict) -> pd.DataFrame:

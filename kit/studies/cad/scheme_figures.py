@@ -1,17 +1,21 @@
 """The block diagrams of the six-model CAD framework (Figures 1, 6 and 7)."""
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import pandas as pd
+from matplotlib.axes import Axes
 
 from kit.report import plots
-from kit.report.diagrams import HEAD, INPUT, MODEL, OUT, arrow, box, canvas
+from kit.report.diagrams import HEAD, INPUT, MODEL, OUT, STEP, arrow, box, canvas
 from kit.report.style import (
     Figure,
     style,
 )
 from kit.studies.cad.preparation_figures import picture
+
+# left edge, width, heading, lines, colour
+Block = tuple[float, float, str, Sequence[str], str]
 
 
 def _strip(ax, x, y, side, images: dict, gap: float = 0.12) -> float:
@@ -54,121 +58,79 @@ def framework(
         Lines of the training block; the published settings unless told.
     """
     fig, ax = canvas(9.4, 5.2)
+    _preparation(ax, counts, steps or {})
+    _network(ax, counts, size, large)
+    _outcome(ax, maps or {}, training)
+    return fig
+
+
+def _blocks(ax: Axes, y: float, height: float, blocks: Iterable[Block]) -> None:
+    """Blocks of one row."""
+    for x, width, heading, lines, colour in blocks:
+        box(ax, x, y, width, height, heading=heading, lines=lines, colour=colour)
+
+
+def _preparation(ax: Axes, counts: dict, steps: dict) -> None:
+    """First row of the framework: images and their preparation, and the way to the second."""
     total = sum(counts[part] for part in ("train", "val", "test"))
-    box(
-        ax,
-        0.1,
-        0.25,
-        1.5,
-        1.1,
-        heading="MR images",
-        lines=[f"{total:,} images", "glioma, meningioma,", "no tumour, pituitary"],
-        colour=INPUT,
-    )
-    box(
-        ax,
-        2.0,
-        0.1,
-        7.3,
-        1.5,
-        heading="Preparation, image by image",
-        lines=() if steps else ["crop → denoise → BONE colours → resize"],
-    )
-    _strip(ax, 2.25, 0.6, 0.88, steps or {}, gap=0.6)
+    images = [f"{total:,} images", "glioma, meningioma,", "no tumour, pituitary"]
+    lines = [] if steps else ["crop → denoise → BONE colours → resize"]
+    _blocks(ax, 0.25, 1.1, [(0.1, 1.5, "MR images", images, INPUT)])
+    _blocks(ax, 0.1, 1.5, [(2.0, 7.3, "Preparation, image by image", lines, STEP)])
+    _strip(ax, 2.25, 0.6, 0.88, steps, gap=0.6)
     arrow(ax, (1.6, 0.82), (2.0, 0.82))
-    ax.annotate(
-        "",
-        (1.05, 2.0),
-        (5.6, 1.6),
-        arrowprops={
-            "arrowstyle": "-|>",
-            "color": "0.2",
-            "lw": 1.1,
-            "connectionstyle": "angle,angleA=0,angleB=90",
-        },
-    )
-    box(
-        ax,
-        0.1,
-        2.0,
-        1.9,
-        1.25,
-        heading="Split, seed 42",
-        lines=[
-            f"training {counts['train']:,}",
-            f"validation {counts['val']:,}",
-            f"test {counts['test']:,}",
-            "(test folder as it is)",
-        ],
-    )
-    box(
-        ax,
-        2.4,
-        2.0,
-        1.9,
-        1.25,
-        heading="Augmentation",
-        lines=[
-            "training images only:",
-            "rotation ±10°",
-            "shift ±5 % in x and y",
-            "horizontal flip",
-        ],
-    )
+    corner = "angle,angleA=0,angleB=90"
+    look = {"arrowstyle": "-|>", "color": "0.2", "lw": 1.1, "connectionstyle": corner}
+    ax.annotate("", (1.05, 2.0), (5.6, 1.6), arrowprops=look)
+
+
+def _network(ax: Axes, counts: dict, size: int, large: int) -> None:
+    """Second row of the framework: split, augmentation, backbone and head."""
+    parts = [
+        f"training {counts['train']:,}",
+        f"validation {counts['val']:,}",
+        f"test {counts['test']:,}",
+        "(test folder as it is)",
+    ]
+    augmentation = [
+        "training images only:",
+        "rotation ±10°",
+        "shift ±5 % in x and y",
+        "horizontal flip",
+    ]
     models = [
         "ResNet-50, VGG19,",
         "MobileNetV2, InceptionV3,",
         f"Xception: {size} × {size} × 3",
         f"NASNetLarge: {large} × {large} × 3",
+        "all layers trained",
     ]
-    box(
-        ax,
-        4.7,
-        2.0,
-        2.2,
-        1.25,
-        heading="Backbone from ImageNet",
-        lines=[*models, "all layers trained"],
-        colour=MODEL,
-    )
-    box(
-        ax,
-        7.3,
-        2.0,
-        2.0,
-        1.25,
-        heading="Head",
-        lines=["global average pooling", "dropout 0.4", "dense 4, softmax"],
-        colour=HEAD,
-    )
+    head = ["global average pooling", "dropout 0.4", "dense 4, softmax"]
+    blocks: list[Block] = [
+        (0.1, 1.9, "Split, seed 42", parts, STEP),
+        (2.4, 1.9, "Augmentation", augmentation, STEP),
+        (4.7, 2.2, "Backbone from ImageNet", models, MODEL),
+        (7.3, 2.0, "Head", head, HEAD),
+    ]
+    _blocks(ax, 2.0, 1.25, blocks)
     for x in (2.0, 4.3, 6.9):
         arrow(ax, (x, 2.62), (x + 0.4, 2.62))
-    box(ax, 7.3, 3.7, 2.0, 1.4, heading="Training", lines=training, colour=HEAD)
-    box(
-        ax,
-        4.7,
-        3.7,
-        2.2,
-        1.4,
-        heading="Evaluation on test images",
-        lines=["accuracy, precision,", "recall, F1, confusion matrix", "time, parameters"],
-        colour=OUT,
-    )
-    box(
-        ax,
-        0.1,
-        3.7,
-        4.2,
-        1.4,
-        heading="Grad-CAM",
-        lines=() if maps else ["heat map of the predicted class"],
-        colour=OUT,
-    )
-    _strip(ax, 0.35, 4.18, 0.85, dict([*(maps or {}).items()][:4]), gap=0.15)
+
+
+def _outcome(ax: Axes, maps: dict, training: Sequence[str]) -> None:
+    """Third row of the framework: training, evaluation and heat maps."""
+    measures = ["accuracy, precision,", "recall, F1, confusion matrix", "time, parameters"]
+    lines = [] if maps else ["heat map of the predicted class"]
+    blocks: list[Block] = [
+        (7.3, 2.0, "Training", training, HEAD),
+        (4.7, 2.2, "Evaluation on test images", measures, OUT),
+        (0.1, 4.2, "Grad-CAM", lines, OUT),
+    ]
+    _blocks(ax, 3.7, 1.4, blocks)
+    _strip(ax, 0.35, 4.18, 0.85, dict([*maps.items()][:4]), gap=0.15)
     arrow(ax, (8.3, 3.25), (8.3, 3.7))
     arrow(ax, (7.3, 4.4), (6.9, 4.4))
     arrow(ax, (4.7, 4.4), (4.3, 4.4))
-    return fig
 
 
 def _bottleneck(channels: int, filters: int, shortcut: bool) -> int:
@@ -249,67 +211,20 @@ def transfer_scheme(
         arrow(ax, (1.9, y + 0.6), (2.4, y + 0.6))
         arrow(ax, (4.7, y + 0.6), (5.2, y + 0.6))
         arrow(ax, (6.8, y + 0.6), (7.2, y + 0.6))
-    box(
-        ax,
-        2.4,
-        0.15,
-        2.3,
-        1.2,
-        heading=f"{backbone}, convolutions",
-        lines=["trained on photographs"],
-        colour=MODEL,
+    body = f"{backbone}, convolutions"
+    new = ["average pooling", "dropout 0.4", f"dense {len(classes)}, softmax"]
+    box(ax, 2.4, 0.15, 2.3, 1.2, body, ["trained on photographs"], MODEL)
+    left_out = (
+        (5.2, 1.6, "Head of ImageNet", ["dense 1,000", "(left out)"]),
+        (7.2, 1.1, "1,000", ["classes: tench,", "goldfish, …"]),
     )
-    box(
-        ax,
-        5.2,
-        0.15,
-        1.6,
-        1.2,
-        heading="Head of ImageNet",
-        lines=["dense 1,000", "(left out)"],
-        colour=INPUT,
-        dashed=True,
-    )
-    box(
-        ax,
-        7.2,
-        0.15,
-        1.1,
-        1.2,
-        heading="1,000",
-        lines=["classes: tench,", "goldfish, …"],
-        colour=INPUT,
-        dashed=True,
-    )
-    box(
-        ax,
-        2.4,
-        2.1,
-        2.3,
-        1.2,
-        heading=f"{backbone}, convolutions",
-        lines=["start from these weights;", "all layers are trained on"],
-        colour=MODEL,
-    )
-    box(
-        ax,
-        5.2,
-        2.1,
-        1.6,
-        1.2,
-        heading="New head",
-        lines=["average pooling", "dropout 0.4", f"dense {len(classes)}, softmax"],
-        colour=HEAD,
-    )
-    box(
-        ax,
-        7.2,
-        2.1,
-        1.1,
-        1.2,
-        heading=f"{len(classes)} classes",
-        lines=[textwrap.shorten(c, 14) for c in classes],
-        colour=OUT,
-    )
+    for x, width, heading, lines in left_out:
+        box(ax, x, 0.15, width, 1.2, heading, lines, INPUT, dashed=True)
+    blocks: list[Block] = [
+        (2.4, 2.3, body, ["start from these weights;", "all layers are trained on"], MODEL),
+        (5.2, 1.6, "New head", new, HEAD),
+        (7.2, 1.1, f"{len(classes)} classes", [textwrap.shorten(c, 14) for c in classes], OUT),
+    ]
+    _blocks(ax, 2.1, 1.2, blocks)
     arrow(ax, (3.55, 1.35), (3.55, 2.1), "weights are copied")
     return fig

@@ -7,6 +7,7 @@ from sklearn.model_selection import train_test_split
 from sklearn.utils import shuffle
 
 from kit.data import duplicates, registry
+from kit.data.split import Parts
 from kit.errors import KitError
 
 
@@ -14,7 +15,7 @@ class NoPublishedSplit(KitError):
     """The split of the paper cannot be drawn from this data set."""
 
 
-def published_parts(name: str, validation_fraction: float = 0.2) -> dict:
+def published_parts(name: str, validation_fraction: float = 0.2) -> Parts:
     """The paper's seed-42 split: "train", "val" (from the training folder) and "test" (the test
     folder) -> image ids.
 

@@ -147,7 +147,7 @@ class Plan:
     workers: int = 0
     seed: int = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "medical", tuple(dict(self.medical).items()))
         object.__setattr__(self, "architectures", tuple(self.architectures))
         object.__setattr__(

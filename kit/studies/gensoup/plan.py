@@ -112,7 +112,7 @@ class Plan:
     grouped: bool = False
     seed: int = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(
             self, "datasets", tuple((key, name) for key, name in dict(self.datasets).items())
         )

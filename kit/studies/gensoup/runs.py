@@ -62,7 +62,7 @@ def run_of(
     arm: str,
     seed: int,
     inputs: data_inputs.Inputs,
-    parts: dict,
+    parts: data_inputs.PartRows,
 ) -> record.Run:
     """The run folder of one search, whether it exists or not."""
     config = {
@@ -88,7 +88,7 @@ def search(
     arm: str,
     seed: int,
     inputs: data_inputs.Inputs,
-    parts: dict,
+    parts: data_inputs.PartRows,
 ) -> record.Run:
     """One search and its comparisons, or the finished run of the same settings and images; an
     interrupted one goes on.

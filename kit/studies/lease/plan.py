@@ -94,7 +94,7 @@ class Plan:
     random_epochs: int = 5
     seed: int = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "pdarts_cells", tuple(self.pdarts_cells))
         object.__setattr__(self, "seeds", tuple(sorted(dict(self.seeds).items())))
         for method, count in self.seeds:

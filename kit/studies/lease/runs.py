@@ -75,7 +75,7 @@ def search_all(
     plan: Plan,
     names: Sequence[str],
     inputs: data_inputs.Inputs,
-    parts: dict,
+    parts: data_inputs.PartRows,
     beside_it: dict | None = None,
 ) -> dict:
     """Searches of several methods with all their seeds: method -> {seed: run}; one that fails is
@@ -162,7 +162,7 @@ def memory_needed(plan: Plan, method: str, inputs: data_inputs.Inputs) -> memory
     )
 
 
-def random_all(plan: Plan, inputs: data_inputs.Inputs, parts: dict) -> dict:
+def random_all(plan: Plan, inputs: data_inputs.Inputs, parts: data_inputs.PartRows) -> dict:
     """Random searches, as many as the method with most seeds has: seed -> run; one that fails is
     reported and left out.
     """
@@ -172,7 +172,7 @@ def random_all(plan: Plan, inputs: data_inputs.Inputs, parts: dict) -> dict:
 
 
 def random_cells(
-    plan: Plan, inputs: data_inputs.Inputs, parts: dict, seed: int | None = None
+    plan: Plan, inputs: data_inputs.Inputs, parts: data_inputs.PartRows, seed: int | None = None
 ) -> record.Run:
     """The random search of a seed (the plan's unless given), for the cost of one search: cells
     drawn at random, trained briefly on one half, the best on the other half kept.
@@ -215,7 +215,12 @@ def _options(plan: Plan, seed: int) -> dict:
 
 
 def evaluate_cells(
-    plan: Plan, method: str, seed: int, cells: Genotype, inputs: data_inputs.Inputs, parts: dict
+    plan: Plan,
+    method: str,
+    seed: int,
+    cells: Genotype,
+    inputs: data_inputs.Inputs,
+    parts: data_inputs.PartRows,
 ) -> record.Run:
     """Train the network derived from searched cells on all training images with the search's own
     seed, or return its finished run.
@@ -235,7 +240,9 @@ def evaluate_cells(
     )
 
 
-def evaluate_all(plan: Plan, searched: dict, inputs: data_inputs.Inputs, parts: dict) -> dict:
+def evaluate_all(
+    plan: Plan, searched: dict, inputs: data_inputs.Inputs, parts: data_inputs.PartRows
+) -> dict:
     """Networks of all searches: method -> {seed: run}; one that fails is reported and left out.
 
     Parameters
@@ -257,7 +264,7 @@ def evaluate_all(plan: Plan, searched: dict, inputs: data_inputs.Inputs, parts: 
 
 
 def train_baselines(
-    plan: Plan, names: Sequence[str], inputs: data_inputs.Inputs, parts: dict
+    plan: Plan, names: Sequence[str], inputs: data_inputs.Inputs, parts: data_inputs.PartRows
 ) -> dict:
     """The hand-designed networks, name -> run, by the same recipe."""
     width = {} if plan.baseline_width == 1 else {"width": plan.baseline_width}

@@ -126,7 +126,7 @@ class Plan:
     fidelity_epochs: int = 200
     workers: int = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(
             self, "datasets", tuple((key, name) for key, name in dict(self.datasets).items())
         )

@@ -51,7 +51,7 @@ def load(plan: Plan, name: str) -> tuple:
     return inputs, rows
 
 
-def examples(inputs: data_inputs.Inputs, parts: dict, most: int = 4) -> tuple:
+def examples(inputs: data_inputs.Inputs, parts: data_inputs.PartRows, most: int = 4) -> tuple:
     """Test volumes to look at, one after the other of each class: uint8 (k, edge, edge, edge), and
     the names of their classes.
     """
@@ -243,7 +243,7 @@ def _by_seed(runs: dict) -> dict:
     return found
 
 
-def explained(seeds: dict, inputs: data_inputs.Inputs, parts: dict) -> tuple:
+def explained(seeds: dict, inputs: data_inputs.Inputs, parts: data_inputs.PartRows) -> tuple:
     """A network to explain and what it says of a test volume of the last class, the first that it
     calls right if there is one.
 

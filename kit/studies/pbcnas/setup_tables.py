@@ -5,7 +5,7 @@ import pandas as pd
 
 from kit.data import registry
 from kit.published import papers
-from kit.search.evolution.opposition_settings import MODES
+from kit.search.evolution.opposition_settings import MODES, ODESettings
 from kit.search.nas3d import proxy as nas3d_proxy
 from kit.search.nas3d import space
 from kit.studies.pbcnas.plan import Plan
@@ -103,7 +103,18 @@ def genome_table(plan: Plan) -> pd.DataFrame:
 def settings_table(plan: Plan) -> pd.DataFrame:
     """Table 3: setting, released code, this run."""
     printed, used = papers.load("pbcnas").hyperparameters, plan.settings("ode", plan.seeds[0])
-    rows = [
+    rows = [*_search_rows(plan, printed, used), *_training_rows(plan, printed)]
+    return pd.DataFrame(
+        [
+            {"setting": name, "released code": str(theirs), "this run": str(ours)}
+            for name, theirs, ours in rows
+        ]
+    )
+
+
+def _search_rows(plan: Plan, printed: dict, used: ODESettings) -> list[tuple]:
+    """Setting, released code, this run: of the evolution and what it judges by."""
+    return [
         ("Population", printed["population"], used.population),
         ("Models to train", printed["budget_models"], used.budget),
         (
@@ -137,6 +148,14 @@ def settings_table(plan: Plan) -> pd.DataFrame:
             BIASES["torch"] + " (PyTorch's default)",
             BIASES[plan.proxy.biases],
         ),
+    ]
+
+
+def _training_rows(plan: Plan, printed: dict) -> list[tuple]:
+    """Setting, released code, this run: of the networks that may be, the proxy and the final
+    trainings.
+    """
+    return [
         ("Most multiply-adds", "none", f"{plan.most_gmacs:g} G" if plan.most_gmacs else "none"),
         ("Proxy: share of the data", "1/4", f"1/{plan.proxy.fraction}"),
         (
@@ -164,12 +183,6 @@ def settings_table(plan: Plan) -> pd.DataFrame:
             else "all new",
         ),
     ]
-    return pd.DataFrame(
-        [
-            {"setting": name, "released code": str(theirs), "this run": str(ours)}
-            for name, theirs, ours in rows
-        ]
-    )
 
 
 def modes_table(plan: Plan) -> pd.DataFrame:
