@@ -26,6 +26,8 @@ VARIABLES = (
     ("KIT_EXTRA", "cpu or gpu: which TensorFlow run_all.sh installs", "gpu with an NVIDIA driver"),
     ("KIT_VENV", "folder of the environment that run_all.sh makes", ".venv in the checkout"),
     ("KIT_BATCH", "1 in notebooks that run_all.sh runs; set by it", "not set"),
+    ("KIT_NOTEBOOK", "name of the notebook that a process runs; set by run_all.sh", "not set"),
+    ("KIT_REHEARSAL", "1 in a rehearsal; set by run_all.sh --rehearse", "not set"),
     ("KIT_MEASURE", "1: the tests measure time and memory too", "not set"),
     ("KIT_TEST_LIMIT", "seconds that the setup and the call of a test may take each; 0: any", "30"),
     ("KIT_KILL_SEED", "seed of the moments at which a test kills a run", "3"),

@@ -11,12 +11,10 @@ it is started again with the same ``--out``.
 
 import argparse
 import base64
-import hashlib
 import html
 import io
 import shutil
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -24,10 +22,9 @@ import pandas as pd
 from PIL import Image
 
 from kit import files
-from kit.data import contents, duplicates, planted, split
+from kit.data import contents, duplicates, folders, planted, split
 from kit.errors import KitError
 
-SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".tif", ".tiff", ".webp"}
 PAIRS_A_PAGE = 50
 SHOWN = 224  # pixels of a picture on a page
 PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>
@@ -37,52 +34,6 @@ figure{{display:inline-block;margin:.5rem;vertical-align:top;max-width:28rem}}
 figcaption{{overflow-wrap:anywhere}}img{{width:13.5rem}}</style>
 <h1>{title}</h1><p>{lead}</p>{links}{figures}</html>
 """
-
-
-class NoPictures(KitError):
-    """A folder holds no pictures, or is none."""
-
-
-def index_of(folder: Path) -> pd.DataFrame:
-    """The pictures below a folder: image_id (path below it) and sha256, in the order of names.
-
-    Raises
-    ------
-    NoPictures
-    """
-    if not folder.is_dir():
-        raise NoPictures(f"{folder} is no folder; give one that holds pictures.")
-    found = sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in SUFFIXES and path.is_file() and "__MACOSX" not in path.parts
-    )
-    if not found:
-        raise NoPictures(f"{folder} holds no picture ({', '.join(sorted(SUFFIXES))}).")
-    return pd.DataFrame(
-        {
-            "image_id": [path.relative_to(folder).as_posix() for path in found],
-            "sha256": [hashlib.sha256(path.read_bytes()).hexdigest() for path in found],
-        }
-    )
-
-
-class Console:
-    """Progress on the error stream, one line a stage, with the time left."""
-
-    def __init__(self):
-        self.stage, self.started, self.shown = None, 0.0, 0.0
-
-    def __call__(self, stage: str, done: int, of: int) -> None:
-        now = time.monotonic()
-        if stage != self.stage:
-            self.stage, self.started, self.shown = stage, now, 0.0
-        if now - self.shown < 1 and done < of:
-            return
-        self.shown = now
-        left = (now - self.started) / max(done, 1) * (of - done)
-        end = "\n" if done == of else ""
-        print(f"\r{stage}: {done} of {of}, {left:.0f} s left   ", end=end, file=sys.stderr)
 
 
 def copies_within(groups: pd.DataFrame, pairs: pd.DataFrame, level: str) -> pd.DataFrame:
@@ -176,16 +127,20 @@ def main(arguments: list[str] | None = None) -> int:
     folder = given.folder.resolve()
     out = given.out or folder.with_name(f"{folder.name}-duplicates")
     try:
-        index = index_of(folder)
+        index = folders.index_of(folder)
         if given.against:
             other = given.against.resolve()
-            pairs = duplicates.sources(index, folder, index_of(other), other, Console())
+            pairs = duplicates.sources(
+                index, folder, folders.index_of(other), other, folders.Console()
+            )
             pairs = pairs.assign(level="twin")
         else:
             other = folder
             level = "twin" if given.level == "twin" else "near"
             work = out / "unfinished"
-            found = duplicates.find(index, folder, level=level, progress=Console(), keep=work)
+            found = duplicates.find(
+                index, folder, level=level, progress=folders.Console(), keep=work
+            )
             pairs = copies_within(found.groups, found.pairs, given.level)
             files.write_csv(out / "groups.csv", found.groups)
             files.write_csv(out / "split.csv", suggested_split(found.groups, given.level))

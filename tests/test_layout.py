@@ -165,7 +165,6 @@ def test_everything_is_reached_from_a_notebook_a_door_or_a_benchmark():
 UNHINTED = {
     "kit/benchmarks/sides.py",
     "kit/data/duplicates.py",
-    "kit/duplicates.py",
     "kit/studies/shared.py",
 }
 

@@ -33,9 +33,8 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter, zoom
 from statsmodels.stats.proportion import proportion_confint
 
-from kit import duplicates as door
 from kit import files
-from kit.data import contents, duplicates, overlays, planted, thumbnails, twins
+from kit.data import contents, duplicates, folders, overlays, planted, thumbnails, twins
 
 STRENGTHS = (0.25, 0.5, 0.75, 1.0)
 LEVELS = np.round(np.arange(0.8, 0.991, 0.01), 2)  # thresholds of the curve
@@ -288,7 +287,7 @@ def scale(folder: Path, count: int, progress: duplicates.Progress) -> dict:
     if len(list(place.iterdir())) < count:
         for number, picture in enumerate(generated(count)):
             Image.fromarray(picture).save(place / f"{number:06d}.png", compress_level=1)
-    index = door.index_of(place)
+    index = folders.index_of(place)
     started = time.perf_counter()
     found = duplicates.find(index, place, progress=progress)
     seconds = time.perf_counter() - started
@@ -310,7 +309,7 @@ def scale(folder: Path, count: int, progress: duplicates.Progress) -> dict:
 
 def read_folder(folder: Path, most: int) -> tuple[list[str], list[np.ndarray]]:
     """Names and grey pixels (224 pixels a side at most) of up to `most` pictures of a folder."""
-    names = door.index_of(folder)["image_id"].tolist()
+    names = folders.index_of(folder)["image_id"].tolist()
     if most and most < len(names):
         chosen = np.sort(np.random.default_rng(0).permutation(len(names))[:most])
         names = [names[k] for k in chosen]
@@ -335,7 +334,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, help="CSV file")
     given = parser.parse_args(arguments)
     if given.question == "scale":
-        table = pd.DataFrame(scale(given.folder, n, door.Console()) for n in given.sizes)
+        table = pd.DataFrame(scale(given.folder, n, folders.Console()) for n in given.sizes)
     else:
         names, pictures = read_folder(given.folder, given.most)
         group = None

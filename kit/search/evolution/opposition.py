@@ -10,8 +10,7 @@ has the table). Random search keeps the same books at the same budget.
 
 Nothing here knows what genes mean: a `space` has ``genes`` (their number), ``reason(x)`` (why x
 stands for nothing, else None), ``key(x, kind)`` (equal for candidates that count as the same; None
-equals nothing) and, if the cost is capped, ``cost(x)``. See :class:`kit.search.nas3d.space.Space`,
-and :class:`kit.search.evolution.opposition_settings.Box` for functions of numbers.
+equals nothing) and, if the cost is capped, ``cost(x)``, as :class:`kit.search.nas3d.space.Space`.
 """
 
 import math
@@ -447,7 +446,8 @@ class ODE:
     def from_state(cls, state: dict, space: Any) -> "ODE":
         """The search as it was when :meth:`state` was called."""
         search = cls.__new__(cls)
-        search.settings, search.space, search.streams = ODESettings(**state["settings"]), space, {}
+        settings = ODESettings.stored(state["settings"])
+        search.settings, search.space, search.streams = settings, space, {}
         for name, told in state["streams"].items():
             search.streams[name] = np.random.RandomState()
             search.streams[name].set_state((told[0], np.array(told[1], np.uint32), *told[2:]))

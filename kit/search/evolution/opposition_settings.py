@@ -164,6 +164,11 @@ class ODESettings:
         if len(self.worst) != 2 or not all(map(math.isfinite, self.worst)):
             raise BadSettings("The worst fitness is two finite numbers: at the start and later.")
 
+    @classmethod
+    def stored(cls, told: dict) -> "ODESettings":
+        """Settings from a file; one written before there was the choice `infeasible` kept them."""
+        return cls(**{"infeasible": "kept", **told})
+
     @property
     def limit(self) -> int:
         """Trained candidates at which the search stops within a generation."""

@@ -146,8 +146,11 @@ class Plan:
     def read(folder: Path | str) -> "Plan":
         """The plan of a folder; a :class:`SpacePlan` if it names a space."""
         told = files.read_json(Path(folder) / PLAN)
-        kind, settings = (SpacePlan, ODESettings) if "space" in told else (Plan, GASettings)
-        given = {"genome": Genome(**told["genome"]), "settings": settings(**told["settings"])}
+        if "space" in told:
+            kind, settings = SpacePlan, ODESettings.stored(told["settings"])
+        else:
+            kind, settings = Plan, GASettings(**told["settings"])
+        given = {"genome": Genome(**told["genome"]), "settings": settings}
         return kind(**told | given)
 
 

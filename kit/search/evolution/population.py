@@ -10,12 +10,15 @@ certain to train (:mod:`kit.search.evolution.opposition`), so that where the pap
 a generation no worker runs ahead of it.
 """
 
+import re
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from kit.search.evolution.genetic import GASettings, GeneticAlgorithm
 from kit.search.evolution.opposition import ODE
+from kit.search.evolution.opposition_log import Candidate
 from kit.search.evolution.opposition_settings import ODESettings
 
 
@@ -197,7 +200,7 @@ class OppositionSearch:
         if self.finished and search.books.trained == 0:
             return (
                 f"None of {len(search.log)} candidates could be trained, so there is nothing to "
-                f"select; the first: {search.log[0].reason}."
+                f"select: {_reasons(search.log)}."
             )
         return None
 
@@ -231,3 +234,15 @@ class OppositionSearch:
     def trainings(self) -> list:
         """Of every row of the history: the number of its training; None without one."""
         return [c.evaluation for c in self.algorithm.log]
+
+
+def _reasons(log: Sequence[Candidate]) -> str:
+    """How often each reason for not training a candidate occurs and the first that gives it, the
+    commonest first; reasons that differ only in numbers count as one.
+    """
+    kinds: dict[str, list[str]] = {}
+    for candidate in log:
+        reason = candidate.reason or "a duplicate"
+        kinds.setdefault(re.sub(r"[\d.e+-]*\d", "#", reason), []).append(reason)
+    common = sorted(kinds.values(), key=len, reverse=True)
+    return "; ".join(f"{len(same)} times {same[0]}" for same in common)

@@ -57,6 +57,12 @@ def place(given: str) -> str:
 
 
 def historic(plan: dict) -> dict:
-    """A plan as a dictionary, with the old names, which digests are taken of, in place of ids."""
+    """A plan as a dictionary, with the old names, which digests are taken of, in place of ids, and
+    without the choice `infeasible` where it is what it was before there was one.
+    """
     known = {field: name(plan[field]) for field in FIELDS if field in plan}
-    return {**plan, **{f: TASKS[k].historic for f, k in known.items() if k in TASKS}}
+    told = {**plan, **{f: TASKS[k].historic for f, k in known.items() if k in TASKS}}
+    settings = told.get("settings")
+    if isinstance(settings, dict) and settings.get("infeasible") == "kept":
+        told["settings"] = {k: v for k, v in settings.items() if k != "infeasible"}
+    return told

@@ -13,7 +13,7 @@ from kit.studies.astrocytes import evidence, search, similarity_tables
 from kit.studies.astrocytes import plan as astrocytes_plan
 from kit.studies.astrocytes import runs as astrocytes_runs
 from kit.studies.astrocytes import tables as astrocytes_tables
-from kit.training import short
+from kit.training import short, short_network
 from kit.training.train import Diverged
 
 
@@ -172,7 +172,9 @@ class Doer:
 def doer(monkeypatch):
     found = Doer()
     monkeypatch.setattr(short, "trainer", lambda network: found)
-    monkeypatch.setattr(short, "rates", lambda table: {"accuracy": 5.0 + table["accuracy"][0]})
+    monkeypatch.setattr(
+        short_network, "rates", lambda table: {"accuracy": 5.0 + table["accuracy"][0]}
+    )
     return found
 
 
