@@ -78,7 +78,9 @@ def test_a_matrix_without_images_of_a_class_gives_a_sentence():
 def test_a_table_of_rates(capsys, tmp_path):
     path = tmp_path / "table.csv"
     path.write_text(
-        "class,precision,recall,f1,support\nglioma,0.96,0.92,0.94,300\npituitary,1.00,1.00,0.94,300\n"
+        "class,precision,recall,f1,support\n"
+        "glioma,0.96,0.92,0.94,300\n"
+        "pituitary,1.00,1.00,0.94,300\n"
     )
     code, found = run(capsys, "--table", str(path))
     answers = {line["what"]: line["answer"] for line in found["findings"]}

@@ -94,8 +94,7 @@ def _structures(copies, pictures, base: thumbnails.Looks, drawn: np.ndarray) -> 
     """Structure of each copy laid over its original; 0 where that is none of its candidates."""
     looks = thumbnails.looks(iter(copies))
     pairs = thumbnails.candidates(looks, base)
-    true = pairs.second == drawn[pairs.first]
-    chosen = thumbnails.Candidates(*(part[true] for part in vars(pairs).values()))
+    chosen = pairs.at(pairs.second == drawn[pairs.first])
     said = twins.verify(
         looks, chosen, copies.__getitem__, (base, pictures.__getitem__), all_pairs=True
     )
@@ -129,8 +128,7 @@ def apart(
     )
     looks = thumbnails.looks(iter(pictures))
     pairs = thumbnails.candidates(looks)
-    differ = group[pairs.first] != group[pairs.second]
-    pairs = thumbnails.Candidates(*(part[differ] for part in vars(pairs).values()))
+    pairs = pairs.at(group[pairs.first] != group[pairs.second])
     structure = twins.verify(looks, pairs, pictures.__getitem__, all_pairs=True).structure
     return count, structure, false_matches(structure, count)
 

@@ -63,10 +63,10 @@ def read(
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow and OpenCV release the lock
 
         def some(start: int, block: Sequence[Path]) -> Arrays:
-            seen = []
+            seen: list[tuple] = []
             for one in pool.map(partial(_look, views=views), block):
-                seen.append(one)
                 progress(start + len(seen), len(paths))
+                seen.append(one)
             names = ("hashes", "cells", "views", "rectangles")
             return {
                 name: np.stack(part)

@@ -135,7 +135,16 @@ def _lettered(pixels, strength, random):
             int(random.choice([0.03, 0.65]) * width),
             int(random.choice([0.08, 0.16, 0.88, 0.95]) * height),
         )
-        cv2.putText(out, text, place, cv2.FONT_HERSHEY_SIMPLEX, scale, 255, 1, cv2.LINE_AA)
+        cv2.putText(
+            out,
+            text,
+            place,
+            fontFace=cv2.FONT_HERSHEY_SIMPLEX,
+            fontScale=scale,
+            color=255,
+            thickness=1,
+            lineType=cv2.LINE_AA,
+        )
     return out
 
 

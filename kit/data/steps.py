@@ -48,6 +48,6 @@ class Steps:
             except (OSError, ValueError, EOFError, BadZipFile):  # cut off: made again
                 file.unlink()
         arrays = dict(compute())
-        with files.atomic_write(file) as path, Path(path).open("wb") as stream:
-            np.savez(stream, **arrays)  # type: ignore[arg-type]
+        with files.atomic_write(file) as temporary:
+            np.savez(temporary, **arrays)  # type: ignore[arg-type]
         return arrays

@@ -85,6 +85,10 @@ class Candidates:
     def __len__(self) -> int:
         return len(self.first)
 
+    def at(self, rows: np.ndarray) -> "Candidates":
+        """Some of the pairs, by numbers or by a mask."""
+        return Candidates(*(values[rows] for values in vars(self).values()))
+
 
 def look(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Structure and rectangles of the views of one grey picture.
@@ -374,5 +378,4 @@ def first_only(pairs: Candidates, count: int) -> Candidates:
     order = np.lexsort((np.arange(len(pairs)), pairs.first))
     first = pairs.first[order]
     rank = np.arange(len(first)) - np.searchsorted(first, first)
-    keep = np.sort(order[rank < count])
-    return Candidates(*(getattr(pairs, name)[keep] for name in pairs.__dataclass_fields__))
+    return pairs.at(np.sort(order[rank < count]))

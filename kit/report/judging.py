@@ -113,7 +113,14 @@ def printed(text: str) -> Printed:
 def _percent(what, answer, sentence, interval: Interval, groups=None) -> Finding:
     scaled = interval.scaled(100)
     return Finding(
-        what, answer, sentence, scaled.estimate, scaled.low, scaled.high, scaled.n, groups
+        what,
+        answer,
+        sentence,
+        value=scaled.estimate,
+        low=scaled.low,
+        high=scaled.high,
+        n=scaled.n,
+        groups=groups,
     )
 
 

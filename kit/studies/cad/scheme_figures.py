@@ -213,13 +213,14 @@ def transfer_scheme(
         arrow(ax, (6.8, y + 0.6), (7.2, y + 0.6))
     body = f"{backbone}, convolutions"
     new = ["average pooling", "dropout 0.4", f"dense {len(classes)}, softmax"]
-    box(ax, 2.4, 0.15, 2.3, 1.2, body, ["trained on photographs"], MODEL)
+    photographs = ["trained on photographs"]
+    box(ax, 2.4, 0.15, 2.3, 1.2, heading=body, lines=photographs, colour=MODEL)
     left_out = (
         (5.2, 1.6, "Head of ImageNet", ["dense 1,000", "(left out)"]),
         (7.2, 1.1, "1,000", ["classes: tench,", "goldfish, …"]),
     )
     for x, width, heading, lines in left_out:
-        box(ax, x, 0.15, width, 1.2, heading, lines, INPUT, dashed=True)
+        box(ax, x, 0.15, width, 1.2, heading=heading, lines=lines, colour=INPUT, dashed=True)
     blocks: list[Block] = [
         (2.4, 2.3, body, ["start from these weights;", "all layers are trained on"], MODEL),
         (5.2, 1.6, "New head", new, HEAD),
